@@ -1,0 +1,102 @@
+"""Every fix that a host package needs on current torch: what, why, and the test that tells when it can go.
+
+Nothing heavy is imported here. A fix waits for its host module to be imported and is applied at that moment.
+
+| host module | fix | why | goes when |
+|---|---|---|---|
+| mmdet3d 1.4.0 | its import sees mmcv 2.1.0 and mmdet 3.3.0 | it asserts mmcv < 2.2 and mmdet < 3.4; the maintained forks are 2.3.6 and 3.5.1 | `test_mmdet3d_still_asserts_versions` fails |
+| mmengine.runner.checkpoint | checkpoints load with weights_only and an allow-list, or not at all | the fork falls back to running the pickle, and its allow-list holds getattr | `test_mmengine_still_falls_back_to_pickle` fails |
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+
+@contextmanager
+def _versions_that_mmdet3d_accepts() -> Iterator[None]:
+    """Shows mmdet3d the newest versions that it was released for, for the length of its own import check."""
+    import mmcv
+    import mmdet
+
+    true_versions = mmcv.__version__, mmdet.__version__
+    mmcv.__version__, mmdet.__version__ = '2.1.0', '3.3.0'
+    try:
+        yield
+    finally:
+        mmcv.__version__, mmdet.__version__ = true_versions
+
+
+def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
+    """Lists what a checkpoint of mmengine may hold beside tensors; getattr is left out, since it reaches anything."""
+    import numpy as np
+
+    numbers = [type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)]
+    listed = [item for item in mmengine_checkpoint.get_torch_safe_globals() if item is not getattr]
+    return listed + numbers
+
+
+def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
+    """Replaces mmengine's loader, which runs a pickle that the safe loader refuses, by one that refuses it too."""
+
+    def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        from perception3d.apis.checkpoint import torch_load_safely
+
+        return torch_load_safely(file, map_location, _safe_globals(mmengine_checkpoint))
+
+    mmengine_checkpoint._safe_torch_load = safe_torch_load
+
+
+_AROUND: dict[str, Callable[[], Any]] = {'mmdet3d': _versions_that_mmdet3d_accepts}
+_AFTER: dict[str, Callable[[ModuleType], None]] = {'mmengine.runner.checkpoint': _load_checkpoints_safely}
+
+
+class _PatchedLoader(importlib.abc.Loader):
+    """Runs a module's own loader with the fix around or after it."""
+
+    def __init__(self, name: str, loader: importlib.abc.Loader) -> None:
+        self.name = name
+        self.loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if self.name in _AROUND:
+            with _AROUND[self.name]():
+                self.loader.exec_module(module)
+        else:
+            self.loader.exec_module(module)
+        if self.name in _AFTER:
+            _AFTER[self.name](module)
+
+    def __getattr__(self, name: str) -> Any:
+        # Tools such as inspect and pkgutil ask a loader for its source, its path and its resources.
+        return getattr(self.loader, name)
+
+
+class _PatchFinder(importlib.abc.MetaPathFinder):
+    """Finds only the modules that need a fix, and finds them where they would have been found anyway."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname not in _AROUND and fullname not in _AFTER:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _PatchedLoader(fullname, spec.loader)
+        return spec
+
+
+def apply() -> None:
+    """Installs the fixes. Cheap, and harmless when called again; importing perception3d calls it."""
+    if not any(isinstance(finder, _PatchFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PatchFinder())
+    for name, fix in _AFTER.items():
+        if name in sys.modules:
+            fix(sys.modules[name])

@@ -1,0 +1,1 @@
+"""The few hooks, loops and launchers that mmengine lacks."""

@@ -1,0 +1,1 @@
+"""Official numbers, computed on the CPU."""

@@ -1,0 +1,43 @@
+"""Package metadata. Versions that must be installed in a certain order are pinned in the Makefile and requirements/."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r"__version__ = '([^']+)'", (ROOT / 'perception3d' / '__init__.py').read_text()).group(1)
+
+setup(
+    name='perception3d',
+    version=VERSION,
+    description='3D perception for autonomous driving: detection, segmentation and lanes, trained, distilled and shown',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['perception3d', 'perception3d.*']),
+    install_requires=[
+        'torch>=2.6',
+        'numpy<2',
+        'numba',
+        'onedl-mmengine>=0.10.12',
+        'onedl-mmcv>=2.3.6',
+        'onedl-mmdetection>=3.5.1',
+        'mmdet3d==1.4.0',
+        'nuscenes-devkit>=1.2.0',
+        'tensorboard',
+    ],
+    extras_require={
+        'lidar': ['spconv==2.3.8'],
+        'viz': ['open3d'],
+        'dev': ['pytest', 'ruff'],
+    },
+    classifiers=[
+        'Programming Language :: Python :: 3',
+        'License :: OSI Approved :: Apache Software License',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+)
