@@ -2,10 +2,10 @@
 
 Nothing heavy is imported here. A fix waits for its host module to be imported and is applied at that moment.
 
-| host module | fix | why | goes when |
-|---|---|---|---|
-| mmdet3d 1.4.0 | its import sees mmcv 2.1.0 and mmdet 3.3.0 | it asserts mmcv < 2.2 and mmdet < 3.4; the maintained forks are 2.3.6 and 3.5.1 | `test_mmdet3d_still_asserts_versions` fails |
-| mmengine.runner.checkpoint | checkpoints load with weights_only and an allow-list, or not at all | the fork falls back to running the pickle, and its allow-list holds getattr | `test_mmengine_still_falls_back_to_pickle` fails |
+1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check is
+   shown 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
+2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, and its allow-list
+   holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
 """
 
 from __future__ import annotations

@@ -1,0 +1,171 @@
+"""Loading a config, with the silent traps of Python-style configs turned into errors."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from perception3d.checks import InputError, nearest_names, require_file
+
+_ADD = '+'
+
+
+def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """Loads a config file and applies `options` (dotted key -> value, as from --cfg-options) to it.
+
+    The folder of the config is put at the end of sys.path, so that a plugin may lie beside its config.
+
+    Raises:
+        InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
+            imported twice in a file, whose parts would be one object under two names; an option whose key the config
+            does not have (write '+key=value' to add one).
+    """
+    path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
+    if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
+        raise InputError(f'{path} is no config: expected a .py file')
+    if path.suffix == '.py':
+        _check_source(path)
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    try:
+        config = Config.fromfile(str(path), lazy_import=True if path.suffix == '.py' else None)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f'{path} does not load as a config: {type(error).__name__}: {error}') from error
+    if not isinstance(config.get('model'), Mapping):
+        raise InputError(f'{path} is no config: it defines no `model = dict(type=..., ...)`')
+    config.setdefault('default_scope', 'mmdet3d')
+    apply_options(config, options or {})
+    return config
+
+
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """Parses `key=value` strings; a value is read as a Python literal where it is one, else as text.
+
+    Raises:
+        InputError: an item without '='.
+    """
+    options = {}
+    for item in items:
+        key, found, text = item.partition('=')
+        if not found or not key.strip(_ADD):
+            raise InputError(f'--cfg-options {item!r}: expected key=value, such as train_cfg.max_epochs=2')
+        try:
+            options[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[key] = {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
+    return options
+
+
+def apply_options(config: Config, options: Mapping[str, Any]) -> None:
+    """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
+
+    Raises:
+        InputError: the key is unknown; names the nearest keys.
+    """
+    for key, value in options.items():
+        may_add = key.startswith(_ADD)
+        parts = key.removeprefix(_ADD).split('.')
+        node: Any = config
+        for depth, part in enumerate(parts[:-1]):
+            if isinstance(node, Mapping) and may_add and part not in node:
+                node[part] = ConfigDict()
+            node = _child(config, node, part, '.'.join(parts[: depth + 1]))
+        leaf = parts[-1]
+        if isinstance(node, Mapping) and (may_add or leaf in node):
+            node[leaf] = value
+        else:
+            _child(config, node, leaf, '.'.join(parts))
+            node[int(leaf)] = value
+
+
+def _child(config: Config, node: Any, part: str, dotted: str) -> Any:
+    if isinstance(node, Mapping) and part in node:
+        return node[part]
+    if isinstance(node, Sequence) and not isinstance(node, str) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    close = nearest_names(dotted, _dotted_keys(config))
+    hint = f'did you mean {" or ".join(close)}?' if close else 'print the config with tools/print_config.py'
+    raise InputError(f'the config has no key {dotted!r}: {hint} (to add a new key write +{dotted}=...)')
+
+
+def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
+    if isinstance(node, Config):
+        node = node._cfg_dict
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        yield f'{prefix}{key}'
+        yield from _dotted_keys(value, f'{prefix}{key}.')
+
+
+def _check_source(path: Path) -> None:
+    """Refuses what mmengine would ignore or alias without a word, in `path` and in the bases that it reads."""
+    pending, seen = [path.resolve()], set()
+    while pending:
+        source = pending.pop()
+        if source in seen or not source.is_file():
+            continue
+        seen.add(source)
+        try:
+            tree = ast.parse(source.read_text(encoding='utf-8'), str(source))
+        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+            raise InputError(f'{source} is no config: it is not Python ({error})') from error
+        _check_base_assignment(source, tree)
+        pending += _check_double_bases(source, tree)
+
+
+def _check_base_assignment(source: Path, tree: ast.Module) -> None:
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == '_base_' for target in targets):
+            raise InputError(
+                f'{source}:{node.lineno} sets _base_, which a Python config ignores: '
+                'write `with read_base():` and `from .base import *` under it'
+            )
+
+
+def _check_double_bases(source: Path, tree: ast.Module) -> list[Path]:
+    """Returns the files of the bases that `source` reads; refuses one that is read twice under two names."""
+    bases: dict[str, int] = {}
+    for block in tree.body:
+        if not (isinstance(block, ast.With) and 'read_base' in ast.dump(block.items[0].context_expr)):
+            continue
+        for node in block.body:
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            name = '.' * node.level + (node.module or '')
+            if name in bases:
+                raise InputError(
+                    f'{source}:{node.lineno} reads the base {name} twice (first in line {bases[name]}): both names '
+                    'would share one object; read it once and copy.deepcopy what must differ'
+                )
+            bases[name] = node.lineno
+    return [_base_file(source, name) for name in bases if name.startswith('.')]
+
+
+def _base_file(source: Path, name: str) -> Path:
+    level = len(name) - len(name.lstrip('.'))
+    folder = source.parents[level - 1]
+    return folder.joinpath(*name.lstrip('.').split('.')).with_suffix('.py')
+
+
+def part_of(config: Config, key: str | None) -> str:
+    """Returns the text of the part of `config` under the dotted `key`, or of all of it.
+
+    Raises:
+        InputError: the config has no such key; names the nearest ones.
+    """
+    if not key:
+        return config.pretty_text
+    node: Any = config
+    parts = key.split('.')
+    for depth, part in enumerate(parts):
+        node = _child(config, node, part, '.'.join(parts[: depth + 1]))
+    return Config({parts[-1]: node}).pretty_text

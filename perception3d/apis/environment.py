@@ -1,0 +1,112 @@
+"""What this package needs, what is there, and how to get the rest. Imports only what it can do without."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import re
+import sys
+from dataclasses import dataclass
+
+_BUILD_FIRST = 'pip install torch==2.13.0 "numpy<2" "setuptools>=80" wheel ninja packaging psutil'
+
+
+@dataclass(frozen=True)
+class Part:
+    """A package: its import name, its distribution, whether it is needed, and the command that installs it."""
+
+    module: str
+    distribution: str
+    needed: bool
+    mend: str
+    rejects: str = ''
+
+
+PARTS = (
+    Part('torch', 'torch', True, 'pip install torch==2.13.0'),
+    Part('numpy', 'numpy', True, 'pip install "numpy<2"', rejects='2.'),
+    Part('mmcv', 'onedl-mmcv', True, f'{_BUILD_FIRST} && pip install --no-build-isolation onedl-mmcv==2.3.6'),
+    Part('mmengine', 'onedl-mmengine', True, 'pip install onedl-mmengine==0.10.12'),
+    Part('mmdet', 'onedl-mmdetection', True, 'pip install --no-build-isolation onedl-mmdetection==3.5.1'),
+    Part('mmdet3d', 'mmdet3d', True, 'pip install --no-build-isolation mmdet3d==1.4.0'),
+    Part('nuscenes', 'nuscenes-devkit', True, 'pip install nuscenes-devkit==1.2.0'),
+    Part('numba', 'numba', True, 'pip install numba'),
+    Part('cv2', 'opencv-python-headless', True, 'pip install --force-reinstall --no-deps opencv-python-headless'),
+    Part('tensorboard', 'tensorboard', False, 'pip install tensorboard'),
+    Part('spconv', 'spconv', False, 'pip install spconv==2.3.8   (CUDA: spconv-cu12x)'),
+    Part('open3d', 'open3d', False, 'pip install open3d'),
+    Part('pytest', 'pytest', False, 'pip install pytest'),
+    Part('ruff', 'ruff', False, 'pip install ruff'),
+)
+
+# What the dynamic linker says when a system library is missing, and the package of Debian and Ubuntu that has it.
+_LIBRARIES = {
+    'libGL.so.1': 'libgl1',
+    'libgthread': 'libglib2.0-0',
+    'libusb-1.0': 'libusb-1.0-0',
+    'libX11.so.6': 'libx11-6',
+    'libgomp': 'libgomp1',
+}
+
+
+def check_environment(quiet: bool = False) -> int:
+    """Prints a table of the parts and returns 1 if one that is needed is missing or broken, else 0."""
+    import perception3d
+
+    if not quiet:
+        print(f'perception3d {perception3d.__version__}, Python {platform.python_version()}, {platform.platform()}')
+    broken = 0
+    for part in PARTS:
+        version, problem = _inspect(part)
+        state = 'ok' if not problem else ('MISSING' if part.needed else 'optional, missing')
+        broken += bool(problem) and part.needed
+        if problem and (part.needed or not quiet):
+            print(f'{part.distribution:24} {version:16} {state}: {problem}\n{"":24} mend: {_mend(part, problem)}')
+        elif not quiet:
+            print(f'{part.distribution:24} {version:16} {state}')
+    if not broken and not quiet:
+        print(_device_line())
+    return int(broken > 0)
+
+
+def _inspect(part: Part) -> tuple[str, str]:
+    """Returns the version of a part and what is wrong with it ('' if nothing)."""
+    try:
+        version = importlib.metadata.version(part.distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return '-', 'not installed'
+    if part.rejects and version.startswith(part.rejects):
+        return version, f'version {version} does not work here'
+    try:
+        # open3d loads half a gigabyte of libraries; that it is installed must do here.
+        if part.module != 'open3d':
+            importlib.import_module('mmcv.ops' if part.module == 'mmcv' else part.module)
+    except Exception as error:
+        return version, f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r}'
+    return version, ''
+
+
+def _mend(part: Part, problem: str) -> str:
+    library = next((package for name, package in _LIBRARIES.items() if name in problem), None)
+    if library:
+        return f'apt-get install -y {library}'
+    absent = re.search(r"No module named '(\w+)'", problem)
+    if absent and absent.group(1) != part.module:
+        return f'pip install {absent.group(1)}'
+    return part.mend
+
+
+def _device_line() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        return f'device: {torch.cuda.get_device_name()} (CUDA {torch.version.cuda})'
+    bf16 = torch.backends.cpu.get_cpu_capability() == 'AVX512' and bool(
+        getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)()
+    )
+    return (
+        f'device: CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, '
+        f'bf16 {"in hardware: --amp is worth it" if bf16 else "only emulated: leave --amp out"}'
+        f'{"" if sys.platform.startswith("linux") else " (tested on Linux only)"}'
+    )

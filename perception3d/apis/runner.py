@@ -1,0 +1,111 @@
+"""Building the runner of a config: for training, for testing, and for a dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from perception3d.checks import InputError
+from perception3d.engine.amp import MixedPrecisionOptimWrapper
+from perception3d.engine.runner import PerceptionRunner
+
+_TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
+
+
+def build_runner(
+    config: Config,
+    work_dir: str | Path | None = None,
+    *,
+    resume: str | bool = False,
+    launcher: str = 'none',
+    amp: bool = False,
+    for_test: bool = False,
+) -> Runner:
+    """Builds the runner of `config`.
+
+    Args:
+        config: as load_config returns it; not changed.
+        work_dir: where logs and checkpoints go; by default the config's, else work_dirs/<name of the config>.
+        resume: a checkpoint, or True for the newest one in the work folder (none there: the run begins anew).
+        launcher: 'none', 'pytorch' or 'slurm'.
+        amp: mixed precision: bf16 on the CPU, and on a GPU unless the config says float16.
+        for_test: leave out what only training needs (data, optimizer), which may not be on this machine.
+
+    Raises:
+        InputError: a part of the config cannot be built.
+    """
+    config = Config(config._to_lazy_dict(), filename=config.filename)
+    config.launcher = launcher
+    name = Path(config.filename).stem if config.filename else 'run'
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
+    if for_test:
+        for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator'):
+            config.pop(key, None)
+    if amp:
+        use_mixed_precision(config)
+    if resume:
+        _resume(config, resume)
+    try:
+        return PerceptionRunner.from_cfg(config)
+    except (ImportError, KeyError, TypeError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, InputError) else error
+        if isinstance(cause, InputError):
+            raise cause from error
+        raise InputError(f'{config.filename or "the config"} cannot be built: {error}') from error
+
+
+def use_mixed_precision(config: Config) -> None:
+    """Switches the optimizer wrapper of `config` to mixed precision, in place."""
+    wrapper = config.get('optim_wrapper')
+    if wrapper is None:
+        raise InputError(f'{config.filename}: --amp needs an optim_wrapper in the config')
+    wrapper['type'] = MixedPrecisionOptimWrapper
+    if 'dtype' not in wrapper:
+        wrapper['dtype'] = 'bfloat16'
+
+
+def _resume(config: Config, resume: str | bool) -> None:
+    checkpoint = resume if isinstance(resume, str) else find_latest_checkpoint(config.work_dir)
+    if isinstance(resume, str) and not Path(resume).is_file():
+        raise InputError(
+            f'--resume: {resume} does not exist; without a path the newest one in the work folder is taken'
+        )
+    if checkpoint is None:
+        print(f'nothing to resume in {config.work_dir}: the run begins anew')
+        return
+    print(f'resuming from {checkpoint}')
+    config.resume = True
+    config.load_from = checkpoint
+
+
+def parameter_table(model: Any, depth: int = 1) -> str:
+    """Returns a table of the parameters of `model` in millions, by submodule down to `depth`."""
+    counts: dict[str, list[int]] = {}
+    for name, parameter in model.named_parameters():
+        row = counts.setdefault('.'.join(name.split('.')[:depth]), [0, 0])
+        row[0] += parameter.numel()
+        row[1] += parameter.numel() * parameter.requires_grad
+    counts['total'] = [sum(row[0] for row in counts.values()), sum(row[1] for row in counts.values())]
+    lines = [f'{"module":24} {"parameters, M":>14} {"trained, M":>12}']
+    lines += [f'{name:24} {row[0] / 1e6:14.3f} {row[1] / 1e6:12.3f}' for name, row in counts.items()]
+    return '\n'.join(lines)
+
+
+def shape_table(batch: Mapping[str, Any], prefix: str = '') -> str:
+    """Returns the shapes and types of the tensors in a batch, one a line."""
+    lines = []
+    for key, value in batch.items():
+        name = f'{prefix}{key}'
+        items = value if isinstance(value, (list, tuple)) else [value]
+        if isinstance(value, Mapping):
+            lines.append(shape_table(value, f'{name}.'))
+        elif items and hasattr(items[0], 'shape'):
+            count = f'{len(items)} x ' if isinstance(value, (list, tuple)) else ''
+            lines.append(f'{name:24} {count}{tuple(items[0].shape)} {items[0].dtype}')
+        elif items and isinstance(value, (list, tuple)):
+            lines.append(f'{name:24} {len(items)} x {type(items[0]).__name__}')
+    return '\n'.join(line for line in lines if line)

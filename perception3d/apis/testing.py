@@ -1,0 +1,97 @@
+"""What tools/test.py does: evaluate a checkpoint, draw its predictions, write submission files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+from perception3d.apis.checkpoint import load_weights
+from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.runner import build_runner
+from perception3d.checks import InputError
+from perception3d.files import write_json
+
+
+def test(
+    config: str | Config,
+    checkpoint: str | Path,
+    options: Sequence[str] = (),
+    *,
+    work_dir: str | None = None,
+    out: str | Path | None = None,
+    show_dir: str | None = None,
+    show_interval: int = 1,
+    score_thr: float = 0.25,
+    format_only: str | None = None,
+    launcher: str = 'none',
+    amp: bool = False,
+    tta: bool = False,
+) -> dict[str, float]:
+    """Evaluates `checkpoint` on the test data of `config` and returns its metrics.
+
+    Args:
+        config: a path, or a loaded config.
+        checkpoint: weights of that config, loaded strictly.
+        options: key=value strings that change the config.
+        work_dir: where the log goes.
+        out: a JSON file for the metrics.
+        show_dir: a folder for one picture a sample, of every `show_interval`-th sample.
+        score_thr: the lowest score that is drawn.
+        format_only: a folder for submission files; no metrics then.
+        launcher: 'none', 'pytorch' or 'slurm'.
+        amp: run the network in bf16.
+        tta: use the test-time augmentation that the config defines.
+
+    Raises:
+        InputError: a part of the config or the checkpoint cannot be used.
+    """
+    config = load_config(config, parse_options(options)) if not isinstance(config, Config) else config
+    if tta:
+        _use_tta(config)
+    if format_only:
+        _only_format(config, format_only)
+    if show_dir:
+        _draw_into(config, show_dir, show_interval, score_thr)
+    runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
+    load_weights(_unwrapped(runner.model), checkpoint)
+    if amp:
+        runner._test_loop = {**runner._test_loop, 'fp16': False}
+    device = next(runner.model.parameters()).device.type
+    with torch.autocast(device, torch.bfloat16, enabled=amp):
+        metrics = runner.test()
+    metrics = {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
+    if out and runner.rank == 0:
+        write_json(out, {key: None if math.isnan(value) else value for key, value in metrics.items()}, indent=2)
+        print(f'metrics written to {out}')
+    return metrics
+
+
+def _unwrapped(model: Any) -> Any:
+    return getattr(model, 'module', model)
+
+
+def _use_tta(config: Config) -> None:
+    if 'tta_pipeline' not in config:
+        raise InputError(f'{config.filename}: --tta needs a tta_pipeline in the config')
+    dataset = config.test_dataloader['dataset']
+    dataset['pipeline'] = config.tta_pipeline
+
+
+def _only_format(config: Config, folder: str) -> None:
+    evaluators = config.get('test_evaluator')
+    for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        evaluator['format_only'] = True
+        evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
+
+
+def _draw_into(config: Config, folder: str, interval: int, score_thr: float) -> None:
+    from perception3d.engine.visualization_hook import DrawPredictionsHook
+
+    hooks = list(config.get('custom_hooks') or [])
+    hooks.append({'type': DrawPredictionsHook, 'out_dir': folder, 'interval': interval, 'score_thr': score_thr})
+    config.custom_hooks = hooks

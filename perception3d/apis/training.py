@@ -1,0 +1,41 @@
+"""What tools/train.py does: train a config, or try one step of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.runner import Runner
+
+from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.runner import build_runner, parameter_table, shape_table
+
+
+def train(config: str, options: Sequence[str] = (), **settings: Any) -> Runner:
+    """Trains `config` with `options` (key=value strings) and returns the runner; `settings` are build_runner's."""
+    runner = build_runner(load_config(config, parse_options(options)), **settings)
+    runner.train()
+    return runner
+
+
+def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[str, float]:
+    """Builds everything, trains one step on one batch of the data, and prints the parameters, shapes and losses.
+
+    Nothing is saved. Returns the losses.
+    """
+    settings['resume'] = False
+    runner = build_runner(load_config(config, parse_options(options)), **settings)
+    print(parameter_table(runner.model))
+    loader = runner.build_dataloader({**runner._train_dataloader, 'num_workers': 0, 'persistent_workers': False}, 0)
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.model.train()
+    start = time.perf_counter()
+    batch = next(iter(loader))
+    loaded = time.perf_counter()
+    print(shape_table(batch))
+    losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
+    losses = {name: float(value) for name, value in losses.items()}
+    print(f'one batch loads in {loaded - start:.2f} s, one step takes {time.perf_counter() - loaded:.2f} s')
+    print('losses: ' + ', '.join(f'{name} {value:.4f}' for name, value in losses.items()))
+    return losses

@@ -1,0 +1,58 @@
+"""mmengine's Runner with what it lacks: several processes without CUDA, and data that a restart does not change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mmengine.device import get_device
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+from torch import nn
+from torch.utils.data import DataLoader
+
+from perception3d.engine.distributed import start_processes
+from perception3d.engine.reproducible import SeededDataset
+from perception3d.registry import DATASETS
+
+
+@RUNNERS.register_module()
+class PerceptionRunner(Runner):
+    """The runner of this package. Configs need not name it: `perception3d.apis.build_runner` uses it."""
+
+    def setup_env(self, env_cfg: dict[str, Any]) -> None:
+        """Joins the process group on machines without CUDA before mmengine would look for a GPU."""
+        start_processes(self._launcher)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for several processes; on the CPU without the device ids that mmengine would pass."""
+        needs_own_wrapper = self.distributed and model_wrapper_cfg is None and get_device() == 'cpu'
+        if not needs_own_wrapper or is_model_wrapper(model):
+            return super().wrap_model(model_wrapper_cfg, model)
+        return MMDistributedDataParallel(
+            module=model,
+            broadcast_buffers=False,
+            find_unused_parameters=self.cfg.get('find_unused_parameters', False),
+        )
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: DataLoader | dict[str, Any], seed: int | None = None, diff_rank_seed: bool = False
+    ) -> DataLoader:
+        """Builds a data loader whose samples depend on the seed and their place, not on workers or restarts.
+
+        A data set that draws when it is built (class-balanced sampling) draws from the seed alone as well.
+        """
+        if not isinstance(dataloader, dict) or not isinstance(dataloader.get('dataset'), dict):
+            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+        state = np.random.get_state()
+        if seed is not None:
+            np.random.seed(seed)
+        dataset = DATASETS.build(dataloader['dataset'])
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+        np.random.set_state(state)
+        settings = {**dataloader, 'dataset': SeededDataset(dataset)}
+        return Runner.build_dataloader(settings, seed, diff_rank_seed)

@@ -1,0 +1,49 @@
+"""Evaluate a checkpoint: metrics, pictures, submission files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perception3d.apis.cli import command_parser, run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and tests; see --help."""
+    parser = command_parser(
+        __doc__, 'python tools/test.py CONFIG CKPT --out work_dirs/metrics.json --show-dir work_dirs/pictures'
+    )
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('checkpoint', help='path of a checkpoint of that config')
+    parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<config name>)')
+    parser.add_argument('--out', metavar='FILE', help='write the metrics to this JSON file')
+    parser.add_argument('--show-dir', metavar='DIR', help='write one picture a sample into this folder')
+    parser.add_argument('--show-interval', type=int, default=1, help='draw every n-th sample')
+    parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
+    parser.add_argument('--format-only', metavar='DIR', help='write submission files into this folder, no metrics')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--amp', action='store_true', help='run the network in bf16')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation, where the config defines it')
+    args = parser.parse_args(argv)
+
+    from perception3d.apis.testing import test
+
+    test(
+        args.config,
+        args.checkpoint,
+        args.cfg_options,
+        work_dir=args.work_dir,
+        out=args.out,
+        show_dir=args.show_dir,
+        show_interval=args.show_interval,
+        score_thr=args.score_thr,
+        format_only=args.format_only,
+        launcher=args.launcher,
+        amp=args.amp,
+        tta=args.tta,
+    )
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)

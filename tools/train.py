@@ -1,0 +1,35 @@
+"""Train the model of a config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perception3d.apis.cli import command_parser, run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains; see --help."""
+    parser = command_parser(__doc__, 'python tools/train.py configs/fast_bev/fast_bev_tiny_96x256_sim.py --amp')
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
+    parser.add_argument(
+        '--resume', nargs='?', const=True, default=False, metavar='CKPT', help='go on from CKPT, or from the newest one'
+    )
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='K=V', help='change values of the config; +K=V adds a key'
+    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bf16 on the CPU and the GPU')
+    parser.add_argument('--dry-run', action='store_true', help='build all, take one step, print shapes and parameters')
+    args = parser.parse_args(argv)
+
+    from perception3d.apis.training import dry_run, train
+
+    options = {'work_dir': args.work_dir, 'resume': args.resume, 'launcher': args.launcher, 'amp': args.amp}
+    run = dry_run if args.dry_run else train
+    run(args.config, args.cfg_options, **options)
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
