@@ -1,0 +1,59 @@
+"""One colour a class, the same in every picture, video and 3D view."""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+
+# RGB. Bright enough for a dark bird's eye view, saturated enough for a grey street, apart from each other in Lab.
+_RGB = {
+    'car': (64, 160, 255),
+    'truck': (255, 140, 30),
+    'trailer': (205, 160, 110),
+    'bus': (255, 225, 50),
+    'construction_vehicle': (150, 205, 30),
+    'bicycle': (50, 235, 195),
+    'motorcycle': (175, 120, 255),
+    'pedestrian': (255, 70, 80),
+    'traffic_cone': (255, 130, 215),
+    'barrier': (205, 210, 220),
+}
+
+# Names that other data sets use for the same thing.
+_SAME_AS = {
+    'cyclist': 'bicycle',
+    'bicyclist': 'bicycle',
+    'motorcyclist': 'motorcycle',
+    'person': 'pedestrian',
+    'person_sitting': 'pedestrian',
+    'van': 'truck',
+    'tram': 'bus',
+}
+
+
+def class_color(name: str) -> tuple[int, int, int]:
+    """Returns the (blue, green, red) colour of a class, 0..255.
+
+    Known road users have fixed colours, other names get one that depends on the name alone, so that it is the same
+    in every run and does not move when a class is added.
+    """
+    key = str(name).strip().lower().replace(' ', '_')
+    rgb = _RGB.get(_SAME_AS.get(key, key))
+    if rgb is None:
+        rgb = _color_from_name(key)
+    return rgb[2], rgb[1], rgb[0]
+
+
+def class_colors(names: Sequence[str]) -> np.ndarray:
+    """Returns the colours of `names` as (K, 3) uint8 in BGR order."""
+    return np.array([class_color(name) for name in names], np.uint8).reshape(-1, 3)
+
+
+def _color_from_name(key: str) -> tuple[int, int, int]:
+    digest = zlib.crc32(key.encode())
+    hue, saturation = (digest & 0xFFFF) / 0x10000, 0.45 + 0.4 * ((digest >> 16) & 0xFF) / 255
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)

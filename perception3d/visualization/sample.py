@@ -1,0 +1,150 @@
+"""What a picture needs, out of what a data sample carries: boxes, camera images with their matrices, points, title."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from perception3d.checks import InputError
+from perception3d.files import read_image, read_points
+from perception3d.visualization.draw import BoxSet, title_line
+
+
+@dataclass(frozen=True)
+class CameraViews:
+    """Camera images by name, (H, W, 3) uint8 BGR, and for each the (4, 4) matrix to its pixels from the LiDAR frame."""
+
+    images: dict[str, np.ndarray] = field(default_factory=dict)
+    img_from_lidar: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+def boxes_of(instances: Any, score_thr: float | None = None) -> BoxSet | None:
+    """Returns the boxes of mmengine instance data (`bboxes_3d`, `labels_3d`, maybe `scores_3d`), or None without any.
+
+    Raises:
+        InputError: the boxes are not in the LiDAR frame.
+    """
+    if instances is None or 'bboxes_3d' not in instances:
+        return None
+    scores = _to_numpy(instances.scores_3d) if 'scores_3d' in instances else None
+    boxes = box_set(instances.bboxes_3d, instances.labels_3d, scores)
+    return boxes if scores is None or score_thr is None else boxes.select(boxes.scores >= score_thr)
+
+
+def box_set(bboxes_3d: Any, labels: Any, scores: Any = None) -> BoxSet:
+    """Returns boxes of mmdet3d (LiDARInstance3DBoxes) or an array (N, 7 or 9) with their labels as a BoxSet."""
+    kind = type(bboxes_3d).__name__
+    if kind.startswith(('Camera', 'Depth')):
+        raise InputError(f'{kind} cannot be drawn: convert the boxes to the LiDAR frame first')
+    array = _to_numpy(getattr(bboxes_3d, 'tensor', bboxes_3d))
+    return BoxSet(array, _to_numpy(labels), None if scores is None else _to_numpy(scores))
+
+
+def ground_truth_of(data_sample: Any) -> BoxSet | None:
+    """Returns the annotated boxes: those that training uses, else those kept for evaluation, else None."""
+    boxes = boxes_of(data_sample.get('gt_instances_3d'))
+    annotations = data_sample.get('eval_ann_info')
+    if boxes is None and annotations:
+        boxes = box_set(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
+    return boxes
+
+
+def camera_names(metas: Mapping[str, Any], num_images: int) -> list[str]:
+    """Returns the names of the cameras of one frame; those of history frames are not repeated."""
+    num_cameras = num_images // int(metas.get('num_frames') or 1)
+    names = metas.get('cam_names')
+    return [str(name) for name in names][:num_cameras] if names else [f'camera {i}' for i in range(num_cameras)]
+
+
+def network_views(images: Any, metas: Mapping[str, Any], frame: int = 0) -> CameraViews:
+    """Returns the images exactly as they enter the network, with the matrices that the network gets.
+
+    Args:
+        images: (F*N, 3, H, W) uint8 tensor, or a sequence of (H, W, 3) uint8 BGR; flat index frame * N + camera.
+        metas: with `img_from_lidar` (F*N, 4, 4), and where known `cam_names`, `num_frames`.
+        frame: 0 is the current frame. In an older one, boxes (of the current time) fit what stands still only.
+    """
+    if isinstance(images, torch.Tensor):
+        if images.dtype != torch.uint8:
+            raise InputError(f'images of type {images.dtype} cannot be drawn: hand in those before normalisation')
+        images = images.detach().cpu().permute(0, 2, 3, 1).numpy()
+    matrices = _matrices(metas, 'img_from_lidar', len(images))
+    names = camera_names(metas, len(images))
+    first = frame * len(names)
+    if not 0 <= first < len(images):
+        raise InputError(f'there is no frame {frame}: the sample has {len(images) // len(names)}, 0 is the current one')
+    return CameraViews(
+        {name: np.ascontiguousarray(images[first + i]) for i, name in enumerate(names)},
+        {name: matrices[first + i] for i, name in enumerate(names)},
+    )
+
+
+def raw_views(metas: Mapping[str, Any]) -> CameraViews:
+    """Reads the camera images of the current frame from their files, with the matrices of the unchanged images.
+
+    `metas` holds `img_paths`, `cam2img` and `lidar2cam`, one entry an image, current frame first.
+    """
+    paths = list(metas['img_paths'])
+    names = camera_names(metas, len(paths))
+    cam2img = [_to_4x4(matrix) for matrix in metas['cam2img'][: len(names)]]
+    lidar2cam = _matrices(metas, 'lidar2cam', len(paths))
+    return CameraViews(
+        {name: read_image(path) for name, path in zip(names, paths, strict=False)},
+        {name: cam2img[i] @ lidar2cam[i] for i, name in enumerate(names)},
+    )
+
+
+def info_views(info: Mapping[str, Any]) -> CameraViews:
+    """Reads the camera images that an info entry (mmdet3d's layout, paths complete) names, with their matrices."""
+    images, matrices = {}, {}
+    for name, camera in info.get('images', {}).items():
+        if camera.get('img_path'):
+            images[name] = read_image(camera['img_path'])
+            matrices[name] = _to_4x4(camera['cam2img']) @ _to_4x4(camera['lidar2cam'])
+    return CameraViews(images, matrices)
+
+
+def points_of(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
+    """Returns the points (N, >=3) of the LiDAR file that `metas` names, or None, and notes for the legend.
+
+    A missing file is a note, not an error: camera data sets are often unpacked without their point clouds.
+    """
+    path = metas.get('lidar_path')
+    if not path:
+        return None, []
+    if not Path(path).is_file():
+        return None, ['no point cloud on disk']
+    return read_points(path, int(metas.get('num_pts_feats') or 5)), []
+
+
+def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
+    """Returns the title line of a sample: token, scene and time, where known."""
+    times = metas.get('img_timestamps_s')
+    time_s = metas.get('timestamp') if times is None else float(np.ravel(times)[0])
+    token = metas.get('token') or metas.get('sample_idx')
+    scene = metas.get('scene_name') or metas.get('scene_token')
+    return title_line('' if token is None else str(token), str(scene or ''), time_s, extra)
+
+
+def _matrices(metas: Mapping[str, Any], key: str, num_images: int) -> np.ndarray:
+    if key not in metas:
+        raise InputError(f'the sample carries no {key!r}: add it to the meta keys of the last pipeline step')
+    matrices = np.stack([_to_4x4(matrix) for matrix in metas[key]])
+    if len(matrices) < num_images:
+        raise InputError(f'{len(matrices)} matrices {key!r} came with {num_images} images: one is needed for each')
+    return matrices
+
+
+def _to_4x4(matrix: Any) -> np.ndarray:
+    full, given = np.eye(4), _to_numpy(matrix).astype(np.float64)
+    full[: given.shape[0], : given.shape[1]] = given
+    return full
+
+
+def _to_numpy(value: Any) -> np.ndarray:
+    return value.detach().float().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)

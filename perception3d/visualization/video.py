@@ -1,0 +1,82 @@
+"""A sequence of pictures as MP4 or GIF; neither needs a display nor an installed ffmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from perception3d.checks import InputError
+from perception3d.files import write_whole
+from perception3d.visualization.layout import resize
+
+SUFFIXES = ('.mp4', '.gif')
+
+
+def write_video(
+    path: str | Path, frames: Iterable[np.ndarray], fps: float = 4.0, max_width_px: int | None = None
+) -> int:
+    """Writes frames to `path`, whole or not at all, and returns how many there were.
+
+    Args:
+        path: ends in .mp4 (MPEG-4 part 2, plays in common video players) or .gif (256 colours a frame, loops).
+        frames: (H, W, 3) uint8 BGR, all of one size; taken one at a time, so that a generator needs little memory.
+        fps: frames a second.
+        max_width_px: wider frames are scaled down; None takes 1920 for MP4 and 960 for GIF, whose files get large.
+
+    Raises:
+        InputError: another suffix, no frame at all, or frames of different sizes.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f'{path} is no video name: let it end in {" or ".join(SUFFIXES)}')
+    if not fps > 0:
+        raise InputError(f'{fps} frames a second make no video: give a number above 0')
+    limit = max_width_px or (1920 if suffix == '.mp4' else 960)
+    prepared = _same_size(frames, limit, path)
+    with write_whole(path) as temporary:
+        return _write_mp4(temporary, prepared, fps) if suffix == '.mp4' else _write_gif(temporary, prepared, fps)
+
+
+def _same_size(frames: Iterable[np.ndarray], max_width_px: int, path: Path) -> Iterator[np.ndarray]:
+    expected = None
+    for number, frame in enumerate(frames):
+        expected = expected or frame.shape
+        if frame.shape != expected:
+            raise InputError(f'{path}: frame {number} is {frame.shape}, the first one {expected}: give one size')
+        yield resize(frame, max_width_px / frame.shape[1]) if frame.shape[1] > max_width_px else frame
+    if expected is None:
+        raise InputError(f'{path}: there is no frame to write')
+
+
+def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
+    writer, count = None, 0
+    try:
+        for frame in frames:
+            # The codec halves the colour planes: odd sizes are padded by one repeated row or column.
+            frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size)
+                if not writer.isOpened():
+                    raise InputError(
+                        f'this OpenCV cannot write {path.suffix}: use .gif, or install opencv-python-headless'
+                    )
+            writer.write(frame)
+            count += 1
+    finally:
+        if writer is not None:
+            writer.release()
+    return count
+
+
+def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
+    from PIL import Image
+
+    pictures = [Image.fromarray(frame[..., ::-1]).quantize(256, dither=Image.Dither.NONE) for frame in frames]
+    duration_ms = max(20, round(1000 / fps))
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0)
+    return len(pictures)

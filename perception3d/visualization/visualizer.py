@@ -1,0 +1,147 @@
+"""The visualizer that mmengine's runner and loops use: one picture a sample, written to a file or to the backends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.visualization import Visualizer
+
+from perception3d.checks import InputError
+from perception3d.files import write_image
+from perception3d.registry import VISUALIZERS
+from perception3d.visualization.draw import Style, draw_sample
+from perception3d.visualization.sample import (
+    CameraViews,
+    boxes_of,
+    ground_truth_of,
+    network_views,
+    points_of,
+    raw_views,
+    title_of,
+)
+
+
+@VISUALIZERS.register_module()
+class MultiViewVisualizer(Visualizer):
+    """Draws all cameras, two bird's eye views, ground truth and predictions of a sample; needs no display.
+
+    Args:
+        name: of this instance.
+        style: fields of `perception3d.visualization.draw.Style`, such as `dict(width_px=1280, range_m=60.0)`.
+        raw_images: reads the original images where the sample names them with their matrices (`img_paths`, `cam2img`,
+            `lidar2cam`); otherwise, and with False, the images as they entered the network.
+        draw_points: reads the LiDAR file of the sample for the bird's eye views.
+        kwargs: further arguments of mmengine's Visualizer, such as `vis_backends` and `save_dir`.
+    """
+
+    def __init__(
+        self,
+        name: str = 'visualizer',
+        style: Mapping[str, Any] | None = None,
+        raw_images: bool = True,
+        draw_points: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name=name, **kwargs)
+        self.style = Style(**(style or {}))
+        self.raw_images = raw_images
+        self.draw_points = draw_points
+
+    def draw(
+        self,
+        image: Any,
+        data_sample: Any,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        pred_score_thr: float = 0.3,
+    ) -> np.ndarray:
+        """Returns the picture (H, W, 3) uint8 BGR of a sample.
+
+        Args:
+            image: None, or what entered the network: (F*N, 3, H, W) uint8, a list of (H, W, 3) BGR images, a mapping
+                with such an `img`, or `CameraViews`, which are drawn as they are.
+            data_sample: mmdet3d's Det3DDataSample with its metas, predictions and annotations.
+            draw_gt: draws the annotated boxes, where there are any.
+            draw_pred: draws the predicted boxes.
+            pred_score_thr: predictions below it are left out.
+
+        Raises:
+            InputError: neither images nor files of images are known, or they do not fit their matrices.
+        """
+        metas = data_sample.metainfo
+        points, notes = points_of(metas) if self.draw_points else (None, [])
+        predictions = boxes_of(data_sample.get('pred_instances_3d'), pred_score_thr) if draw_pred else None
+        if predictions is not None:
+            notes = [f'scores from {pred_score_thr:g}', *notes]
+        views = self._views(image, metas)
+        return draw_sample(
+            views.images,
+            views.img_from_lidar,
+            self._class_names(),
+            ground_truth=ground_truth_of(data_sample) if draw_gt else None,
+            predictions=predictions,
+            points=points,
+            title=title_of(metas),
+            notes=notes,
+            style=self.style,
+        )
+
+    def write(self, path: str | Path, image: Any, data_sample: Any, **settings: Any) -> None:
+        """Writes the picture of a sample (see `draw`) to `path`, whole; on every process, unlike `add_datasample`."""
+        write_image(path, self.draw(image, data_sample, **settings))
+
+    @master_only
+    def add_datasample(
+        self,
+        name: str,
+        image: Any = None,
+        data_sample: Any = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0.0,
+        out_file: str | None = None,
+        pred_score_thr: float = 0.3,
+        step: int = 0,
+    ) -> None:
+        """Draws a sample (see `draw`) and puts the picture into `out_file`, or else into the backends as `name`.
+
+        `show` opens a window for `wait_time` seconds instead (0: until a key is pressed); it needs a display.
+        """
+        if data_sample is None:
+            raise InputError(f'{name}: there is no data sample to draw')
+        picture = self.draw(image, data_sample, draw_gt, draw_pred, pred_score_thr)
+        if show:
+            self.show(picture[..., ::-1], win_name=name, wait_time=wait_time)
+        elif out_file is not None:
+            write_image(out_file, picture)
+        else:
+            self.add_image(name, np.ascontiguousarray(picture[..., ::-1]), step)
+
+    def _class_names(self) -> list[str]:
+        # mmengine's own property answers None on other processes than the first.
+        classes = (self._dataset_meta or {}).get('classes')
+        if not classes:
+            raise InputError("the visualizer knows no class names: set its dataset_meta to the data set's metainfo")
+        return list(classes)
+
+    def _views(self, image: Any, metas: Mapping[str, Any]) -> CameraViews:
+        if isinstance(image, CameraViews):
+            return image
+        if self.raw_images and all(key in metas for key in ('img_paths', 'cam2img', 'lidar2cam')):
+            return raw_views(metas)
+        if isinstance(image, Mapping):
+            image = image.get('img')
+        if isinstance(image, torch.Tensor | np.ndarray) or image:
+            return network_views(image, metas)
+        if metas.get('lidar_path') and not metas.get('img_paths'):
+            return CameraViews()
+        raise InputError(
+            'the sample names no images to draw: hand in the images of the network, or add img_paths, cam2img and '
+            'lidar2cam to the meta keys of the last pipeline step'
+        )
