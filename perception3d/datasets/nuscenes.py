@@ -1,0 +1,178 @@
+"""Multi-camera, multi-frame nuScenes for mmdet3d."""
+
+from __future__ import annotations
+
+import os.path as osp
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from mmdet3d.datasets import NuScenesDataset
+from mmdet3d.datasets.det3d_dataset import Det3DDataset
+from mmdet3d.structures import LiDARInstance3DBoxes
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.files import read_pickle
+from perception3d.geometry.camera import homogeneous
+from perception3d.registry import DATASETS
+
+
+@DATASETS.register_module()
+class MultiFrameNuScenesDataset(NuScenesDataset):
+    """Samples of six (or any number of) cameras, the current frame and history frames.
+
+    Reads the info files of `tools/create_data.py nuscenes`; paths in them are relative to `data_root`. A sample carries
+    flat arrays over images, index = frame * cameras + camera, frame 0 the current one: `img_paths`, `img_sizes` (w, h),
+    `img_timestamps_s`, `cam2img` (F*N, 4, 4), `lidar2cam` (F*N, 4, 4) from the CURRENT LiDAR frame, and `num_frames`,
+    `cam_names`. Unlike the stock data set, velocities that nuScenes does not know stay NaN in gt_bboxes_3d[:, 7:9], so
+    that a head can mask them, and samples without boxes are kept.
+
+    Args:
+        data_root: The folder that holds `samples/` and `sweeps/`.
+        ann_file: Info file, relative to data_root.
+        num_frames: Frames a sample, the current one included; by default all that the info file has.
+        offsets_s: The history frames by their nominal times, such as (-0.5, -1.5), instead of `num_frames`.
+        cameras: Names of the cameras to use, in the order wanted; by default all, in the order of the infos.
+        kwargs: As of mmdet3d's NuScenesDataset.
+
+    Raises:
+        InputError: The info file is missing, of another format, or has not the frames or cameras asked for.
+    """
+
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str,
+        num_frames: int | None = None,
+        offsets_s: Sequence[float] | None = None,
+        cameras: Sequence[str] | None = None,
+        filter_empty_gt: bool = False,
+        modality: dict | None = None,
+        data_prefix: dict | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if num_frames is not None and offsets_s is not None:
+            raise InputError('give num_frames or offsets_s, not both')
+        self.num_frames = num_frames
+        self.offsets_s = None if offsets_s is None else tuple(offsets_s)
+        self.cameras = None if cameras is None else tuple(cameras)
+        super().__init__(
+            data_root=data_root,
+            ann_file=ann_file,
+            filter_empty_gt=filter_empty_gt,
+            modality=modality or dict(use_camera=True, use_lidar=True),
+            data_prefix=data_prefix or dict(pts='', img=''),
+            **kwargs,
+        )
+
+    def load_data_list(self) -> list[dict]:
+        """Returns the parsed samples of the info file; the version and split in it become part of `metainfo`."""
+        hint = f'run: python tools/create_data.py nuscenes --root {self.data_root}'
+        content = read_pickle(self.ann_file, hint)
+        if not isinstance(content, dict) or not {'metainfo', 'data_list'} <= content.keys():
+            raise InputError(f'{self.ann_file} is no info file (a dict of metainfo and data_list): {hint}')
+        infos, meta = content['data_list'], content['metainfo']
+        if not infos:
+            raise InputError(f'{self.ann_file} holds no samples: {hint}')
+        if 'history' not in infos[0]:
+            raise InputError(f'{self.ann_file} has no history frames, it was made by another tool: {hint}')
+        # The base class keeps METAINFO's version, which is v1.0-trainval whatever the file says.
+        self._metainfo.update({key: meta[key] for key in ('version', 'split', 'dataset') if key in meta})
+        infos.reverse()
+        # Taking each info off the list frees it: parsed samples are several times smaller.
+        return [self.parse_data_info(infos.pop()) for _ in range(len(infos))]
+
+    def parse_data_info(self, info: dict) -> dict:
+        """Turns one info into a sample: absolute paths, flat image arrays, boxes in `ann_info` or `eval_ann_info`."""
+        frames = [info['images'], *(entry['images'] for entry in self._history(info))]
+        names = self._camera_names(info)
+        images = [frame[name] for frame in frames for name in names]
+        prefix = self.data_prefix.get('img', '')
+        sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
+        sample.update(
+            ego2global=np.array(info['ego2global']),
+            lidar2ego=np.array(info['lidar_points']['lidar2ego']),
+            num_frames=len(frames),
+            cam_names=names,
+            img_paths=[osp.join(prefix, image['img_path']) for image in images],
+            img_sizes=[(images[i % len(names)]['width'], images[i % len(names)]['height']) for i in range(len(images))],
+            img_timestamps_s=np.array([image['timestamp'] for image in images]),
+            cam2img=homogeneous(np.array([image['cam2img'] for image in images], np.float64)),
+            lidar2cam=np.array([image['lidar2cam'] for image in images], np.float64),
+        )
+        sample.update(self._lidar_fields(info))
+        if not self.test_mode:
+            sample['ann_info'] = self.parse_ann_info(info)
+        elif self.load_eval_anns:
+            sample['eval_ann_info'] = self.parse_ann_info(info)
+        return sample
+
+    def parse_ann_info(self, info: dict) -> dict:
+        """Returns boxes (M, 9) as LiDARInstance3DBoxes and labels (M,); unknown velocities are NaN.
+
+        Boxes without LiDAR points are left out (or, with use_valid_flag, without LiDAR and radar points).
+        """
+        # The stock method of NuScenesDataset sets unknown velocities to zero, so its base is used.
+        ann_info = Det3DDataset.parse_ann_info(self, info)
+        if ann_info is None:
+            boxes, labels = np.zeros((0, 9), np.float32), np.zeros(0, np.int64)
+        else:
+            ann_info = self._filter_with_mask(ann_info)
+            boxes = np.concatenate([ann_info['gt_bboxes_3d'], ann_info['velocities']], -1)
+            labels = ann_info['gt_labels_3d']
+        boxes = boxes if self.with_velocity else boxes[:, :7]
+        centred = LiDARInstance3DBoxes(boxes, box_dim=boxes.shape[-1], origin=(0.5, 0.5, 0.5))
+        return {'gt_bboxes_3d': centred.convert_to(self.box_mode_3d), 'gt_labels_3d': labels}
+
+    def get_ann_info(self, index: int) -> dict:
+        """Returns the boxes and labels of a sample in training or test mode."""
+        sample = self.get_data_info(index)
+        return sample['eval_ann_info' if self.test_mode else 'ann_info']
+
+    def get_cat_ids(self, idx: int) -> set[int]:
+        """Returns the labels in a sample, for mmdet3d's CBGSDataset; classes that are not trained do not count."""
+        return set(self.get_ann_info(idx)['gt_labels_3d'].tolist()) - {-1}
+
+    def _history(self, info: dict) -> list[dict]:
+        """Returns the history entries of an info that were asked for."""
+        entries = info['history']
+        available = [entry['offset_s'] for entry in entries]
+        if self.offsets_s is not None:
+            by_offset = dict(zip(available, entries))
+            lacking = [offset for offset in self.offsets_s if offset not in by_offset]
+            if lacking:
+                raise InputError(f'{self.ann_file} has no history at {lacking} s, only {available}: {_REMAKE}')
+            return [by_offset[offset] for offset in self.offsets_s]
+        wanted = len(entries) if self.num_frames is None else self.num_frames - 1
+        if not 0 <= wanted <= len(entries):
+            raise InputError(
+                f'num_frames is {self.num_frames}, but {self.ann_file} has 1 to {len(entries) + 1}: {_REMAKE}'
+            )
+        return entries[:wanted]
+
+    def _camera_names(self, info: dict) -> list[str]:
+        """Returns the cameras to use; InputError when one is not in the info."""
+        names = list(self.cameras or info['images'])
+        for name in names:
+            if name not in info['images']:
+                raise unknown_name(f'camera (sample {info["token"]} of {self.ann_file})', name, info['images'])
+        return names
+
+    def _lidar_fields(self, info: dict) -> dict:
+        """Returns lidar_path, num_pts_feats and lidar_sweeps, in which the paths are absolute."""
+        prefix = self.data_prefix.get('pts', '')
+
+        def located(points: dict) -> dict:
+            return {**points, 'lidar_path': osp.join(prefix, points['lidar_path'])}
+
+        points = located(info['lidar_points'])
+        sweeps = [{**sweep, 'lidar_points': located(sweep['lidar_points'])} for sweep in info['lidar_sweeps']]
+        return {
+            'lidar_points': points,
+            'lidar_path': points['lidar_path'],
+            'num_pts_feats': points['num_pts_feats'],
+            'lidar_sweeps': sweeps,
+        }
+
+
+_REMAKE = 'write it again with tools/create_data.py nuscenes --offsets ...'

@@ -1,0 +1,88 @@
+"""Rigid transforms and pinhole cameras.
+
+Matrices are 4x4 and called `a_from_b`: they take homogeneous points of frame b to frame a. Pixel coordinates are
+continuous with the origin at the upper left corner of the upper left pixel: pixel (column i, row j) covers
+[i, i+1) x [j, j+1), resizing by r multiplies coordinates by r, and a horizontal flip of a W wide image is u -> W - u.
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+Array = TypeVar('Array', np.ndarray, torch.Tensor)
+
+
+def rotation_matrix(quaternion_wxyz: np.ndarray) -> np.ndarray:
+    """Returns the rotation matrices (..., 3, 3) of quaternions (..., 4) in the order w, x, y, z, of any length."""
+    q = np.asarray(quaternion_wxyz, np.float64)
+    w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
+    rows = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+    ]
+    return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def rigid(quaternion_wxyz: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
+    """Returns the transforms (..., 4, 4) float64 that rotate by quaternions (..., 4), then shift by (..., 3) metres."""
+    rotation = rotation_matrix(quaternion_wxyz)
+    matrix = np.zeros((*rotation.shape[:-2], 4, 4))
+    matrix[..., :3, :3] = rotation
+    matrix[..., :3, 3] = translation_m
+    matrix[..., 3, 3] = 1
+    return matrix
+
+
+def invert_rigid(a_from_b: Array) -> Array:
+    """Returns b_from_a of rotation-and-translation matrices (..., 4, 4); cheaper and more exact than a general inverse.
+
+    Not for matrices that scale or mirror.
+    """
+    is_array = isinstance(a_from_b, np.ndarray)
+    rotation = np.swapaxes(a_from_b[..., :3, :3], -1, -2) if is_array else a_from_b[..., :3, :3].transpose(-1, -2)
+    inverse = np.zeros_like(a_from_b) if is_array else torch.zeros_like(a_from_b)
+    inverse[..., :3, :3] = rotation
+    inverse[..., :3, 3:] = -(rotation @ a_from_b[..., :3, 3:])
+    inverse[..., 3, 3] = 1
+    return inverse
+
+
+def chain(*matrices: Array) -> Array:
+    """Returns the product of matrices, left to right: chain(a_from_b, b_from_c) is a_from_c. Leading axes broadcast."""
+    return reduce(lambda left, right: left @ right, matrices)
+
+
+def homogeneous(matrix: Array) -> Array:
+    """Returns a (..., 3, 3) matrix, such as camera intrinsics, in the upper left of a (..., 4, 4) identity."""
+    shape = (*matrix.shape[:-2], 4, 4)
+    if isinstance(matrix, np.ndarray):
+        full = np.broadcast_to(np.eye(4, dtype=matrix.dtype), shape).copy()
+    else:
+        full = torch.eye(4, dtype=matrix.dtype, device=matrix.device).expand(shape).clone()
+    full[..., :3, :3] = matrix
+    return full
+
+
+def transform(points: Array, a_from_b: Array) -> Array:
+    """Returns points (..., N, 3) of frame b in frame a; a_from_b is (..., 4, 4) and its leading axes broadcast."""
+    turned = a_from_b[..., :3, :3]
+    turned = np.swapaxes(turned, -1, -2) if isinstance(turned, np.ndarray) else turned.transpose(-1, -2)
+    return points @ turned + a_from_b[..., None, :3, 3]
+
+
+def project(points: Array, img_from_lidar: Array) -> tuple[Array, Array]:
+    """Projects points (N, 3), metres, into C images.
+
+    img_from_lidar (C, 4, 4) gives (u*d, v*d, d) for a point at depth d. Returns uv (C, N, 2) in pixels and depth (C, N)
+    in metres; uv of a point that is not in front of the camera (depth <= 0) is NaN.
+    """
+    scaled = transform(points, img_from_lidar)
+    depth = scaled[..., 2]
+    where = np.where if isinstance(depth, np.ndarray) else torch.where
+    safe = where(depth > 0, depth, depth * float('nan'))
+    return scaled[..., :2] / safe[..., None], depth

@@ -1,0 +1,114 @@
+"""Opens a nuScenes tree with nuscenes-devkit after checking it: versions, tables, splits.
+
+Info files and the official metric both start here. The format is that of nuScenes v1.0 (https://www.nuscenes.org):
+`<root>/<version>/*.json`, `<root>/samples`, `<root>/sweeps`, `<root>/maps`, and for splits of one's own
+`<root>/<version>/splits.json`, a dict from split name to scene names.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perception3d.checks import InputError, require_folder, unknown_name
+from perception3d.files import read_json
+
+if TYPE_CHECKING:
+    from nuscenes import NuScenes
+
+TABLES = (
+    'attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample', 'sample_annotation',
+    'sample_data', 'scene', 'sensor', 'visibility',
+)  # fmt: skip
+OFFICIAL_SPLITS = {'v1.0-mini': ('mini_train', 'mini_val'), 'v1.0-trainval': ('train', 'val'), 'v1.0-test': ('test',)}
+_TREE_HINT = 'see data/README.md for the expected tree'
+
+
+def find_version(root: str | Path, version: str | None = None) -> str:
+    """Returns `version` if its tables are there, or the only version of the tree if None.
+
+    InputError when the root or the version is missing, or when there are several and none was chosen.
+    """
+    root = require_folder(root, _TREE_HINT)
+    found = sorted(table.parent.name for table in root.glob('*/sample.json'))
+    if version is not None:
+        if not (root / version).is_dir():
+            raise unknown_name(f'version (a folder in {root})', version, found)
+        return version
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise InputError(f'{root} holds no nuScenes tables (no <version>/sample.json): {_TREE_HINT}')
+    raise InputError(f'{root} holds several versions ({", ".join(found)}): choose one with --version')
+
+
+def check_tables(root: str | Path, version: str) -> None:
+    """Raises InputError that names the tables, or the map pictures, which the devkit needs and which are missing."""
+    root = Path(root)
+    missing = [f'{name}.json' for name in TABLES if not (root / version / f'{name}.json').is_file()]
+    if missing:
+        some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
+        raise InputError(f'{root / version} lacks {len(missing)} of {len(TABLES)} tables ({some}): unpack the metadata')
+    for record in read_json(root / version / 'map.json'):
+        if not (root / record['filename']).is_file():
+            raise InputError(f'{root / record["filename"]} (named in map.json) does not exist: unpack the maps')
+
+
+def open_tables(root: str | Path, version: str | None = None) -> NuScenes:
+    """Returns the devkit's NuScenes of a checked tree; the same tables are read from disk once per process.
+
+    InputError names a missing root, version, table or map, or a table that does not parse.
+    """
+    root = Path(root).resolve()
+    version = find_version(root, version)
+    check_tables(root, version)
+    state = tuple((root / version / f'{name}.json').stat().st_mtime_ns for name in TABLES)
+    return _open(str(root), version, state)
+
+
+@lru_cache(maxsize=2)
+def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
+    """Loads the tables; `state` (their times of change) keeps the cache honest when a tree is written again."""
+    from nuscenes import NuScenes
+
+    try:
+        return NuScenes(version, root, verbose=False)
+    except (ValueError, KeyError, IndexError) as error:
+        for name in TABLES:
+            read_json(Path(root) / version / f'{name}.json')
+        raise InputError(f'the tables in {Path(root) / version} do not fit together ({error!r})') from error
+
+
+def splits(nusc: NuScenes) -> dict[str, list[str]]:
+    """Returns the scene names of every split of the opened version: the official ones and those of splits.json.
+
+    Only scenes that are in the tables count; a split without any is left out. InputError when there is no split at all.
+    """
+    from nuscenes.utils.splits import create_splits_scenes
+
+    official = create_splits_scenes()
+    named = {name: official[name] for name in OFFICIAL_SPLITS.get(nusc.version, ())}
+    own_file = Path(nusc.dataroot) / nusc.version / 'splits.json'
+    if own_file.is_file():
+        own = read_json(own_file)
+        if not isinstance(own, dict) or not all(isinstance(scenes, list) for scenes in own.values()):
+            raise InputError(f'{own_file} must be a dict from split name to a list of scene names')
+        named.update(own)
+    elif not named:
+        raise InputError(f'{nusc.version} is no official version and has no {own_file}: write one, {{split: [scenes]}}')
+    present = {scene['name'] for scene in nusc.scene}
+    found = {name: [scene for scene in scenes if scene in present] for name, scenes in named.items()}
+    found = {name: scenes for name, scenes in found.items() if scenes}
+    if not found:
+        raise InputError(f'no scene of {nusc.version} belongs to one of its splits ({", ".join(named)})')
+    return found
+
+
+def samples_of_split(nusc: NuScenes, split: str) -> list[str]:
+    """Returns the sample tokens of a split in the order of the sample table; InputError for an unknown split."""
+    known = splits(nusc)
+    if split not in known:
+        raise unknown_name(f'split of {nusc.version}', split, known)
+    scenes = {scene['token'] for scene in nusc.scene if scene['name'] in set(known[split])}
+    return [sample['token'] for sample in nusc.sample if sample['scene_token'] in scenes]

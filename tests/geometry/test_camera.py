@@ -1,0 +1,62 @@
+"""perception3d.geometry.camera against general inverses, pyquaternion and the written-out pinhole formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from perception3d.geometry import camera
+
+
+def random_pose(rng: np.random.Generator, shape: tuple[int, ...] = ()) -> np.ndarray:
+    return camera.rigid(rng.normal(size=(*shape, 4)), rng.normal(size=(*shape, 3)) * 10)
+
+
+def test_rotation_matrix_of_known_quaternions():
+    half = np.sqrt(0.5)
+    quaternions = np.array([[1, 0, 0, 0], [half, 0, 0, half], [half, half, 0, 0], [3.0, 0, 0, 0]])
+    expected = [np.eye(3), [[0, -1, 0], [1, 0, 0], [0, 0, 1]], [[1, 0, 0], [0, 0, -1], [0, 1, 0]], np.eye(3)]
+    np.testing.assert_allclose(camera.rotation_matrix(quaternions), expected, atol=1e-15)
+
+
+def test_rotation_matrix_is_pyquaternions():
+    pyquaternion = pytest.importorskip('pyquaternion')
+    q = np.random.default_rng(0).normal(size=4)
+    np.testing.assert_allclose(camera.rotation_matrix(q), pyquaternion.Quaternion(q).rotation_matrix, atol=1e-12)
+
+
+@pytest.mark.parametrize('shape', [(), (5,), (2, 3)])
+def test_invert_rigid_is_the_inverse_for_numpy_and_torch(shape: tuple[int, ...]):
+    pose = random_pose(np.random.default_rng(1), shape)
+    np.testing.assert_allclose(camera.invert_rigid(pose), np.linalg.inv(pose), atol=1e-12)
+    np.testing.assert_allclose(camera.invert_rigid(torch.from_numpy(pose)).numpy(), np.linalg.inv(pose), atol=1e-12)
+
+
+def test_chain_reads_left_to_right():
+    rng = np.random.default_rng(2)
+    a_from_b, b_from_c, points = random_pose(rng), random_pose(rng), rng.normal(size=(7, 3))
+    step_by_step = camera.transform(camera.transform(points, b_from_c), a_from_b)
+    np.testing.assert_allclose(camera.transform(points, camera.chain(a_from_b, b_from_c)), step_by_step, atol=1e-12)
+
+
+def test_project_follows_the_pinhole_formula_and_marks_points_behind():
+    fx, fy, cx, cy = 1200.0, 1100.0, 810.0, 460.0
+    intrinsics = camera.homogeneous(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
+    points = np.array([[1.0, 2.0, 10.0], [0.0, 0.0, 3.0], [1.0, 1.0, -4.0]])
+    uv, depth = camera.project(points, intrinsics[None])
+    np.testing.assert_allclose(uv[0, 0], [fx / 10 + cx, fy * 2 / 10 + cy])
+    np.testing.assert_allclose(uv[0, 1], [cx, cy])
+    assert np.isnan(uv[0, 2]).all()
+    np.testing.assert_allclose(depth, [[10, 3, -4]])
+
+
+def test_project_is_the_same_for_torch():
+    rng = np.random.default_rng(3)
+    matrices, points = rng.normal(size=(4, 4, 4)), rng.normal(size=(20, 3))
+    uv, depth = camera.project(points, matrices)
+    uv_torch, depth_torch = camera.project(torch.from_numpy(points), torch.from_numpy(matrices))
+    assert uv.shape == (4, 20, 2)
+    assert depth.shape == (4, 20)
+    np.testing.assert_allclose(uv_torch.numpy(), uv, rtol=1e-10)
+    np.testing.assert_allclose(depth_torch.numpy(), depth, rtol=1e-10)
