@@ -1,0 +1,206 @@
+"""Lookup tables from voxels to pixels: which image position every voxel of a grid reads (Fast-BEV, arXiv 2301.12511).
+
+A table entry is (camera * H + row) * W + column of the feature map, or -1 where no camera sees the voxel. Arithmetic is
+float32 in a fixed order and rounding is half to even, as torch.round does, so that the numba kernel, the torch path and
+the released model agree.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+from perception3d.checks import InputError
+from perception3d.geometry.grid import VoxelGrid
+from perception3d.geometry.scatter import share_threads_with_torch
+
+PRIORITIES = ('last', 'first', 'mean')
+Array = TypeVar('Array', np.ndarray, torch.Tensor)
+
+
+def scale_to_features(img_from_lidar: np.ndarray, image_hw: tuple[int, int], feature_hw: tuple[int, int]) -> np.ndarray:
+    """Returns projections (..., 3, 4) float32 into a feature map from those into its image (..., 3|4, 4).
+
+    The stride is ceil(image width / feature width) for both axes, with no half-pixel shift.
+    """
+    stride = math.ceil(image_hw[1] / feature_hw[1])
+    projection = np.array(img_from_lidar[..., :3, :], dtype=np.float32)
+    projection[..., :2, :] /= np.float32(stride)
+    return projection
+
+
+def build_lut(
+    img_from_lidar: Array,
+    grid: VoxelGrid,
+    feature_hw: tuple[int, int],
+    priority: str = 'last',
+    valid_hw: tuple[int, int] | None = None,
+) -> Array:
+    """Builds the table of one frame: for every voxel the flat feature index that it reads, or -1.
+
+    Args:
+        img_from_lidar: (C, 3|4, 4) projections from lidar-frame metres to feature-map pixels (see `scale_to_features`).
+        grid: voxels, sampled at their lower corners.
+        feature_hw: (H, W) of the feature maps.
+        priority: which camera a voxel reads when several see it. 'last' is what Fast-BEV trains with, 'first' what its
+            C++ code does, 'mean' keeps all of them.
+        valid_hw: part of the feature map that holds image, where the image was padded; all of it by default.
+
+    Returns:
+        (X, Y, Z) int32; for 'mean' (X, Y, Z, K) with the indices of all cameras that see the voxel first, then -1.
+        A tensor on the device of `img_from_lidar` if that is one, else an array.
+    """
+    valid_hw = valid_hw or feature_hw
+    if priority == 'mean':
+        return _candidate_lut(img_from_lidar, grid, feature_hw, valid_hw)
+    table = build_frames_lut(img_from_lidar[None], grid, feature_hw, priority, valid_hw)
+    return table[..., 0]
+
+
+def build_frames_lut(
+    img_from_lidar: Array,
+    grid: VoxelGrid,
+    feature_hw: tuple[int, int],
+    priority: str = 'last',
+    valid_hw: tuple[int, int] | None = None,
+    first_rows: np.ndarray | None = None,
+    out: Array | None = None,
+) -> Array:
+    """Builds the tables of several frames interleaved, in the order in which the gather writes: (X, Y, Z, F) int32.
+
+    Args:
+        img_from_lidar: (F, C, 3|4, 4) projections of every frame and camera to feature-map pixels.
+        grid: voxels, sampled at their lower corners.
+        feature_hw: (H, W) of the feature maps.
+        priority: 'last' or 'first'.
+        valid_hw: part of the feature map that holds image; all of it by default.
+        first_rows: (F, C) index of each feature map's first pixel in the gathered rows; (f * C + c) * H * W by default.
+        out: (X, Y, Z, F) int32 to write into, of any strides.
+
+    InputError on a priority or a shape that does not fit.
+    """
+    frames, cameras = _check(img_from_lidar, priority)
+    if first_rows is None:
+        first_rows = (
+            np.arange(frames * cameras, dtype=np.int64).reshape(frames, cameras) * feature_hw[0] * feature_hw[1]
+        )
+    valid_hw = valid_hw or feature_hw
+    if isinstance(img_from_lidar, torch.Tensor) and img_from_lidar.is_cuda:
+        return _frames_lut_torch(img_from_lidar, grid, feature_hw, priority, valid_hw, first_rows, out)
+    table = np.empty((*grid.shape, frames), np.int32) if out is None else np.asarray(out)
+    matrices = np.ascontiguousarray(np.asarray(img_from_lidar)[:, :, :3], np.float32)
+    order = np.arange(cameras)[:: -1 if priority == 'last' else 1]
+    bounds = np.asarray(valid_hw, np.int64)
+    share_threads_with_torch()
+    _fill_table(matrices, order, np.asarray(first_rows, np.int64), *grid.axes(), bounds, feature_hw[1], table)
+    if out is not None:
+        return out
+    return torch.from_numpy(table) if isinstance(img_from_lidar, torch.Tensor) else table
+
+
+def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
+    if priority not in PRIORITIES[:2]:
+        raise InputError(f'priority {priority!r} is none of {", ".join(PRIORITIES)} (mean: one frame at a time)')
+    if img_from_lidar.ndim != 4 or img_from_lidar.shape[2] not in (3, 4) or img_from_lidar.shape[3] != 4:
+        raise InputError(f'projections must be (frames, cameras, 3 or 4, 4), got {tuple(img_from_lidar.shape)}')
+    return int(img_from_lidar.shape[0]), int(img_from_lidar.shape[1])
+
+
+@njit(cache=True, parallel=True, error_model='numpy')
+def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table):  # pragma: no cover
+    frames, cameras = first_rows.shape
+    height_f, width_f = np.float32(bounds[0]), np.float32(bounds[1])
+    zero = np.float32(0)
+    for i in prange(xs.size):
+        for j in range(ys.size):
+            for f in range(frames):
+                for k in range(zs.size):
+                    table[i, j, k, f] = -1
+                left = zs.size
+                for n in range(cameras):
+                    if left == 0:
+                        break
+                    cam = order[n]
+                    m = matrices[f, cam]
+                    a0 = m[0, 0] * xs[i] + m[0, 1] * ys[j]
+                    b0 = m[1, 0] * xs[i] + m[1, 1] * ys[j]
+                    d0 = m[2, 0] * xs[i] + m[2, 1] * ys[j]
+                    for k in range(zs.size):
+                        if table[i, j, k, f] >= 0:
+                            continue
+                        depth = (d0 + m[2, 2] * zs[k]) + m[2, 3]
+                        if not depth > zero:
+                            continue
+                        a = (a0 + m[0, 2] * zs[k]) + m[0, 3]
+                        # Cheap and safe bounds first: most pairs of voxel and camera never reach a division.
+                        if a < -depth or a > width_f * depth:
+                            continue
+                        b = (b0 + m[1, 2] * zs[k]) + m[1, 3]
+                        if b < -depth or b > height_f * depth:
+                            continue
+                        u = np.rint(a / depth)
+                        v = np.rint(b / depth)
+                        if u >= zero and u < width_f and v >= zero and v < height_f:
+                            table[i, j, k, f] = first_rows[f, cam] + np.int64(v) * width + np.int64(u)
+                            left -= 1
+
+
+def _project_torch(
+    matrices: torch.Tensor, grid: VoxelGrid, valid_hw: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns rows v, columns u (int64) and validity, each (C, X, Y, Z), in the operation order of the kernel."""
+    xs, ys, zs = (torch.from_numpy(axis).to(matrices.device) for axis in grid.axes())
+    m = matrices[:, :3].float()[:, :, :, None, None, None]
+    plane = m[:, :, 0] * xs[:, None, None] + m[:, :, 1] * ys[:, None]
+    a, b, depth = ((plane + m[:, :, 2] * zs) + m[:, :, 3]).unbind(1)
+    u, v = torch.round(a / depth), torch.round(b / depth)
+    valid = (u >= 0) & (u < valid_hw[1]) & (v >= 0) & (v < valid_hw[0]) & (depth > 0)
+    zero = torch.zeros((), device=u.device)
+    return torch.where(valid, v, zero).long(), torch.where(valid, u, zero).long(), valid
+
+
+def _frames_lut_torch(
+    img_from_lidar: torch.Tensor,
+    grid: VoxelGrid,
+    feature_hw: tuple[int, int],
+    priority: str,
+    valid_hw: tuple[int, int],
+    first_rows: np.ndarray,
+    out: torch.Tensor | None,
+) -> torch.Tensor:
+    """The table of `build_frames_lut` by torch operations, without waiting for the device."""
+    device, cameras = img_from_lidar.device, img_from_lidar.shape[1]
+    table = torch.empty((*grid.shape, len(img_from_lidar)), dtype=torch.int32, device=device) if out is None else out
+    starts = torch.from_numpy(np.asarray(first_rows, np.int64)).to(device)
+    rank = torch.arange(1, cameras + 1, device=device)
+    if priority == 'first':
+        rank = rank.flip(0)
+    for frame, matrices in enumerate(img_from_lidar):
+        v, u, valid = _project_torch(matrices, grid, valid_hw)
+        rows = starts[frame, :, None, None, None] + v * feature_hw[1] + u
+        best, camera = (valid * rank[:, None, None, None]).max(0)
+        row = rows.gather(0, camera[None])[0]
+        table[..., frame] = torch.where(best > 0, row, -1).to(torch.int32)
+    return table
+
+
+def _candidate_lut(
+    img_from_lidar: Array, grid: VoxelGrid, feature_hw: tuple[int, int], valid_hw: tuple[int, int]
+) -> Array:
+    """All cameras that see a voxel, (X, Y, Z, K) int32, valid ones first in camera order; K is what a voxel needs."""
+    _check(img_from_lidar[None], 'last')
+    is_tensor = isinstance(img_from_lidar, torch.Tensor)
+    matrices = img_from_lidar if is_tensor else torch.from_numpy(np.asarray(img_from_lidar, np.float32))
+    v, u, valid = _project_torch(matrices, grid, valid_hw)
+    camera = torch.arange(len(matrices), device=matrices.device)[:, None, None, None]
+    rows = torch.where(valid, (camera * feature_hw[0] + v) * feature_hw[1] + u, -1)
+    order = (~valid).to(torch.uint8).argsort(dim=0, stable=True)
+    table = rows.gather(0, order).permute(1, 2, 3, 0)
+    if not table.is_cuda:
+        table = table[..., : max(int(valid.sum(0).max()), 1)]
+    table = table.to(torch.int32).contiguous()
+    return table if is_tensor else table.numpy()

@@ -1,0 +1,211 @@
+"""Fast-BEV: cameras of several moments to 3D boxes through one BEV map (arXiv 2301.12511)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmdet3d.models.detectors import Base3DDetector
+from mmdet3d.structures import Det3DDataSample
+from torch import Tensor, nn
+
+from perception3d.checks import InputError
+from perception3d.models.fast_bev.feature_cache import FeatureCache
+from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
+from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class FastBEV(Base3DDetector):
+    """Detects 3D boxes in the lidar frame from any number of cameras and moments.
+
+    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar frame by
+    its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a BEV map.
+
+    The paper's styles follow from the counts of lifted levels and of grids: v1 one and one, v2 several levels into one grid,
+    v3 one level into several grids, v4 level i into grid i.
+
+    Args:
+        backbone: 2D backbone.
+        neck: feature pyramid.
+        neck_fuse: picks and joins pyramid levels (`PyramidFuse`).
+        neck_3d: BEV encoder (`M2BEVNeck`).
+        bbox_head: head on the BEV map, `(B, C, X, Y)` to boxes.
+        grids: arguments of `VoxelGrid`, one for each BEV scale.
+        priority: camera that wins where several see a voxel: 'last', 'first' or 'mean'.
+        flip_tta: when predicting, also look at all images mirrored and merge the boxes before suppression.
+        cache_features: when predicting, keep the features of images by path, so that a later sample that lists the image
+            as history does not compute it again. For ordered data without test-time randomness.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        neck_fuse: dict,
+        neck_3d: dict,
+        bbox_head: dict,
+        grids: Sequence[dict],
+        priority: str = 'last',
+        flip_tta: bool = False,
+        cache_features: bool = False,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.neck_fuse = MODELS.build(neck_fuse)
+        self.view_transforms = nn.ModuleList(LookupViewTransform(grid, priority) for grid in grids)
+        self.neck_3d = MODELS.build(neck_3d)
+        extra = {key: cfg for key, cfg in (('train_cfg', train_cfg), ('test_cfg', test_cfg)) if cfg is not None}
+        self.bbox_head = MODELS.build({**bbox_head, **extra})
+        self.flip_tta = flip_tta
+        self.feature_cache = FeatureCache() if cache_features else None
+        if len(grids) > 1 and 1 < len(self.neck_fuse.levels) != len(grids):
+            raise InputError(f'{len(self.neck_fuse.levels)} lifted levels do not pair with {len(grids)} grids')
+        # Convolutions on a CPU are about twice as fast in this layout, and the lift reads and writes it without a copy.
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def style(self) -> str:
+        """The paper's name for the pairing of image levels and grids: v1, v2, v3 or v4."""
+        many_levels, many_grids = len(self.neck_fuse.levels) > 1, len(self.view_transforms) > 1
+        return {(False, False): 'v1', (True, False): 'v2', (False, True): 'v3', (True, True): 'v4'}[
+            many_levels, many_grids
+        ]
+
+    def train(self, mode: bool = True) -> FastBEV:
+        """Sets the mode; cached features are dropped when weights may change."""
+        if mode and self.feature_cache is not None:
+            self.feature_cache.clear()
+        return super().train(mode)
+
+    def extract_images(self, images: Tensor) -> list[Tensor]:
+        """Returns the maps [(M, C, H_i, W_i)] to lift, channels-last, of images (M, 3, H, W) already normalised."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        maps = self.neck_fuse(self.neck(self.backbone(images)))
+        return [m.contiguous(memory_format=torch.channels_last) for m in maps]
+
+    def encode(
+        self,
+        levels: list[FeatureRows],
+        img_from_lidar: np.ndarray,
+        image_hw: tuple[int, int],
+        valid_hw: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Lifts image features and encodes them: (B, C, X', Y') float32.
+
+        `img_from_lidar` is (B, F, N, 4, 4), from metres in the current lidar frame to pixels of the network's input of size
+        `image_hw`; `valid_hw` is the part that is not padding.
+        """
+        if len(self.view_transforms) == 1:
+            groups = [levels]
+        else:
+            groups = [levels[i : i + 1] or levels[:1] for i in range(len(self.view_transforms))]
+        volumes = [
+            transform(group, img_from_lidar, image_hw, valid_hw)
+            for transform, group in zip(self.view_transforms, groups, strict=True)
+        ]
+        return self.neck_3d(volumes).float()
+
+    def extract_feat(self, batch_inputs: dict[str, Tensor], batch_data_samples: list[Det3DDataSample]) -> Tensor:
+        """Returns the BEV features (B, C, X', Y') float32 of `imgs` (B, F*N, 3, H, W)."""
+        images = batch_inputs['imgs']
+        matrices = _projections(images, batch_data_samples)
+        batch, frames = matrices.shape[:2]
+        if self.feature_cache is not None and not self.training:
+            paths = [sample.metainfo['img_paths'] for sample in batch_data_samples]
+            levels = self.feature_cache.rows(images, paths, frames, self.extract_images)
+        else:
+            maps = self.extract_images(images.flatten(0, 1))
+            levels = [FeatureRows.from_maps(m, batch, frames) for m in maps]
+        return self.encode(levels, matrices, tuple(images.shape[-2:]), _unpadded(images, batch_data_samples))
+
+    def loss(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any) -> dict[str, Tensor]:
+        """Returns the head's losses; the head runs in float32 under any autocast."""
+        bev = self.extract_feat(batch_inputs, batch_data_samples)
+        with torch.autocast(bev.device.type, enabled=False):
+            return self.bbox_head.loss(bev, batch_data_samples)
+
+    def predict(
+        self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any
+    ) -> list[Det3DDataSample]:
+        """Returns the samples with `pred_instances_3d`: boxes in metres in the lidar frame, scores, labels."""
+        views = [(batch_inputs, batch_data_samples)]
+        if self.flip_tta:
+            views.append(_mirrored(batch_inputs, batch_data_samples))
+        return self._predict_views(views, batch_data_samples)
+
+    def aug_test(
+        self, batch_inputs: list[dict], batch_data_samples: list[list[Det3DDataSample]], **kwargs: Any
+    ) -> list[Det3DDataSample]:
+        """Merges several views of the same batch, made by the pipeline, before suppression.
+
+        The views may differ in their images and matrices, not in their lidar frame.
+        """
+        samples = [list(view) for view in zip(*batch_data_samples, strict=True)]
+        return self._predict_views(list(zip(batch_inputs, samples, strict=True)), samples[0])
+
+    def _predict_views(self, views: list[tuple[dict, list]], samples: list) -> list[Det3DDataSample]:
+        bevs = [self.extract_feat(inputs, view_samples) for inputs, view_samples in views]
+        with torch.autocast(bevs[0].device.type, enabled=False):
+            if len(bevs) == 1:
+                boxes = self.bbox_head.predict(bevs[0], samples)
+            else:
+                boxes = self.bbox_head.predict_tta(bevs, samples)
+        return self.add_pred_to_datasample(samples, boxes)
+
+    def _forward(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample] | None = None, **kwargs: Any):
+        """Returns the head's raw maps (class logits, box deltas, direction logits)."""
+        return self.bbox_head(self.extract_feat(batch_inputs, batch_data_samples or []))
+
+
+def _projections(images: Tensor, samples: list[Det3DDataSample]) -> np.ndarray:
+    """Collects (B, F, N, 4, 4) projections and checks them against the images (B, F*N, 3, H, W)."""
+    if images.ndim != 5:
+        raise InputError(f'images must be (batch, frames * cameras, 3, H, W), got {tuple(images.shape)}')
+    collected = []
+    for sample in samples:
+        matrices = sample.metainfo.get('img_from_lidar')
+        frames = int(sample.metainfo.get('num_frames', 1))
+        if matrices is None:
+            raise InputError('a sample has no img_from_lidar: the pipeline must end in a packing step that keeps it')
+        matrices = np.asarray(matrices)
+        if len(matrices) != images.shape[1] or len(matrices) % frames:
+            raise InputError(f'{images.shape[1]} images, {len(matrices)} projections and {frames} frames do not agree')
+        collected.append(matrices.reshape(frames, -1, *matrices.shape[1:]))
+    if len({m.shape for m in collected}) != 1 or len(collected) != len(images):
+        raise InputError('the samples of a batch differ in their number of cameras or frames')
+    return np.stack(collected)
+
+
+def _unpadded(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
+    """Height and width of the images before padding, as far as the samples tell."""
+    shape = samples[0].metainfo.get('img_shape')
+    if not shape:
+        return tuple(images.shape[-2:])
+    first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
+    return int(first[0]), int(first[1])
+
+
+def _mirrored(batch_inputs: dict, samples: list[Det3DDataSample]) -> tuple[dict, list[Det3DDataSample]]:
+    """Mirrors all images left to right and their projections with them: u becomes W - u."""
+    images = batch_inputs['imgs']
+    width = _unpadded(images, samples)[1]
+    flip = np.diag([-1.0, 1.0, 1.0, 1.0])
+    flip[0, 2] = width
+    flipped_samples = []
+    for sample in samples:
+        flipped = sample.new()
+        paths = [f'{path}#mirrored' for path in sample.metainfo.get('img_paths', [])]
+        matrices = flip @ np.asarray(sample.metainfo['img_from_lidar'], np.float64)
+        flipped.set_metainfo({'img_from_lidar': matrices, 'img_paths': paths})
+        flipped_samples.append(flipped)
+    mirrored = images.clone()
+    mirrored[..., :width] = images[..., :width].flip(-1)
+    return {**batch_inputs, 'imgs': mirrored}, flipped_samples
