@@ -1,0 +1,199 @@
+"""Which anchors a ground-truth box speaks to: the bag of its best anchors, and the predictions that explain it.
+
+Both are chosen by IoU of axis-aligned ("nearest") bird's-eye rectangles, as in the released Fast-BEV head. All anchors
+are considered, yet only few are touched: bags look at a window of cells that provably holds the bag, and on the CPU
+explained predictions are found by a compiled loop over predictions and boxes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+
+from perception3d.geometry.boxes import aligned_iou, nearest_bev, to_bev
+from perception3d.models.fast_bev.anchors import MAX_LOG_RATIO, AnchorGrid
+
+# Rows of ground truth handled at once: bounds the memory of the two searches.
+_ROWS_BAG = 256
+_ROWS_DENSE = 16
+# Two IoUs closer than this count as equal: the anchor with the nearer centre goes first.
+_TIE = 1e-5
+
+
+class Targets(NamedTuple):
+    """Ground truth of a batch, one row a box: boxes (N, 9), labels (N,), sample (N,), valid (N,) bool, counts (B,)."""
+
+    boxes: Tensor
+    labels: Tensor
+    sample: Tensor
+    valid: Tensor
+    counts: tuple[int, ...]
+
+
+class Bags(NamedTuple):
+    """The K anchors of each box, (N, K) long each: index in the cell and cell coordinates."""
+
+    anchor: Tensor
+    x: Tensor
+    y: Tensor
+
+
+def gather_targets(boxes: list[Tensor], labels: list[Tensor], num_classes: int, device: torch.device) -> Targets:
+    """Joins per-sample boxes (G, 7 or 9) and labels (G,) into rows; unknown velocities become NaN.
+
+    A box with a NaN or infinite number in its first seven, or with a label outside 0 .. num_classes - 1, is marked
+    invalid and replaced by a harmless one: it takes part in no loss.
+    """
+    rows = [torch.as_tensor(b, dtype=torch.float32).to(device) for b in boxes]
+    rows = [
+        torch.cat([r[:, :7], r[:, 7:9] if r.shape[1] >= 9 else r.new_full((len(r), 2), float('nan'))], 1) for r in rows
+    ]
+    counts = tuple(len(r) for r in rows)
+    sample = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)).to(device)
+    joined, classes = torch.cat(rows), torch.cat([torch.as_tensor(x).to(device).long() for x in labels])
+    valid = joined[:, :7].isfinite().all(1) & (classes >= 0) & (classes < num_classes)
+    harmless = joined.new_tensor([0, 0, 0, 1, 1, 1, 0, float('nan'), float('nan')])
+    return Targets(
+        torch.where(valid[:, None], joined, harmless), classes.clamp(0, num_classes - 1), sample, valid, counts
+    )
+
+
+@torch.no_grad()
+def select_bags(targets: Targets, grid: AnchorGrid, shape: tuple[int, int], size: int) -> Bags:
+    """The `size` anchors of largest IoU with each box; equal IoU (also 0) goes to the nearer centre.
+
+    Within one anchor shape the IoU falls with the distance along each axis, so the best `size` cells form a staircase
+    around the box that fits in a window of size + 2 cells, moved inside the map: nothing outside needs a look.
+    """
+    span = tuple(min(n, size + 2) for n in shape)
+    parts = [_bags_of_rows(b, grid, shape, span, size) for b in targets.boxes.split(_ROWS_BAG)]
+    return Bags(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+
+def _bags_of_rows(boxes: Tensor, grid: AnchorGrid, shape: tuple[int, int], span: tuple[int, int], size: int) -> Bags:
+    device, cell = boxes.device, grid.cell_size_m(shape)
+    starts, gaps = [], []
+    for axis in (0, 1):
+        home = (boxes[:, axis] - grid.range_m[axis]) / cell[axis]
+        start = (home.clamp(-1e6, 1e6) - span[axis] / 2).round().long().clamp(0, shape[axis] - span[axis])
+        cells = start[:, None] + torch.arange(span[axis], device=device)
+        starts.append(start)
+        gaps.append((cells + 0.5 - home[:, None]) * cell[axis])
+    shapes = grid.shapes(device)
+    zeros = shapes.new_zeros(len(shapes), 2)
+    at_origin = nearest_bev(torch.cat([zeros, shapes[:, [0, 1, 3]]], 1))
+    moved = torch.cat([boxes.new_zeros(len(boxes), 2), boxes[:, [3, 4, 6]]], 1)
+    own = nearest_bev(moved)[:, None, None, None]
+    shift_x, shift_y = gaps[0][:, None, :, None], gaps[1][:, None, None, :]
+    iou = _shifted_iou(at_origin[:, None, None], shift_x, shift_y, own)
+    distance = shift_x**2 + shift_y**2
+    key = iou - distance * (_TIE / distance.amax((1, 2, 3), keepdim=True).clamp(min=1e-6))
+    best = key.flatten(1).topk(min(size, key[0].numel()), dim=1).indices
+    rest = best % (span[0] * span[1])
+    return Bags(best // (span[0] * span[1]), starts[0][:, None] + rest // span[1], starts[1][:, None] + rest % span[1])
+
+
+def _shifted_iou(rect: Tensor, shift_x: Tensor, shift_y: Tensor, other: Tensor) -> Tensor:
+    """IoU of `rect` (..., 4) moved by the shifts with `other` (..., 4); axes are handled apart to save memory."""
+    over_x = torch.minimum(rect[..., 2] + shift_x, other[..., 2]) - torch.maximum(rect[..., 0] + shift_x, other[..., 0])
+    over_y = torch.minimum(rect[..., 3] + shift_y, other[..., 3]) - torch.maximum(rect[..., 1] + shift_y, other[..., 1])
+    overlap = over_x.clamp(min=0) * over_y.clamp(min=0)
+    areas = [(r[..., 2] - r[..., 0]) * (r[..., 3] - r[..., 1]) for r in (rect, other)]
+    return overlap / (areas[0] + areas[1] - overlap).clamp(min=1e-6)
+
+
+@torch.no_grad()
+def predicted_rectangles(reg: Tensor, grid: AnchorGrid) -> Tensor:
+    """Nearest bird's-eye rectangles (4, B, A, X, Y) of the boxes that `reg` (B, A, 9, X, Y) predicts, metres."""
+    field = grid.fields(tuple(reg.shape[-2:]), reg.device)
+    dx, dy, log_l, log_w, turn = (reg[:, :, i].float().contiguous() for i in (0, 1, 3, 4, 6))
+    x, y = dx.mul_(field.diagonal).add_(field.x), dy.mul_(field.diagonal).add_(field.y)
+    half_l = log_l.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.length / 2)
+    half_w = log_w.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.width / 2)
+    # |sin| > |cos| says "nearer to a quarter turn" without wrapping the angle.
+    angle = turn.add_(field.yaw)
+    crosswise = torch.cos(2 * angle) < 0
+    half_x, half_y = torch.where(crosswise, half_w, half_l), torch.where(crosswise, half_l, half_w)
+    return torch.stack([x - half_x, y - half_y, x + half_x, y + half_y])
+
+
+@torch.no_grad()
+def explained_probability(rectangles: Tensor, targets: Targets, num_classes: int, threshold: float) -> Tensor:
+    """Probability (B, A, C, X, Y) that a prediction explains an object of class c, by IoU of its decoded box.
+
+    For box i and prediction j it is clip((IoU_ij - t) / (max_j IoU_ij - t), 0, 1); of several boxes of a class the
+    largest counts (FreeAnchor, arXiv 1909.02466, section 3.3). `rectangles` come from `predicted_rectangles`.
+    """
+    _, batch, per_cell, width, height = rectangles.shape
+    out = rectangles.new_zeros(batch, num_classes, per_cell, width, height)
+    if len(targets.boxes) and batch:
+        owners = nearest_bev(to_bev(targets.boxes))
+        # An invalid box gets an empty rectangle far away: nothing overlaps it.
+        owners = torch.where(targets.valid[:, None], owners, owners.new_full((), 1e9))
+        if rectangles.device.type == 'cpu':
+            _explain_on_cpu(rectangles, owners, targets, threshold, out)
+        else:
+            _explain_dense(rectangles, owners, targets, threshold, out)
+    return out.transpose(1, 2)
+
+
+def _explain_dense(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
+    flat = rectangles.flatten(2).permute(1, 2, 0)
+    rows = out.view(out.shape[0] * out.shape[1], -1)
+    for part in torch.arange(len(owners), device=out.device).split(_ROWS_DENSE):
+        iou = aligned_iou(flat[targets.sample[part]], owners[part, None])
+        above = iou - threshold
+        share = (above / above.amax(1, keepdim=True).clamp(min=1e-12)).clamp(0, 1)
+        index = targets.sample[part] * out.shape[1] + targets.labels[part]
+        rows.scatter_reduce_(0, index[:, None].expand_as(share), share, 'amax')
+
+
+def _explain_on_cpu(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
+    starts = np.concatenate([[0], np.cumsum(targets.counts)])
+    flat = rectangles.flatten(2).numpy()
+    _explain_kernel(flat, owners.numpy(), targets.labels.numpy(), starts, threshold, out.flatten(2).numpy())
+
+
+@njit(cache=True)
+def _pair_iou(x0, y0, x1, y1, box):  # noqa: ANN001, ANN202
+    w = min(x1, box[2]) - max(x0, box[0])
+    h = min(y1, box[3]) - max(y0, box[1])
+    if not (w > 0.0 and h > 0.0):
+        return np.float32(0.0)
+    both = w * h
+    union = (x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - both
+    return both / max(union, np.float32(1e-6))
+
+
+@njit(cache=True, parallel=True)
+def _explain_kernel(
+    rect: np.ndarray, boxes: np.ndarray, labels: np.ndarray, starts: np.ndarray, threshold: float, out: np.ndarray
+) -> None:
+    """Fills `out` (B, C, M) from rectangles `rect` (4, B, M) and ground truth (N, 4), two passes over blocks of M."""
+    batch, total, block = rect.shape[1], rect.shape[2], 2048
+    blocks = (total + block - 1) // block
+    best = np.full((batch * blocks, boxes.shape[0]), threshold, np.float32)
+    for job in prange(batch * blocks):
+        b, first = job // blocks, (job % blocks) * block
+        for i in range(first, min(first + block, total)):
+            for g in range(starts[b], starts[b + 1]):
+                iou = _pair_iou(rect[0, b, i], rect[1, b, i], rect[2, b, i], rect[3, b, i], boxes[g])
+                if iou > best[job, g]:
+                    best[job, g] = iou
+    top = np.full(boxes.shape[0], threshold, np.float32)
+    for job in range(batch * blocks):
+        for g in range(starts[job // blocks], starts[job // blocks + 1]):
+            top[g] = max(top[g], best[job, g])
+    for job in prange(batch * blocks):
+        b, first = job // blocks, (job % blocks) * block
+        for g in range(starts[b], starts[b + 1]):
+            if best[job, g] > threshold:
+                for i in range(first, min(first + block, total)):
+                    iou = _pair_iou(rect[0, b, i], rect[1, b, i], rect[2, b, i], rect[3, b, i], boxes[g])
+                    if iou > threshold:
+                        share = (iou - threshold) / (top[g] - threshold)
+                        out[b, labels[g], i] = max(out[b, labels[g], i], share)
