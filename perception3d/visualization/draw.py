@@ -85,6 +85,12 @@ class Style:
     ground_truth: LineStyle = field(default_factory=lambda: LineStyle(1, (7.0, 4.0), 0.22))
     prediction: LineStyle = field(default_factory=lambda: LineStyle(2, None, 0.12))
 
+    def __post_init__(self) -> None:
+        if self.width_px < 320:
+            raise InputError(f'a picture {self.width_px} pixels wide has no room for its parts: ask for 320 or more')
+        if min(self.range_m, self.zoom_m) <= 0:
+            raise InputError(f"a bird's eye view of {min(self.range_m, self.zoom_m)} m shows nothing: give more than 0")
+
     @property
     def scale(self) -> float:
         """Size of text relative to a picture 1920 pixels wide."""
@@ -106,7 +112,8 @@ def draw_sample(
 
     Args:
         images: camera name -> (H, W, 3) uint8 BGR; any number, sizes may differ; an empty mapping leaves them out.
-        img_from_lidar: camera name -> (4, 4) matrix to the pixels of that very image, augmentation included.
+        img_from_lidar: camera name -> (4, 4) matrix to the pixels of that very image, augmentation included; (0, 0) is
+            the corner of the image, so that scaling an image scales them.
         class_names: K names; colours and legend follow them.
         ground_truth: boxes drawn dashed, or None when there is no annotation.
         predictions: boxes drawn solid with their scores, or None when nothing was predicted.
@@ -189,8 +196,9 @@ def _draw_cameras(
     scaled, scales, corners, (width, height) = fit_images(images, style.width_px, limit)
     grid = np.full((height, width, 3), GAP, np.uint8)
     for name, image in scaled.items():
-        # Scaling an image scales its pixel coordinates: no half-pixel shift, as everywhere in this package.
-        matrix = np.diag([scales[name], scales[name], 1.0]) @ np.asarray(img_from_lidar[name], np.float64)[:3]
+        # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
+        scaling = np.array([[scales[name], 0, -0.5], [0, scales[name], -0.5], [0, 0, 1]])
+        matrix = scaling @ np.asarray(img_from_lidar[name], np.float64)[:3]
         for boxes, lines in ((ground_truth, style.ground_truth), (predictions, style.prediction)):
             if boxes is not None and len(boxes):
                 colors = class_colors(names)[boxes.labels]

@@ -110,22 +110,26 @@ def info_views(info: Mapping[str, Any]) -> CameraViews:
 
 
 def points_of(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
-    """Returns the points (N, >=3) of the LiDAR file that `metas` names, or None, and notes for the legend.
+    """Returns the points (N, 3) of the LiDAR file that `metas` names, or None, and notes for the legend.
 
-    A missing file is a note, not an error: camera data sets are often unpacked without their point clouds.
+    They are moved by `aug_from_lidar` where the frame was augmented, so that they fit the boxes. A missing file is a
+    note, not an error: camera data sets are often unpacked without their point clouds.
     """
     path = metas.get('lidar_path')
     if not path:
         return None, []
     if not Path(path).is_file():
         return None, ['no point cloud on disk']
-    return read_points(path, int(metas.get('num_pts_feats') or 5)), []
+    points = read_points(path, int(metas.get('num_pts_feats') or 5))[:, :3]
+    move = _to_4x4(metas.get('aug_from_lidar', np.eye(4)))
+    return (points @ move[:3, :3].T + move[:3, 3]).astype(np.float32), []
 
 
 def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
     """Returns the title line of a sample: token, scene and time, where known."""
-    times = metas.get('img_timestamps_s')
-    time_s = metas.get('timestamp') if times is None else float(np.ravel(times)[0])
+    time_s = metas.get('timestamp')
+    if time_s is None and metas.get('img_timestamps_s') is not None:
+        time_s = float(np.ravel(metas['img_timestamps_s'])[0])
     token = metas.get('token') or metas.get('sample_idx')
     scene = metas.get('scene_name') or metas.get('scene_token')
     return title_line('' if token is None else str(token), str(scene or ''), time_s, extra)
