@@ -155,8 +155,8 @@ class BEVAugment(BaseTransform):
     """Flips, turns, scales and shifts the LiDAR frame of a sample: boxes, velocities, points and cameras together.
 
     With aug_from_lidar = A, boxes and points become A·x, velocities turn, mirror and scale with it, and lidar2cam
-    becomes lidar2cam · A^-1, so that pixels stay where they are and depth stays metric. Unknown (NaN) velocities stay NaN.
-    Sets `aug_from_lidar` (4, 4).
+    becomes lidar2cam · A^-1, so that pixels stay where they are and depth stays metric. Unknown (NaN) velocities stay
+    NaN. Sets `aug_from_lidar` (4, 4).
 
     Args:
         flip_x_prob, flip_y_prob: Probabilities of x -> -x and of y -> -y.
