@@ -21,23 +21,23 @@ from perception3d.registry import MODELS
 class FastBEV(Base3DDetector):
     """Detects 3D boxes in the lidar frame from any number of cameras and moments.
 
-    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar frame by
-    its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a BEV map.
+    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar frame
+    by its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a BEV map.
 
-    The paper's styles follow from the counts of lifted levels and of grids: v1 one and one, v2 several levels into one grid,
-    v3 one level into several grids, v4 level i into grid i.
+    The paper's styles follow from the counts of lifted levels and of grids: v1 one and one, v2 several levels into one
+    grid, v3 one level into several grids, v4 level i into grid i.
 
     Args:
         backbone: 2D backbone.
         neck: feature pyramid.
         neck_fuse: picks and joins pyramid levels (`PyramidFuse`).
         neck_3d: BEV encoder (`M2BEVNeck`).
-        bbox_head: head on the BEV map, `(B, C, X, Y)` to boxes.
+        bbox_head: head on BEV maps (B, C, X, Y): `loss(bev, samples)`, `predict_passes(bevs, samples)`.
         grids: arguments of `VoxelGrid`, one for each BEV scale.
         priority: camera that wins where several see a voxel: 'last', 'first' or 'mean'.
         flip_tta: when predicting, also look at all images mirrored and merge the boxes before suppression.
-        cache_features: when predicting, keep the features of images by path, so that a later sample that lists the image
-            as history does not compute it again. For ordered data without test-time randomness.
+        cache_features: when predicting, keep the features of images by path, so that a later sample that lists the
+            image as history does not compute it again. For ordered data without test-time randomness.
     """
 
     def __init__(
@@ -51,8 +51,6 @@ class FastBEV(Base3DDetector):
         priority: str = 'last',
         flip_tta: bool = False,
         cache_features: bool = False,
-        train_cfg: dict | None = None,
-        test_cfg: dict | None = None,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -62,8 +60,7 @@ class FastBEV(Base3DDetector):
         self.neck_fuse = MODELS.build(neck_fuse)
         self.view_transforms = nn.ModuleList(LookupViewTransform(grid, priority) for grid in grids)
         self.neck_3d = MODELS.build(neck_3d)
-        extra = {key: cfg for key, cfg in (('train_cfg', train_cfg), ('test_cfg', test_cfg)) if cfg is not None}
-        self.bbox_head = MODELS.build({**bbox_head, **extra})
+        self.bbox_head = MODELS.build(bbox_head)
         self.flip_tta = flip_tta
         self.feature_cache = FeatureCache() if cache_features else None
         if len(grids) > 1 and 1 < len(self.neck_fuse.levels) != len(grids):
@@ -100,8 +97,8 @@ class FastBEV(Base3DDetector):
     ) -> Tensor:
         """Lifts image features and encodes them: (B, C, X', Y') float32.
 
-        `img_from_lidar` is (B, F, N, 4, 4), from metres in the current lidar frame to pixels of the network's input of size
-        `image_hw`; `valid_hw` is the part that is not padding.
+        `img_from_lidar` is (B, F, N, 4, 4), from metres in the current lidar frame to pixels of the network's input of
+        size `image_hw`; `valid_hw` is the part that is not padding.
         """
         if len(self.view_transforms) == 1:
             groups = [levels]
@@ -154,10 +151,7 @@ class FastBEV(Base3DDetector):
     def _predict_views(self, views: list[tuple[dict, list]], samples: list) -> list[Det3DDataSample]:
         bevs = [self.extract_feat(inputs, view_samples) for inputs, view_samples in views]
         with torch.autocast(bevs[0].device.type, enabled=False):
-            if len(bevs) == 1:
-                boxes = self.bbox_head.predict(bevs[0], samples)
-            else:
-                boxes = self.bbox_head.predict_tta(bevs, samples)
+            boxes = self.bbox_head.predict_passes(bevs, samples)
         return self.add_pred_to_datasample(samples, boxes)
 
     def _forward(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample] | None = None, **kwargs: Any):

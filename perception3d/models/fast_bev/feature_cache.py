@@ -35,7 +35,7 @@ class FeatureCache:
         frames: int,
         extract: Callable[[Tensor], list[Tensor]],
     ) -> list[FeatureRows]:
-        """Returns the levels of `images` (B, F*N, 3, H, W), computing by `extract` only what `paths` (B, F*N) ask anew."""
+        """Returns the levels of `images` (B, F*N, 3, H, W), by `extract` only where `paths` (B, F*N) are new."""
         keys = [(str(path), tuple(images.shape[-2:])) for sample in paths for path in sample]
         flat = images.flatten(0, 1)
         missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._maps}

@@ -66,12 +66,12 @@ class ResBlock(nn.Module):
 class M2BEVNeck(nn.Module):
     """Encodes the lifted BEV maps (the neck of M2BEV, arXiv 2204.05088, with Fast-BEV's depth).
 
-    A 1x1 convolution joins height, frames and levels; a residual block; a 3x3 convolution of stride 2; then `num_layers`
-    times a residual block and a 3x3 convolution.
+    A 1x1 convolution joins height, frames and levels; a residual block; a 3x3 convolution of stride 2; then
+    `num_layers` times a residual block and a 3x3 convolution.
 
-    Maps of several grids are resized to one. Bilinear resizing and average pooling work on each channel alone with weights
-    that sum to one, so they commute with the 1x1 convolution: each map is convolved on its own grid first, and only
-    `in_channels` are resized instead of all (64 * 4 * 6 of each level in the published multi-scale model).
+    Maps of several grids are resized to one. Bilinear resizing and average pooling work on each channel alone with
+    weights that sum to one, so they commute with the 1x1 convolution: each map is convolved on its own grid first, and
+    only `in_channels` are resized instead of all (64 * 4 * 6 of each level in the published multi-scale model).
 
     Args:
         in_channels: channels of the first residual block.
@@ -110,7 +110,7 @@ class M2BEVNeck(nn.Module):
         self.model = nn.Sequential(*blocks)
 
     def forward(self, volumes: Sequence[Tensor]) -> Tensor:
-        """Returns (B, out_channels, ceil(X/stride), ceil(Y/stride)) from maps [(B, C_i, X_i, Y_i)] of one or more grids."""
+        """Returns (B, out_channels, ceil(X/stride), ceil(Y/stride)) from the maps [(B, C_i, X_i, Y_i)] of the grids."""
         x = self._join(list(volumes))
         if self.with_cp and torch.is_grad_enabled() and x.requires_grad:
             return checkpoint(self.model, x, use_reentrant=False)
