@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,12 +35,22 @@ def _versions_that_mmdet3d_accepts() -> Iterator[None]:
 
 
 def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
-    """Lists what a checkpoint of mmengine may hold beside tensors; getattr is left out, since it reaches anything."""
+    """Lists what a checkpoint of mmengine may hold beside tensors.
+
+    The log of a run holds methods of HistoryBuffer, which pickle writes as getattr(HistoryBuffer, name); getattr at
+    large reaches any code, so that this one form of it takes its place.
+    """
     import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    def getattr_of_history_buffer(owner: Any, name: str) -> Any:
+        if owner is HistoryBuffer and not name.startswith('_'):
+            return getattr(HistoryBuffer, name)
+        raise pickle.UnpicklingError(f'GLOBAL getattr({owner!r}, {name!r}) was not allowed')
 
     numbers = [type(np.dtype(t)) for t in (np.float32, np.float64, np.int32, np.int64, np.uint8, np.bool_)]
     listed = [item for item in mmengine_checkpoint.get_torch_safe_globals() if item is not getattr]
-    return listed + numbers
+    return [*listed, *numbers, (getattr_of_history_buffer, 'builtins.getattr')]
 
 
 def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:

@@ -73,7 +73,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         may_add = key.startswith(_ADD)
         parts = key.removeprefix(_ADD).split('.')
-        node: Any = config
+        node: Any = config._cfg_dict
         for depth, part in enumerate(parts[:-1]):
             if isinstance(node, Mapping) and may_add and part not in node:
                 node[part] = ConfigDict()
@@ -164,7 +164,7 @@ def part_of(config: Config, key: str | None) -> str:
     """
     if not key:
         return config.pretty_text
-    node: Any = config
+    node: Any = config._cfg_dict
     parts = key.split('.')
     for depth, part in enumerate(parts):
         node = _child(config, node, part, '.'.join(parts[: depth + 1]))

@@ -93,17 +93,22 @@ class ResumableEpochTrainLoop(EpochBasedTrainLoop):
         """Runs one epoch, or what is left of it after a resume."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
-        done = self._iter - self._epoch * len(self.dataloader)
-        if done > 0 and hasattr(self.dataloader.sampler, 'skip'):
-            self.dataloader.sampler.set_epoch(self._epoch)
-            self.dataloader.sampler.skip(done * self.dataloader.batch_size)
-            batches = zip(range(done, len(self.dataloader)), self.dataloader)
-        else:
-            batches = enumerate(self.dataloader)
-        for idx, data_batch in batches:
+        for idx, data_batch in self._batches_left(self._iter - self._epoch * len(self.dataloader)):
             self.run_iter(idx, data_batch)
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def _batches_left(self, done: int) -> Iterator[tuple[int, Any]]:
+        """Yields the batches of this epoch from number `done` on, without loading those before it."""
+        size = len(self.dataloader)
+        if done >= size:
+            return
+        if done > 0 and hasattr(self.dataloader.sampler, 'skip'):
+            self.dataloader.sampler.set_epoch(self._epoch)
+            self.dataloader.sampler.skip(done * self.dataloader.batch_size)
+            yield from zip(range(done, size), self.dataloader)
+        else:
+            yield from enumerate(self.dataloader)
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
         """Runs one iteration; the random numbers inside the model depend on the seed and the iteration alone."""

@@ -1,0 +1,86 @@
+"""The silent traps of Python configs are errors, and options are checked."""
+
+from __future__ import annotations
+
+import pytest
+
+from perception3d.apis.config import load_config, parse_options, part_of
+from perception3d.checks import InputError
+
+BASE = "model = dict(type='A', depth=1, layers=[dict(width=3), dict(width=4)])\n"
+
+
+def _write(folder, **texts):
+    for name, text in texts.items():
+        (folder / f'{name}.py').write_text(text)
+    return folder / f'{next(reversed(texts))}.py'
+
+
+def test_a_leaf_inherits_and_options_change_it(tmp_path):
+    leaf = 'from mmengine.config import read_base\nwith read_base():\n    from .base import *\nmodel.update(depth=2)\n'
+    path = _write(tmp_path, base=BASE, leaf=leaf)
+    config = load_config(path, {'model.layers.1.width': 7, '+model.extra.deep': 1})
+    assert config.model.depth == 2 and config.model.layers[1].width == 7 and config.model.extra.deep == 1
+    assert config.default_scope == 'mmdet3d'
+    assert 'width=7' in part_of(config, 'model.layers')
+
+
+@pytest.mark.parametrize(
+    'key, message',
+    [
+        ('model.dept', "no key 'model.dept': did you mean model.depth"),
+        ('modle.depth', "no key 'modle': did you mean model"),
+        ('model.layers.5.width', 'no key'),
+        ('width', 'no key'),
+    ],
+)
+def test_a_mistyped_option_is_an_error(tmp_path, key, message):
+    with pytest.raises(InputError, match=message):
+        load_config(_write(tmp_path, base=BASE), {key: 1})
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ("_base_ = ['./base.py']\nmodel = dict(type='A')\n", 'leaf.py:1 sets _base_, which a Python config ignores'),
+        ('model = dict(\n', 'leaf.py is no config: it is not Python'),
+        ('x = 1\n', 'defines no `model'),
+        ("model = dict(type='A', x=undefined)\n", 'does not load as a config: NameError'),
+        (
+            'from mmengine.config import read_base\nwith read_base():\n    from .base import model as teacher\n'
+            '    from .base import model as student\nmodel = dict(a=student, b=teacher)\n',
+            'leaf.py:4 reads the base .base twice .first in line 3.',
+        ),
+        (
+            'from mmengine.config import read_base\nwith read_base():\n    from .none import *\nmodel = dict()\n',
+            'does not load as a config',
+        ),
+    ],
+)
+def test_traps_and_non_configs_are_errors(tmp_path, text, message):
+    with pytest.raises(InputError, match=message):
+        load_config(_write(tmp_path, base=BASE, leaf=text))
+
+
+def test_a_trap_in_a_base_is_found(tmp_path):
+    leaf = 'from mmengine.config import read_base\nwith read_base():\n    from .middle import *\n'
+    with pytest.raises(InputError, match='middle.py:1 sets _base_'):
+        load_config(_write(tmp_path, base=BASE, middle="_base_ = 'base.py'\n" + BASE, leaf=leaf))
+
+
+def test_missing_or_binary_config(tmp_path):
+    with pytest.raises(InputError, match='does not exist'):
+        load_config(tmp_path / 'none.py')
+    (tmp_path / 'a.pth').write_bytes(b'\x80\x02')
+    with pytest.raises(InputError, match='is no config'):
+        load_config(tmp_path / 'a.pth')
+    (tmp_path / 'a.py').write_bytes(b'\x80\x02\xff\x00')
+    with pytest.raises(InputError, match='is no config'):
+        load_config(tmp_path / 'a.py')
+
+
+def test_options_are_literals_or_text():
+    parsed = parse_options(['a.b=1e-3', 'c=[1, 2]', 'd=some text', '+e=true', 'f=x=y'])
+    assert parsed == {'a.b': 1e-3, 'c': [1, 2], 'd': 'some text', '+e': True, 'f': 'x=y'}
+    with pytest.raises(InputError, match='expected key=value'):
+        parse_options(['a'])

@@ -1,0 +1,86 @@
+"""Errors that name what to do, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+
+from perception3d import files
+from perception3d.checks import InputError, nearest_names, require_file, require_folder, unknown_name
+
+
+def test_nearest_names_prefers_resemblance_and_finds_a_moved_leaf():
+    keys = ['model.backbone.depth', 'model.neck.out', 'train_cfg.max_epochs']
+    assert nearest_names('model.backbone.dept', keys)[0] == 'model.backbone.depth'
+    assert nearest_names('max_epochs', keys) == ['train_cfg.max_epochs']
+
+
+def test_unknown_name_lists_choices_when_nothing_is_near():
+    assert 'culane' in str(unknown_name('format', 'zzz', ['culane', 'kitti']))
+    assert "did you mean 'kitti'" in str(unknown_name('format', 'kiti', ['culane', 'kitti']))
+
+
+def test_an_error_is_one_line():
+    assert str(InputError('first\nsecond   third')) == 'first second third'
+
+
+def test_requirements_say_what_is_there_instead(tmp_path):
+    with pytest.raises(InputError, match='is a folder, not a file: do this'):
+        require_file(tmp_path, 'do this')
+    (tmp_path / 'x').write_text('')
+    with pytest.raises(InputError, match='is a file, not a folder'):
+        require_folder(tmp_path / 'x')
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / 'a.json'
+    files.write_json(target, {'old': 1})
+    with pytest.raises(RuntimeError), files.write_whole(target) as temporary:
+        temporary.write_text('half')
+        raise RuntimeError
+    assert files.read_json(target) == {'old': 1}
+    assert os.listdir(tmp_path) == ['a.json']
+
+
+def test_image_round_trip_and_damage(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (8, 9, 3), np.uint8)
+    files.write_image(tmp_path / 'a.png', image)
+    np.testing.assert_array_equal(files.read_image(tmp_path / 'a.png'), image)
+    (tmp_path / 'b.jpg').write_bytes(b'\xff\xd8 not a picture')
+    with pytest.raises(InputError, match='b.jpg does not decode'):
+        files.read_image(tmp_path / 'b.jpg')
+    (tmp_path / 'c.jpg').write_bytes(b'')
+    with pytest.raises(InputError, match='c.jpg does not decode'):
+        files.read_image(tmp_path / 'c.jpg')
+
+
+def test_points_of_a_truncated_file_are_refused(tmp_path):
+    np.arange(10, dtype=np.float32).tofile(tmp_path / 'a.bin')
+    assert files.read_points(tmp_path / 'a.bin', 5).shape == (2, 5)
+    np.arange(11, dtype=np.float32).tofile(tmp_path / 'a.bin')
+    with pytest.raises(InputError, match='a.bin is truncated'):
+        files.read_points(tmp_path / 'a.bin', 5)
+
+
+class _RunsCode:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_data_pickle_never_runs_code(tmp_path):
+    files.write_pickle(tmp_path / 'good.pkl', {'a': np.ones(3), 'b': [np.float64(2)]})
+    assert files.read_pickle(tmp_path / 'good.pkl')['b'] == [2.0]
+    with open(tmp_path / 'bad.pkl', 'wb') as file:
+        pickle.dump(_RunsCode(tmp_path / 'ran'), file)
+    with pytest.raises(InputError, match='bad.pkl was refused'):
+        files.read_pickle(tmp_path / 'bad.pkl')
+    assert not (tmp_path / 'ran').exists()
+    (tmp_path / 'cut.pkl').write_bytes((tmp_path / 'good.pkl').read_bytes()[:20])
+    with pytest.raises(InputError, match='cut.pkl is not a readable pickle'):
+        files.read_pickle(tmp_path / 'cut.pkl')
