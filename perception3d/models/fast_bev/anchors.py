@@ -1,6 +1,6 @@
 """The anchors of Fast-BEV: a few fixed boxes at the centre of every cell of the bird's-eye map, and their box coder.
 
-Everything is in the native convention of mmdet3d >= 1.0: (x, y, z_bottom, l, w, h, yaw), yaw 0 at +x, counter-clockwise.
+Everything is in the native convention of mmdet3d >= 1.0: (x, y, z_bottom, l, w, h, yaw), yaw 0 at +x, turning left.
 The released model used (w, l, h) and yaw_legacy = -yaw - pi/2. The rotations -pi/2 and -pi/2 - 1.57 below are its 0 and
 1.57 in the same order, so that converted weights meet the anchors that they were trained for (`convert.py`).
 """
