@@ -67,6 +67,9 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
 def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
 
+    A plain value at the top of the config, such as data_root, is also set wherever a part has it under the same name
+    with the same value.
+
     Raises:
         InputError: the key is unknown; names the nearest keys.
     """
@@ -80,10 +83,27 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
             node = _child(config, node, part, '.'.join(parts[: depth + 1]))
         leaf = parts[-1]
         if isinstance(node, Mapping) and (may_add or leaf in node):
+            if len(parts) == 1 and leaf in node:
+                _rename_everywhere(config._cfg_dict, leaf, node[leaf], value)
             node[leaf] = value
         else:
             _child(config, node, leaf, '.'.join(parts))
             node[int(leaf)] = value
+
+
+def _rename_everywhere(node: Any, key: str, old: Any, new: Any) -> None:
+    """Sets `key` to `new` in all nested dicts where it has the value `old`.
+
+    A config states a value such as data_root once at its top and hands it to its parts; an option for the top must
+    reach those parts too, which mmengine does not do.
+    """
+    if isinstance(old, (dict, list)):
+        return
+    children = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
+    for child in children:
+        _rename_everywhere(child, key, old, new)
+        if isinstance(child, Mapping) and key in child and child[key] == old:
+            child[key] = new
 
 
 def _child(config: Config, node: Any, part: str, dotted: str) -> Any:

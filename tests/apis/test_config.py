@@ -25,6 +25,14 @@ def test_a_leaf_inherits_and_options_change_it(tmp_path):
     assert 'width=7' in part_of(config, 'model.layers')
 
 
+def test_an_option_for_the_top_reaches_the_parts_that_share_it(tmp_path):
+    text = (
+        "data_root = 'a'\nmodel = dict(type='A')\nloaders = [dict(set=dict(data_root='a')), dict(data_root='other')]\n"
+    )
+    config = load_config(_write(tmp_path, leaf=text), {'data_root': 'b'})
+    assert config.loaders[0].set.data_root == 'b' and config.loaders[1].data_root == 'other'
+
+
 @pytest.mark.parametrize(
     'key, message',
     [

@@ -8,6 +8,7 @@ from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
+from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
 
 data_root = 'data/nuscenes'
@@ -33,7 +34,7 @@ train_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=True),
+    sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
         type=CBGSDataset,
         dataset=dict(

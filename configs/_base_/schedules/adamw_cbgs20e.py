@@ -1,13 +1,14 @@
-"""The published schedule of Fast-BEV: AdamW, 20 epochs, warm-up, poly decay to zero; learning rates for a batch of 32."""
+"""The published schedule of Fast-BEV: AdamW, 20 epochs, warm-up, poly decay to zero; its rate is for a batch of 32."""
 
 from mmengine.optim import LinearLR, PolyLR
-from mmengine.runner import EpochBasedTrainLoop, TestLoop, ValLoop
+from mmengine.runner import TestLoop, ValLoop
 from torch.optim import AdamW
 
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
+from perception3d.engine.reproducible import ResumableEpochTrainLoop
 
 max_epochs = 20
-train_cfg = dict(type=EpochBasedTrainLoop, max_epochs=max_epochs, val_interval=5)
+train_cfg = dict(type=ResumableEpochTrainLoop, max_epochs=max_epochs, val_interval=5)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 
@@ -26,7 +27,7 @@ param_scheduler = [
     dict(type=PolyLR, power=1.0, eta_min=0, begin=0, end=max_epochs, by_epoch=True, convert_to_iter_based=True),
 ]
 
-# 32 processes of one sample. `scale_lr` follows the batch that a run really has when auto_scale_lr.enable is true.
+# The published batch is 32 processes of one sample; enable=True scales the rate to the batch that a run really has.
 auto_scale_lr = dict(enable=False, base_batch_size=32)
 
 # Applied to GPU runs of several processes alone.

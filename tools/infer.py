@@ -1,0 +1,35 @@
+"""Run a trained model on raw files and write a picture and a JSON for each frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perception3d.apis.cli import command_parser, run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and infers; see --help."""
+    parser = command_parser(__doc__, 'python tools/infer.py CONFIG CKPT frame.json --out work_dirs/pictures')
+    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('checkpoint', help='path of a checkpoint of that config')
+    parser.add_argument('inputs', nargs='+', help='frames (.json) or info files of create_data.py (.pkl)')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files')
+    parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
+    parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
+    parser.add_argument('--amp', action='store_true', help='run the network in bf16')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    args = parser.parse_args(argv)
+
+    from perception3d.apis.config import load_config, parse_options
+    from perception3d.apis.inferencer import Inferencer
+
+    config = load_config(args.config, parse_options(args.cfg_options))
+    inferencer = Inferencer(config, args.checkpoint, args.device, args.amp)
+    for path in args.inputs:
+        for written in inferencer.write(path, args.out, args.score_thr):
+            print(written)
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
