@@ -92,7 +92,7 @@ def _bags_of_rows(boxes: Tensor, grid: AnchorGrid, shape: tuple[int, int], span:
     iou = _shifted_iou(at_origin[:, None, None], shift_x, shift_y, own)
     distance = shift_x**2 + shift_y**2
     key = iou - distance * (_TIE / distance.amax((1, 2, 3), keepdim=True).clamp(min=1e-6))
-    best = key.flatten(1).topk(min(size, key[0].numel()), dim=1).indices
+    best = key.flatten(1).topk(min(size, key.shape[1] * span[0] * span[1]), dim=1).indices
     rest = best % (span[0] * span[1])
     return Bags(best // (span[0] * span[1]), starts[0][:, None] + rest // span[1], starts[1][:, None] + rest % span[1])
 
