@@ -10,8 +10,9 @@ ours once the log ratios of w and l change places and the yaw changes sign; clas
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -73,6 +74,7 @@ def our_name(name: str, kind: str) -> str | None:
         return None if name.startswith('fc.') else f'backbone.{name}'
     if kind == 'nuimages':
         return name if name.startswith('backbone.') else None
+    # The released code numbers the modules neck_fuse_0, neck_fuse_1, ...; its older models have a single neck_fuse.
     name = re.sub(r'^neck_fuse_(\d+)\.', r'neck_fuse.convs.\1.', name)
     return re.sub(r'^neck_fuse\.(weight|bias)$', r'neck_fuse.convs.0.\1', name)
 
@@ -80,10 +82,8 @@ def our_name(name: str, kind: str) -> str | None:
 def convert_state(source: Mapping[str, Tensor], kind: str, wanted: Mapping[str, Tensor]) -> Conversion:
     """Fits a source's tensors to the state dict `wanted` of our model.
 
-    `missing` lists parameters of the part that the kind should fill (the backbone, or everything); counters of batch
-    norm (num_batches_tracked) and weights that the source does not carry in any version are never asked for.
+    `missing` lists tensors of the part that the kind should fill: the backbone, or everything for 'fastbev'.
     """
-    change: Callable[[str, Tensor], Tensor] = _fastbev_tensor if kind == 'fastbev' else _same
     result = Conversion()
     for name, value in strip_wrappers(source).items():
         ours = our_name(name, kind)
@@ -92,36 +92,71 @@ def convert_state(source: Mapping[str, Tensor], kind: str, wanted: Mapping[str, 
         elif tuple(value.shape) != tuple(wanted[ours].shape):
             result.mismatched.append((ours, tuple(value.shape), tuple(wanted[ours].shape)))
         else:
-            result.state[ours] = change(ours, value).to(wanted[ours].dtype)
-    prefix = '' if kind == 'fastbev' else 'backbone.'
+            if kind == 'fastbev' and ours.startswith('bbox_head.conv_reg.'):
+                value = regression_between_conventions(value)
+            result.state[ours] = value.to(wanted[ours].dtype)
+    part = [name for name in wanted if name.startswith('' if kind == 'fastbev' else 'backbone.')]
     touched = set(result.state) | {name for name, _, _ in result.mismatched}
-    expected = (n for n in wanted if n.startswith(prefix) and not n.endswith('num_batches_tracked'))
-    result.missing = [n for n in expected if n not in touched]
+    for name in (name for name in part if name not in touched):
+        if name.endswith('num_batches_tracked'):
+            # Files from before torch 0.4.1 have no such counter, and only momentum=None would read it.
+            result.state[name] = wanted[name].new_zeros(())
+        else:
+            result.missing.append(name)
     return result
 
 
-def _same(name: str, value: Tensor) -> Tensor:
-    return value
+class Variant(NamedTuple):
+    """What tells the published Fast-BEV models apart in their weights.
+
+    Attributes:
+        backbone: name of the ResNet, such as 'ResNet-18'.
+        fuse: (out, in) channels of the 1x1 convolution after the lift; in = 64 * frames * heights * scales.
+        encoder: (output channels, residual blocks after the stride) of the BEV encoder.
+        levels: image pyramid levels that are lifted.
+    """
+
+    backbone: str
+    fuse: tuple[int, int]
+    encoder: tuple[int, int]
+    levels: tuple[int, ...]
 
 
-def _fastbev_tensor(name: str, value: Tensor) -> Tensor:
-    if re.fullmatch(r'bbox_head\.conv_reg\.(weight|bias)', name):
-        return regression_between_conventions(value)
-    return value
+PUBLISHED = {
+    'M0 or M1': Variant('ResNet-18', (256, 1024), (192, 2), (0,)),
+    'M0 with one frame': Variant('ResNet-18', (256, 256), (192, 2), (0,)),
+    'M2': Variant('ResNet-34', (256, 1024), (224, 4), (0,)),
+    'M3': Variant('ResNet-34', (384, 1536), (256, 6), (0,)),
+    'M4 or M5': Variant('ResNet-50', (384, 1536), (256, 6), (0,)),
+    'R50 multi-scale (v4)': Variant('ResNet-50', (256, 4608), (256, 6), (0, 1, 2)),
+}
 
 
-def fingerprint(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors that tell Fast-BEV variants apart, under our names; from a source or from our model."""
-    telling = ('neck_3d.fuse.weight', 'neck_3d.model.1.conv.weight', 'backbone.layer4.0.conv1.weight')
+def backbone_name(names: Collection[str]) -> str:
+    """'ResNet-N' from the tensor names of a backbone (with or without the prefix 'backbone.'); 'unknown' otherwise."""
+    plain = {name.removeprefix('backbone.') for name in names}
+    blocks = len({name.split('.')[1] for name in plain if name.startswith('layer3.')})
+    bottleneck = any(name.startswith('layer1.0.conv3') for name in plain)
+    depth = {(2, False): 18, (6, False): 34, (6, True): 50, (23, True): 101, (36, True): 152}.get((blocks, bottleneck))
+    return f'ResNet-{depth}' if depth else 'unknown'
+
+
+def describe(state: Mapping[str, Tensor]) -> Variant:
+    """The variant that a released checkpoint or a state dict of ours holds; zeros for parts that it lacks."""
     shapes = {our_name(name, 'fastbev'): tuple(value.shape) for name, value in strip_wrappers(state).items()}
-    found = {name: shapes[name] for name in telling if name in shapes}
-    blocks = {int(m.group(1)) for n in shapes if (m := re.match(r'neck_3d\.model\.(\d+)\.', n or ''))}
-    stages = {int(m.group(1)) for n in shapes if (m := re.match(r'backbone\.layer3\.(\d+)\.', n or ''))}
-    deep = ('backbone.layer1.0.conv3.weight' in shapes,)
-    levels = tuple(sorted(int(n.split('.')[2]) for n in shapes if n and re.match(r'neck_fuse\.convs\.\d+\.weight', n)))
-    return {**found, 'blocks': (len(blocks),), 'stages': (len(stages),), 'bottleneck': deep, 'levels': levels}
+    blocks = {name.split('.')[2] for name in shapes if re.match(r'neck_3d\.model\.\d+\.conv0\.', name)}
+    levels = sorted(int(name.split('.')[2]) for name in shapes if re.match(r'neck_fuse\.convs\.\d+\.weight', name))
+    return Variant(
+        backbone=backbone_name([name for name in shapes if name.startswith('backbone.')]),
+        fuse=shapes.get('neck_3d.fuse.weight', (0, 0))[:2],
+        encoder=(shapes.get('neck_3d.model.1.conv.weight', (0,))[0], max(len(blocks) - 1, 0)),
+        levels=tuple(levels),
+    )
 
 
-def joined_checkpoint(conversion: Conversion, kind: str, source: str) -> dict:
-    """The checkpoint that training and testing load: {'state_dict', 'meta'}."""
-    return {'state_dict': {k: v.clone() for k, v in conversion.state.items()}, 'meta': {'from': source, 'kind': kind}}
+def variant_name(variant: Variant) -> str:
+    """Name of a published variant, or a description of another one."""
+    for name, published in PUBLISHED.items():
+        if published == variant:
+            return name
+    return f'{variant.backbone}, {variant.fuse[1]} channels lifted, encoder {variant.encoder[0]}x{variant.encoder[1]}'

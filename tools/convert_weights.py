@@ -1,0 +1,35 @@
+"""Convert ImageNet, nuImages or released Fast-BEV weights into a checkpoint for one of our configs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perception3d.apis.cli import command_parser, run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line, converts, and prints what matched; see --help."""
+    parser = command_parser(
+        __doc__,
+        'python tools/convert_weights.py fastbev_m0.pth \\\n'
+        '      --config configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --out checkpoints/m0.pth',
+    )
+    parser.add_argument('source', help='.pth file to convert')
+    parser.add_argument('--config', required=True, help='config of the model that the weights are for')
+    parser.add_argument('--out', required=True, help='file to write')
+    parser.add_argument(
+        '--kind', choices=('imagenet', 'nuimages', 'fastbev'), help='what the file holds (default: by its tensor names)'
+    )
+    parser.add_argument(
+        '--allow-pickle', action='store_true', help='load a file that runs code; only if you trust where it comes from'
+    )
+    args = parser.parse_args(argv)
+
+    from perception3d.apis.weights import convert_weights
+
+    print(convert_weights(args.source, args.config, args.out, args.kind, args.allow_pickle))
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
