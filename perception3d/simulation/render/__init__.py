@@ -1,0 +1,1 @@
+"""Sensors: how the world looks to cameras and to a laser scanner."""

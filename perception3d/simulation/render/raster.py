@@ -1,0 +1,225 @@
+"""Depth and identity of every pixel: each solid is tested only inside its own screen rectangle.
+
+Rows are dealt to threads in strides, so that sky and street are shared evenly. The ground (z = 0) is a plane that every
+ray meets analytically. A ray's parameter is its depth along the optical axis, in metres.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from perception3d.simulation.render.hits import hit
+from perception3d.simulation.world.primitives import Primitives
+
+NEAR_M = 0.15
+FAR_M = 1e6
+SKY, GROUND = -2, -1
+STRIDE = 48
+
+
+class View(NamedTuple):
+    """Solids as one image sees them; M of them survive the culling, near ones first.
+
+    index (M,) int32 into the solids; rect (M, 4) int32 inclusive column and row bounds; nearest (M,) least possible
+    depth; kind (M,); taper (M, 3); start (M, 3), start_u and start_v (M, 3): ray origin in the unit frame = start +
+    u * start_u + v * start_v; ray, ray_u, ray_v (M, 3): direction = ray + u * ray_u + v * ray_v.
+    """
+
+    index: np.ndarray
+    rect: np.ndarray
+    nearest: np.ndarray
+    kind: np.ndarray
+    taper: np.ndarray
+    start: np.ndarray
+    start_u: np.ndarray
+    start_v: np.ndarray
+    ray: np.ndarray
+    ray_u: np.ndarray
+    ray_v: np.ndarray
+
+
+EDGES = np.array([[a, b] for a in range(8) for b in range(8) if a < b and bin(a ^ b).count('1') == 1], np.int64)
+
+
+def _screen_rect(points: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds (N, 4) in pixels and least depth (N,) of boxes whose camera-frame corners are `points` (N, 8, 3)."""
+    first, last = points[:, EDGES[:, 0]], points[:, EDGES[:, 1]]
+    step = last[..., 2] - first[..., 2]
+    share = np.clip((NEAR_M - first[..., 2]) / np.where(np.abs(step) < 1e-9, 1e-9, step), 0, 1)
+    cut = first + share[..., None] * (last - first)
+    every = np.concatenate([points, cut], axis=1)
+    valid = every[..., 2] >= NEAR_M * 0.999
+    depth = np.maximum(every[..., 2], NEAR_M * 0.999)
+    u = k[0, 0] * every[..., 0] / depth + k[0, 2]
+    v = k[1, 1] * every[..., 1] / depth + k[1, 2]
+    bounds = np.stack(
+        [
+            np.where(valid, u, np.inf).min(1),
+            np.where(valid, u, -np.inf).max(1),
+            np.where(valid, v, np.inf).min(1),
+            np.where(valid, v, -np.inf).max(1),
+        ],
+        axis=1,
+    )
+    return bounds, np.maximum(points[..., 2].min(1), NEAR_M)
+
+
+def _rect_on_image(bounds: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    limits = np.array([width, width, height, height], float)
+    # Far outside values would overflow int32; the cut keeps them outside the image.
+    bounds = np.clip(np.where(np.isnan(bounds), -10, bounds), -10, limits + 10)
+    rect = np.empty(bounds.shape, np.int32)
+    rect[:, 0::2] = np.maximum(np.floor(bounds[:, 0::2] - 0.01), 0)
+    rect[:, 1::2] = np.minimum(np.ceil(bounds[:, 1::2] + 0.01), limits[1::2] - 1)
+    return rect, (rect[:, 0] <= rect[:, 1]) & (rect[:, 2] <= rect[:, 3])
+
+
+def _into_unit(solids: Primitives) -> np.ndarray:
+    return solids.axes.astype(np.float64).transpose(0, 2, 1) / solids.half[:, :, None].astype(np.float64)
+
+
+def _view(solids: Primitives, keep: np.ndarray, rect: np.ndarray, nearest: np.ndarray, parts: list) -> View:
+    order = keep[np.argsort(nearest[keep], kind='stable')]
+    arrays = [np.ascontiguousarray(part[order], np.float32) for part in parts]
+    return View(
+        order.astype(np.int32), rect[order], nearest[order].astype(np.float32), solids.kind[order], solids.taper[order],
+        *arrays,
+    )  # fmt: skip
+
+
+def perspective_view(
+    solids: Primitives, world_from_cam: np.ndarray, k: np.ndarray, height: int, width: int, max_depth_m: float
+) -> View:
+    """Prepares the solids for a pinhole image; `k` is (3, 3), integer pixel coordinates are pixel centres."""
+    rotation, origin = world_from_cam[:3, :3], world_from_cam[:3, 3]
+    corners = (solids.corners().astype(np.float64) - origin) @ rotation
+    bounds, nearest = _screen_rect(corners, k)
+    rect, on_image = _rect_on_image(bounds, height, width)
+    keep = np.flatnonzero(on_image & (corners[..., 2].max(1) > NEAR_M) & (nearest < max_depth_m))
+    into = _into_unit(solids)
+    start = np.einsum('nij,nj->ni', into, origin - solids.center)
+    directions = into @ (rotation @ np.linalg.inv(k))
+    zero = np.zeros_like(start)
+    rays = [directions[:, :, 2], directions[:, :, 0], directions[:, :, 1]]
+    return _view(solids, keep, rect, nearest, [start, zero, zero, *rays])
+
+
+def parallel_view(
+    solids: Primitives, corner: np.ndarray, step_u: np.ndarray, step_v: np.ndarray, along: np.ndarray, shape: tuple
+) -> View:
+    """Prepares the solids for parallel rays along `along` (3,) that start at corner + u * step_u + v * step_v."""
+    offsets = solids.corners().astype(np.float64) - corner
+    u = offsets @ step_u / (step_u @ step_u)
+    v = offsets @ step_v / (step_v @ step_v)
+    nearest = (offsets @ along).min(1)
+    bounds = np.stack([u.min(1), u.max(1), v.min(1), v.max(1)], axis=1)
+    rect, on_image = _rect_on_image(bounds, *shape)
+    into = _into_unit(solids)
+    start = np.einsum('nij,nj->ni', into, corner - solids.center)
+    zero = np.zeros_like(start)
+    parts = [start, into @ step_u, into @ step_v, into @ along, zero, zero]
+    return _view(solids, np.flatnonzero(on_image), rect, nearest, parts)
+
+
+@njit(cache=True)
+def _fill_rows(rows, view, i, depth, ids):
+    """Draws solid i into rows rows[0], rows[0] + STRIDE, .. of the depth and identity images."""
+    kind, near = view.kind[i], view.nearest[i]
+    t0, t1, t2 = view.taper[i]
+    for v in range(rows, view.rect[i, 3] + 1, STRIDE):
+        ax = view.start[i, 0] + v * view.start_v[i, 0]
+        ay = view.start[i, 1] + v * view.start_v[i, 1]
+        az = view.start[i, 2] + v * view.start_v[i, 2]
+        bx = view.ray[i, 0] + v * view.ray_v[i, 0]
+        by = view.ray[i, 1] + v * view.ray_v[i, 1]
+        bz = view.ray[i, 2] + v * view.ray_v[i, 2]
+        for u in range(view.rect[i, 0], view.rect[i, 1] + 1):
+            if depth[v, u] <= near:
+                continue
+            t = hit(
+                kind,
+                ax + u * view.start_u[i, 0], ay + u * view.start_u[i, 1], az + u * view.start_u[i, 2],
+                bx + u * view.ray_u[i, 0], by + u * view.ray_u[i, 1], bz + u * view.ray_u[i, 2],
+                t0, t1, t2,
+            )  # fmt: skip
+            if t > NEAR_M and t < depth[v, u]:
+                depth[v, u] = t
+                ids[v, u] = view.index[i]
+
+
+@njit(cache=True, parallel=True)
+def rasterize(view, depth, ids):
+    """Draws every solid of `view` into `depth` (H, W) float32 and `ids` (H, W) int32, which hold the background."""
+    for lane in prange(STRIDE):
+        for i in range(len(view.index)):
+            first = view.rect[i, 2]
+            rows = first + (lane - first) % STRIDE
+            if rows <= view.rect[i, 3]:
+                _fill_rows(rows, view, i, depth, ids)
+
+
+@njit(cache=True, parallel=True)
+def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
+    """Starts a picture: rays whose height falls as down + u * down_u + v * down_v meet the ground, the others the sky."""
+    height, width = depth.shape
+    for v in prange(height):
+        for u in range(width):
+            slope = down + u * down_u + v * down_v
+            t = -origin_z / slope if slope < 0.0 else FAR_M
+            far = t > max_depth
+            depth[v, u] = FAR_M if far else t
+            ids[v, u] = SKY if far else GROUND
+
+
+@njit(cache=True)
+def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
+    """Counts one owner's pixels, sampled each `step` pixels in `rect`: (covered if it stood alone, visible)."""
+    covered = 0
+    visible = 0
+    for v in range(rect[2], rect[3] + 1, step):
+        for u in range(rect[0], rect[1] + 1, step):
+            seen = ids[v, u]
+            if seen >= 0 and solid_owner[seen] == wanted:
+                covered += 1
+                visible += 1
+                continue
+            for i in range(len(view.index)):
+                if solid_owner[view.index[i]] != wanted:
+                    continue
+                r = view.rect[i]
+                if u < r[0] or u > r[1] or v < r[2] or v > r[3]:
+                    continue
+                t = hit(
+                    view.kind[i], view.start[i, 0], view.start[i, 1], view.start[i, 2],
+                    view.ray[i, 0] + u * view.ray_u[i, 0] + v * view.ray_v[i, 0],
+                    view.ray[i, 1] + u * view.ray_u[i, 1] + v * view.ray_v[i, 1],
+                    view.ray[i, 2] + u * view.ray_u[i, 2] + v * view.ray_v[i, 2],
+                    view.taper[i, 0], view.taper[i, 1], view.taper[i, 2],
+                )  # fmt: skip
+                if NEAR_M < t < FAR_M:
+                    covered += 1
+                    break
+    return covered, visible
+
+
+def owner_visibility(view: View, owners: np.ndarray, ids: np.ndarray, count: int, samples: int = 40) -> np.ndarray:
+    """Returns (count, 2) pixels per agent: what it would cover alone inside the image, and what is seen of it.
+
+    Each agent's screen rectangle is sampled on a grid of at most `samples` x `samples` points; counts are scaled back.
+    """
+    result = np.zeros((count, 2))
+    seen_owners = owners[view.index]
+    for owner in np.unique(seen_owners[seen_owners >= 0]):
+        mine = view.rect[seen_owners == owner]
+        low, high = mine.min(0), mine.max(0)
+        rect = np.array([low[0], high[1], low[2], high[3]], np.int32)
+        span = max(rect[1] - rect[0], rect[3] - rect[2]) + 1
+        step = max(1, math.ceil(span / samples))
+        own = seen_owners == owner
+        part = View(*(np.ascontiguousarray(a[own]) for a in view))
+        result[owner] = np.array(count_owner_pixels(part, owners, owner, rect, ids, step)) * step * step
+    return result

@@ -1,0 +1,267 @@
+"""Colour of every pixel: sun with cast shadows, sky light, haze, glossy paint and glass, procedural surfaces."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from perception3d.simulation.render.ground import ground_color
+from perception3d.simulation.render.hits import unit_normal
+from perception3d.simulation.render.noise import cover_periodic, hash_unit, value_noise
+
+
+class Light(NamedTuple):
+    """Light and air of one scene; colours are linear RGB (3,), directions unit vectors (3,) in the world."""
+
+    to_sun: np.ndarray
+    sun: np.ndarray
+    zenith: np.ndarray
+    horizon: np.ndarray
+    bounce: np.ndarray
+    clouds: float
+    haze_per_m: float
+    wet: float
+    lamps: float
+    exposure: float
+    noise: float
+    seed: int
+
+
+class Shadow(NamedTuple):
+    """Depth of the first surface along the sun's rays: image (H, W) float32; pixel (u, v) is (p - corner) . axis / step."""
+
+    depth: np.ndarray
+    corner: np.ndarray
+    axis_u: np.ndarray
+    axis_v: np.ndarray
+    along: np.ndarray
+    step_m: float
+
+
+class SolidArrays(NamedTuple):
+    """Solids for the kernels; see `Primitives`."""
+
+    kind: np.ndarray
+    center: np.ndarray
+    axes: np.ndarray
+    half: np.ndarray
+    taper: np.ndarray
+    color: np.ndarray
+    material: np.ndarray
+
+
+@njit(cache=True)
+def sky_color(light, x, y, z):
+    """Returns the sky's linear colour in a direction (unit vector)."""
+    up = max(z, 0.0)
+    mix = math.sqrt(up)
+    toward = max(0.0, x * light.to_sun[0] + y * light.to_sun[1] + z * light.to_sun[2])
+    glow = 0.25 * toward**8 + 2.0 * toward**400
+    cloud = 0.0
+    if light.clouds > 0.0 and z > 0.03:
+        px, py = x / (z + 0.12), y / (z + 0.12)
+        field = 0.6 * value_noise(px * 1.3, py * 1.3, light.seed) + 0.4 * value_noise(
+            px * 4.1, py * 4.1, light.seed + 9
+        )
+        cloud = min(1.0, max(0.0, (field - 1.0 + light.clouds) * 3.0)) * min(1.0, z * 6.0)
+    r = light.horizon[0] + mix * (light.zenith[0] - light.horizon[0]) + glow * light.sun[0] * 0.3
+    g = light.horizon[1] + mix * (light.zenith[1] - light.horizon[1]) + glow * light.sun[1] * 0.3
+    b = light.horizon[2] + mix * (light.zenith[2] - light.horizon[2]) + glow * light.sun[2] * 0.3
+    white = 0.9 * (light.horizon[0] + light.horizon[1] + light.horizon[2]) / 3.0 + 0.06 * light.sun[0]
+    return r + cloud * (white - r), g + cloud * (white - g), b + cloud * (white - b)
+
+
+@njit(cache=True)
+def sunlit(shadow, x, y, z, bias):
+    """Returns the share 0..1 of the sun that reaches a point (bilinear over four shadow-map cells)."""
+    px, py, pz = x - shadow.corner[0], y - shadow.corner[1], z - shadow.corner[2]
+    u = (px * shadow.axis_u[0] + py * shadow.axis_u[1] + pz * shadow.axis_u[2]) / shadow.step_m
+    v = (px * shadow.axis_v[0] + py * shadow.axis_v[1] + pz * shadow.axis_v[2]) / shadow.step_m
+    height, width = shadow.depth.shape
+    if u < 0.0 or v < 0.0 or u >= width - 1 or v >= height - 1:
+        return 1.0
+    limit = px * shadow.along[0] + py * shadow.along[1] + pz * shadow.along[2] - bias
+    iu, iv = int(u), int(v)
+    fu, fv = u - iu, v - iv
+    low = (1.0 - fu) * (shadow.depth[iv, iu] > limit) + fu * (shadow.depth[iv, iu + 1] > limit)
+    high = (1.0 - fu) * (shadow.depth[iv + 1, iu] > limit) + fu * (shadow.depth[iv + 1, iu + 1] > limit)
+    return low * (1.0 - fv) + high * fv
+
+
+@njit(cache=True)
+def _facade(i, solids, x, y, z, nx, ny, nz, size, light):
+    """Window share, lit share and brightness of a building's wall at unit point (x, y, z)."""
+    if abs(nz) > 0.5:
+        return 0.0, 0.0, 0.55
+    half = solids.half[i]
+    run = x * half[0] if abs(ny) > abs(nx) else y * half[1]
+    rise = (z + 1.0) * half[2]
+    style = hash_unit(i, 11, light.seed)
+    period = 1.6 + 2.8 * hash_unit(i, 12, light.seed)
+    storey = 2.9 + 0.9 * hash_unit(i, 13, light.seed)
+    width = max(size, 0.02)
+    if rise < 3.6:
+        glass = cover_periodic(run, 0.72 * period * 2.0, period * 2.0, width) * (1.0 if 0.5 < rise < 2.8 else 0.0)
+        return glass, 0.25, 0.8
+    across = 1.0 if style > 0.8 else cover_periodic(run, (0.45 + 0.3 * style) * period, period, width)
+    up = cover_periodic(rise - 0.9, (0.45 + 0.2 * style) * storey, storey, width)
+    cell = hash_unit(int(math.floor(run / period)), int(math.floor((rise - 0.9) / storey)) + 31 * i, light.seed)
+    return across * up, cell, 1.0
+
+
+@njit(cache=True)
+def _window_share(material, x, y, z, nx, ny, nz, length):
+    """Share of glass on a vehicle's cabin (material 4) or bus body (5) at unit point (x, y, z)."""
+    if material == 4:
+        if nz > 0.8 or z < -0.8 or z > 0.72:
+            return 0.0
+        if abs(ny) > abs(nx):
+            return 0.0 if abs(x) > 0.86 or abs(x - 0.05) < 0.05 else 1.0
+        return 0.0 if abs(y) > 0.86 else 1.0
+    if abs(nz) > 0.5:
+        return 0.0
+    if abs(ny) > abs(nx):
+        if z < -0.1 or z > 0.62 or abs(x) > 0.96:
+            return 0.0
+        return 1.0 - cover_periodic(x * length, 0.12, 1.5, 0.02)
+    if nx > 0.0:
+        return 1.0 if -0.3 < z < 0.78 and abs(y) < 0.9 else 0.0
+    return 1.0 if 0.15 < z < 0.66 and abs(y) < 0.7 else 0.0
+
+
+@njit(cache=True)
+def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
+    """Albedo (r, g, b), gloss 0..1 and own light of solid i at a unit point."""
+    r, g, b = solids.color[i]
+    if material == 1:
+        return r, g, b, 0.35, 0.0
+    if material == 2:
+        return r, g, b, 1.0, 0.0
+    if material == 4 or material == 5:
+        glass = _window_share(material, x, y, z, nx, ny, nz, solids.half[i, 0])
+        keep = 1.0 - glass
+        return r * keep + 0.02 * glass, g * keep + 0.025 * glass, b * keep + 0.03 * glass, 0.35 + 0.6 * glass, 0.0
+    if material == 6:
+        glass, lit, tone = _facade(i, solids, x, y, z, nx, ny, nz, size, light)
+        keep = (1.0 - glass) * tone
+        glow = 0.35 * light.lamps * glass if lit > 0.6 else 0.0
+        return r * keep + 0.04 * glass, g * keep + 0.05 * glass, b * keep + 0.06 * glass, 0.85 * glass, glow
+    if material == 7:
+        half = solids.half[i]
+        scale = 1.0 / max(size, 0.25)
+        leaf = hash_unit(int(x * half[0] * scale * 1.3 + 99.0), int((y * half[1] + z * half[2]) * scale + 99.0), i)
+        tone = 0.45 + 0.75 * leaf
+        return r * tone, g * tone, b * tone, 0.0, 0.0
+    if material == 8:
+        return r, g, b, 0.5, 0.25 + light.lamps
+    if material == 9:
+        return r, g, b, 0.5, 0.15 + 0.6 * light.lamps
+    if material == 11:
+        white = 1.0 if -0.35 < z < 0.3 else 0.0
+        return r + white * (0.8 - r), g + white * (0.8 - g), b + white * (0.8 - b), 0.0, 0.0
+    if material == 12:
+        white = cover_periodic(y + 0.15 * z, 0.5, 1.0, 0.02)
+        return r + white * (0.75 - r), g + white * (0.75 - g), b + white * (0.75 - b), 0.0, 0.0
+    if material == 14 and abs(nz) < 0.5:
+        style = hash_unit(i, 5, light.seed)
+        low, high = -0.5 + 0.6 * style, 0.1 + 0.6 * style
+        if low < z < high and abs(x) < 0.3 + 0.5 * style and abs(y) < 0.9:
+            return 0.1 + 0.6 * style, 0.15 + 0.3 * b, 0.7 - 0.6 * style, 0.2, 0.0
+        return r, g, b, 0.2, 0.0
+    return r, g, b, 0.0, 0.0
+
+
+@njit(cache=True)
+def _lit_solid(i, solids, light, shadow, px, py, pz, ox, oy, oz, size):
+    """Linear colour of solid i at world point p, seen along the unit direction o (towards the surface)."""
+    axes, half = solids.axes[i], solids.half[i]
+    wx, wy, wz = px - solids.center[i, 0], py - solids.center[i, 1], pz - solids.center[i, 2]
+    x = (axes[0, 0] * wx + axes[1, 0] * wy + axes[2, 0] * wz) / half[0]
+    y = (axes[0, 1] * wx + axes[1, 1] * wy + axes[2, 1] * wz) / half[1]
+    z = (axes[0, 2] * wx + axes[1, 2] * wy + axes[2, 2] * wz) / half[2]
+    taper = solids.taper[i]
+    ux, uy, uz = unit_normal(solids.kind[i], x, y, z, taper[0], taper[1], taper[2])
+    ux, uy, uz = ux / half[0], uy / half[1], uz / half[2]
+    scale = 1.0 / math.sqrt(ux * ux + uy * uy + uz * uz)
+    ux, uy, uz = ux * scale, uy * scale, uz * scale
+    nx = axes[0, 0] * ux + axes[0, 1] * uy + axes[0, 2] * uz
+    ny = axes[1, 0] * ux + axes[1, 1] * uy + axes[1, 2] * uz
+    nz = axes[2, 0] * ux + axes[2, 1] * uy + axes[2, 2] * uz
+    r, g, b, gloss, own = _pattern(i, solids, solids.material[i], x, y, z, ux, uy, uz, size, light)
+    facing = nx * light.to_sun[0] + ny * light.to_sun[1] + nz * light.to_sun[2]
+    direct = 0.0
+    if facing > 0.0:
+        direct = facing * sunlit(shadow, px + 0.08 * nx, py + 0.08 * ny, pz + 0.08 * nz, 0.12)
+    up = 0.5 + 0.5 * nz
+    near_ground = 0.55 + 0.45 * min(1.0, max(0.0, pz) / 0.7)
+    out_r = r * (direct * light.sun[0] + near_ground * (up * light.horizon[0] + (1 - up) * light.bounce[0]) + own)
+    out_g = g * (direct * light.sun[1] + near_ground * (up * light.horizon[1] + (1 - up) * light.bounce[1]) + own)
+    out_b = b * (direct * light.sun[2] + near_ground * (up * light.horizon[2] + (1 - up) * light.bounce[2]) + own)
+    if gloss > 0.0:
+        cos = ox * nx + oy * ny + oz * nz
+        rx, ry, rz = ox - 2.0 * cos * nx, oy - 2.0 * cos * ny, oz - 2.0 * cos * nz
+        share = gloss * (0.06 + 0.5 * max(0.0, 1.0 + cos) ** 4)
+        if rz > 0.0:
+            sr, sg, sb = sky_color(light, rx, ry, rz)
+        else:
+            sr, sg, sb = light.bounce[0], light.bounce[1], light.bounce[2]
+        shine = max(0.0, rx * light.to_sun[0] + ry * light.to_sun[1] + rz * light.to_sun[2]) ** 60
+        shine *= 0.6 * gloss if direct > 0.0 else 0.0
+        out_r += share * sr + shine * light.sun[0]
+        out_g += share * sg + shine * light.sun[1]
+        out_b += share * sb + shine * light.sun[2]
+    return out_r, out_g, out_b
+
+
+@njit(cache=True)
+def _lit_ground(ground, light, shadow, px, py, ox, oy, oz, distance, pixel):
+    """Linear colour of the ground at (px, py), seen along the unit direction o from `distance` metres."""
+    flat = math.sqrt(ox * ox + oy * oy) + 1e-9
+    across = max(distance * pixel, 0.004)
+    length = min(across / max(-oz, 1e-4), 60.0)
+    r, g, b, wettable = ground_color(ground, px, py, ox / flat, oy / flat, across, length)
+    direct = light.to_sun[2] * sunlit(shadow, px, py, 0.0, 0.1)
+    wet = light.wet * wettable
+    dark = 1.0 - 0.55 * wet
+    out_r = dark * r * (direct * light.sun[0] + 0.9 * light.horizon[0])
+    out_g = dark * g * (direct * light.sun[1] + 0.9 * light.horizon[1])
+    out_b = dark * b * (direct * light.sun[2] + 0.9 * light.horizon[2])
+    if wet > 0.0:
+        share = wet * (0.03 + 0.7 * (1.0 + oz) ** 5)
+        sr, sg, sb = sky_color(light, ox, oy, -oz)
+        out_r += share * sr
+        out_g += share * sg
+        out_b += share * sb
+    return out_r, out_g, out_b
+
+
+@njit(cache=True, parallel=True)
+def shade(depth, ids, solids, ground, light, shadow, origin, rays, pixel, out):
+    """Fills out (H, W, 3) float32 with linear light; a ray is rays[:, 0] u + rays[:, 1] v + rays[:, 2] (depth 1)."""
+    height, width = depth.shape
+    for v in prange(height):
+        for u in range(width):
+            dx = rays[0, 0] * u + rays[0, 1] * v + rays[0, 2]
+            dy = rays[1, 0] * u + rays[1, 1] * v + rays[1, 2]
+            dz = rays[2, 0] * u + rays[2, 1] * v + rays[2, 2]
+            norm = math.sqrt(dx * dx + dy * dy + dz * dz)
+            ox, oy, oz = dx / norm, dy / norm, dz / norm
+            seen = ids[v, u]
+            if seen == -2:
+                r, g, b = sky_color(light, ox, oy, oz)
+            else:
+                t = depth[v, u]
+                distance = t * norm
+                px, py, pz = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
+                if seen == -1:
+                    r, g, b = _lit_ground(ground, light, shadow, px, py, ox, oy, oz, distance, pixel)
+                else:
+                    r, g, b = _lit_solid(seen, solids, light, shadow, px, py, pz, ox, oy, oz, distance * pixel)
+                haze = 1.0 - math.exp(-light.haze_per_m * distance)
+                r += haze * (light.horizon[0] - r)
+                g += haze * (light.horizon[1] - g)
+                b += haze * (light.horizon[2] - b)
+            out[v, u, 0], out[v, u, 1], out[v, u, 2] = r, g, b

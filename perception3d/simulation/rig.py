@@ -1,0 +1,127 @@
+"""The measuring car: where its cameras and its scanner sit, and when they fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from perception3d.simulation.render.lidar import HDL32E, Spinner
+
+
+@dataclass(frozen=True)
+class CameraMount:
+    """A pinhole camera of width x height pixels.
+
+    Its place in the ego frame in metres (x forward, y left, z up, origin on the ground under the rear axle), the yaw
+    and pitch of its axis (pitch up positive) in radians, focal length and principal point in pixels, and how long
+    before the scanner's turn ends it fires.
+    """
+
+    name: str
+    place_m: tuple[float, float, float]
+    yaw_rad: float
+    pitch_rad: float
+    focal: float
+    middle: tuple[float, float]
+    width: int
+    height: int
+    lead_s: float
+
+    def ego_from_cam(self) -> np.ndarray:
+        """Returns the pose (4, 4) of the camera: x right, y down, z forward."""
+        cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        up = self.pitch_rad
+        forward = np.array([cos * np.cos(up), sin * np.cos(up), np.sin(up)])
+        right = np.array([sin, -cos, 0.0])
+        pose = np.eye(4)
+        pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], axis=1)
+        pose[:3, 3] = self.place_m
+        return pose
+
+    def intrinsics(self) -> np.ndarray:
+        """Returns the camera matrix (3, 3); integer pixel coordinates are pixel centres."""
+        return np.array([[self.focal, 0, self.middle[0]], [0, self.focal, self.middle[1]], [0, 0, 1.0]])
+
+    def resized(self, width: int, height: int) -> CameraMount:
+        """Returns the camera behind a resize to `width` and a central crop to `height` pixels."""
+        scale = width / self.width
+        cut = (self.height * scale - height) / 2
+        middle = (self.middle[0] * scale, self.middle[1] * scale - cut)
+        return replace(self, focal=self.focal * scale, middle=middle, width=width, height=height)
+
+
+@dataclass(frozen=True)
+class LidarMount:
+    """A scanner, its place in the ego frame in metres; its own frame is x right, y forward, z up."""
+
+    name: str
+    place_m: tuple[float, float, float]
+    yaw_rad: float
+    pitch_rad: float
+    spinner: Spinner
+
+    def ego_from_lidar(self) -> np.ndarray:
+        """Returns the pose (4, 4) of the scanner."""
+        turn = self.yaw_rad - np.pi / 2
+        cos, sin = np.cos(turn), np.sin(turn)
+        up, flat = np.sin(self.pitch_rad), np.cos(self.pitch_rad)
+        yaw = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+        pose = np.eye(4)
+        pose[:3, :3] = yaw @ np.array([[1, 0, 0], [0, flat, -up], [0, up, flat]])
+        pose[:3, 3] = self.place_m
+        return pose
+
+
+@dataclass(frozen=True)
+class Rig:
+    """All sensors of one car."""
+
+    cameras: tuple[CameraMount, ...]
+    lidar: LidarMount
+
+
+def _camera(name: str, place: tuple[float, float, float], yaw_deg: float, focal: float = 1262.0) -> CameraMount:
+    # The scanner's head sweeps clockwise from 100 degrees (left, behind) and passes each camera's axis in turn.
+    lead = ((yaw_deg - 100.0) % 360.0) / 360.0 * HDL32E.period_s
+    return CameraMount(name, place, np.deg2rad(yaw_deg), 0.0, focal, (812.0, 490.0), 1600, 900, float(lead))
+
+
+NUSCENES_RIG = Rig(
+    cameras=(
+        _camera('CAM_FRONT', (1.70, 0.02, 1.51), 0.3),
+        _camera('CAM_FRONT_RIGHT', (1.55, -0.49, 1.50), -56.0),
+        _camera('CAM_FRONT_LEFT', (1.52, 0.49, 1.51), 55.5),
+        _camera('CAM_BACK', (0.03, 0.0, 1.58), 180.0, 809.0),
+        _camera('CAM_BACK_LEFT', (1.04, 0.48, 1.59), 109.0),
+        _camera('CAM_BACK_RIGHT', (1.01, -0.48, 1.56), -110.5),
+    ),
+    lidar=LidarMount('LIDAR_TOP', (0.94, 0.0, 1.84), 0.0, 0.0, HDL32E),
+)
+"""Six cameras and the scanner about where nuScenes has them; the cameras' axes, fields of view and order agree."""
+
+
+def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig:
+    """Returns the rig of one scene: another car height, small mounting errors, images of width x height pixels."""
+    lift, tilt = rng.uniform(-0.2, 0.3), rng.normal(0, 0.006)
+    cameras = []
+    for camera in rig.cameras:
+        place = np.array(camera.place_m) + [*rng.normal(0, 0.01, 2), lift + rng.normal(0, 0.01)]
+        focal = camera.focal * (1 + rng.normal(0, 0.004))
+        middle = np.array(camera.middle) + rng.normal(0, 6, 2)
+        # A car that leans forward lowers the front cameras' axes and raises the back camera's.
+        pitch = -tilt * np.cos(camera.yaw_rad) + rng.normal(0, 0.008)
+        moved = replace(
+            camera,
+            place_m=tuple(map(float, place)),
+            yaw_rad=float(camera.yaw_rad + rng.normal(0, 0.008)),
+            pitch_rad=float(pitch),
+            focal=float(focal),
+            middle=tuple(map(float, middle)),
+        )
+        cameras.append(moved.resized(width, height))
+    place = np.array(rig.lidar.place_m) + [*rng.normal(0, 0.01, 2), lift]
+    lidar = replace(
+        rig.lidar, place_m=tuple(map(float, place)), yaw_rad=float(rng.normal(0, 0.01)), pitch_rad=float(-tilt)
+    )
+    return Rig(tuple(cameras), lidar)

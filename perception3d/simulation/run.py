@@ -1,0 +1,146 @@
+"""Makes a data set: scenes in parallel, finished scenes kept after an interruption, settings guarded."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from perception3d.checks import InputError
+from perception3d.files import read_json, write_json
+from perception3d.simulation.world.scene import WORLD_VERSION
+from perception3d.simulation.writers import Job, Request, Writer, find_writer
+
+SETTINGS, RECORDS = 'simulation.json', '.scenes'
+VAL_INDEX = 100_000
+"""Scenes of the second split are numbered from here, so that the splits never share one."""
+
+
+def simulate(format_name: str, request: Request, jobs: int = 1) -> dict[str, Any]:
+    """Writes a data set of the built-in world and returns {'scenes', 'made', 'seconds'}.
+
+    A scene that an earlier run finished is kept. Raises InputError for an unknown format, senseless numbers, and a
+    folder that holds something else or was made with other settings.
+    """
+    writer = find_writer(format_name)
+    _check(request, jobs)
+    _claim_folder(format_name, request)
+    work = list_jobs(request)
+    records: dict[str, Any] = {}
+    for job in work:
+        path = _record_path(job)
+        if path.is_file():
+            records[job.name] = read_json(path)
+    missing = [job for job in work if job.name not in records]
+    start = time.perf_counter()
+    for done, (job, record) in enumerate(_results(writer, missing, jobs), start=1):
+        records[job.name] = record
+        _show_progress(done, len(missing), time.perf_counter() - start)
+    writer.finish(request, work, [records[job.name] for job in work])
+    return {'scenes': len(work), 'made': len(missing), 'seconds': time.perf_counter() - start}
+
+
+def list_jobs(request: Request) -> list[Job]:
+    """Returns the scenes of a request, the first split before the second."""
+    numbers = list(range(request.scenes)) + [VAL_INDEX + k for k in range(request.val_scenes)]
+    return [Job(request, k, f'scene-{k + 1:04d}') for k in numbers]
+
+
+def _check(request: Request, jobs: int) -> None:
+    if request.scenes < 1 or request.val_scenes < 0 or request.scenes > VAL_INDEX:
+        raise InputError(f'cannot make {request.scenes} and {request.val_scenes} scenes: give 1 or more and 0 or more')
+    if request.profile.keyframes < 1:
+        raise InputError(f'cannot make scenes of {request.profile.keyframes} keyframes: give --keyframes 1 or more')
+    if request.seed < 0:
+        raise InputError(f'seed {request.seed} is negative: give 0 or more')
+    if jobs < 1:
+        raise InputError(f'cannot work with {jobs} jobs: give --jobs 1 or more')
+
+
+def _settings(format_name: str, request: Request) -> dict[str, Any]:
+    profile = {k: v for k, v in asdict(request.profile).items() if k not in ('scenes', 'val_scenes')}
+    return {
+        'format': format_name,
+        'seed': request.seed,
+        'world_version': WORLD_VERSION,
+        'profile': profile,
+        'scenes': request.scenes,
+        'val_scenes': request.val_scenes,
+    }
+
+
+def _claim_folder(format_name: str, request: Request) -> None:
+    """Makes sure that the folder is new or was made with the same settings; more scenes than before are fine."""
+    out, wanted = request.out, _settings(format_name, request)
+    if out.exists() and not out.is_dir():
+        raise InputError(f'{out} is a file: give --out a folder')
+    if out.is_dir() and any(out.iterdir()):
+        if not (out / SETTINGS).is_file():
+            raise InputError(f'{out} already holds other files: give --out an empty or new folder')
+        have = read_json(out / SETTINGS)
+        grown = {k: max(have.get(k, 0), wanted[k]) for k in ('scenes', 'val_scenes')}
+        if {**have, **grown} != wanted:
+            changed = [k for k in wanted if have.get(k) != wanted[k]]
+            raise InputError(
+                f'{out} was made with other settings ({", ".join(changed)} differ): give another --out, or remove it'
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / SETTINGS, wanted, indent=2)
+
+
+def _record_path(job: Job) -> Path:
+    return job.request.out / RECORDS / f'{job.name}.json'
+
+
+def _make(writer_name: str, job: Job) -> Any:
+    record = find_writer(writer_name).write_scene(job)
+    write_json(_record_path(job), record)
+    # JSON turns tuples into lists: a record must look the same whether it was just made or read back.
+    return read_json(_record_path(job))
+
+
+def _one_thread() -> None:
+    import cv2
+    import numba
+
+    numba.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _results(writer: Writer, work: list[Job], jobs: int) -> Iterator[tuple[Job, Any]]:
+    """Yields finished scenes; the first one is made here, so that the kernels are compiled only once."""
+    for job in work if jobs == 1 else work[:1]:
+        yield job, _make(writer.name, job)
+    if jobs == 1 or len(work) < 2:
+        return
+    with ProcessPoolExecutor(min(jobs, len(work) - 1), get_context('spawn'), _one_thread) as pool:
+        running = {pool.submit(_make, writer.name, job): job for job in work[1:]}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _show_progress(done: int, total: int, seconds: float) -> None:
+    left = seconds / done * (total - done)
+    text = f'scene {done}/{total}  {seconds:.0f} s, {left:.0f} s left'
+    if sys.stderr.isatty():
+        width = 30
+        bar = '#' * (width * done // total)
+        sys.stderr.write(f'\r[{bar:<{width}}] {text} ' + ('\n' if done == total else ''))
+    elif done == total or done % max(1, total // 20) == 0:
+        sys.stderr.write(text + '\n')
+    sys.stderr.flush()
+
+
+def default_jobs() -> int:
+    """Returns how many processes make sense here: one per usable core."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)

@@ -1,0 +1,1 @@
+"""Places, things and traffic."""

@@ -1,0 +1,86 @@
+"""Rectangles on the ground: corners and overlap, for placing things and for checking that nothing ran into anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rectangle_corners(rects: np.ndarray) -> np.ndarray:
+    """Returns the corners (N, 4, 2) of rectangles (N, 5): centre x, y, length, width in metres, yaw in radians."""
+    rects = np.asarray(rects, float).reshape(-1, 5)
+    signs = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) / 2
+    local = signs[None] * rects[:, None, 2:4]
+    cos, sin = np.cos(rects[:, 4])[:, None], np.sin(rects[:, 4])[:, None]
+    x = local[..., 0] * cos - local[..., 1] * sin + rects[:, None, 0]
+    y = local[..., 0] * sin + local[..., 1] * cos + rects[:, None, 1]
+    return np.stack([x, y], -1)
+
+
+def overlapping(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Tells which of the N rectangle pairs (N, 5), (N, 5) overlap, by the separating axis theorem; (N,) bool."""
+    corners = rectangle_corners(first), rectangle_corners(second)
+    apart = np.zeros(len(corners[0]), bool)
+    for rects in (first, second):
+        for quarter in (0.0, np.pi / 2):
+            axis = np.stack([np.cos(rects[:, 4] + quarter), np.sin(rects[:, 4] + quarter)], -1)
+            spans = [np.einsum('nkc,nc->nk', c, axis) for c in corners]
+            apart |= spans[0].max(1) < spans[1].min(1)
+            apart |= spans[1].max(1) < spans[0].min(1)
+    return ~apart
+
+
+class Places:
+    """The rectangles that are taken so far."""
+
+    def __init__(self) -> None:
+        self._taken = np.zeros((0, 5))
+
+    @property
+    def taken(self) -> np.ndarray:
+        """All rectangles (N, 5)."""
+        return self._taken
+
+    def is_free(self, rect: tuple[float, float, float, float, float], margin: float = 0.3) -> bool:
+        """Tells whether a rectangle, grown by `margin` metres on each side, overlaps none that is taken."""
+        grown = np.array([[rect[0], rect[1], rect[2] + 2 * margin, rect[3] + 2 * margin, rect[4]]])
+        reach = np.hypot(grown[0, 2], grown[0, 3]) / 2
+        gap = np.hypot(self._taken[:, 0] - rect[0], self._taken[:, 1] - rect[1])
+        near = self._taken[gap < reach + np.hypot(self._taken[:, 2], self._taken[:, 3]) / 2]
+        return not overlapping(np.repeat(grown, len(near), 0), near).any() if len(near) else True
+
+    def take(self, rect: tuple[float, float, float, float, float]) -> None:
+        """Marks a rectangle as taken."""
+        self._taken = np.concatenate([self._taken, np.array([rect], float)])
+
+    def claim(self, rect: tuple[float, float, float, float, float], margin: float = 0.3) -> bool:
+        """Takes a rectangle if it is free; tells whether it was."""
+        free = self.is_free(rect, margin)
+        if free:
+            self.take(rect)
+        return free
+
+
+def first_collision(tracks: np.ndarray, sizes: np.ndarray, margin: float = 0.05) -> tuple[int, int] | None:
+    """Returns the first pair of agents whose rectangles ever overlap, or None.
+
+    tracks (A, T, 3): x, y, yaw of the rectangle centres; sizes (A, 2): length, width.
+    """
+    reach = np.hypot(sizes[:, 0], sizes[:, 1]) / 2 + margin
+    low = tracks[:, :, :2].min(1) - reach[:, None]
+    high = tracks[:, :, :2].max(1) + reach[:, None]
+    for i in range(len(tracks)):
+        near = np.flatnonzero((low[i] < high[i + 1 :]).all(1) & (high[i] > low[i + 1 :]).all(1)) + i + 1
+        for j in near:
+            gap = np.hypot(*(tracks[i, :, :2] - tracks[j, :, :2]).T)
+            times = np.flatnonzero(gap < reach[i] + reach[j])
+            if not len(times):
+                continue
+            pair = [
+                np.column_stack(
+                    [tracks[k, times, :2], np.tile(sizes[k] + 2 * margin, (len(times), 1)), tracks[k, times, 2]]
+                )
+                for k in (i, j)
+            ]
+            if overlapping(*pair).any():
+                return int(i), int(j)
+    return None

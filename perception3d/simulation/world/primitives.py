@@ -1,0 +1,168 @@
+"""The solids that everything in the world is made of, as flat arrays that the kernels read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
+"""Solids in their own unit frame, each inside the cube [-1, 1]^3.
+
+BOX: faces at +-1; with rising z the front, back and both side faces lean inwards by the three `taper` numbers at z = 1.
+ELLIPSOID: the unit sphere. FRUSTUM: round about z, radius 1 at z = -1 and `taper[0]` at z = 1 (1 cylinder, 0 cone).
+"""
+
+CLUTTER_OWNER = -1
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """N solids in one frame (an object's own or the world's), metres.
+
+    kind (N,) int32; center (N, 3); axes (N, 3, 3), whose columns are the unit axes; half (N, 3) half extents along
+    the axes; taper (N, 3); color (N, 3) linear RGB in 0..1; material (N,) int32; owner (N,) int32 is the index of the
+    agent that the solid belongs to, or -1 for clutter. Arrays are float32 where not said otherwise.
+    """
+
+    kind: np.ndarray
+    center: np.ndarray
+    axes: np.ndarray
+    half: np.ndarray
+    taper: np.ndarray
+    color: np.ndarray
+    material: np.ndarray
+    owner: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.kind)
+
+    def corners(self) -> np.ndarray:
+        """Returns the corners of every solid's bounding cube, (N, 8, 3)."""
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)
+        return self.center[:, None] + np.einsum('nij,nkj->nki', self.axes, signs[None] * self.half[:, None])
+
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the lowest and highest corner (3,) of the axis-aligned box round all solids, tight for each kind."""
+        low, high = [], []
+        for i in range(len(self)):
+            reach = self._support(i)
+            low.append(self.center[i] - reach[0])
+            high.append(self.center[i] + reach[1])
+        return np.min(low, axis=0), np.max(high, axis=0)
+
+    def _support(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        """How far solid i reaches below and above its centre along each axis of the frame, (3,) each."""
+        scaled = self.axes[i] * self.half[i]
+        if self.kind[i] == ELLIPSOID:
+            reach = np.linalg.norm(scaled, axis=1)
+            return reach, reach
+        if self.kind[i] == FRUSTUM:
+            disc = np.linalg.norm(scaled[:, :2], axis=1)
+            top = scaled[:, 2] + self.taper[i, 0] * disc
+            bottom = -scaled[:, 2] + disc
+            low_top = -scaled[:, 2] + self.taper[i, 0] * disc
+            return np.maximum(low_top, scaled[:, 2] + disc), np.maximum(top, bottom)
+        points = _box_corners(self.taper[i]) @ scaled.T
+        return -points.min(axis=0), points.max(axis=0)
+
+    def moved(self, offset: np.ndarray) -> Primitives:
+        """Returns the solids shifted by `offset` (3,)."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values['center'] = (self.center + np.asarray(offset)).astype(np.float32)
+        return Primitives(**values)
+
+    def owned_by(self, owner: int) -> Primitives:
+        """Returns the solids with every owner set to `owner`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values['owner'] = np.full(len(self), owner, np.int32)
+        return Primitives(**values)
+
+    def placed(self, x: float, y: float, yaw_rad: float, z: float = 0.0) -> Primitives:
+        """Returns the solids turned by `yaw_rad` about z and then moved to (x, y, z)."""
+        cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values['center'] = (self.center @ turn.T + np.array([x, y, z])).astype(np.float32)
+        values['axes'] = np.einsum('ij,njk->nik', turn, self.axes).astype(np.float32)
+        return Primitives(**values)
+
+
+def _box_corners(taper: np.ndarray) -> np.ndarray:
+    front, back, side = taper
+    bottom = [[x, y, -1] for x in (-1, 1) for y in (-1, 1)]
+    top = [[1 - front, y * (1 - side), 1] for y in (-1, 1)] + [[back - 1, y * (1 - side), 1] for y in (-1, 1)]
+    return np.array(bottom + top, float)
+
+
+def concatenate(parts: list[Primitives]) -> Primitives:
+    """Returns all solids of `parts` in one set, in order."""
+    if not parts:
+        return ShapeBuilder().build()
+    return Primitives(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Primitives)})
+
+
+class ShapeBuilder:
+    """Collects solids in an object's frame: x forward, y left, z up, z = 0 on the ground."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple] = []
+
+    def add(
+        self,
+        kind: int,
+        center: tuple[float, float, float],
+        size: tuple[float, float, float],
+        color: tuple[float, float, float],
+        material: int,
+        taper: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        turn: np.ndarray | None = None,
+    ) -> None:
+        """Adds a solid with full extents `size` in metres along its own axes, turned by the rotation `turn` (3, 3)."""
+        axes = np.eye(3) if turn is None else turn
+        self._rows.append((kind, center, axes, np.maximum(np.asarray(size, float) / 2, 1e-3), taper, color, material))
+
+    def box(self, center, size, color, material: int, taper=(0.0, 0.0, 0.0), turn=None) -> None:
+        """Adds a box; `taper` = inward lean of front, back and sides at the top, as a share of the half extent."""
+        self.add(BOX, center, size, color, material, taper, turn)
+
+    def ellipsoid(self, center, size, color, material: int, turn=None) -> None:
+        """Adds an ellipsoid."""
+        self.add(ELLIPSOID, center, size, color, material, (0.0, 0.0, 0.0), turn)
+
+    def cylinder(self, center, size, color, material: int, top: float = 1.0, turn=None) -> None:
+        """Adds a cylinder about its own z; its radius at the top is `top` times that at the bottom."""
+        self.add(FRUSTUM, center, size, color, material, (top, 0.0, 0.0), turn)
+
+    def wheel(self, center, diameter: float, width: float, color, material: int) -> None:
+        """Adds a wheel: a cylinder about y."""
+        self.cylinder(center, (diameter, diameter, width), color, material, 1.0, ABOUT_Y)
+
+    def build(self, owner: int = CLUTTER_OWNER) -> Primitives:
+        """Returns the solids as arrays."""
+        count = len(self._rows)
+        columns = list(zip(*self._rows, strict=True)) if count else [[]] * 7
+
+        def array(index: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+            return np.array(columns[index], dtype).reshape((count, *shape))
+
+        return Primitives(
+            kind=array(0, (), np.int32),
+            center=array(1, (3,), np.float32),
+            axes=array(2, (3, 3), np.float32),
+            half=array(3, (3,), np.float32),
+            taper=array(4, (3,), np.float32),
+            color=array(5, (3,), np.float32),
+            material=array(6, (), np.int32),
+            owner=np.full(count, owner, np.int32),
+        )
+
+
+def about_y(angle_rad: float) -> np.ndarray:
+    """Returns the rotation (3, 3) about y; a positive angle tips the front (x) down."""
+    cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+    return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+
+
+ABOUT_Y = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+"""Turns a solid's own z axis to y, for wheels."""

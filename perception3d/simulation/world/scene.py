@@ -1,0 +1,118 @@
+"""A scene: one place, one light, a few seconds of traffic. Scene k of a seed is the same whatever else is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from perception3d.simulation.render.ground import GroundArrays
+from perception3d.simulation.render.shade import Light
+from perception3d.simulation.world import populate
+from perception3d.simulation.world.agents import Agent
+from perception3d.simulation.world.look import draw_ground_colors, draw_light
+from perception3d.simulation.world.primitives import Primitives, concatenate
+from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
+from perception3d.simulation.world.town import build_town
+
+WORLD_VERSION = 1
+"""Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
+
+STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
+
+
+@dataclass
+class Scene:
+    """Everything about one scene, in its own frame: road 0 starts at the origin along x, z up, metres, seconds.
+
+    scenery: solids of no agent. agents: the annotated objects. ego_track (T, 3): x, y, yaw of the measuring car's
+    origin on the `clock`. rng_seed: for sensor noise.
+    """
+
+    index: int
+    rng_seed: int
+    layout: Layout
+    ground: GroundArrays
+    light: Light
+    mood: str
+    scenery: Primitives
+    agents: list[Agent]
+    ego_track: np.ndarray
+    clock: populate.Clock
+
+    def __post_init__(self) -> None:
+        bodies = [agent.body.solids.owned_by(i) for i, agent in enumerate(self.agents)]
+        self._bodies = concatenate(bodies)
+        tracks = np.stack([a.track for a in self.agents]) if self.agents else np.zeros((0, self.clock.steps, 3))
+        self._tracks = np.concatenate([tracks[..., :2], np.unwrap(tracks[..., 2:], axis=1)], -1)
+        self._ego = np.concatenate([self.ego_track[:, :2], np.unwrap(self.ego_track[:, 2:], axis=0)], -1)
+
+    def _at(self, tracks: np.ndarray, time_s: float) -> np.ndarray:
+        place = np.clip((time_s - self.clock.start_s) / self.clock.step_s, 0, self.clock.steps - 1.0001)
+        k = int(place)
+        return tracks[..., k, :] + (place - k) * (tracks[..., k + 1, :] - tracks[..., k, :])
+
+    def poses(self, time_s: float) -> np.ndarray:
+        """Returns x, y, yaw (A, 3) of every agent's box at a time."""
+        return self._at(self._tracks, time_s)
+
+    def velocities(self, time_s: float) -> np.ndarray:
+        """Returns the agents' true velocities (A, 2) in m/s at a time."""
+        return (self.poses(time_s + 1e-3) - self.poses(time_s - 1e-3))[:, :2] / 2e-3
+
+    def speeds(self, time_s: float) -> np.ndarray:
+        """Returns the agents' speeds (A,) in m/s at a time."""
+        return np.linalg.norm(self.velocities(time_s), axis=1)
+
+    def world_from_ego(self, time_s: float) -> np.ndarray:
+        """Returns the pose (4, 4) of the measuring car's origin (rear axle, on the ground) at a time."""
+        x, y, yaw = self._at(self._ego, time_s)
+        pose = np.eye(4)
+        pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        pose[:2, 3] = x, y
+        return pose
+
+    def solids(self, time_s: float) -> Primitives:
+        """Returns every solid in the scene's frame at a time: the scenery first, then the agents'."""
+        bodies = self._bodies
+        x, y, yaw = self.poses(time_s)[bodies.owner].T
+        turn = np.zeros((len(bodies), 3, 3))
+        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = np.cos(yaw), -np.sin(yaw), np.sin(yaw), np.cos(yaw)
+        turn[:, 2, 2] = 1.0
+        moved = {f.name: getattr(bodies, f.name) for f in fields(Primitives)}
+        offset = np.stack([x, y, np.zeros_like(x)], -1)
+        moved['center'] = (np.einsum('nij,nj->ni', turn, bodies.center) + offset).astype(np.float32)
+        moved['axes'] = np.einsum('nij,njk->nik', turn, bodies.axes).astype(np.float32)
+        return concatenate([self.scenery, Primitives(**moved)])
+
+
+def make_scene(seed: int, index: int, duration_s: float) -> Scene:
+    """Draws scene `index` of `seed`, valid from `LEAD_S` before 0 to `LEAD_S` after `duration_s` seconds.
+
+    A longer scene starts like a shorter one only in kind, not in detail.
+    """
+    rng = np.random.default_rng([seed, index])
+    clock = populate.Clock(-LEAD_S, STEP_S, int(np.ceil((duration_s + 2 * LEAD_S) / STEP_S)) + 2)
+    travel = 10.0 * duration_s
+    layout = make_layout(rng, travel)
+    light, mood = draw_light(rng)
+    colors, band = draw_ground_colors(rng)
+    density = float(rng.uniform(0.6, 1.5))
+    crowd = populate.Crowd(rng, layout, clock)
+    ego_lane = populate.choose_ego_lane(rng, layout)
+    low, high = -SIGHT_M, SIGHT_M + travel
+    for _ in range(1 + int(travel // 60)):
+        near = rng.uniform(0, travel)
+        if rng.random() < 0.65:
+            populate.work_zone(crowd, near, ego_lane)
+        if rng.random() < 0.3:
+            populate.median(crowd, near)
+    populate.park_at_kerbs(crowd, low, high)
+    populate.fill_lots(crowd, low, high)
+    populate.racks(crowd, low + 40, high - 40)
+    populate.pedestrians(crowd, low + 25, high - 25, density)
+    ego_track, _ = populate.vehicles(crowd, ego_lane, low, high, density)
+    scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
+    agents = populate.remove_collisions(crowd.agents, ego_track)
+    ground = ground_arrays(layout, colors, band, light.seed)
+    return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)

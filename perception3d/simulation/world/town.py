@@ -1,0 +1,179 @@
+"""What stands beside the road and is never annotated: buildings, trees, lamp posts, signs, hedges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from perception3d.simulation.world.footprints import Places, rectangle_corners
+from perception3d.simulation.world.materials import BARK, BUILDING, FOLIAGE, MATTE, METAL
+from perception3d.simulation.world.primitives import Primitives, ShapeBuilder, concatenate
+from perception3d.simulation.world.road import Layout
+
+_WALLS = np.array(
+    [(0.55, 0.52, 0.47), (0.42, 0.40, 0.38), (0.35, 0.20, 0.15), (0.60, 0.50, 0.36), (0.30, 0.33, 0.37), (0.65, 0.64, 0.6),
+     (0.45, 0.30, 0.22), (0.22, 0.25, 0.28)]
+)  # fmt: skip
+_SIGNS = np.array([(0.6, 0.05, 0.04), (0.05, 0.15, 0.5), (0.65, 0.65, 0.6), (0.05, 0.3, 0.12), (0.7, 0.5, 0.05)])
+
+
+def _leaf(rng: np.random.Generator) -> tuple[float, float, float]:
+    base = np.array([0.055, 0.12, 0.03]) if rng.random() < 0.8 else np.array([0.16, 0.12, 0.03])
+    return tuple(base * rng.uniform(0.6, 1.5, 3))
+
+
+def tree(rng: np.random.Generator) -> Primitives:
+    """Draws a tree at the origin."""
+    shape = ShapeBuilder()
+    height = rng.uniform(4.0, 9.0)
+    trunk = rng.uniform(0.18, 0.42)
+    fork = height * rng.uniform(0.3, 0.45)
+    shape.cylinder((0, 0, fork / 2 + 0.3), (trunk, trunk, fork + 0.6), (0.10, 0.07, 0.05), BARK, 0.7)
+    color = _leaf(rng)
+    if rng.random() < 0.2:
+        shape.cylinder((0, 0, (height + fork) / 2), (0.5 * height, 0.5 * height, height - fork), color, FOLIAGE, 0.05)
+        return shape.build()
+    for _ in range(int(rng.integers(2, 5))):
+        size = rng.uniform(0.3, 0.52, 3) * height * (1, 1, 0.85)
+        spot = rng.normal(0, 0.09 * height, 2)
+        shape.ellipsoid((*spot, rng.uniform(fork + size[2] / 2, max(height - size[2] / 2, fork + size[2] / 2 + 0.1))),
+                        size, color, FOLIAGE)  # fmt: skip
+    return shape.build()
+
+
+def lamp_post(rng: np.random.Generator, height: float) -> Primitives:
+    """Draws a lamp post at the origin whose arm points along x."""
+    shape = ShapeBuilder()
+    tone = (0.25, 0.26, 0.27)
+    shape.cylinder((0, 0, height / 2), (0.2, 0.2, height), tone, METAL, 0.6)
+    arm = rng.uniform(1.0, 2.2)
+    shape.box((arm / 2, 0, height - 0.05), (arm, 0.09, 0.09), tone, METAL)
+    shape.box((arm, 0, height - 0.08), (0.6, 0.22, 0.12), (0.6, 0.6, 0.55), MATTE)
+    return shape.build()
+
+
+def sign(rng: np.random.Generator) -> Primitives:
+    """Draws a sign, a signal, a bollard, a bin or a box at the origin, facing along -x."""
+    shape = ShapeBuilder()
+    kind = rng.choice(['sign', 'signal', 'bollard', 'bin', 'cabinet'], p=[0.4, 0.15, 0.2, 0.15, 0.1])
+    if kind == 'bollard':
+        shape.cylinder((0, 0, 0.45), (0.16, 0.16, 0.9), (0.3, 0.3, 0.3), METAL)
+    elif kind == 'bin':
+        shape.cylinder((0, 0, 0.5), (0.5, 0.5, 1.0), tuple(_SIGNS[rng.integers(5)] * 0.4), MATTE, 1.1)
+    elif kind == 'cabinet':
+        shape.box((0, 0, 0.6), (0.5, 1.0, 1.2), (0.3, 0.32, 0.3), METAL)
+    else:
+        tall = rng.uniform(2.3, 3.2)
+        shape.cylinder((0, 0, tall / 2), (0.08, 0.08, tall), (0.35, 0.35, 0.36), METAL)
+        if kind == 'signal':
+            shape.box((-0.1, 0, tall + 0.3), (0.25, 0.3, 0.9), (0.03, 0.03, 0.03), MATTE)
+        else:
+            wide = rng.uniform(0.5, 0.9)
+            shape.box((-0.06, 0, tall - 0.1), (0.03, wide, wide), tuple(_SIGNS[rng.integers(5)]), MATTE)
+    return shape.build()
+
+
+def _building(rng: np.random.Generator, width: float, depth: float, height: float) -> Primitives:
+    shape = ShapeBuilder()
+    color = tuple(np.clip(_WALLS[rng.integers(len(_WALLS))] * rng.uniform(0.8, 1.15), 0, 0.8))
+    shape.box((0, 0, height / 2), (width, depth, height), color, BUILDING)
+    shape.box((0, 0, height + 0.2), (width + 0.4, depth + 0.4, 0.4), tuple(0.8 * np.array(color)), MATTE)
+    if rng.random() < 0.4:
+        shape.box((0, 0, height + 1.6), (0.3 * width, 0.4 * depth, 2.6), (0.4, 0.4, 0.4), MATTE)
+    if rng.random() < 0.35:
+        shape.box((0, -depth / 2 - 0.6, 3.2), (0.7 * width, 1.2, 0.18), tuple(_SIGNS[rng.integers(5)] * 0.6), MATTE)
+    return shape.build()
+
+
+def build_town(rng: np.random.Generator, layout: Layout, places: Places, low_s: float, high_s: float) -> Primitives:
+    """Draws everything beside the roads between low_s and high_s of each road and takes its ground in `places`."""
+    parts: list[Primitives] = []
+    style = rng.choice(['tall', 'mixed', 'low', 'park'], p=[0.3, 0.35, 0.2, 0.15])
+    for road in layout.roads:
+        start, end = max(low_s, road.s_min + 5), min(high_s, road.s_max - 5)
+        for side in (-1, 1):
+            _facades(rng, layout, road, side, start, end, places, parts, str(style))
+            _street_side(rng, layout, road, side, start, end, places, parts)
+    for _ in range(int(rng.integers(10, 40 if style != 'park' else 90))):
+        road = layout.roads[rng.integers(len(layout.roads))]
+        spot = road.pose(rng.uniform(low_s, high_s), rng.choice([-1, 1]) * (road.outer + rng.uniform(1.5, 30)))
+        _plant(rng, layout, spot, places, parts)
+    return concatenate(parts)
+
+
+def _plant(rng, layout: Layout, pose: np.ndarray, places: Places, parts: list[Primitives]) -> None:
+    x, y = float(pose[0]), float(pose[1])
+    if layout.on_road(np.array([[x, y]]), 0.6)[0] or not places.claim((x, y, 0.6, 0.6, 0.0)):
+        return
+    parts.append(tree(rng).placed(x, y, rng.uniform(0, 6.28)))
+
+
+def _facades(rng, layout: Layout, road, side: int, start: float, end: float, places, parts, style: str) -> None:
+    """Rows of buildings, hedges and gaps behind one pavement."""
+    s = start
+    while s < end:
+        width, depth = rng.uniform(10, 34), rng.uniform(9, 22)
+        draw = rng.random()
+        share = {'tall': 0.92, 'mixed': 0.8, 'low': 0.75, 'park': 0.25}[style]
+        setback = rng.uniform(0.4, 2.5) if style != 'low' else rng.uniform(2, 8)
+        if draw < share:
+            tall = {'tall': rng.uniform(14, 55), 'mixed': rng.uniform(6, 26), 'low': rng.uniform(3.5, 9), 'park': 7.0}[
+                style
+            ]
+            x, y, yaw = map(float, road.pose(s + width / 2, side * (road.outer + setback + depth / 2)))
+            yaw += 0.0 if side > 0 else np.pi
+            rect = (x, y, width, depth, yaw)
+            if not layout.on_road(_samples(rect), 0.3).any() and places.claim(rect, 0.1):
+                parts.append(_building(rng, width, depth, tall).placed(x, y, yaw))
+        elif draw < share + 0.12:
+            x, y, yaw = map(float, road.pose(s + width / 2, side * (road.outer + 0.8)))
+            rect = (x, y, 0.8 * width, 1.0, yaw)
+            if not layout.on_road(_samples(rect), 0.1).any() and places.claim(rect, 0.1):
+                shape = ShapeBuilder()
+                tall = rng.uniform(0.7, 1.7)
+                shape.box((0, 0, tall / 2), (0.8 * width, 0.9, tall), _leaf(rng), FOLIAGE)
+                parts.append(shape.build().placed(x, y, yaw))
+        s += width + rng.uniform(0.3, 6)
+
+
+def _samples(rect: tuple[float, float, float, float, float]) -> np.ndarray:
+    corners = rectangle_corners(np.array([rect]))[0]
+    weights = np.linspace(0, 1, 6)
+    top = corners[0] + weights[:, None] * (corners[1] - corners[0])
+    low = corners[3] + weights[:, None] * (corners[2] - corners[3])
+    return (top[:, None] + weights[None, :, None] * (low - top)[:, None]).reshape(-1, 2)
+
+
+def _street_side(rng, layout: Layout, road, side: int, start: float, end: float, places, parts) -> None:
+    """Lamp posts, trees and signs along one kerb."""
+    number = layout.roads.index(road)
+    gap, post = rng.uniform(18, 34), rng.uniform(6, 9)
+    trees = rng.random() < 0.6
+    s = start + rng.uniform(0, gap)
+    while s < end:
+        if not layout.in_junction(number, s, 2.0):
+            x, y, yaw = map(float, road.pose(s, side * (road.half + 0.55)))
+            if not _foreign_road(layout, road, x, y) and places.claim((x, y, 0.25, 0.25, 0.0)):
+                parts.append(lamp_post(rng, post).placed(x, y, yaw - side * np.pi / 2))
+        s += gap
+    s = start
+    while s < end:
+        s += rng.uniform(6, 16)
+        x, y, yaw = map(float, road.pose(s, side * (road.half + 0.7)))
+        if layout.in_junction(number, s, 3.0) or _foreign_road(layout, road, x, y):
+            continue
+        draw = rng.random()
+        if trees and draw < 0.6 and places.claim((x, y, 0.5, 0.5, 0.0)):
+            parts.append(tree(rng).placed(x, y, yaw))
+        elif draw > 0.65 and places.claim((x, y, 0.6, 0.6, 0.0)):
+            parts.append(sign(rng).placed(x, y, yaw + (0 if side * road.side < 0 else np.pi)))
+
+
+def _foreign_road(layout: Layout, road, x: float, y: float) -> bool:
+    """Tells whether a point beside `road` lies on another road's carriageway."""
+    for other in layout.roads:
+        if other is road:
+            continue
+        s, d = other.locate(np.array([[x, y]]))[0]
+        if other.s_min < s < other.s_max and abs(d) < other.half + 0.8:
+            return True
+    return False
