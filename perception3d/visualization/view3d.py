@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +56,8 @@ def show_scene(
     Raises:
         InputError: Open3D or a display is missing.
     """
+    if sys.platform == 'linux' and not (os.environ.get('DISPLAY') or os.environ.get('WAYLAND_DISPLAY')):
+        raise InputError('there is no display for a window: set DISPLAY, or use render_scene, which writes a picture')
     open3d = open3d_module()
     shapes = [_cloud(open3d, points), *_line_sets(open3d, class_names, ground_truth, predictions)]
     window = open3d.visualization.Visualizer()
@@ -80,20 +86,29 @@ def render_scene(
         InputError: Open3D, one of its libraries or a Vulkan driver is missing.
     """
     open3d = open3d_module()
+    _require_renderer()
     rendering = open3d.visualization.rendering
-    try:
-        renderer = rendering.OffscreenRenderer(*size_px)
-    except RuntimeError as error:
-        raise InputError(
-            f'Open3D cannot render off screen ({error}): run `sudo apt-get install mesa-vulkan-drivers {_LIBRARIES}`'
-        ) from error
+    renderer = rendering.OffscreenRenderer(*size_px)
     renderer.scene.set_background([*_BACKGROUND, 1.0])
-    renderer.scene.add_geometry('points', _cloud(open3d, points), _material(rendering, 'defaultUnlit', 2.0))
+    # Tone mapping would change the colours that mean classes.
+    renderer.scene.view.set_post_processing(False)
+    cloud = _cloud(open3d, points)
+    if cloud.has_points():
+        renderer.scene.add_geometry('points', cloud, _material(rendering, 'defaultUnlit', 2.0))
     for number, lines in enumerate(_line_sets(open3d, class_names, ground_truth, predictions)):
         renderer.scene.add_geometry(f'boxes {number}', lines, _material(rendering, 'unlitLine', 2.0))
     renderer.setup_camera(60.0, [0.0, 12.0, 0.0], list(eye_m), [0.0, 0.0, 1.0])
     picture = np.asarray(renderer.render_to_image())
     write_image(path, np.ascontiguousarray(picture[..., ::-1]))
+
+
+def _require_renderer() -> None:
+    """Tries a renderer in a process of its own: without a Vulkan driver Open3D ends the process that asks for one."""
+    attempt = 'import open3d; open3d.visualization.rendering.OffscreenRenderer(8, 8)'
+    if subprocess.run([sys.executable, '-c', attempt], capture_output=True, check=False).returncode:
+        raise InputError(
+            f'Open3D cannot render off screen: run `sudo apt-get install mesa-vulkan-drivers {_LIBRARIES}`'
+        )
 
 
 def wire_lines(boxes: BoxSet, class_names: Sequence[str], brightness: float = 1.0) -> tuple[np.ndarray, ...]:
@@ -124,7 +139,7 @@ def _line_sets(
     return sets
 
 
-def _cloud(open3d: ModuleType, points: np.ndarray | None) -> object:
+def _cloud(open3d: ModuleType, points: np.ndarray | None) -> Any:
     xyz = np.zeros((0, 3)) if points is None else np.asarray(points, np.float64)[:, :3]
     xyz = xyz[np.isfinite(xyz).all(axis=1)]
     level = np.clip((xyz[:, 2:] + 2.5) / 5.0, 0, 1)
@@ -133,7 +148,7 @@ def _cloud(open3d: ModuleType, points: np.ndarray | None) -> object:
     return cloud
 
 
-def _material(rendering: ModuleType, shader: str, size: float) -> object:
+def _material(rendering: ModuleType, shader: str, size: float) -> Any:
     material = rendering.MaterialRecord()
     material.shader, material.point_size, material.line_width = shader, size, size
     return material
