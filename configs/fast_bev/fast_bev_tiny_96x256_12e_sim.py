@@ -17,10 +17,10 @@ num_frames = 1
 # Without class-balanced sampling.
 train_dataloader.dataset = train_dataloader.dataset.dataset
 train_dataloader.update(batch_size=4, num_workers=1)
-train_dataloader.dataset.update(data_root=data_root, num_frames=num_frames)
+train_dataloader.dataset.update(data_root=data_root, ann_file='perception3d_infos_sim_train.pkl', num_frames=num_frames)
 train_dataloader.dataset.pipeline[1].final_hw = image_hw
 val_dataloader.update(batch_size=4, num_workers=1)
-val_dataloader.dataset.update(data_root=data_root, num_frames=num_frames)
+val_dataloader.dataset.update(data_root=data_root, ann_file='perception3d_infos_sim_val.pkl', num_frames=num_frames)
 val_dataloader.dataset.pipeline[1].final_hw = image_hw
 test_dataloader = val_dataloader
 val_evaluator.data_root = data_root

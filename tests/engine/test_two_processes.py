@@ -1,0 +1,103 @@
+"""Two processes with half the batch each take the step that one process takes with the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import multiprocessing
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
+TINY = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py'
+
+
+def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
+    options = ['+model.dropout=0.0', 'train_cfg.max_epochs=1', 'custom_hooks=[]', 'default_hooks.checkpoint.interval=6']
+    train = [str(ROOT / 'tools' / 'train.py'), str(CONFIG)]
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    one = [sys.executable, *train, '--work-dir', str(tmp_path / 'one'), '--cfg-options', *options]
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29611']
+    two = [*torchrun, *train, '--work-dir', str(tmp_path / 'two'), '--launcher', 'pytorch', '--cfg-options', *options]
+    for command in (one, [*two, 'train_dataloader.batch_size=2']):
+        out = subprocess.run(command, capture_output=True, text=True, env=environment, cwd='/', timeout=300)
+        assert out.returncode == 0, out.stderr[-2000:]
+    weights = [torch.load(tmp_path / name / 'iter_6.pth', weights_only=False)['state_dict'] for name in ('one', 'two')]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-5, atol=1e-6)
+
+
+def _tiny_model():
+    from mmengine.registry import init_default_scope
+
+    from perception3d.apis.config import load_config
+    from perception3d.registry import MODELS
+
+    init_default_scope('mmdet3d')
+    model = load_config(TINY).model
+    # Batch statistics over all processes; torch's own SyncBatchNorm needs CUDA.
+    norm = {'type': 'naiveSyncBN2d'}
+    model.backbone.norm_cfg = model.neck.norm_cfg = model.neck_3d.norm_cfg = norm
+    torch.manual_seed(0)
+    return MODELS.build(model).train()
+
+
+def _sample(number):
+    """Returns the inputs of one sample: six cameras that look around, noise images, and `number` + 1 boxes."""
+    from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+    from mmengine.structures import InstanceData
+
+    rng = np.random.default_rng(number)
+    intrinsics = np.array([[120.0, 0, 128, 0], [0, 120, 48, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    matrices = []
+    for angle in np.arange(6) * np.pi / 3:
+        right, forward = [np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0]
+        rotation = np.eye(4)
+        rotation[:3, :3] = [right, [0, 0, -1], forward]
+        matrices.append(intrinsics @ rotation)
+    boxes = np.concatenate(
+        [rng.uniform(-30, 30, (number + 1, 2)), np.tile([-1, 4, 2, 1.6, 0.3, 1, 0], (number + 1, 1))], 1
+    )
+    sample = Det3DDataSample()
+    sample.set_metainfo({'img_from_lidar': np.stack(matrices), 'num_frames': 1, 'box_type_3d': LiDARInstance3DBoxes})
+    sample.gt_instances_3d = InstanceData(
+        bboxes_3d=LiDARInstance3DBoxes(torch.tensor(boxes, dtype=torch.float32), box_dim=9),
+        labels_3d=torch.full((number + 1,), number % 10),
+    )
+    return torch.tensor(rng.normal(size=(6, 3, 96, 256)), dtype=torch.float32), sample
+
+
+def _gradients(rank, world_size, port, result_path):
+    torch.set_num_threads(1)
+    model = _tiny_model()
+    if world_size > 1:
+        os.environ.update(
+            RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=port
+        )
+        from mmengine.model import MMDistributedDataParallel
+
+        from perception3d.engine.distributed import start_processes
+
+        start_processes('pytorch')
+        model = MMDistributedDataParallel(module=model, broadcast_buffers=False)
+    images, samples = zip(*(_sample(number) for number in range(rank, 4, world_size)))
+    losses = model({'imgs': torch.stack(images)}, list(samples), mode='loss')
+    sum(losses.values()).backward()
+    if rank == 0:
+        gradients = {name.removeprefix('module.'): p.grad for name, p in model.named_parameters()}
+        torch.save(gradients, result_path)
+
+
+def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path):
+    # The samples hold 1 to 4 objects, so that a loss normalised in each process alone would differ.
+    multiprocessing.spawn(_gradients, (1, '', str(tmp_path / 'one.pt')), nprocs=1)
+    multiprocessing.spawn(_gradients, (2, '29612', str(tmp_path / 'two.pt')), nprocs=2)
+    one, two = torch.load(tmp_path / 'one.pt'), torch.load(tmp_path / 'two.pt')
+    assert one.keys() == two.keys() and len(one) > 50
+    for name, gradient in one.items():
+        scale = gradient.abs().max().clamp(min=1.0)
+        assert ((two[name] - gradient).abs().max() / scale) < 1e-5, name
