@@ -1,8 +1,7 @@
 """Fast-BEV M0: ResNet-18, one lifted level (/4), one grid of 200 x 200 x 4 voxels, four frames."""
 
-from mmdet3d.models import Det3DDataPreprocessor
 from mmdet.models import FPN, ResNet
-from mmengine.model import PretrainedInit
+from mmdet3d.models import Det3DDataPreprocessor
 
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead

@@ -21,8 +21,8 @@ from perception3d.registry import MODELS
 class FastBEV(Base3DDetector):
     """Detects 3D boxes in the lidar frame from any number of cameras and moments.
 
-    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar frame
-    by its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a BEV map.
+    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar
+    frame by its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a map.
 
     The paper's styles follow from the counts of lifted levels and of grids: v1 one and one, v2 several levels into one
     grid, v3 one level into several grids, v4 level i into grid i.
@@ -145,8 +145,7 @@ class FastBEV(Base3DDetector):
 
         The views may differ in their images and matrices, not in their lidar frame.
         """
-        samples = [list(view) for view in zip(*batch_data_samples, strict=True)]
-        return self._predict_views(list(zip(batch_inputs, samples, strict=True)), samples[0])
+        return self._predict_views(list(zip(batch_inputs, batch_data_samples, strict=True)), batch_data_samples[0])
 
     def _predict_views(self, views: list[tuple[dict, list]], samples: list) -> list[Det3DDataSample]:
         bevs = [self.extract_feat(inputs, view_samples) for inputs, view_samples in views]

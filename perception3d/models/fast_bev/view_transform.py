@@ -79,6 +79,10 @@ class LookupViewTransform(nn.Module):
         self._table_keys: dict[tuple[int, int, int], tuple] = {}
         self._out: Tensor | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies of a model start without the tables and the output memory of the original.
+        return {**self.__dict__, '_table': None, '_table_keys': {}, '_out': None}
+
     def forward(
         self,
         levels: list[FeatureRows],

@@ -1,0 +1,201 @@
+"""Fast-BEV on a stream of frames: each image passes the 2D network once, its features wait for their turn as history."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.cnn.utils import fuse_conv_bn
+from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from perception3d.checks import InputError
+from perception3d.models.fast_bev.detector import FastBEV
+from perception3d.models.fast_bev.view_transform import FeatureRows
+
+HISTORY_S = (-0.5, -1.0, -1.5)
+
+
+@dataclass
+class StreamFrame:
+    """What all cameras saw at one moment.
+
+    Attributes:
+        images: (N, 3, H, W) BGR 0..255 in the network's size, as the test pipeline makes them.
+        img_from_cam: (N, 4, 4) intrinsics, with resize and crop in them, to pixels of `images`.
+        cam_from_ego: (N, 4, 4).
+        global_from_ego: (N, 4, 4) the ego pose when each camera took its image.
+        ego_from_lidar: (4, 4).
+        global_from_ego_at_lidar: (4, 4) the ego pose of the lidar frame that boxes are reported in.
+        time_s: (N,) when each camera took its image.
+    """
+
+    images: Tensor
+    img_from_cam: np.ndarray
+    cam_from_ego: np.ndarray
+    global_from_ego: np.ndarray
+    ego_from_lidar: np.ndarray
+    global_from_ego_at_lidar: np.ndarray
+    time_s: np.ndarray
+
+    @classmethod
+    def from_info(cls, info: dict, images: Tensor, img_post: np.ndarray) -> StreamFrame:
+        """Takes poses and times from one entry of an info file; `img_post` (N, 4, 4) leads to pixels of `images`."""
+        cameras = list(info['images'].values())
+        intrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
+        intrinsics[:, :3, :3] = np.stack([np.asarray(c['cam2img'])[:3, :3] for c in cameras])
+        return cls(
+            images=images,
+            img_from_cam=np.asarray(img_post) @ intrinsics,
+            cam_from_ego=np.linalg.inv(np.stack([np.asarray(c['cam2ego'], np.float64) for c in cameras])),
+            global_from_ego=np.stack([np.asarray(c['ego2global'], np.float64) for c in cameras]),
+            ego_from_lidar=np.asarray(info['lidar_points']['lidar2ego'], np.float64),
+            global_from_ego_at_lidar=np.asarray(info['ego2global'], np.float64),
+            time_s=np.array([c['timestamp'] for c in cameras], np.float64),
+        )
+
+    def img_from_global(self) -> np.ndarray:
+        """Returns (N, 4, 4): what stays true of these images when the vehicle moves on."""
+        return self.img_from_cam @ self.cam_from_ego @ np.linalg.inv(self.global_from_ego)
+
+    def global_from_lidar(self) -> np.ndarray:
+        """Returns (4, 4) the pose of the lidar frame."""
+        return self.global_from_ego_at_lidar @ self.ego_from_lidar
+
+
+@dataclass
+class _Kept:
+    slot: int
+    time_s: np.ndarray
+    img_from_global: np.ndarray
+
+
+class FastBEVStream:
+    """Runs a Fast-BEV model frame by frame.
+
+    A step computes the 2D features of its own images only. For every history offset each camera takes its kept frame
+    nearest in time to (now + offset); at the start of a stream that is the oldest one. Boxes equal those of the model run
+    on the same images and projections at once.
+
+    Args:
+        model: the detector; it is copied, so training can go on.
+        offsets_s: nominal times of the history; () for a model of one frame.
+        fuse: fold batch norms into convolutions.
+        dtype: of the 2D network, the kept features and the BEV encoder; the head stays in float32. bfloat16 pays where
+            the processor has instructions for it (AVX512-BF16, AMX, GPUs) and is slow where it has not.
+        device: by default where the model is.
+    """
+
+    def __init__(
+        self,
+        model: FastBEV,
+        offsets_s: Sequence[float] = HISTORY_S,
+        fuse: bool = True,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if any(offset >= 0 for offset in offsets_s):
+            raise InputError(f'history offsets must lie in the past (be negative), got {list(offsets_s)} s')
+        self.device = torch.device(device or next(model.parameters()).device)
+        self.offsets_s = tuple(offsets_s)
+        self.dtype = dtype
+        self.model = copy.deepcopy(model).eval().to(self.device)
+        for part in (self.model.backbone, self.model.neck, self.model.neck_fuse, self.model.neck_3d):
+            if fuse:
+                fuse_conv_bn(part)
+            part.to(dtype)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the history: to be called when a new scene starts."""
+        self._kept: list[_Kept] = []
+        self._features: list[Tensor] = []
+        self._hw: list[tuple[int, int]] = []
+
+    @torch.no_grad()
+    def step(self, frame: StreamFrame) -> InstanceData:
+        """Returns the boxes of this moment (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its lidar frame.
+
+        InputError if time runs backwards or the number of cameras changes: call `reset` first.
+        """
+        self._check(frame)
+        now = self._keep(frame, self.model.extract_images(self.prepare_images(frame.images)))
+        levels, matrices = self._history(frame, now)
+        bev = self.model.encode(levels, matrices, tuple(frame.images.shape[-2:]))
+        return self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
+
+    def prepare_images(self, images: Tensor) -> Tensor:
+        """Returns images (N, 3, H, W) normalised as the model's data preprocessor does, in the stream's dtype."""
+        norm = self.model.data_preprocessor
+        images = images.to(self.device)
+        if getattr(norm, '_channel_conversion', False):
+            images = images.flip(1)
+        images = images.float()
+        if getattr(norm, '_enable_normalize', False):
+            images = (images - norm.mean.to(self.device)) / norm.std.to(self.device)
+        return images.to(self.dtype, memory_format=torch.channels_last)
+
+    def _check(self, frame: StreamFrame) -> None:
+        if not self._kept:
+            return
+        last = self._kept[-1]
+        if len(frame.time_s) != len(last.time_s):
+            raise InputError(f'the stream has {len(last.time_s)} cameras, a frame has {len(frame.time_s)}: reset first')
+        if (np.asarray(frame.time_s) < last.time_s).any():
+            raise InputError('a frame is older than the one before it: reset the stream at a new scene')
+
+    def _keep(self, frame: StreamFrame, maps: list[Tensor]) -> _Kept:
+        """Stores the features in a free slot, after dropping what no later frame can ask for."""
+        time_s = np.asarray(frame.time_s, np.float64)
+        oldest = min(self.offsets_s, default=0.0)
+        while len(self._kept) > 1 and (self._kept[1].time_s <= time_s + oldest).all():
+            self._kept.pop(0)
+        if not self.offsets_s:
+            self._kept.clear()
+        used = {kept.slot for kept in self._kept}
+        slot = next(i for i in range(len(used) + 1) if i not in used)
+        if not self._features or slot >= len(self._features[0]):
+            self._grow(maps, slot + 1)
+        for store, m in zip(self._features, maps, strict=True):
+            store[slot].copy_(m.permute(0, 2, 3, 1))
+        self._kept.append(_Kept(slot, time_s, frame.img_from_global()))
+        return self._kept[-1]
+
+    def _grow(self, maps: list[Tensor], slots: int) -> None:
+        """Makes room for more frames; stores are (slots, N, H, W, C), one a level."""
+        slots = max(slots, min(2 * slots, slots + 4), len(self.offsets_s) + 2 if self.offsets_s else 1)
+        grown = []
+        for i, m in enumerate(maps):
+            store = m.new_zeros((slots, *m.permute(0, 2, 3, 1).shape))
+            if self._features:
+                store[: len(self._features[i])] = self._features[i]
+            grown.append(store)
+        self._features = grown
+        self._hw = [tuple(m.shape[-2:]) for m in maps]
+
+    def _history(self, frame: StreamFrame, now: _Kept) -> tuple[list[FeatureRows], np.ndarray]:
+        """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) from the lidar frame."""
+        times = np.stack([kept.time_s for kept in self._kept])
+        cameras = np.arange(times.shape[1])
+        slots, matrices = [np.full(len(cameras), now.slot)], [now.img_from_global]
+        for offset in self.offsets_s:
+            nearest = np.abs(times - (now.time_s + offset)).argmin(0)
+            slots.append(np.array([self._kept[i].slot for i in nearest]))
+            matrices.append(np.stack([self._kept[i].img_from_global[c] for c, i in zip(cameras, nearest)]))
+        image = np.stack(slots)[None] * len(cameras) + cameras
+        levels = [
+            FeatureRows(store.view(-1, store.shape[-1]), hw, image * (hw[0] * hw[1]))
+            for store, hw in zip(self._features, self._hw, strict=True)
+        ]
+        return levels, np.stack(matrices)[None] @ frame.global_from_lidar()
+
+
+def _blank_sample() -> Any:
+    sample = Det3DDataSample()
+    sample.set_metainfo({'box_type_3d': LiDARInstance3DBoxes})
+    return sample

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perception3d.apis.config import load_config
+from perception3d.registry import MODELS
+
+FOLDER = Path(__file__).resolve().parents[3] / 'configs' / 'fast_bev'
+CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
+
+# Millions of parameters, image size, style, voxels of the first grid, cells along one side of the head's map.
+PUBLISHED = {
+    'fast_bev_m0_r18_256x704_cbgs20e_nuscenes': (15.45, (256, 704), 'v1', (200, 200, 4)),
+    'fast_bev_m1_r18_320x880_cbgs20e_nuscenes': (15.45, (320, 880), 'v1', (200, 200, 4)),
+    'fast_bev_m2_r34_256x704_cbgs20e_nuscenes': (29.06, (256, 704), 'v1', (200, 200, 4)),
+    'fast_bev_m3_r34_256x704_cbgs20e_nuscenes': (36.44, (256, 704), 'v1', (200, 200, 6)),
+    'fast_bev_m4_r50_320x880_cbgs20e_nuscenes': (38.85, (320, 880), 'v1', (250, 250, 6)),
+    'fast_bev_m5_r50_512x1408_cbgs20e_nuscenes': (38.85, (512, 1408), 'v1', (250, 250, 6)),
+    # Not published; by the layers of the published config.
+    'fast_bev_v4_r50_256x704_fliptta_cbgs20e_nuscenes': (37.85, (256, 704), 'v4', (200, 200, 6)),
+}
+
+
+@pytest.fixture(scope='module')
+def models():
+    """Every config of the folder with its model; built once."""
+    loaded = {name: load_config(FOLDER / f'{name}.py') for name in CONFIGS}
+    return {name: (config, MODELS.build(config.model)) for name, config in loaded.items()}
+
+
+def test_every_published_variant_has_a_config():
+    assert set(PUBLISHED) <= set(CONFIGS)
+
+
+@pytest.mark.parametrize('name', sorted(PUBLISHED))
+def test_published_variants_have_the_published_size(models, name):
+    config, model = models[name]
+    million, image_hw, style, shape = PUBLISHED[name]
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert abs(count - million) <= 0.01
+    assert model.style == style
+    assert model.view_transforms[0].grid.shape == shape
+    assert tuple(config.train_dataloader.dataset.dataset.pipeline[1].final_hw) == image_hw
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_the_parts_of_a_config_agree(models, name):
+    config, model = models[name]
+    data = config.test_dataloader.dataset
+    train = config.train_dataloader.dataset
+    while 'dataset' in train:
+        train = train.dataset
+    sizes = {tuple(part.pipeline[1].final_hw) for part in (train, data, config.val_dataloader.dataset)}
+    frames = {part.num_frames for part in (train, data, config.val_dataloader.dataset)}
+    assert sizes == {tuple(config.image_hw)}
+    assert frames == {config.num_frames}
+    lifted = 64 if 'tiny' not in name else model.neck_fuse.convs['0'].out_channels
+    heights = [transform.grid.shape[2] for transform in model.view_transforms]
+    assert model.neck_3d.fuse.in_channels == lifted * config.num_frames * sum(heights)
+    assert config.default_scope == 'mmdet3d'
+
+
+def test_the_published_schedule(models):
+    config, _ = models['fast_bev_m0_r18_256x704_cbgs20e_nuscenes']
+    assert config.optim_wrapper.optimizer.lr == 4e-4
+    assert config.optim_wrapper.optimizer.weight_decay == 0.01
+    assert config.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
+    assert config.optim_wrapper.clip_grad.max_norm == 35
+    warm_up, decay = config.param_scheduler
+    assert (warm_up.start_factor, warm_up.end, decay.power, decay.eta_min) == (1e-6, 1000, 1.0, 0)
+    assert config.train_cfg.max_epochs == 20
+    assert models['fast_bev_v4_r50_256x704_fliptta_cbgs20e_nuscenes'][0].optim_wrapper.optimizer.lr == 2e-4
+
+
+def test_published_backbones_keep_their_statistics_and_first_stage(models):
+    model = models['fast_bev_m0_r18_256x704_cbgs20e_nuscenes'][1].train()
+    assert not model.backbone.bn1.training and not model.backbone.layer4[0].bn1.training
+    assert not any(parameter.requires_grad for parameter in model.backbone.layer1.parameters())
+    assert model.neck_3d.model[0].conv0.bn.training
+
+
+def test_the_tiny_variant_learns_everything_and_is_small(models):
+    model = models['fast_bev_tiny_96x256_12e_sim'][1].train()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert model.backbone.bn1.training
+    assert sum(parameter.numel() for parameter in model.parameters()) < 2.5e6
