@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.shade import Shadow
@@ -75,13 +77,17 @@ def count_points(points: np.ndarray, lidar_from_world: np.ndarray, boxes: np.nda
     boxes: x, y, z of the middle, length, width, height and yaw in the world frame.
     """
     world = (points.astype(np.float64) - lidar_from_world[:3, 3]) @ lidar_from_world[:3, :3]
+    return _count_inside(world, boxes.astype(np.float64))
+
+
+@kernel()
+def _count_inside(points, boxes):
     counts = np.zeros(len(boxes), np.int64)
-    for i, (x, y, z, length, width, height, yaw) in enumerate(boxes):
-        offset = world - (x, y, z)
-        near = offset[np.abs(offset[:, :2]).max(1) <= length + width]
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        along = np.abs(near[:, 0] * cos + near[:, 1] * sin)
-        across = np.abs(near[:, 1] * cos - near[:, 0] * sin)
-        inside = (along <= length / 2) & (across <= width / 2) & (np.abs(near[:, 2]) <= height / 2)
-        counts[i] = inside.sum()
+    for i in range(len(boxes)):
+        cos, sin = math.cos(boxes[i, 6]), math.sin(boxes[i, 6])
+        for n in range(len(points)):
+            x, y, z = points[n, 0] - boxes[i, 0], points[n, 1] - boxes[i, 1], points[n, 2] - boxes[i, 2]
+            along, across = abs(x * cos + y * sin), abs(y * cos - x * sin)
+            if along <= boxes[i, 3] / 2 and across <= boxes[i, 4] / 2 and abs(z) <= boxes[i, 5] / 2:
+                counts[i] += 1
     return counts

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception3d.simulation.render.develop import develop, tone_curve
-from perception3d.simulation.render.ground import GroundArrays
+from perception3d.simulation.render.ground import Ground
 from perception3d.simulation.render.raster import (
     FAR_M,
     SKY,
@@ -17,7 +17,8 @@ from perception3d.simulation.render.raster import (
     perspective_view,
     rasterize,
 )
-from perception3d.simulation.render.shade import Light, Shadow, SolidArrays, shade
+from perception3d.simulation.render.shade import Light, Shadow, ShadowFrame, pack_numbers, shade
+from perception3d.simulation.render.table import solid_table
 from perception3d.simulation.world.primitives import Primitives
 
 MAX_DEPTH_M = 400.0
@@ -46,13 +47,6 @@ def oversampled(k: np.ndarray, factor: int) -> np.ndarray:
     return fine
 
 
-def solid_arrays(solids: Primitives) -> SolidArrays:
-    """Returns the arrays that the shading kernel reads."""
-    return SolidArrays(
-        solids.kind, solids.center, solids.axes, solids.half, solids.taper, solids.color, solids.material
-    )
-
-
 def trace(
     solids: Primitives, world_from_cam: np.ndarray, k: np.ndarray, height: int, width: int
 ) -> tuple[np.ndarray, np.ndarray, View]:
@@ -68,7 +62,7 @@ def trace(
 
 def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, reach_m: float, step_m: float) -> Shadow:
     """Returns the sun's depth image of the square of half width `reach_m` round `middle` (2,) on the ground."""
-    along = -light.to_sun
+    along = -np.array(light.to_sun)
     axis_u = np.array([light.to_sun[1], -light.to_sun[0], 0.0])
     axis_u = axis_u / np.linalg.norm(axis_u) if np.linalg.norm(axis_u) > 1e-6 else np.array([1.0, 0, 0])
     axis_v = np.cross(along, axis_u)
@@ -80,12 +74,13 @@ def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, reach_m: f
     view = parallel_view(solids, corner, axis_u * step_m, axis_v * step_m, along, shape)
     depth = np.full(shape, FAR_M, np.float32)
     rasterize(view, depth, np.full(shape, SKY, np.int32))
-    return Shadow(depth, corner, axis_u, axis_v, along, float(step_m))
+    vectors = [tuple(map(float, vector)) for vector in (corner, axis_u, axis_v, along)]
+    return Shadow(depth, ShadowFrame(*vectors, float(step_m)))
 
 
 def photograph(
     solids: Primitives,
-    ground: GroundArrays,
+    ground: Ground,
     light: Light,
     shadow: Shadow,
     world_from_cam: np.ndarray,
@@ -102,9 +97,10 @@ def photograph(
     fine = oversampled(k, factor)
     depth, ids, view = trace(solids, world_from_cam, fine, height * factor, width * factor)
     linear = np.empty((*depth.shape, 3), np.float32)
-    rays = np.ascontiguousarray(world_from_cam[:3, :3] @ np.linalg.inv(fine))
-    origin = np.ascontiguousarray(world_from_cam[:3, 3])
-    shade(depth, ids, solid_arrays(solids), ground, light, shadow, origin, rays, 1.0 / fine[0, 0], linear)
+    rays = world_from_cam[:3, :3] @ np.linalg.inv(fine)
+    numbers = pack_numbers(ground.soil, light, shadow.frame, tuple(world_from_cam[:3, 3]), rays)
+    table = solid_table(solids)
+    shade(depth, ids, table, ground.roads, ground.decals, shadow.depth, numbers, 1.0 / fine[0, 0], linear)
     image = np.empty((height, width, 3), np.uint8)
     develop(linear, factor, light.exposure, light.noise, noise_seed, _CURVE, image)
     return Picture(image, depth, ids, view)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.noise import hash_bits
 
 _LEVELS = 65536
@@ -17,7 +18,7 @@ def tone_curve() -> np.ndarray:
     return (255.0 * (1.0 - np.exp(-light)) ** (1 / 2.2)).astype(np.float32)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True, fastmath=True)
 def develop(light, factor, exposure, noise, seed, curve, out):
     """Averages factor x factor cells of `light` (H f, W f, 3) into `out` (H, W, 3) uint8 BGR."""
     height, width = out.shape[:2]

@@ -6,8 +6,8 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.noise import cover, cover_periodic, value_noise
 
 ROUGH, WALK, CURB, ASPHALT, PAINTED = 0, 1, 2, 3, 4
@@ -17,122 +17,133 @@ REFLECTIVITY = np.array([0.16, 0.14, 0.18, 0.06, 0.34], np.float32)
 """Share of a laser pulse that the five kinds of ground send back. Plausible values of our own."""
 
 
-class GroundArrays(NamedTuple):
-    """The ground as the kernels read it.
+class Soil(NamedTuple):
+    """Colours of the ground: linear RGB of lots, pavement, kerb and asphalt; length of black and white kerb bands in
+    metres, 0 for none; seed of the noise.
 
-    roads (R, 10): type (0 line, 1 arc), x, y, cos and sin of the heading at s = 0, signed radius (left turn positive),
-    lowest and highest s, half width of the carriageway, distance of the outer pavement edge.
-    decals (D, 13): road, s0, s1, d0, d1, dash length and period along s, bar width and period along d, red, green,
-    blue, opacity. colors (4, 3): lots, pavement, curb, asphalt. curb_band: length of black and white bands, 0 for none.
+    Kernels take numbers as tuples and arrays one by one: an array inside a tuple costs them a reference count each time.
     """
 
-    roads: np.ndarray
-    decals: np.ndarray
-    colors: np.ndarray
+    lots: tuple[float, float, float]
+    walk: tuple[float, float, float]
+    curb: tuple[float, float, float]
+    tar: tuple[float, float, float]
     curb_band: float
     seed: int
 
 
-@njit(cache=True)
-def road_coordinates(road, x, y):
-    """Returns (s, d, cos, sin): metres along a road and to the left of its axis, and the road's direction there."""
-    dx, dy = x - road[1], y - road[2]
-    if road[0] == 0.0:
-        return dx * road[3] + dy * road[4], dy * road[3] - dx * road[4], road[3], road[4]
-    radius = road[5]
-    wx, wy = dx + radius * road[4], dy - radius * road[3]
-    ux, uy = radius * road[4], -radius * road[3]
+class Ground(NamedTuple):
+    """The ground as the kernels read it.
+
+    roads (R, 12): type (0 line, 1 arc), x, y, cos and sin of the heading at s = 0, signed radius (left turn positive),
+    lowest and highest s, half width of the carriageway, distance of the outer pavement edge, first and end row of the
+    road's paint in `decals`.
+    decals (D, 13): road, s0, s1, d0, d1, dash length and period along s, bar width and period along d, red, green,
+    blue, opacity.
+    """
+
+    roads: np.ndarray
+    decals: np.ndarray
+    soil: Soil
+
+
+@kernel(fastmath=True)
+def road_coordinates(roads, r, x, y):
+    """Returns (s, d, cos, sin): metres along road r and to the left of its axis, and the road's direction there."""
+    cos, sin = roads[r, 3], roads[r, 4]
+    dx, dy = x - roads[r, 1], y - roads[r, 2]
+    if roads[r, 0] == 0.0:
+        return dx * cos + dy * sin, dy * cos - dx * sin, cos, sin
+    radius = roads[r, 5]
+    ux, uy = radius * sin, -radius * cos
+    wx, wy = dx + ux, dy + uy
     angle = math.atan2(ux * wy - uy * wx, ux * wx + uy * wy)
     sign = 1.0 if radius > 0.0 else -1.0
-    cos, sin = math.cos(angle), math.sin(angle)
+    reach = math.sqrt(wx * wx + wy * wy)
+    scale = sign / max(reach, 1e-6)
+    return radius * angle, radius - sign * reach, -wy * scale, wx * scale
+
+
+@kernel(fastmath=True)
+def _paint(roads, decals, r, s, d, size_s, size_d, mixed):
+    """Lays road r's paint over `mixed` (red, green, blue, clear share) for a footprint size_s x size_d at (s, d)."""
+    red, green, blue, clear = mixed
+    for i in range(int(roads[r, 10]), int(roads[r, 11])):
+        if s < decals[i, 1] - size_s or s > decals[i, 2] + size_s:
+            continue
+        if d < decals[i, 3] - size_d or d > decals[i, 4] + size_d:
+            continue
+        share = decals[i, 12] * cover(s, decals[i, 1], decals[i, 2], size_s)
+        share *= cover(d, decals[i, 3], decals[i, 4], size_d)
+        if decals[i, 6] > 0.0:
+            share *= cover_periodic(s - decals[i, 1], decals[i, 5], decals[i, 6], size_s)
+        if decals[i, 8] > 0.0:
+            share *= cover_periodic(d - decals[i, 3], decals[i, 7], decals[i, 8], size_d)
+        red += share * (decals[i, 9] - red)
+        green += share * (decals[i, 10] - green)
+        blue += share * (decals[i, 11] - blue)
+        clear *= 1.0 - share
+    return red, green, blue, clear
+
+
+@kernel(fastmath=True)
+def _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width):
+    """Shares of asphalt, kerb and pavement in a footprint, and the blended paint (red, green, blue, clear share)."""
+    asphalt, curb, walk = 0.0, 0.0, 0.0
+    mixed = (0.0, 0.0, 0.0, 1.0)
+    for r in range(len(roads)):
+        s, d, cos, sin = road_coordinates(roads, r, x, y)
+        if abs(d) > roads[r, 9] + width or s < roads[r, 6] or s > roads[r, 7]:
+            continue
+        half = roads[r, 8]
+        tar = cover(d, -half, half, width)
+        asphalt = max(asphalt, tar)
+        walk = max(walk, cover(d, -roads[r, 9], roads[r, 9], width))
+        if tar < 1.0:
+            band = cover(d, -half - 0.25, half + 0.25, width) - tar
+            if soil.curb_band > 0.0:
+                band *= 2.0 * cover_periodic(s, 0.5 * soil.curb_band, soil.curb_band, width)
+            curb = max(curb, band)
+        if tar > 0.0:
+            along = abs(cos * view_x + sin * view_y)
+            side = math.sqrt(max(0.0, 1.0 - along * along))
+            size_s, size_d = along * length + side * across, side * length + along * across
+            mixed = _paint(roads, decals, r, s, d, size_s, size_d, mixed)
+    curb = min(curb, 1.0 - asphalt)
+    walk = max(walk - asphalt, 0.0)
+    curb = min(curb, walk)
+    return asphalt, curb, walk - curb, mixed
+
+
+@kernel(fastmath=True)
+def ground_color(roads, decals, soil, x, y, view_x, view_y, across, length):
+    """Returns linear (red, green, blue) of the ground and its wettable share; sizes in metres, view a unit vector."""
+    width = max(0.02, 0.5 * (across + min(length, 4.0)))
+    asphalt, curb, walk, mixed = _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width)
+    rough = max(0.0, 1.0 - asphalt - curb - walk)
+    coarse = value_noise(x * 0.35, y * 0.35, soil.seed)
+    fine = 0.5 if length > 0.6 else value_noise(x * 9.0, y * 9.0, soil.seed + 1)
+    grain = 0.5 if length > 0.12 else value_noise(x * 45.0, y * 45.0, soil.seed + 2)
+    lots = rough * (0.65 + 0.5 * coarse + 0.25 * (fine - 0.5))
+    tar = asphalt * (0.85 + 0.2 * coarse + 0.12 * (fine - 0.5) + 0.2 * (grain - 0.5))
+    slab = walk * (0.9 + 0.1 * coarse + 0.1 * (grain - 0.5))
+    if length < 0.8 and walk > 0.0:
+        slab *= 1.0 - 0.18 * max(cover_periodic(x, 0.03, 1.2, width), cover_periodic(y, 0.03, 1.2, width))
+    worn = (1.0 - mixed[3]) * (0.8 + 0.2 * fine)
+    keep = 1.0 - worn
     return (
-        radius * angle,
-        radius - sign * math.sqrt(wx * wx + wy * wy),
-        road[3] * cos - road[4] * sin,
-        road[4] * cos + road[3] * sin,
+        keep * (lots * soil.lots[0] + slab * soil.walk[0] + curb * soil.curb[0] + tar * soil.tar[0]) + mixed[0] * worn,
+        keep * (lots * soil.lots[1] + slab * soil.walk[1] + curb * soil.curb[1] + tar * soil.tar[1]) + mixed[1] * worn,
+        keep * (lots * soil.lots[2] + slab * soil.walk[2] + curb * soil.curb[2] + tar * soil.tar[2]) + mixed[2] * worn,
+        asphalt + 0.5 * walk,
     )
 
 
-@njit(cache=True)
-def _surface(ground, x, y, width):
-    """Kind of ground without paint, and shares of the three made surfaces (asphalt, curb, pavement) in the footprint."""
-    asphalt, curb, walk = 0.0, 0.0, 0.0
-    for r in range(len(ground.roads)):
-        road = ground.roads[r]
-        s, d, _, _ = road_coordinates(road, x, y)
-        along = cover(s, road[6], road[7], width)
-        if along <= 0.0 or abs(d) > road[9] + width:
-            continue
-        asphalt = max(asphalt, along * cover(d, -road[8], road[8], width))
-        band = cover(d, -road[8] - 0.25, road[8] + 0.25, width) - cover(d, -road[8], road[8], width)
-        if ground.curb_band > 0.0:
-            band *= 2.0 * cover_periodic(s, 0.5 * ground.curb_band, ground.curb_band, width)
-        curb = max(curb, along * band)
-        walk = max(walk, along * cover(d, -road[9], road[9], width))
-    curb = min(curb, 1.0 - asphalt)
-    walk = max(walk - asphalt, 0.0)
-    return asphalt, min(curb, walk), max(walk - curb, 0.0)
-
-
-@njit(cache=True)
-def _paint(ground, x, y, view_x, view_y, across, length):
-    """Blended paint (red, green, blue, opacity) at a point whose footprint is `length` along the view, `across` it."""
-    red, green, blue, clear = 0.0, 0.0, 0.0, 1.0
-    last, s, d, size_s, size_d = -1, 0.0, 0.0, 1.0, 1.0
-    for i in range(len(ground.decals)):
-        decal = ground.decals[i]
-        number = int(decal[0])
-        if number != last:
-            s, d, cos, sin = road_coordinates(ground.roads[number], x, y)
-            along = abs(cos * view_x + sin * view_y)
-            side = math.sqrt(max(0.0, 1.0 - along * along))
-            size_s = along * length + side * across
-            size_d = side * length + along * across
-            last = number
-        if s < decal[1] - size_s or s > decal[2] + size_s or d < decal[3] - size_d or d > decal[4] + size_d:
-            continue
-        share = decal[12] * cover(s, decal[1], decal[2], size_s) * cover(d, decal[3], decal[4], size_d)
-        if decal[6] > 0.0:
-            share *= cover_periodic(s - decal[1], decal[5], decal[6], size_s)
-        if decal[8] > 0.0:
-            share *= cover_periodic(d - decal[3], decal[7], decal[8], size_d)
-        red += share * (decal[9] - red)
-        green += share * (decal[10] - green)
-        blue += share * (decal[11] - blue)
-        clear *= 1.0 - share
-    return red, green, blue, 1.0 - clear
-
-
-@njit(cache=True)
-def ground_color(ground, x, y, view_x, view_y, across, length):
-    """Returns linear (red, green, blue) of the ground and its wettable share; sizes in metres, view a unit vector."""
-    width = max(0.02, 0.5 * (across + min(length, 4.0)))
-    asphalt, curb, walk = _surface(ground, x, y, width)
-    rough = max(0.0, 1.0 - asphalt - curb - walk)
-    c = ground.colors
-    coarse = value_noise(x * 0.35, y * 0.35, ground.seed)
-    fine = 0.5 if length > 0.6 else value_noise(x * 9.0, y * 9.0, ground.seed + 1)
-    grain = 0.5 if length > 0.12 else value_noise(x * 45.0, y * 45.0, ground.seed + 2)
-    lots = 0.65 + 0.5 * coarse + 0.25 * (fine - 0.5)
-    tar = 0.85 + 0.2 * coarse + 0.12 * (fine - 0.5) + 0.2 * (grain - 0.5)
-    slab = 0.9 + 0.1 * coarse + 0.1 * (grain - 0.5)
-    if length < 0.8 and walk > 0.0:
-        slab *= 1.0 - 0.18 * max(cover_periodic(x, 0.03, 1.2, width), cover_periodic(y, 0.03, 1.2, width))
-    red, green, blue, paint = _paint(ground, x, y, view_x, view_y, across, length)
-    worn = paint * (0.8 + 0.2 * fine)
-    out_r = rough * lots * c[0, 0] + walk * slab * c[1, 0] + curb * c[2, 0] + asphalt * tar * c[3, 0]
-    out_g = rough * lots * c[0, 1] + walk * slab * c[1, 1] + curb * c[2, 1] + asphalt * tar * c[3, 1]
-    out_b = rough * lots * c[0, 2] + walk * slab * c[1, 2] + curb * c[2, 2] + asphalt * tar * c[3, 2]
-    keep = 1.0 - worn
-    return out_r * keep + red * worn, out_g * keep + green * worn, out_b * keep + blue * worn, asphalt + 0.5 * walk
-
-
-@njit(cache=True)
-def ground_kind(ground, x, y):
+@kernel(fastmath=True)
+def ground_kind(roads, decals, soil, x, y):
     """Returns what the ground is at a point: ROUGH, WALK, CURB, ASPHALT or PAINTED."""
-    asphalt, curb, walk = _surface(ground, x, y, 0.02)
-    red, green, blue, paint = _paint(ground, x, y, 1.0, 0.0, 0.02, 0.02)
-    if paint > 0.5 and red + green + blue > 0.9:
+    asphalt, curb, walk, mixed = _layers(roads, decals, soil, x, y, 1.0, 0.0, 0.02, 0.02, 0.02)
+    if mixed[3] < 0.5 and mixed[0] + mixed[1] + mixed[2] > 0.9:
         return 4
     if asphalt >= 0.5:
         return 3
@@ -141,8 +152,8 @@ def ground_kind(ground, x, y):
     return 1 if walk >= 0.5 else 0
 
 
-@njit(cache=True)
-def drivable_mask(ground, yaw, shift, step, height, width):
+@kernel(fastmath=True)
+def drivable_mask(roads, yaw, shift, step, height, width):
     """Returns (height, width) uint8, 255 on carriageways and pavements; row 0 is the highest y, as in map images.
 
     The mask's own frame is the ground's frame turned by `yaw` and moved by `shift` (2,); cells are `step` metres wide.
@@ -153,10 +164,9 @@ def drivable_mask(ground, yaw, shift, step, height, width):
         for column in range(width):
             x, y = (column + 0.5) * step - shift[0], (height - row - 0.5) * step - shift[1]
             x, y = cos * x + sin * y, cos * y - sin * x
-            for r in range(len(ground.roads)):
-                road = ground.roads[r]
-                s, d, _, _ = road_coordinates(road, x, y)
-                if road[6] <= s <= road[7] and abs(d) <= road[9]:
+            for r in range(len(roads)):
+                s, d, _, _ = road_coordinates(roads, r, x, y)
+                if roads[r, 6] <= s <= roads[r, 7] and abs(d) <= roads[r, 9]:
                     mask[row, column] = 255
                     break
     return mask

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from perception3d.simulation.render.kernel import kernel
 
 MISS = 1e30
 
 
-@njit(cache=True, inline='always')
+@kernel(inline='always')
 def _clip(enter, leave, base, slope):
     """Cuts [enter, leave] down to where base + t * slope <= 1."""
     if slope < 0.0:
@@ -25,7 +25,7 @@ def _clip(enter, leave, base, slope):
     return enter, leave
 
 
-@njit(cache=True)
+@kernel()
 def hit_box(ox, oy, oz, dx, dy, dz, front, back, side):
     """Returns the ray parameter where o + t d enters a tapered box, MISS where it does not."""
     rise, rise_slope = 0.5 * (oz + 1.0), 0.5 * dz
@@ -42,7 +42,7 @@ def hit_box(ox, oy, oz, dx, dy, dz, front, back, side):
     return enter
 
 
-@njit(cache=True)
+@kernel()
 def hit_ellipsoid(ox, oy, oz, dx, dy, dz):
     """Returns the ray parameter where o + t d enters the unit sphere, MISS where it does not."""
     a = dx * dx + dy * dy + dz * dz
@@ -54,7 +54,7 @@ def hit_ellipsoid(ox, oy, oz, dx, dy, dz):
     return (-b - math.sqrt(inside)) / a
 
 
-@njit(cache=True)
+@kernel()
 def hit_frustum(ox, oy, oz, dx, dy, dz, top):
     """Returns the ray parameter where o + t d enters a frustum (radius 1 below, `top` above), MISS where it does not."""
     best = MISS
@@ -79,7 +79,7 @@ def hit_frustum(ox, oy, oz, dx, dy, dz, top):
     return best
 
 
-@njit(cache=True)
+@kernel()
 def hit(kind, ox, oy, oz, dx, dy, dz, taper_0, taper_1, taper_2):
     """Returns the ray parameter of the first entry into a solid of `kind`, MISS where there is none."""
     if kind == 0:
@@ -89,7 +89,7 @@ def hit(kind, ox, oy, oz, dx, dy, dz, taper_0, taper_1, taper_2):
     return hit_frustum(ox, oy, oz, dx, dy, dz, taper_0)
 
 
-@njit(cache=True)
+@kernel()
 def unit_normal(kind, x, y, z, taper_0, taper_1, taper_2):
     """Returns the outward normal (not of unit length) in the unit frame at a surface point of a solid."""
     if kind == 1:

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECTIVITY
-from perception3d.simulation.render.ground import GroundArrays, ground_kind
+from perception3d.simulation.render.ground import Ground, ground_kind
 from perception3d.simulation.render.hits import MISS, hit, unit_normal
+from perception3d.simulation.render.kernel import kernel
+from perception3d.simulation.render.table import AXES, CENTER, HALF, KIND, MATERIAL, TAPER, solid_table
 from perception3d.simulation.world.materials import REFLECTIVITY
 from perception3d.simulation.world.primitives import Primitives
 
@@ -61,7 +63,7 @@ class Sweep:
     solid: np.ndarray
 
 
-@njit(cache=True)
+@kernel()
 def _nearest_in_column(beams, near, count, solids, into, shift, origin, turn, azimuth, out_t, out_id, limit):
     """Tests the `count` solids listed in `near` against every beam of one column."""
     kind, center, taper = solids
@@ -92,7 +94,7 @@ def _nearest_in_column(beams, near, count, solids, into, shift, origin, turn, az
                 out_id[k] = i
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def _scan(beams, azimuths, offsets, poses, solids, into, radius, velocity, limit, ranges, ids):
     """Fills ranges (columns, beams) float64 and ids (columns, beams) int32: -2 nothing, -1 ground, else the solid."""
     kind, center, taper = solids
@@ -123,38 +125,39 @@ def _scan(beams, azimuths, offsets, poses, solids, into, radius, velocity, limit
         _nearest_in_column(beams, near, count, solids, into, shift, origin, turn, azimuths[c], ranges[c], ids[c], limit)
 
 
-@njit(cache=True)
-def _surface(points, directions, shift, ids, kind, center, axes, half, taper, material, ground, table, soil):
-    """Reflectivity (N,) and cosine of incidence (N,) at hit points (N, 3)."""
+@kernel()
+def _surface(points, directions, shift, ids, solids, roads, decals, soil, table, ground_table):
+    """Reflectivity (N,) and cosine of incidence (N,) at hit points (N, 3); `solids` as in `table`."""
     strength, cosine = np.empty(len(ids)), np.empty(len(ids))
     for n in range(len(ids)):
         i = ids[n]
         if i < 0:
-            strength[n] = soil[ground_kind(ground, points[n, 0], points[n, 1])]
+            strength[n] = ground_table[ground_kind(roads, decals, soil, points[n, 0], points[n, 1])]
             cosine[n] = -directions[n, 2]
             continue
-        w = points[n] - center[i]
-        w[:2] -= shift[n]
-        a, h = axes[i], half[i]
-        x = (a[0, 0] * w[0] + a[1, 0] * w[1] + a[2, 0] * w[2]) / h[0]
-        y = (a[0, 1] * w[0] + a[1, 1] * w[1] + a[2, 1] * w[2]) / h[1]
-        z = (a[0, 2] * w[0] + a[1, 2] * w[1] + a[2, 2] * w[2]) / h[2]
-        u, v, s = unit_normal(kind[i], x, y, z, taper[i, 0], taper[i, 1], taper[i, 2])
-        u, v, s = u / h[0], v / h[1], s / h[2]
-        scale = 1.0 / math.sqrt(u * u + v * v + s * s)
-        d = directions[n]
+        wx = points[n, 0] - shift[n, 0] - solids[i, CENTER]
+        wy = points[n, 1] - shift[n, 1] - solids[i, CENTER + 1]
+        wz = points[n, 2] - solids[i, CENTER + 2]
+        hx, hy, hz = solids[i, HALF], solids[i, HALF + 1], solids[i, HALF + 2]
+        x = (solids[i, AXES] * wx + solids[i, AXES + 3] * wy + solids[i, AXES + 6] * wz) / hx
+        y = (solids[i, AXES + 1] * wx + solids[i, AXES + 4] * wy + solids[i, AXES + 7] * wz) / hy
+        z = (solids[i, AXES + 2] * wx + solids[i, AXES + 5] * wy + solids[i, AXES + 8] * wz) / hz
+        kind = int(solids[i, KIND])
+        u, v, s = unit_normal(kind, x, y, z, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+        u, v, s = u / hx, v / hy, s / hz
         along = 0.0
         for r in range(3):
-            along += d[r] * (a[r, 0] * u + a[r, 1] * v + a[r, 2] * s) * scale
-        strength[n] = table[material[i]]
-        cosine[n] = abs(along)
+            a = AXES + 3 * r
+            along += directions[n, r] * (solids[i, a] * u + solids[i, a + 1] * v + solids[i, a + 2] * s)
+        strength[n] = table[int(solids[i, MATERIAL])]
+        cosine[n] = abs(along) / math.sqrt(u * u + v * v + s * s)
     return strength, cosine
 
 
 def scan(
     solids: Primitives,
     solid_velocity: np.ndarray,
-    ground: GroundArrays,
+    ground: Ground,
     spinner: Spinner,
     world_from_lidar: np.ndarray,
     rng: np.random.Generator,
@@ -191,8 +194,7 @@ def scan(
     origin = world_from_lidar[column, :3, 3]
     shift = np.where(solid[:, None] >= 0, solid_velocity[np.maximum(solid, 0)], 0.0) * offsets[column, None]
     strength, cosine = _surface(
-        origin + distance[:, None] * direction, direction, shift, solid, solids.kind, center,
-        solids.axes.astype(np.float64), solids.half.astype(np.float64), solids.taper, solids.material, ground,
+        origin + distance[:, None] * direction, direction, shift, solid, solid_table(solids), *ground,
         REFLECTIVITY, GROUND_REFLECTIVITY,
     )  # fmt: skip
     keep = _echoes(rng, spinner, distance, strength, cosine)

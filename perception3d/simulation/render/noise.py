@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
+from perception3d.simulation.render.kernel import kernel
 
 
-@njit(cache=True, inline='always')
+@kernel(inline='always', fastmath=True)
 def hash_bits(x, y, seed):
     """Returns 32 well mixed bits (int64) of two integers and a seed."""
     h = (x * 374761393 + y * 668265263 + seed * 974711147) & 0xFFFFFFFF
@@ -15,13 +15,13 @@ def hash_bits(x, y, seed):
     return h ^ (h >> 16)
 
 
-@njit(cache=True, inline='always')
+@kernel(inline='always', fastmath=True)
 def hash_unit(x, y, seed):
     """Returns a number in 0..1 for two integers and a seed."""
     return (hash_bits(x, y, seed) & 0xFFFF) / 65535.0
 
 
-@njit(cache=True)
+@kernel(fastmath=True)
 def value_noise(x, y, seed):
     """Returns smooth noise in 0..1 with features of size 1."""
     fx, fy = math.floor(x), math.floor(y)
@@ -33,7 +33,7 @@ def value_noise(x, y, seed):
     return low * (1.0 - v) + high * v
 
 
-@njit(cache=True, inline='always')
+@kernel(inline='always', fastmath=True)
 def cover(x, low, high, width):
     """Returns the share of the interval of length `width` round x that lies in [low, high]."""
     half = 0.5 * width
@@ -41,7 +41,7 @@ def cover(x, low, high, width):
     return inner / width if inner > 0.0 else 0.0
 
 
-@njit(cache=True)
+@kernel(fastmath=True)
 def cover_periodic(x, on, period, width):
     """Returns the share of the interval round x that lies in one of the bands [n period, n period + on]."""
     if width >= period:

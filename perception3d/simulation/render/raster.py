@@ -10,9 +10,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
 from perception3d.simulation.render.hits import hit
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.world.primitives import Primitives
 
 NEAR_M = 0.15
@@ -125,7 +126,7 @@ def parallel_view(
     return _view(solids, np.flatnonzero(on_image), rect, nearest, parts)
 
 
-@njit(cache=True)
+@kernel()
 def _fill_rows(rows, view, i, depth, ids):
     """Draws solid i into rows rows[0], rows[0] + STRIDE, .. of the depth and identity images."""
     kind, near = view.kind[i], view.nearest[i]
@@ -151,7 +152,7 @@ def _fill_rows(rows, view, i, depth, ids):
                 ids[v, u] = view.index[i]
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def rasterize(view, depth, ids):
     """Draws every solid of `view` into `depth` (H, W) float32 and `ids` (H, W) int32, which hold the background."""
     for lane in prange(STRIDE):
@@ -162,7 +163,7 @@ def rasterize(view, depth, ids):
                 _fill_rows(rows, view, i, depth, ids)
 
 
-@njit(cache=True, parallel=True)
+@kernel(parallel=True)
 def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
     """Starts a picture: rays whose height falls as down + u * down_u + v * down_v meet the ground, the others the sky."""
     height, width = depth.shape
@@ -175,7 +176,7 @@ def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
             ids[v, u] = SKY if far else GROUND
 
 
-@njit(cache=True)
+@kernel()
 def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
     """Counts one owner's pixels, sampled each `step` pixels in `rect`: (covered if it stood alone, visible)."""
     covered = 0

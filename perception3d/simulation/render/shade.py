@@ -6,21 +6,25 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from perception3d.simulation.render.ground import ground_color
+from perception3d.simulation.render.ground import Soil, ground_color
 from perception3d.simulation.render.hits import unit_normal
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.noise import cover_periodic, hash_unit, value_noise
+from perception3d.simulation.render.table import AXES, CENTER, COLOR, HALF, KIND, MATERIAL, TAPER
+
+Triple = tuple[float, float, float]
 
 
 class Light(NamedTuple):
-    """Light and air of one scene; colours are linear RGB (3,), directions unit vectors (3,) in the world."""
+    """Light and air of one scene; colours are linear RGB, `to_sun` a unit vector in the world."""
 
-    to_sun: np.ndarray
-    sun: np.ndarray
-    zenith: np.ndarray
-    horizon: np.ndarray
-    bounce: np.ndarray
+    to_sun: Triple
+    sun: Triple
+    zenith: Triple
+    horizon: Triple
+    bounce: Triple
     clouds: float
     haze_per_m: float
     wet: float
@@ -30,43 +34,37 @@ class Light(NamedTuple):
     seed: int
 
 
-class Shadow(NamedTuple):
-    """Depth of the first surface along the sun's rays: image (H, W) float32; pixel (u, v) is (p - corner) . axis / step."""
+class ShadowFrame(NamedTuple):
+    """Where a shadow map lies: the cell of a point p is (p - corner) . axis / step."""
 
-    depth: np.ndarray
-    corner: np.ndarray
-    axis_u: np.ndarray
-    axis_v: np.ndarray
-    along: np.ndarray
+    corner: Triple
+    axis_u: Triple
+    axis_v: Triple
+    along: Triple
     step_m: float
 
 
-class SolidArrays(NamedTuple):
-    """Solids for the kernels; see `Primitives`."""
+class Shadow(NamedTuple):
+    """Depth (H, W) float32 of the first surface along the sun's rays, and where the map lies."""
 
-    kind: np.ndarray
-    center: np.ndarray
-    axes: np.ndarray
-    half: np.ndarray
-    taper: np.ndarray
-    color: np.ndarray
-    material: np.ndarray
+    depth: np.ndarray
+    frame: ShadowFrame
 
 
-@njit(cache=True)
-def sky_color(light, x, y, z):
-    """Returns the sky's linear colour in a direction (unit vector)."""
+@kernel(fastmath=True)
+def sky_color(light, x, y, z, clouds):
+    """Returns the sky's linear colour in a direction (unit vector); `clouds` 0 leaves them out."""
     up = max(z, 0.0)
     mix = math.sqrt(up)
     toward = max(0.0, x * light.to_sun[0] + y * light.to_sun[1] + z * light.to_sun[2])
     glow = 0.25 * toward**8 + 2.0 * toward**400
     cloud = 0.0
-    if light.clouds > 0.0 and z > 0.03:
+    if clouds > 0.0 and z > 0.03:
         px, py = x / (z + 0.12), y / (z + 0.12)
         field = 0.6 * value_noise(px * 1.3, py * 1.3, light.seed) + 0.4 * value_noise(
             px * 4.1, py * 4.1, light.seed + 9
         )
-        cloud = min(1.0, max(0.0, (field - 1.0 + light.clouds) * 3.0)) * min(1.0, z * 6.0)
+        cloud = min(1.0, max(0.0, (field - 1.0 + clouds) * 3.0)) * min(1.0, z * 6.0)
     r = light.horizon[0] + mix * (light.zenith[0] - light.horizon[0]) + glow * light.sun[0] * 0.3
     g = light.horizon[1] + mix * (light.zenith[1] - light.horizon[1]) + glow * light.sun[1] * 0.3
     b = light.horizon[2] + mix * (light.zenith[2] - light.horizon[2]) + glow * light.sun[2] * 0.3
@@ -74,31 +72,30 @@ def sky_color(light, x, y, z):
     return r + cloud * (white - r), g + cloud * (white - g), b + cloud * (white - b)
 
 
-@njit(cache=True)
-def sunlit(shadow, x, y, z, bias):
+@kernel(fastmath=True)
+def sunlit(depth, frame, x, y, z, bias):
     """Returns the share 0..1 of the sun that reaches a point (bilinear over four shadow-map cells)."""
-    px, py, pz = x - shadow.corner[0], y - shadow.corner[1], z - shadow.corner[2]
-    u = (px * shadow.axis_u[0] + py * shadow.axis_u[1] + pz * shadow.axis_u[2]) / shadow.step_m
-    v = (px * shadow.axis_v[0] + py * shadow.axis_v[1] + pz * shadow.axis_v[2]) / shadow.step_m
-    height, width = shadow.depth.shape
+    px, py, pz = x - frame.corner[0], y - frame.corner[1], z - frame.corner[2]
+    u = (px * frame.axis_u[0] + py * frame.axis_u[1] + pz * frame.axis_u[2]) / frame.step_m
+    v = (px * frame.axis_v[0] + py * frame.axis_v[1] + pz * frame.axis_v[2]) / frame.step_m
+    height, width = depth.shape
     if u < 0.0 or v < 0.0 or u >= width - 1 or v >= height - 1:
         return 1.0
-    limit = px * shadow.along[0] + py * shadow.along[1] + pz * shadow.along[2] - bias
+    limit = px * frame.along[0] + py * frame.along[1] + pz * frame.along[2] - bias
     iu, iv = int(u), int(v)
     fu, fv = u - iu, v - iv
-    low = (1.0 - fu) * (shadow.depth[iv, iu] > limit) + fu * (shadow.depth[iv, iu + 1] > limit)
-    high = (1.0 - fu) * (shadow.depth[iv + 1, iu] > limit) + fu * (shadow.depth[iv + 1, iu + 1] > limit)
+    low = (1.0 - fu) * (depth[iv, iu] > limit) + fu * (depth[iv, iu + 1] > limit)
+    high = (1.0 - fu) * (depth[iv + 1, iu] > limit) + fu * (depth[iv + 1, iu + 1] > limit)
     return low * (1.0 - fv) + high * fv
 
 
-@njit(cache=True)
+@kernel(fastmath=True)
 def _facade(i, solids, x, y, z, nx, ny, nz, size, light):
     """Window share, lit share and brightness of a building's wall at unit point (x, y, z)."""
     if abs(nz) > 0.5:
         return 0.0, 0.0, 0.55
-    half = solids.half[i]
-    run = x * half[0] if abs(ny) > abs(nx) else y * half[1]
-    rise = (z + 1.0) * half[2]
+    run = x * solids[i, HALF] if abs(ny) > abs(nx) else y * solids[i, HALF + 1]
+    rise = (z + 1.0) * solids[i, HALF + 2]
     style = hash_unit(i, 11, light.seed)
     period = 1.6 + 2.8 * hash_unit(i, 12, light.seed)
     storey = 2.9 + 0.9 * hash_unit(i, 13, light.seed)
@@ -112,7 +109,7 @@ def _facade(i, solids, x, y, z, nx, ny, nz, size, light):
     return across * up, cell, 1.0
 
 
-@njit(cache=True)
+@kernel(fastmath=True)
 def _window_share(material, x, y, z, nx, ny, nz, length):
     """Share of glass on a vehicle's cabin (material 4) or bus body (5) at unit point (x, y, z)."""
     if material == 4:
@@ -132,16 +129,16 @@ def _window_share(material, x, y, z, nx, ny, nz, length):
     return 1.0 if 0.15 < z < 0.66 and abs(y) < 0.7 else 0.0
 
 
-@njit(cache=True)
+@kernel(fastmath=True)
 def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
     """Albedo (r, g, b), gloss 0..1 and own light of solid i at a unit point."""
-    r, g, b = solids.color[i]
+    r, g, b = solids[i, COLOR], solids[i, COLOR + 1], solids[i, COLOR + 2]
     if material == 1:
         return r, g, b, 0.35, 0.0
     if material == 2:
         return r, g, b, 1.0, 0.0
     if material == 4 or material == 5:
-        glass = _window_share(material, x, y, z, nx, ny, nz, solids.half[i, 0])
+        glass = _window_share(material, x, y, z, nx, ny, nz, solids[i, HALF])
         keep = 1.0 - glass
         return r * keep + 0.02 * glass, g * keep + 0.025 * glass, b * keep + 0.03 * glass, 0.35 + 0.6 * glass, 0.0
     if material == 6:
@@ -150,9 +147,9 @@ def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
         glow = 0.35 * light.lamps * glass if lit > 0.6 else 0.0
         return r * keep + 0.04 * glass, g * keep + 0.05 * glass, b * keep + 0.06 * glass, 0.85 * glass, glow
     if material == 7:
-        half = solids.half[i]
         scale = 1.0 / max(size, 0.25)
-        leaf = hash_unit(int(x * half[0] * scale * 1.3 + 99.0), int((y * half[1] + z * half[2]) * scale + 99.0), i)
+        along, over = x * solids[i, HALF], y * solids[i, HALF + 1] + z * solids[i, HALF + 2]
+        leaf = hash_unit(int(along * scale * 1.3 + 99.0), int(over * scale + 99.0), i)
         tone = 0.45 + 0.75 * leaf
         return r * tone, g * tone, b * tone, 0.0, 0.0
     if material == 8:
@@ -174,27 +171,27 @@ def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
     return r, g, b, 0.0, 0.0
 
 
-@njit(cache=True)
-def _lit_solid(i, solids, light, shadow, px, py, pz, ox, oy, oz, size):
+@kernel(fastmath=True)
+def _lit_solid(i, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, size):
     """Linear colour of solid i at world point p, seen along the unit direction o (towards the surface)."""
-    axes, half = solids.axes[i], solids.half[i]
-    wx, wy, wz = px - solids.center[i, 0], py - solids.center[i, 1], pz - solids.center[i, 2]
-    x = (axes[0, 0] * wx + axes[1, 0] * wy + axes[2, 0] * wz) / half[0]
-    y = (axes[0, 1] * wx + axes[1, 1] * wy + axes[2, 1] * wz) / half[1]
-    z = (axes[0, 2] * wx + axes[1, 2] * wy + axes[2, 2] * wz) / half[2]
-    taper = solids.taper[i]
-    ux, uy, uz = unit_normal(solids.kind[i], x, y, z, taper[0], taper[1], taper[2])
-    ux, uy, uz = ux / half[0], uy / half[1], uz / half[2]
+    wx, wy, wz = px - solids[i, CENTER], py - solids[i, CENTER + 1], pz - solids[i, CENTER + 2]
+    x = (solids[i, AXES] * wx + solids[i, AXES + 3] * wy + solids[i, AXES + 6] * wz) / solids[i, HALF]
+    y = (solids[i, AXES + 1] * wx + solids[i, AXES + 4] * wy + solids[i, AXES + 7] * wz) / solids[i, HALF + 1]
+    z = (solids[i, AXES + 2] * wx + solids[i, AXES + 5] * wy + solids[i, AXES + 8] * wz) / solids[i, HALF + 2]
+    ux, uy, uz = unit_normal(
+        int(solids[i, KIND]), x, y, z, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2]
+    )
+    ux, uy, uz = ux / solids[i, HALF], uy / solids[i, HALF + 1], uz / solids[i, HALF + 2]
     scale = 1.0 / math.sqrt(ux * ux + uy * uy + uz * uz)
     ux, uy, uz = ux * scale, uy * scale, uz * scale
-    nx = axes[0, 0] * ux + axes[0, 1] * uy + axes[0, 2] * uz
-    ny = axes[1, 0] * ux + axes[1, 1] * uy + axes[1, 2] * uz
-    nz = axes[2, 0] * ux + axes[2, 1] * uy + axes[2, 2] * uz
-    r, g, b, gloss, own = _pattern(i, solids, solids.material[i], x, y, z, ux, uy, uz, size, light)
+    nx = solids[i, AXES] * ux + solids[i, AXES + 1] * uy + solids[i, AXES + 2] * uz
+    ny = solids[i, AXES + 3] * ux + solids[i, AXES + 4] * uy + solids[i, AXES + 5] * uz
+    nz = solids[i, AXES + 6] * ux + solids[i, AXES + 7] * uy + solids[i, AXES + 8] * uz
+    r, g, b, gloss, own = _pattern(i, solids, int(solids[i, MATERIAL]), x, y, z, ux, uy, uz, size, light)
     facing = nx * light.to_sun[0] + ny * light.to_sun[1] + nz * light.to_sun[2]
     direct = 0.0
     if facing > 0.0:
-        direct = facing * sunlit(shadow, px + 0.08 * nx, py + 0.08 * ny, pz + 0.08 * nz, 0.12)
+        direct = facing * sunlit(shade_map, frame, px + 0.08 * nx, py + 0.08 * ny, pz + 0.08 * nz, 0.12)
     up = 0.5 + 0.5 * nz
     near_ground = 0.55 + 0.45 * min(1.0, max(0.0, pz) / 0.7)
     out_r = r * (direct * light.sun[0] + near_ground * (up * light.horizon[0] + (1 - up) * light.bounce[0]) + own)
@@ -205,7 +202,7 @@ def _lit_solid(i, solids, light, shadow, px, py, pz, ox, oy, oz, size):
         rx, ry, rz = ox - 2.0 * cos * nx, oy - 2.0 * cos * ny, oz - 2.0 * cos * nz
         share = gloss * (0.06 + 0.5 * max(0.0, 1.0 + cos) ** 4)
         if rz > 0.0:
-            sr, sg, sb = sky_color(light, rx, ry, rz)
+            sr, sg, sb = sky_color(light, rx, ry, rz, 0.0)
         else:
             sr, sg, sb = light.bounce[0], light.bounce[1], light.bounce[2]
         shine = max(0.0, rx * light.to_sun[0] + ry * light.to_sun[1] + rz * light.to_sun[2]) ** 60
@@ -216,14 +213,14 @@ def _lit_solid(i, solids, light, shadow, px, py, pz, ox, oy, oz, size):
     return out_r, out_g, out_b
 
 
-@njit(cache=True)
-def _lit_ground(ground, light, shadow, px, py, ox, oy, oz, distance, pixel):
+@kernel(fastmath=True)
+def _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz, distance, pixel):
     """Linear colour of the ground at (px, py), seen along the unit direction o from `distance` metres."""
     flat = math.sqrt(ox * ox + oy * oy) + 1e-9
     across = max(distance * pixel, 0.004)
     length = min(across / max(-oz, 1e-4), 60.0)
-    r, g, b, wettable = ground_color(ground, px, py, ox / flat, oy / flat, across, length)
-    direct = light.to_sun[2] * sunlit(shadow, px, py, 0.0, 0.1)
+    r, g, b, wettable = ground_color(roads, decals, soil, px, py, ox / flat, oy / flat, across, length)
+    direct = light.to_sun[2] * sunlit(shade_map, frame, px, py, 0.0, 0.1)
     wet = light.wet * wettable
     dark = 1.0 - 0.55 * wet
     out_r = dark * r * (direct * light.sun[0] + 0.9 * light.horizon[0])
@@ -231,37 +228,73 @@ def _lit_ground(ground, light, shadow, px, py, ox, oy, oz, distance, pixel):
     out_b = dark * b * (direct * light.sun[2] + 0.9 * light.horizon[2])
     if wet > 0.0:
         share = wet * (0.03 + 0.7 * (1.0 + oz) ** 5)
-        sr, sg, sb = sky_color(light, ox, oy, -oz)
+        sr, sg, sb = sky_color(light, ox, oy, -oz, 0.0)
         out_r += share * sr
         out_g += share * sg
         out_b += share * sb
     return out_r, out_g, out_b
 
 
-@njit(cache=True, parallel=True)
-def shade(depth, ids, solids, ground, light, shadow, origin, rays, pixel, out):
-    """Fills out (H, W, 3) float32 with linear light; a ray is rays[:, 0] u + rays[:, 1] v + rays[:, 2] (depth 1)."""
-    height, width = depth.shape
-    for v in prange(height):
-        for u in range(width):
-            dx = rays[0, 0] * u + rays[0, 1] * v + rays[0, 2]
-            dy = rays[1, 0] * u + rays[1, 1] * v + rays[1, 2]
-            dz = rays[2, 0] * u + rays[2, 1] * v + rays[2, 2]
-            norm = math.sqrt(dx * dx + dy * dy + dz * dz)
-            ox, oy, oz = dx / norm, dy / norm, dz / norm
-            seen = ids[v, u]
-            if seen == -2:
-                r, g, b = sky_color(light, ox, oy, oz)
+def pack_numbers(soil: Soil, light: Light, frame: ShadowFrame, origin: Triple, rays: np.ndarray) -> np.ndarray:
+    """Returns all numbers that `shade` needs besides arrays, in one row of float64; parallel loops take no tuples.
+
+    rays (3, 3): takes (u, v, 1) to the ray of depth 1 in the world.
+    """
+    flat: list[float] = []
+    for value in (*soil, *light, *frame, origin, rays.ravel()):
+        flat += list(value) if np.ndim(value) else [value]
+    return np.array(flat, np.float64)
+
+
+@kernel(fastmath=True)
+def _unpack(n):
+    """The inverse of `pack_numbers` as tuples, which cost no reference counts."""
+    soil = Soil((n[0], n[1], n[2]), (n[3], n[4], n[5]), (n[6], n[7], n[8]), (n[9], n[10], n[11]), n[12], int(n[13]))
+    light = Light(
+        (n[14], n[15], n[16]), (n[17], n[18], n[19]), (n[20], n[21], n[22]), (n[23], n[24], n[25]),
+        (n[26], n[27], n[28]), n[29], n[30], n[31], n[32], n[33], n[34], int(n[35]),
+    )  # fmt: skip
+    frame = ShadowFrame(
+        (n[36], n[37], n[38]), (n[39], n[40], n[41]), (n[42], n[43], n[44]), (n[45], n[46], n[47]), n[48]
+    )
+    origin = (n[49], n[50], n[51])
+    rays = (n[52], n[53], n[54], n[55], n[56], n[57], n[58], n[59], n[60])
+    return soil, light, frame, origin, rays
+
+
+@kernel(fastmath=True)
+def _shade_row(v, depth, ids, solids, roads, decals, shade_map, numbers, pixel, out):
+    soil, light, frame, origin, rays = _unpack(numbers)
+    for u in range(depth.shape[1]):
+        dx = rays[0] * u + rays[1] * v + rays[2]
+        dy = rays[3] * u + rays[4] * v + rays[5]
+        dz = rays[6] * u + rays[7] * v + rays[8]
+        norm = math.sqrt(dx * dx + dy * dy + dz * dz)
+        ox, oy, oz = dx / norm, dy / norm, dz / norm
+        seen = ids[v, u]
+        if seen == -2:
+            r, g, b = sky_color(light, ox, oy, oz, light.clouds)
+        else:
+            t = depth[v, u]
+            far = t * norm
+            px, py, pz = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
+            if seen == -1:
+                r, g, b = _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz, far, pixel)
             else:
-                t = depth[v, u]
-                distance = t * norm
-                px, py, pz = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
-                if seen == -1:
-                    r, g, b = _lit_ground(ground, light, shadow, px, py, ox, oy, oz, distance, pixel)
-                else:
-                    r, g, b = _lit_solid(seen, solids, light, shadow, px, py, pz, ox, oy, oz, distance * pixel)
-                haze = 1.0 - math.exp(-light.haze_per_m * distance)
-                r += haze * (light.horizon[0] - r)
-                g += haze * (light.horizon[1] - g)
-                b += haze * (light.horizon[2] - b)
-            out[v, u, 0], out[v, u, 1], out[v, u, 2] = r, g, b
+                r, g, b = _lit_solid(seen, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, far * pixel)
+            haze = 1.0 - math.exp(-light.haze_per_m * far)
+            r += haze * (light.horizon[0] - r)
+            g += haze * (light.horizon[1] - g)
+            b += haze * (light.horizon[2] - b)
+        out[v, u, 0], out[v, u, 1], out[v, u, 2] = r, g, b
+
+
+@kernel(parallel=True, fastmath=True)
+def shade(depth, ids, solids, roads, decals, shade_map, numbers, pixel, out):
+    """Fills out (H, W, 3) float32 with linear light.
+
+    depth, ids: as drawn by `raster`; solids: see `table`; roads, decals: see `Ground`; shade_map: depth of `Shadow`;
+    numbers: see `pack_numbers`; pixel: width of a pixel at depth 1.
+    """
+    for v in prange(depth.shape[0]):
+        _shade_row(v, depth, ids, solids, roads, decals, shade_map, numbers, pixel, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from perception3d.simulation.render.ground import Soil
 from perception3d.simulation.render.shade import Light
 
 _LOTS = np.array([(0.10, 0.15, 0.05), (0.14, 0.16, 0.07), (0.20, 0.17, 0.12), (0.24, 0.23, 0.21), (0.08, 0.11, 0.04)])
@@ -25,11 +26,11 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     haze = {'clear': 4e-4, 'cloudy': 8e-4, 'haze': rng.uniform(3e-3, 7e-3), 'rain': 3e-3, 'dusk': 8e-4}[mood]
     ground_light = to_sun[2] * strength + level
     light = Light(
-        to_sun=to_sun,
-        sun=sun,
-        zenith=zenith * level,
-        horizon=horizon * level,
-        bounce=0.22 * (horizon * level + to_sun[2] * sun),
+        to_sun=_triple(to_sun),
+        sun=_triple(sun),
+        zenith=_triple(zenith * level),
+        horizon=_triple(horizon * level),
+        bounce=_triple(0.22 * (horizon * level + to_sun[2] * sun)),
         clouds=float({'clear': rng.uniform(0, 0.5), 'cloudy': 0.9, 'haze': 0.4, 'rain': 1.0, 'dusk': 0.4}[mood]),
         haze_per_m=float(haze),
         wet=float(rng.uniform(0.5, 1.0) if mood == 'rain' else 0.0),
@@ -41,10 +42,15 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     return light, mood
 
 
-def draw_ground_colors(rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """Draws linear colours (4, 3) of lots, pavement, kerb and asphalt, and the length of kerb bands (0: plain)."""
+def draw_soil(rng: np.random.Generator, seed: int) -> Soil:
+    """Draws the colours of the ground."""
     lots = _LOTS[rng.integers(len(_LOTS))] * rng.uniform(0.8, 1.2)
     walk = rng.uniform(0.22, 0.42) * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.78, 0.98)])
     kerb = np.full(3, rng.uniform(0.35, 0.6))
     tar = rng.uniform(0.07, 0.2) * np.array([1.0, 1.0, rng.uniform(0.97, 1.1)])
-    return np.stack([lots, walk, kerb, tar]), float(2.0 if rng.random() < 0.3 else 0.0)
+    band = 2.0 if rng.random() < 0.3 else 0.0
+    return Soil(_triple(lots), _triple(walk), _triple(kerb), _triple(tar), band, seed)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    return tuple(float(v) for v in values)

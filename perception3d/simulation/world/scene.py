@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from perception3d.simulation.render.ground import GroundArrays
+from perception3d.simulation.render.ground import Ground
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
-from perception3d.simulation.world.look import draw_ground_colors, draw_light
+from perception3d.simulation.world.look import draw_light, draw_soil
 from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
@@ -32,7 +32,7 @@ class Scene:
     index: int
     rng_seed: int
     layout: Layout
-    ground: GroundArrays
+    ground: Ground
     light: Light
     mood: str
     scenery: Primitives
@@ -96,7 +96,7 @@ def make_scene(seed: int, index: int, duration_s: float) -> Scene:
     travel = 10.0 * duration_s
     layout = make_layout(rng, travel)
     light, mood = draw_light(rng)
-    colors, band = draw_ground_colors(rng)
+    soil = draw_soil(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
     crowd = populate.Crowd(rng, layout, clock)
     ego_lane = populate.choose_ego_lane(rng, layout)
@@ -114,5 +114,5 @@ def make_scene(seed: int, index: int, duration_s: float) -> Scene:
     ego_track, _ = populate.vehicles(crowd, ego_lane, low, high, density)
     scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
     agents = populate.remove_collisions(crowd.agents, ego_track)
-    ground = ground_arrays(layout, colors, band, light.seed)
+    ground = ground_arrays(layout, soil)
     return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)

@@ -19,7 +19,7 @@ from perception3d.files import write_image, write_json, write_whole
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.render.ground import drivable_mask
 from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, draw_rig
-from perception3d.simulation.world.scene import LEAD_S, Scene, make_scene
+from perception3d.simulation.world.scene import Scene, make_scene
 from perception3d.simulation.writers import Job, Request, Writer
 from perception3d.simulation.writers.nuscenes_tables import (
     attribute_name,
@@ -160,7 +160,7 @@ def agent_boxes(scene: Scene, time_s: float) -> np.ndarray:
 def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
     """Writes the mask of carriageways and pavements, 0.1 m a pixel, as the devkit expects."""
     cells = int(round(placement.extent_m / MAP_STEP_M))
-    mask = drivable_mask(scene.ground, placement.yaw_rad, placement.shift_m, MAP_STEP_M, cells, cells)
+    mask = drivable_mask(scene.ground.roads, placement.yaw_rad, placement.shift_m, MAP_STEP_M, cells, cells)
     write_image(path, mask.repeat(int(MAP_STEP_M / MAP_PIXEL_M), 0).repeat(int(MAP_STEP_M / MAP_PIXEL_M), 1))
 
 

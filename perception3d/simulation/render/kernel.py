@@ -1,0 +1,43 @@
+"""How the kernels are compiled: once, kept on disk, and never older than any source file that they call.
+
+Numba keeps a compiled function until its own file changes, even when it calls another file's function that changed
+since. The folder that keeps ours is therefore named after the content of all kernel sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from numba import config, njit
+
+_SOURCES = Path(__file__).parent
+
+
+def _cache_folder() -> str:
+    content = hashlib.md5(usedforsecurity=False)
+    for path in sorted(_SOURCES.glob('*.py')):
+        content.update(path.read_bytes())
+    home = _SOURCES / '__pycache__'
+    writable = os.access(home if home.is_dir() else _SOURCES, os.W_OK)
+    # Where the package cannot be written, numba's own choice (a folder of the user) has to do.
+    return str(home / f'kernels-{content.hexdigest()[:12]}') if writable else config.CACHE_DIR
+
+
+_FOLDER = _cache_folder()
+
+
+def kernel(**options: object) -> Callable[[Callable], Callable]:
+    """Returns a decorator that compiles with numba (cached, numpy's division rules) and the given options."""
+
+    def compiled(function: Callable) -> Callable:
+        before = config.CACHE_DIR
+        config.CACHE_DIR = _FOLDER
+        try:
+            return njit(cache=True, error_model='numpy', **options)(function)
+        finally:
+            config.CACHE_DIR = before
+
+    return compiled
