@@ -31,7 +31,7 @@ class ImagePlan:
     rotate_rad: float = 0.0
 
     def matrix(self, raw_wh: tuple[int, int]) -> np.ndarray:
-        """Returns the affine map (3, 3) from raw to final pixels, corner-origin coordinates.
+        """Returns the affine map (3, 3) from pixels of an image of `raw_wh` to final pixels, corner-origin coordinates.
 
         The scales are those of the whole-pixel size that the image really gets, not the ratio that was drawn.
         """
@@ -55,20 +55,28 @@ class ImagePlan:
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Returns the final image (h, w, 3) uint8.
 
-        Shrinking averages areas (cv2.INTER_AREA), enlarging and rotating interpolate linearly; without a rotation the
-        pixels of the resized image are copied exactly.
+        An image that shrinks to half or less is halved by averaging first, against aliasing; then pixels are
+        interpolated linearly, once. Without a rotation the crop copies pixels of the resized image.
         """
-        raw_wh = image.shape[1::-1]
-        if raw_wh != self.resized_wh:
-            shrinks = self.resized_wh[0] < raw_wh[0]
-            image = cv2.resize(image, self.resized_wh, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        image = self._halve(image)
+        width, height = image.shape[1::-1]
         if not self.rotate_rad:
+            if (width, height) != self.resized_wh:
+                image = cv2.resize(image, self.resized_wh, interpolation=cv2.INTER_LINEAR)
             cut = self._cut(image)
             return np.ascontiguousarray(cut[:, ::-1]) if self.flip else cut
         # cv2 puts whole numbers at pixel centres, the matrices at corners: half a pixel before and after.
         to_corner = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1.0]])
-        affine = np.linalg.inv(to_corner) @ self.matrix(self.resized_wh) @ to_corner
+        affine = np.linalg.inv(to_corner) @ self.matrix((width, height)) @ to_corner
         return cv2.warpAffine(image, affine[:2], self.final_wh, flags=cv2.INTER_LINEAR)
+
+    def _halve(self, image: np.ndarray) -> np.ndarray:
+        """Averages 2x2 pixels as often as the resized image stays no larger and the size is even."""
+        height, width = image.shape[:2]
+        while width >= 2 * self.resized_wh[0] and height >= 2 * self.resized_wh[1] and not (width % 2 or height % 2):
+            height, width = height // 2, width // 2
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return image
 
     def _cut(self, image: np.ndarray) -> np.ndarray:
         """Copies the crop out of the resized image; what lies outside stays black."""
@@ -88,6 +96,7 @@ class ImageAugment(BaseTransform):
 
     The resize is final width / raw width plus a draw from `resize`; the cut is centred, shifted by a draw from `crop`
     times the final size. Every image of every frame draws for itself. Updates `img`, `img_post` and `img_from_lidar`.
+    Raw sizes are those in `img_sizes`, whatever the size that images were decoded at.
 
     Args:
         final_hw: Height and width of the network's input.
@@ -137,12 +146,11 @@ class ImageAugment(BaseTransform):
         """Transforms every image of `img`; all have `final_hw` afterwards."""
         images = []
         for index, image in enumerate(results['img']):
-            raw_wh = image.shape[1::-1]
-            plan = self.plan(raw_wh)
+            plan = self.plan(results['img_sizes'][index])
             images.append(plan.apply(image))
             # Homogeneous image points are (u*d, v*d, d, 1), so the shift belongs to the third column.
             post = np.eye(4)
-            post[:3, :3] = plan.matrix(raw_wh)
+            post[:3, :3] = plan.matrix(image.shape[1::-1])
             results['img_post'][index] = post @ results['img_post'][index]
         results['img'] = images
         results['img_shape'] = self.final_hw
