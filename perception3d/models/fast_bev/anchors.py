@@ -17,6 +17,8 @@ from torch import Tensor
 # |log(box size / anchor size)| is cut here (factor 62.5, as in mmdet's coders): a wild prediction stays a finite box.
 MAX_LOG_RATIO = 4.135
 SMALLEST_SIZE_M = 0.01
+# Raw outputs of the head are cut here before anything is computed from them: an overflow stays a finite loss.
+LARGEST_OUTPUT = 1e4
 
 
 class AnchorFields(NamedTuple):

@@ -15,7 +15,7 @@ from numba import njit, prange
 from torch import Tensor
 
 from perception3d.geometry.boxes import aligned_iou, nearest_bev, to_bev
-from perception3d.models.fast_bev.anchors import MAX_LOG_RATIO, AnchorGrid
+from perception3d.models.fast_bev.anchors import LARGEST_OUTPUT, MAX_LOG_RATIO, AnchorGrid
 
 # Rows of ground truth handled at once: bounds the memory of the two searches.
 _ROWS_BAG = 256
@@ -110,7 +110,9 @@ def _shifted_iou(rect: Tensor, shift_x: Tensor, shift_y: Tensor, other: Tensor) 
 def predicted_rectangles(reg: Tensor, grid: AnchorGrid) -> Tensor:
     """Nearest bird's-eye rectangles (4, B, A, X, Y) of the boxes that `reg` (B, A, 9, X, Y) predicts, metres."""
     field = grid.fields(tuple(reg.shape[-2:]), reg.device)
-    dx, dy, log_l, log_w, turn = (reg[:, :, i].float().contiguous() for i in (0, 1, 3, 4, 6))
+    dx, dy, log_l, log_w, turn = (
+        reg[:, :, i].float().clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT).contiguous() for i in (0, 1, 3, 4, 6)
+    )
     x, y = dx.mul_(field.diagonal).add_(field.x), dy.mul_(field.diagonal).add_(field.y)
     half_l = log_l.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.length / 2)
     half_w = log_w.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.width / 2)
@@ -122,78 +124,116 @@ def predicted_rectangles(reg: Tensor, grid: AnchorGrid) -> Tensor:
 
 
 @torch.no_grad()
-def explained_probability(rectangles: Tensor, targets: Targets, num_classes: int, threshold: float) -> Tensor:
-    """Probability (B, A, C, X, Y) that a prediction explains an object of class c, by IoU of its decoded box.
+def explained_probability(rectangles: Tensor, targets: Targets, logits: Tensor, threshold: float) -> Tensor:
+    """Probability that a prediction explains an object of class c, by IoU of its decoded box; laid out like `logits`.
 
     For box i and prediction j it is clip((IoU_ij - t) / (max_j IoU_ij - t), 0, 1); of several boxes of a class the
-    largest counts (FreeAnchor, arXiv 1909.02466, section 3.3). `rectangles` come from `predicted_rectangles`.
+    largest counts (FreeAnchor, arXiv 1909.02466, section 3.3).
+
+    Args:
+        rectangles: (4, B, A, X, Y) from `predicted_rectangles`.
+        targets: ground truth of the batch.
+        logits: class logits (B, A, C, X, Y); only shape, type and memory layout are used.
+        threshold: IoU t at which a prediction starts to explain a box.
     """
-    _, batch, per_cell, width, height = rectangles.shape
-    out = rectangles.new_zeros(batch, num_classes, per_cell, width, height)
-    if len(targets.boxes) and batch:
+    out = torch.zeros_like(logits)
+    if len(targets.boxes) and logits.numel():
         owners = nearest_bev(to_bev(targets.boxes))
         # An invalid box gets an empty rectangle far away: nothing overlaps it.
         owners = torch.where(targets.valid[:, None], owners, owners.new_full((), 1e9))
-        if rectangles.device.type == 'cpu':
-            _explain_on_cpu(rectangles, owners, targets, threshold, out)
-        else:
-            _explain_dense(rectangles, owners, targets, threshold, out)
-    return out.transpose(1, 2)
+        find = _explain_on_cpu if out.device.type == 'cpu' else _explain_dense
+        find(rectangles, owners, targets, threshold, out)
+    return out
 
 
 def _explain_dense(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
     flat = rectangles.flatten(2).permute(1, 2, 0)
-    rows = out.view(out.shape[0] * out.shape[1], -1)
+    batch, per_cell, classes = out.shape[:3]
+    rows = out.new_zeros(batch * classes, flat.shape[1])
     for part in torch.arange(len(owners), device=out.device).split(_ROWS_DENSE):
         iou = aligned_iou(flat[targets.sample[part]], owners[part, None])
         above = iou - threshold
         share = (above / above.amax(1, keepdim=True).clamp(min=1e-12)).clamp(0, 1)
-        index = targets.sample[part] * out.shape[1] + targets.labels[part]
+        index = targets.sample[part] * classes + targets.labels[part]
         rows.scatter_reduce_(0, index[:, None].expand_as(share), share, 'amax')
+    out.copy_(rows.view(batch, classes, per_cell, *out.shape[3:]).transpose(1, 2))
 
 
 def _explain_on_cpu(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
     starts = np.concatenate([[0], np.cumsum(targets.counts)])
-    flat = rectangles.flatten(2).numpy()
-    _explain_kernel(flat, owners.numpy(), targets.labels.numpy(), starts, threshold, out.flatten(2).numpy())
+    memory = out.as_strided((out.numel(),), (1,)).numpy()
+    shape, strides = np.array(out.shape), np.array(out.stride())
+    boxes, labels = owners.numpy(), targets.labels.numpy()
+    _explain_kernel(rectangles.flatten(2).numpy(), boxes, labels, starts, np.float32(threshold), shape, strides, memory)
+
+
+@njit(cache=True, fastmath={'nnan', 'nsz'})
+def _overlaps(rect: np.ndarray, box: np.ndarray, b: int, first: int, last: int, out: np.ndarray) -> bool:
+    """Overlap areas `out` (last - first,) of rectangles `rect` (4, B, M) with `box` (4,); whether any is positive."""
+    most = np.float32(0.0)
+    for i in range(last - first):
+        w = min(rect[2, b, first + i], box[2]) - max(rect[0, b, first + i], box[0])
+        h = min(rect[3, b, first + i], box[3]) - max(rect[1, b, first + i], box[1])
+        out[i] = max(w, np.float32(0.0)) * max(h, np.float32(0.0))
+    for i in range(last - first):
+        most = max(most, out[i])
+    return most > 0.0
 
 
 @njit(cache=True)
-def _pair_iou(x0, y0, x1, y1, box):  # noqa: ANN001, ANN202
-    w = min(x1, box[2]) - max(x0, box[0])
-    h = min(y1, box[3]) - max(y0, box[1])
-    if not (w > 0.0 and h > 0.0):
-        return np.float32(0.0)
-    both = w * h
-    union = (x1 - x0) * (y1 - y0) + (box[2] - box[0]) * (box[3] - box[1]) - both
-    return both / max(union, np.float32(1e-6))
+def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, both: float) -> float:
+    own = (rect[2, b, i] - rect[0, b, i]) * (rect[3, b, i] - rect[1, b, i])
+    return both / max(own + (box[2] - box[0]) * (box[3] - box[1]) - both, np.float32(1e-6))
 
 
 @njit(cache=True, parallel=True)
 def _explain_kernel(
-    rect: np.ndarray, boxes: np.ndarray, labels: np.ndarray, starts: np.ndarray, threshold: float, out: np.ndarray
+    rect: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    starts: np.ndarray,
+    threshold: float,
+    shape: np.ndarray,
+    strides: np.ndarray,
+    out: np.ndarray,
 ) -> None:
-    """Fills `out` (B, C, M) from rectangles `rect` (4, B, M) and ground truth (N, 4), two passes over blocks of M."""
-    batch, total, block = rect.shape[1], rect.shape[2], 2048
+    """Fills `out`, the memory of an array with `shape` (B, A, C, X, Y) and `strides`, in two passes over blocks.
+
+    The first pass finds the best IoU of each box (N, 4), the second writes where a rectangle (4, B, A*X*Y) explains it.
+    """
+    total, block = rect.shape[2], 1024
     blocks = (total + block - 1) // block
-    best = np.full((batch * blocks, boxes.shape[0]), threshold, np.float32)
-    for job in prange(batch * blocks):
+    best = np.full((shape[0] * blocks, boxes.shape[0]), threshold, np.float32)
+    for job in prange(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
-        for i in range(first, min(first + block, total)):
-            for g in range(starts[b], starts[b + 1]):
-                iou = _pair_iou(rect[0, b, i], rect[1, b, i], rect[2, b, i], rect[3, b, i], boxes[g])
-                if iou > best[job, g]:
-                    best[job, g] = iou
+        last = min(first + block, total)
+        both = np.empty(block, np.float32)
+        for g in range(starts[b], starts[b + 1]):
+            if _overlaps(rect, boxes[g], b, first, last, both):
+                for i in range(first, last):
+                    if both[i - first] > 0.0:
+                        best[job, g] = max(best[job, g], _iou(rect, boxes[g], b, i, both[i - first]))
     top = np.full(boxes.shape[0], threshold, np.float32)
-    for job in range(batch * blocks):
+    for job in range(shape[0] * blocks):
         for g in range(starts[job // blocks], starts[job // blocks + 1]):
             top[g] = max(top[g], best[job, g])
-    for job in prange(batch * blocks):
+    cells = shape[3] * shape[4]
+    for job in prange(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
+        last = min(first + block, total)
+        both = np.empty(block, np.float32)
         for g in range(starts[b], starts[b + 1]):
             if best[job, g] > threshold:
-                for i in range(first, min(first + block, total)):
-                    iou = _pair_iou(rect[0, b, i], rect[1, b, i], rect[2, b, i], rect[3, b, i], boxes[g])
+                _overlaps(rect, boxes[g], b, first, last, both)
+                base = b * strides[0] + labels[g] * strides[2]
+                for i in range(first, last):
+                    iou = _iou(rect, boxes[g], b, i, both[i - first])
                     if iou > threshold:
-                        share = (iou - threshold) / (top[g] - threshold)
-                        out[b, labels[g], i] = max(out[b, labels[g], i], share)
+                        cell = i % cells
+                        at = (
+                            base
+                            + i // cells * strides[1]
+                            + cell // shape[4] * strides[3]
+                            + cell % shape[4] * strides[4]
+                        )
+                        out[at] = max(out[at], (iou - threshold) / (top[g] - threshold))

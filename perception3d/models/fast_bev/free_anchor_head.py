@@ -13,7 +13,14 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.models.fast_bev.anchors import AnchorGrid, decode, direction_bin, encode, resolve_direction
+from perception3d.models.fast_bev.anchors import (
+    LARGEST_OUTPUT,
+    AnchorGrid,
+    decode,
+    direction_bin,
+    encode,
+    resolve_direction,
+)
 from perception3d.models.fast_bev.assign import (
     Bags,
     Targets,
@@ -27,8 +34,6 @@ from perception3d.models.fast_bev.nms import ClassNMS
 from perception3d.registry import MODELS
 
 CODE_SIZE = 9
-# Raw outputs are cut here before anything is computed from them: an overflow in half precision stays a finite loss.
-_LARGEST_OUTPUT = 1e4
 HeadOutput = tuple[Tensor, Tensor, Tensor]
 
 
@@ -104,9 +109,11 @@ class FreeAnchorBEVHead(BaseModule):
         that happens, so it comes last, where it is a view.
         """
         with torch.autocast(bev.device.type, enabled=False):
-            x = bev.to(self.conv_cls.weight.dtype)
-            outputs = (conv(x).transpose(2, 3) for conv in (self.conv_cls, self.conv_reg, self.conv_dir_cls))
-            return tuple(out.float() for out in outputs)
+            # One convolution reads the map once, and sums its gradient once, for all three outputs.
+            convs = (self.conv_cls, self.conv_reg, self.conv_dir_cls)
+            weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
+            joint = nn.functional.conv2d(bev.to(weight.dtype), weight, bias).float().transpose(2, 3)
+            return joint.split([conv.out_channels for conv in convs], dim=1)
 
     def loss(self, bev: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
         """Losses of a batch: `loss_positive`, `loss_negative` (scalars), from `gt_instances_3d` of the samples.
@@ -166,20 +173,19 @@ class FreeAnchorBEVHead(BaseModule):
         return found
 
     def _by_anchor(self, outputs: HeadOutput) -> HeadOutput:
-        """Views (B, A, codes, X, Y) of the outputs, cut to finite range; a NaN stays visible."""
-        views = (out.transpose(2, 3).unflatten(1, (self.grid.per_cell, -1)).float() for out in outputs)
-        return tuple(view.clamp(-_LARGEST_OUTPUT, _LARGEST_OUTPUT) for view in views)
+        """Views (B, A, codes, X, Y) of the outputs."""
+        return tuple(out.transpose(2, 3).unflatten(1, (self.grid.per_cell, -1)).float() for out in outputs)
 
     def _losses(self, outputs: HeadOutput, targets: Targets) -> dict[str, Tensor]:
         cls, reg, _ = outputs
         with torch.no_grad():
             rectangles = predicted_rectangles(reg, self.grid)
-            explained = explained_probability(rectangles, targets, self.num_classes, self.bbox_thr)
+            explained = explained_probability(rectangles, targets, cls, self.bbox_thr)
             count = targets.valid.sum().float()
             all_reduce(count, 'sum')
             objects = count.clamp(min=1) / get_world_size()
         positive = self._bag_losses(outputs, targets).sum()
-        negative = negative_loss(cls, explained, self.gamma)
+        negative = negative_loss(cls, explained, self.gamma, LARGEST_OUTPUT)
         return {
             'loss_positive': self.alpha * positive / objects,
             'loss_negative': (1 - self.alpha) * negative / (objects * self.pre_anchor_topk),
@@ -198,12 +204,15 @@ class FreeAnchorBEVHead(BaseModule):
         logits = _at(direction, rows, at)
         penalty = penalty + self.dir_weight * nn.functional.cross_entropy(logits.movedim(-1, 1), bins, reduction='none')
         own_class = cls[rows, at.anchor, targets.labels[:, None], at.x, at.y]
-        return positive_bag_loss(own_class, penalty) * targets.valid
+        return positive_bag_loss(own_class.clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT), penalty) * targets.valid
 
 
 def _at(values: Tensor, rows: Tensor, at: Bags) -> Tensor:
-    """Codes (N, K, codes) of `values` (B, A, codes, X, Y) at samples `rows` (N, 1) and anchors `at` (N, K)."""
-    return values.movedim(2, -1)[rows, at.anchor, at.x, at.y]
+    """Codes (N, K, codes) of `values` (B, A, codes, X, Y) at samples `rows` (N, 1) and anchors `at` (N, K).
+
+    They are cut to a finite range, an infinity too; a NaN stays visible.
+    """
+    return values.movedim(2, -1)[rows, at.anchor, at.x, at.y].clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT)
 
 
 def _tuples(value: Any) -> Any:

@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+# Elements handled at once on a CPU.
+_PIECE = 1 << 16
+
 
 def localisation_loss(reg: Tensor, targets: Tensor, weights: Tensor, beta: float, scale: float) -> Tensor:
     """Weighted smooth L1 (N, K) between codes `reg` and `targets` (N, K, 9), summed over the nine, times `scale`.
@@ -36,36 +39,71 @@ def positive_bag_loss(class_logits: Tensor, penalty: Tensor) -> Tensor:
     return torch.logsumexp(log_weight, 1) - torch.logsumexp(log_weight + log_prob, 1)
 
 
+def in_memory_order(tensor: Tensor) -> Tensor:
+    """All elements of a gap-free tensor in one row, in the order of its memory; a view where strides allow it."""
+    order = sorted(range(tensor.dim()), key=lambda i: -tensor.stride(i))
+    return tensor.permute(order).reshape(-1)
+
+
+def _background(logits: Tensor, explained: Tensor | None, gamma: float, bound: float, out: Tensor) -> Tensor:
+    """Sum of p^gamma * -log(1 - p), p = sigmoid(logits) * (1 - explained); `out` gets its derivative by the logits."""
+    x = logits.clamp(max=bound)
+    prob = x.sigmoid()
+    rest = 1 - prob
+    # -log(1 - sigmoid(x)) is x where the sigmoid rounds to 1.
+    surprise = torch.maximum(prob.clamp(max=1 - 2**-24).neg_().log1p_().neg_(), x)
+    tail = prob
+    if explained is not None:
+        remain = torch.addcmul(explained, 1 - explained, rest).clamp(min=1e-30)
+        taken = explained > 0
+        surprise = torch.where(taken, -torch.log(remain), surprise)
+        prob = prob * (1 - explained)
+        tail = torch.where(taken, prob * rest / remain, prob)
+    focus = prob * prob if gamma == 2 else prob**gamma
+    torch.mul(torch.addcmul(tail, rest, surprise, value=gamma), focus, out=out)
+    return torch.dot(focus, surprise)
+
+
 class _FocalBackground(torch.autograd.Function):
-    """Sum of p^gamma * -log(1 - p) with p = sigmoid(x) * (1 - explained), and its gradient in the same pass."""
+    """Background loss of a row of logits and, in the same pass, its derivative."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, explained: Tensor, gamma: float) -> Tensor:
-        free = logits.sigmoid()
-        rest = 1 - free
-        prob = free * (1 - explained)
-        remain = explained + (1 - explained) * rest
-        taken = explained > 0
-        # log(1 - p): where nothing is explained softplus stays exact when sigmoid rounds to 1.
-        surprise = torch.where(taken, -torch.log(remain.clamp(min=1e-30)), F.softplus(logits))
-        focus = prob**gamma
-        ratio = torch.where(taken, rest / remain.clamp(min=1e-30), torch.ones_like(rest))
-        ctx.save_for_backward(focus * (gamma * rest * surprise + prob * ratio))
-        return (focus * surprise).sum()
+    def forward(ctx, logits: Tensor, explained: Tensor, gamma: float, bound: float) -> Tensor:
+        row, known = in_memory_order(logits), in_memory_order(explained)
+        slope = torch.empty_like(row)
+        total = row.new_zeros(())
+        # On a CPU pieces that stay in its cache are several times faster, and most of them explain nothing.
+        on_cpu = row.device.type == 'cpu'
+        step = _PIECE if on_cpu else max(row.numel(), 1)
+        for x, taken, out in zip(row.split(step), known.split(step), slope.split(step), strict=True):
+            some = not on_cpu or bool(torch.dot(taken, taken) > 0)
+            total += _background(x, taken if some else None, gamma, bound, out)
+        ctx.save_for_backward(slope)
+        ctx.layout = logits.shape, logits.stride()
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * grad, None, None
+        scaled = slope.new_empty_strided(*ctx.layout)
+        torch.mul(slope, grad, out=in_memory_order(scaled))
+        return scaled, None, None, None
 
 
-def negative_loss(logits: Tensor, explained: Tensor, gamma: float) -> Tensor:
+def negative_loss(logits: Tensor, explained: Tensor, gamma: float, bound: float = 1e4) -> Tensor:
     """Focal background loss, a scalar sum over all anchors and classes.
 
     Args:
-        logits: class logits, any shape, finite.
+        logits: class logits, any shape. Above `bound` they count as `bound`, yet keep their gradient, so that even an
+            overflow is pulled back; NaN stays NaN.
         explained: probability in [0, 1] that the anchor explains an object of the class; same shape, no gradient.
         gamma: focusing exponent.
+        bound: largest logit that the value of the loss tells apart.
     """
-    return _FocalBackground.apply(logits, explained, gamma)
+    layout = torch.empty_like(logits, device='meta').stride()
+    if logits.stride() != layout:
+        logits = logits.contiguous()
+    if explained.stride() != logits.stride():
+        explained = torch.empty_like(logits).copy_(explained)
+    return _FocalBackground.apply(logits, explained, gamma, bound)

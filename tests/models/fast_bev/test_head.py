@@ -90,13 +90,15 @@ def trained_case() -> tuple[FreeAnchorBEVHead, Tensor, list]:
     return head, bev, predicted_and_other_truth(head, bev)
 
 
-@pytest.mark.parametrize('unknown_velocity', [False, True])
-def test_losses_and_gradients_equal_the_slow_legacy_head(trained_case: tuple, unknown_velocity: bool) -> None:
+@pytest.mark.parametrize('unknown_velocity, layout', [(False, torch.channels_last), (True, torch.contiguous_format)])
+def test_losses_and_gradients_equal_the_slow_legacy_head(
+    trained_case: tuple, unknown_velocity: bool, layout: torch.memory_format
+) -> None:
     head, bev, truth = trained_case
     truth = [(boxes.clone(), labels) for boxes, labels in truth]
     if unknown_velocity:
         truth[0][0][1:4, 7:] = float('nan')
-    ours_in, theirs_in = bev.clone().requires_grad_(), bev.double().requires_grad_()
+    ours_in, theirs_in = bev.clone(memory_format=layout).requires_grad_(), bev.double().requires_grad_()
     ours = head.loss(ours_in, [make_sample(*t) for t in truth])
     legacy = [to_legacy(boxes) for boxes, _ in truth]
     theirs = legacy_twin(head).losses(theirs_in, legacy, [labels for _, labels in truth], bags_of(head, truth))
@@ -113,13 +115,16 @@ def test_explained_probability_is_the_same_compiled_and_dense(trained_case: tupl
     outputs = head._by_anchor(head(bev))
     targets = assign.gather_targets(*zip(*truth, strict=True), 10, torch.device('cpu'))
     rectangles = assign.predicted_rectangles(outputs[1], head.grid)
-    explained = assign.explained_probability(rectangles, targets, 10, 0.5)
+    explained = assign.explained_probability(rectangles, targets, outputs[0], 0.5)
     # The comparison of losses above proves little unless many predictions explain an object, some of them partly.
     assert explained.max() == 1 and ((explained > 0) & (explained < 1)).sum() > 10
-    dense = torch.zeros(2, 10, 8, *SHAPE)
+    dense = torch.zeros(2, 8, 10, *SHAPE)
     owners = nearest_rectangles(to_legacy(targets.boxes))
     assign._explain_dense(rectangles, owners, targets, 0.5, dense)
-    torch.testing.assert_close(explained, dense.transpose(1, 2))
+    torch.testing.assert_close(explained, dense)
+    nhwc = outputs[0].permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2)
+    other_layout = assign.explained_probability(rectangles, targets, nhwc, 0.5)
+    assert other_layout.stride() == nhwc.stride() and torch.equal(other_layout, explained)
 
 
 @pytest.mark.parametrize('span', [(24, 18), (60, 44), (3, 2)])
