@@ -82,7 +82,7 @@ class Style:
     max_camera_height_px: int = 540
     range_m: float = 51.2
     zoom_m: float = 20.0
-    ground_truth: LineStyle = field(default_factory=lambda: LineStyle(1, (7.0, 4.0), 0.22))
+    ground_truth: LineStyle = field(default_factory=lambda: LineStyle(2, (7.0, 5.0), 0.22))
     prediction: LineStyle = field(default_factory=lambda: LineStyle(2, None, 0.12))
 
     def __post_init__(self) -> None:
@@ -259,7 +259,9 @@ def _draw_bev_sets(
         if boxes is None or not len(boxes):
             continue
         colors = class_colors(names)[boxes.labels]
-        draw_bev_boxes(panel, view, boxes.corners, colors, lines.thickness, lines.dash_px, opacity, boxes.velocities)
+        # The tint sets ground truth off; thin dashes keep a prediction on top of it visible.
+        thickness = 1 if lines.dash_px else lines.thickness
+        draw_bev_boxes(panel, view, boxes.corners, colors, thickness, lines.dash_px, opacity, boxes.velocities)
         if with_scores and boxes.scores is not None:
             write_scores(panel, view, boxes.corners, _score_texts(boxes), colors, 7.5 * style.scale)
 

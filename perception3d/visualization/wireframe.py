@@ -116,9 +116,10 @@ def draw_wireframes(
         drawn += 1
         _tint(image, clip_polygon(homogeneous[index][FRONT], planes), colors[index], style.front_opacity)
         extent_px = float(np.ptp(segments.reshape(-1, 2), axis=0).max())
-        # Thick lines and dark halos help large boxes and would swallow small ones.
-        thickness = style.thickness if extent_px >= 40 else 1
-        stroke(image, segments, colors[index], thickness, style.dash_px, halo=extent_px >= 90)
+        # Thick lines and dark halos help large boxes and would swallow small ones; a halo would close dashes.
+        thickness = style.thickness if extent_px >= 64 else 1
+        halo = style.dash_px is None and extent_px >= 90
+        stroke(image, segments, colors[index], thickness, style.dash_px, halo)
         if labels is not None and labels[index]:
             _write_above(image, segments, labels[index], colors[index], label_height_px)
     return drawn
