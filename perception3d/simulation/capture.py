@@ -54,7 +54,7 @@ class Recorder:
         """Returns the scanner's turn that ends at a time, and the solids at that time."""
         scene, lidar = self.scene, self.rig.lidar
         mount = lidar.ego_from_lidar()
-        poses = np.stack([scene.world_from_ego(time_s + t) @ mount for t in lidar.spinner.column_offsets_s()])
+        poses = scene.ego_poses(time_s + lidar.spinner.column_offsets_s()) @ mount
         solids = scene.solids(time_s)
         velocity = np.zeros((len(solids), 2))
         owned = solids.owner >= 0

@@ -1,4 +1,4 @@
-"""The painted ground: roads, pavements, markings and lots, evaluated per point and filtered by the pixel's footprint."""
+"""The painted ground: roads, pavements, markings and lots, per point and filtered by the pixel's footprint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Soil(NamedTuple):
     """Colours of the ground: linear RGB of lots, pavement, kerb and asphalt; length of black and white kerb bands in
     metres, 0 for none; seed of the noise.
 
-    Kernels take numbers as tuples and arrays one by one: an array inside a tuple costs them a reference count each time.
+    Kernels take numbers as tuples and arrays one by one: an array in a tuple costs them a reference count each time.
     """
 
     lots: tuple[float, float, float]

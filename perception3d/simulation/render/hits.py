@@ -56,7 +56,7 @@ def hit_ellipsoid(ox, oy, oz, dx, dy, dz):
 
 @kernel()
 def hit_frustum(ox, oy, oz, dx, dy, dz, top):
-    """Returns the ray parameter where o + t d enters a frustum (radius 1 below, `top` above), MISS where it does not."""
+    """Returns the ray parameter where o + t d enters a frustum (radius 1 below, `top` above), MISS if nowhere."""
     best = MISS
     mean, slope = 0.5 * (1.0 + top), 0.5 * (top - 1.0)
     radius, radius_slope = mean + slope * oz, slope * dz

@@ -9,8 +9,8 @@ import numpy as np
 from numba import prange
 
 from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECTIVITY
-from perception3d.simulation.render.ground import Ground, ground_kind
-from perception3d.simulation.render.hits import MISS, hit, unit_normal
+from perception3d.simulation.render.ground import Ground, Soil, ground_kind
+from perception3d.simulation.render.hits import hit, unit_normal
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.table import AXES, CENTER, HALF, KIND, MATERIAL, TAPER, solid_table
 from perception3d.simulation.world.materials import REFLECTIVITY
@@ -63,95 +63,119 @@ class Sweep:
     solid: np.ndarray
 
 
+@kernel(inline='always')
+def _beam(turn, elevation, azimuth):
+    """World direction of a beam of a sensor whose rotation is `turn`."""
+    x, y, z = math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)
+    return (
+        turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z,
+        turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z,
+        turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z,
+    )
+
+
+@kernel(inline='always')
+def _into_unit(solids, i, x, y, z):
+    """Vector x, y, z of the world in the unit frame of solid i."""
+    return (
+        (solids[i, AXES] * x + solids[i, AXES + 3] * y + solids[i, AXES + 6] * z) / solids[i, HALF],
+        (solids[i, AXES + 1] * x + solids[i, AXES + 4] * y + solids[i, AXES + 7] * z) / solids[i, HALF + 1],
+        (solids[i, AXES + 2] * x + solids[i, AXES + 5] * y + solids[i, AXES + 8] * z) / solids[i, HALF + 2],
+    )
+
+
 @kernel()
-def _nearest_in_column(beams, near, count, solids, into, shift, origin, turn, azimuth, out_t, out_id, limit):
-    """Tests the `count` solids listed in `near` against every beam of one column."""
-    kind, center, taper = solids
-    cos_az, sin_az = math.cos(azimuth), math.sin(azimuth)
+def _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near):
+    """Fills `near` with the solids that a column's upright half plane comes close to; returns how many."""
+    fx = pose[0, 0] * math.cos(azimuth) + pose[0, 1] * math.sin(azimuth)
+    fy = pose[1, 0] * math.cos(azimuth) + pose[1, 1] * math.sin(azimuth)
+    flat = math.sqrt(fx * fx + fy * fy)
+    fx, fy = fx / flat, fy / flat
+    count = 0
+    for i in range(len(solids)):
+        px = solids[i, CENTER] + velocity[i, 0] * shift_s - pose[0, 3]
+        py = solids[i, CENTER + 1] + velocity[i, 1] * shift_s - pose[1, 3]
+        ahead = px * fx + py * fy
+        # Beams lean out of the upright plane by the sensor's tilt, a few percent of the distance.
+        slack = radius[i] + 0.03 * abs(ahead)
+        if abs(px * fy - py * fx) <= slack and -slack <= ahead <= limit + slack:
+            near[count] = i
+            count += 1
+    return count
+
+
+@kernel()
+def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, limit, near, ranges, ids):
+    """Fills row c of ranges and ids; see `_scan`."""
+    count = _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near)
+    for k in range(len(beams)):
+        _, _, dz = _beam(pose, beams[k], azimuth)
+        on_ground = dz < 0.0 and -pose[2, 3] / dz < limit
+        ranges[c, k], ids[c, k] = -pose[2, 3] / dz if on_ground else limit, -1 if on_ground else -2
     for n in range(count):
         i = near[n]
-        wx = origin[0] - center[i, 0] - shift[i, 0]
-        wy = origin[1] - center[i, 1] - shift[i, 1]
-        wz = origin[2] - center[i, 2]
-        m = into[i]
-        ox = m[0, 0] * wx + m[0, 1] * wy + m[0, 2] * wz
-        oy = m[1, 0] * wx + m[1, 1] * wy + m[1, 2] * wz
-        oz = m[2, 0] * wx + m[2, 1] * wy + m[2, 2] * wz
+        wx = pose[0, 3] - solids[i, CENTER] - velocity[i, 0] * shift_s
+        wy = pose[1, 3] - solids[i, CENTER + 1] - velocity[i, 1] * shift_s
+        wz = pose[2, 3] - solids[i, CENTER + 2]
+        ox, oy, oz = _into_unit(solids, i, wx, wy, wz)
+        kind = int(solids[i, KIND])
+        apart, rise = math.sqrt(wx * wx + wy * wy), -wz
         for k in range(len(beams)):
-            lx, ly, lz = math.cos(beams[k]) * cos_az, math.cos(beams[k]) * sin_az, math.sin(beams[k])
-            dx = turn[0, 0] * lx + turn[0, 1] * ly + turn[0, 2] * lz
-            dy = turn[1, 0] * lx + turn[1, 1] * ly + turn[1, 2] * lz
-            dz = turn[2, 0] * lx + turn[2, 1] * ly + turn[2, 2] * lz
-            t = hit(
-                kind[i], ox, oy, oz,
-                m[0, 0] * dx + m[0, 1] * dy + m[0, 2] * dz,
-                m[1, 0] * dx + m[1, 1] * dy + m[1, 2] * dz,
-                m[2, 0] * dx + m[2, 1] * dy + m[2, 2] * dz,
-                taper[i, 0], taper[i, 1], taper[i, 2],
-            )  # fmt: skip
-            if 0.05 < t < out_t[k] and t < limit:
-                out_t[k] = t
-                out_id[k] = i
+            # A beam that passes above or below the solid's ball, tilt included, need not be tested.
+            if apart > radius[i] and abs(math.atan2(rise, apart) - beams[k]) > 0.06 + 1.6 * radius[i] / apart:
+                continue
+            dx, dy, dz = _beam(pose, beams[k], azimuth)
+            ux, uy, uz = _into_unit(solids, i, dx, dy, dz)
+            t = hit(kind, ox, oy, oz, ux, uy, uz, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+            if 0.05 < t < ranges[c, k]:
+                ranges[c, k] = t
+                ids[c, k] = i
 
 
 @kernel(parallel=True)
-def _scan(beams, azimuths, offsets, poses, solids, into, radius, velocity, limit, ranges, ids):
+def _scan(beams, azimuths, offsets, poses, solids, radius, velocity, limit, ranges, ids):
     """Fills ranges (columns, beams) float64 and ids (columns, beams) int32: -2 nothing, -1 ground, else the solid."""
-    kind, center, taper = solids
     for c in prange(len(azimuths)):
-        turn, origin = poses[c, :3, :3], poses[c, :3, 3]
-        shift = velocity * offsets[c]
-        fx = turn[0, 0] * math.cos(azimuths[c]) + turn[0, 1] * math.sin(azimuths[c])
-        fy = turn[1, 0] * math.cos(azimuths[c]) + turn[1, 1] * math.sin(azimuths[c])
-        flat = math.sqrt(fx * fx + fy * fy)
-        fx, fy = fx / flat, fy / flat
-        near = np.empty(len(kind), np.int64)
-        count = 0
-        for i in range(len(kind)):
-            px = center[i, 0] + shift[i, 0] - origin[0]
-            py = center[i, 1] + shift[i, 1] - origin[1]
-            ahead = px * fx + py * fy
-            # Beams lean out of the vertical plane by the sensor's tilt, a few percent of the distance.
-            slack = radius[i] + 0.03 * abs(ahead)
-            if abs(px * fy - py * fx) <= slack and ahead >= -slack and ahead <= limit + slack:
-                near[count] = i
-                count += 1
-        for k in range(len(beams)):
-            lx, ly = math.cos(beams[k]) * math.cos(azimuths[c]), math.cos(beams[k]) * math.sin(azimuths[c])
-            dz = turn[2, 0] * lx + turn[2, 1] * ly + turn[2, 2] * math.sin(beams[k])
-            ranges[c, k], ids[c, k] = MISS, -2
-            if dz < 0.0 and -origin[2] / dz < limit:
-                ranges[c, k], ids[c, k] = -origin[2] / dz, -1
-        _nearest_in_column(beams, near, count, solids, into, shift, origin, turn, azimuths[c], ranges[c], ids[c], limit)
+        near = np.empty(len(solids), np.int32)
+        _scan_column(c, beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, ranges, ids)
 
 
 @kernel()
-def _surface(points, directions, shift, ids, solids, roads, decals, soil, table, ground_table):
-    """Reflectivity (N,) and cosine of incidence (N,) at hit points (N, 3); `solids` as in `table`."""
-    strength, cosine = np.empty(len(ids)), np.empty(len(ids))
-    for n in range(len(ids)):
-        i = ids[n]
-        if i < 0:
-            strength[n] = ground_table[ground_kind(roads, decals, soil, points[n, 0], points[n, 1])]
-            cosine[n] = -directions[n, 2]
-            continue
-        wx = points[n, 0] - shift[n, 0] - solids[i, CENTER]
-        wy = points[n, 1] - shift[n, 1] - solids[i, CENTER + 1]
-        wz = points[n, 2] - solids[i, CENTER + 2]
-        hx, hy, hz = solids[i, HALF], solids[i, HALF + 1], solids[i, HALF + 2]
-        x = (solids[i, AXES] * wx + solids[i, AXES + 3] * wy + solids[i, AXES + 6] * wz) / hx
-        y = (solids[i, AXES + 1] * wx + solids[i, AXES + 4] * wy + solids[i, AXES + 7] * wz) / hy
-        z = (solids[i, AXES + 2] * wx + solids[i, AXES + 5] * wy + solids[i, AXES + 8] * wz) / hz
-        kind = int(solids[i, KIND])
-        u, v, s = unit_normal(kind, x, y, z, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
-        u, v, s = u / hx, v / hy, s / hz
-        along = 0.0
-        for r in range(3):
-            a = AXES + 3 * r
-            along += directions[n, r] * (solids[i, a] * u + solids[i, a + 1] * v + solids[i, a + 2] * s)
-        strength[n] = table[int(solids[i, MATERIAL])]
-        cosine[n] = abs(along) / math.sqrt(u * u + v * v + s * s)
-    return strength, cosine
+def _incidence(solids, i, x, y, z, dx, dy, dz):
+    """Cosine between a ray along d and the surface normal of solid i at the point p - centre = (x, y, z)."""
+    ux, uy, uz = _into_unit(solids, i, x, y, z)
+    kind = int(solids[i, KIND])
+    u, v, w = unit_normal(kind, ux, uy, uz, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+    u, v, w = u / solids[i, HALF], v / solids[i, HALF + 1], w / solids[i, HALF + 2]
+    along = dx * (solids[i, AXES] * u + solids[i, AXES + 1] * v + solids[i, AXES + 2] * w)
+    along += dy * (solids[i, AXES + 3] * u + solids[i, AXES + 4] * v + solids[i, AXES + 5] * w)
+    along += dz * (solids[i, AXES + 6] * u + solids[i, AXES + 7] * v + solids[i, AXES + 8] * w)
+    return abs(along) / math.sqrt(u * u + v * v + w * w)
+
+
+@kernel(parallel=True)
+def _answer(
+    beams, azimuths, offsets, poses, solids, velocity, roads, decals, colors, ranges, ids, table, ground_table,
+    strength, cosine,
+):  # fmt: skip
+    """Fills strength and cosine (columns, beams): reflectivity and cosine of incidence where a ray met something."""
+    for c in prange(len(azimuths)):
+        pose = poses[c]
+        soil = Soil((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), colors[0], int(colors[1]))
+        for k in range(len(beams)):
+            i, t = ids[c, k], ranges[c, k]
+            if i == -2:
+                continue
+            dx, dy, dz = _beam(pose, beams[k], azimuths[c])
+            px, py, pz = pose[0, 3] + t * dx, pose[1, 3] + t * dy, pose[2, 3] + t * dz
+            if i == -1:
+                strength[c, k] = ground_table[ground_kind(roads, decals, soil, px, py)]
+                cosine[c, k] = -dz
+                continue
+            px -= solids[i, CENTER] + velocity[i, 0] * offsets[c]
+            py -= solids[i, CENTER + 1] + velocity[i, 1] * offsets[c]
+            strength[c, k] = table[int(solids[i, MATERIAL])]
+            cosine[c, k] = _incidence(solids, i, px, py, pz - solids[i, CENTER + 2], dx, dy, dz)
 
 
 def scan(
@@ -171,49 +195,46 @@ def scan(
     """
     beams = np.array(spinner.elevations_rad)
     azimuths, offsets = spinner.azimuths_rad(), spinner.column_offsets_s()
-    into = solids.axes.astype(np.float64).transpose(0, 2, 1) / solids.half[:, :, None].astype(np.float64)
-    center = solids.center.astype(np.float64)
-    radius = np.linalg.norm(solids.half, axis=1).astype(np.float64)
-    ranges = np.empty((len(azimuths), len(beams)))
-    ids = np.empty(ranges.shape, np.int32)
+    table = solid_table(solids).astype(np.float64)
+    radius = np.linalg.norm(table[:, HALF : HALF + 3], axis=1)
+    shape = (len(azimuths), len(beams))
+    ranges, ids = np.empty(shape), np.empty(shape, np.int32)
     _scan(
-        beams, azimuths, offsets, world_from_lidar, (solids.kind, center, solids.taper), np.ascontiguousarray(into),
-        radius, solid_velocity, spinner.max_range_m, ranges, ids,
+        beams, azimuths, offsets, world_from_lidar, table, radius, solid_velocity, spinner.max_range_m, ranges, ids
     )  # fmt: skip
-    column, ring = np.nonzero(ids > -2)
-    solid, distance = ids[column, ring], ranges[column, ring]
-    local = np.stack(
-        [
-            np.cos(beams[ring]) * np.cos(azimuths[column]),
-            np.cos(beams[ring]) * np.sin(azimuths[column]),
-            np.sin(beams[ring]),
-        ],
-        -1,
-    )
-    direction = np.einsum('nij,nj->ni', world_from_lidar[column, :3, :3], local)
-    origin = world_from_lidar[column, :3, 3]
-    shift = np.where(solid[:, None] >= 0, solid_velocity[np.maximum(solid, 0)], 0.0) * offsets[column, None]
-    strength, cosine = _surface(
-        origin + distance[:, None] * direction, direction, shift, solid, solid_table(solids), *ground,
-        REFLECTIVITY, GROUND_REFLECTIVITY,
+    strength, cosine = np.zeros(shape), np.ones(shape)
+    band = np.array([ground.soil.curb_band, ground.soil.seed], np.float64)
+    _answer(
+        beams, azimuths, offsets, world_from_lidar, table, solid_velocity, ground.roads, ground.decals, band, ranges,
+        ids, REFLECTIVITY, GROUND_REFLECTIVITY, strength, cosine,
     )  # fmt: skip
-    keep = _echoes(rng, spinner, distance, strength, cosine)
+    keep = _echoes(rng, spinner, ranges, strength, cosine) & (ids > -2)
+    column, ring = np.nonzero(keep)
+    distance = ranges[keep]
+    points = np.empty((len(distance), 5), np.float32)
     measured = distance + spinner.range_noise_m * rng.normal(size=len(distance))
-    hits = origin + measured[:, None] * direction
-    last = world_from_lidar[-1]
-    points = np.empty((len(hits), 5), np.float32)
-    points[:, :3] = (hits - last[:3, 3]) @ last[:3, :3]
-    echo = 255 * strength * (0.35 + 0.65 * cosine) * np.exp(-distance / 150.0) * rng.uniform(0.8, 1.2, len(distance))
-    points[:, 3] = np.clip(np.round(echo), 0, 255)
+    points[:, :3] = _positions(beams[ring], azimuths[column], measured, world_from_lidar, column)
+    echo = 255 * strength[keep] * (0.35 + 0.65 * cosine[keep]) * np.exp(-distance / 150.0)
+    points[:, 3] = np.clip(np.round(echo * rng.uniform(0.8, 1.2, len(distance))), 0, 255)
     points[:, 4] = ring
-    return Sweep(points[keep], solid[keep])
+    return Sweep(points, ids[keep])
+
+
+def _positions(
+    elevation: np.ndarray, azimuth: np.ndarray, distance: np.ndarray, poses: np.ndarray, column: np.ndarray
+) -> np.ndarray:
+    """Returns points (N, 3), each measured from its column's pose, in the sensor frame of the last column."""
+    flat = distance * np.cos(elevation)
+    local = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), distance * np.sin(elevation)], -1)
+    last_from_column = (np.linalg.inv(poses[-1]) @ poses)[column]
+    return np.einsum('nij,nj->ni', last_from_column[:, :3, :3], local) + last_from_column[:, :3, 3]
 
 
 def _echoes(
     rng: np.random.Generator, spinner: Spinner, distance: np.ndarray, strength: np.ndarray, cosine: np.ndarray
 ) -> np.ndarray:
-    """Tells which rays (N,) return enough light; dark, slanted and far surfaces fade out."""
+    """Tells which rays return enough light; dark, slanted and far surfaces fade out. All arrays have one shape."""
     reach = 22.0 + 190.0 * np.sqrt(strength * np.maximum(cosine, 0.02))
     fade = np.clip((reach * 1.15 - distance) / (0.3 * reach), 0.0, 1.0)
     chance = (1.0 - spinner.drop_share) * fade
-    return (rng.random(len(distance)) < chance) & (distance >= spinner.min_range_m)
+    return (rng.random(distance.shape) < chance) & (distance >= spinner.min_range_m)

@@ -52,3 +52,13 @@ def cover_periodic(x, on, period, width):
         + cover(phase, period, period + on, width)
         + cover(phase, -period, on - period, width)
     )
+
+
+@kernel(fastmath=True)
+def solid_noise(x, y, z, seed):
+    """Returns smooth noise in 0..1 in space, with features of size 1."""
+    floor = math.floor(z)
+    share = z - floor
+    share = share * share * (3.0 - 2.0 * share)
+    low, high = value_noise(x, y, seed + 71 * int(floor)), value_noise(x, y, seed + 71 * int(floor) + 71)
+    return low + share * (high - low)

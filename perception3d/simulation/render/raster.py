@@ -43,66 +43,93 @@ class View(NamedTuple):
     ray_v: np.ndarray
 
 
-EDGES = np.array([[a, b] for a in range(8) for b in range(8) if a < b and bin(a ^ b).count('1') == 1], np.int64)
-
-
-def _screen_rect(points: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds (N, 4) in pixels and least depth (N,) of boxes whose camera-frame corners are `points` (N, 8, 3)."""
-    first, last = points[:, EDGES[:, 0]], points[:, EDGES[:, 1]]
-    step = last[..., 2] - first[..., 2]
-    share = np.clip((NEAR_M - first[..., 2]) / np.where(np.abs(step) < 1e-9, 1e-9, step), 0, 1)
-    cut = first + share[..., None] * (last - first)
-    every = np.concatenate([points, cut], axis=1)
-    valid = every[..., 2] >= NEAR_M * 0.999
-    depth = np.maximum(every[..., 2], NEAR_M * 0.999)
-    u = k[0, 0] * every[..., 0] / depth + k[0, 2]
-    v = k[1, 1] * every[..., 1] / depth + k[1, 2]
-    bounds = np.stack(
-        [
-            np.where(valid, u, np.inf).min(1),
-            np.where(valid, u, -np.inf).max(1),
-            np.where(valid, v, np.inf).min(1),
-            np.where(valid, v, -np.inf).max(1),
-        ],
-        axis=1,
-    )
-    return bounds, np.maximum(points[..., 2].min(1), NEAR_M)
-
-
 def _rect_on_image(bounds: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     limits = np.array([width, width, height, height], float)
     # Far outside values would overflow int32; the cut keeps them outside the image.
-    bounds = np.clip(np.where(np.isnan(bounds), -10, bounds), -10, limits + 10)
+    bounds = np.clip(bounds, -10, limits + 10)
     rect = np.empty(bounds.shape, np.int32)
     rect[:, 0::2] = np.maximum(np.floor(bounds[:, 0::2] - 0.01), 0)
     rect[:, 1::2] = np.minimum(np.ceil(bounds[:, 1::2] + 0.01), limits[1::2] - 1)
     return rect, (rect[:, 0] <= rect[:, 1]) & (rect[:, 2] <= rect[:, 3])
 
 
-def _into_unit(solids: Primitives) -> np.ndarray:
-    return solids.axes.astype(np.float64).transpose(0, 2, 1) / solids.half[:, :, None].astype(np.float64)
+def _into_unit(solids: Primitives, keep: np.ndarray) -> np.ndarray:
+    return solids.axes[keep].astype(np.float64).transpose(0, 2, 1) / solids.half[keep][:, :, None].astype(np.float64)
 
 
-def _view(solids: Primitives, keep: np.ndarray, rect: np.ndarray, nearest: np.ndarray, parts: list) -> View:
-    order = keep[np.argsort(nearest[keep], kind='stable')]
-    arrays = [np.ascontiguousarray(part[order], np.float32) for part in parts]
+def _view(solids: Primitives, order: np.ndarray, rect: np.ndarray, nearest: np.ndarray, parts: list) -> View:
+    arrays = [np.ascontiguousarray(part, np.float32) for part in parts]
     return View(
         order.astype(np.int32), rect[order], nearest[order].astype(np.float32), solids.kind[order], solids.taper[order],
         *arrays,
     )  # fmt: skip
 
 
+@kernel()
+def _corner(center, axes, half, i, c, rotation, origin):
+    """Camera-frame position of corner c (bits 0, 1, 2 choose the side along each axis) of solid i's bounding cube."""
+    x, y, z = center[i, 0] - origin[0], center[i, 1] - origin[1], center[i, 2] - origin[2]
+    for j in range(3):
+        reach = half[i, j] if (c >> j) & 1 else -half[i, j]
+        x += axes[i, 0, j] * reach
+        y += axes[i, 1, j] * reach
+        z += axes[i, 2, j] * reach
+    return (
+        rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z,
+        rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z,
+        rotation[0, 2] * x + rotation[1, 2] * y + rotation[2, 2] * z,
+    )
+
+
+@kernel()
+def _screen_bounds(center, axes, half, rotation, origin, k):
+    """Bounds (N, 4) in pixels, least and greatest depth (N,) of the solids' cubes, cut at the near plane."""
+    count = len(center)
+    bounds = np.empty((count, 4))
+    nearest, farthest = np.empty(count), np.empty(count)
+    spot = np.empty((8, 3))
+    for i in range(count):
+        nearest[i], farthest[i] = 1e9, -1e9
+        bounds[i, 0], bounds[i, 1], bounds[i, 2], bounds[i, 3] = 1e9, -1e9, 1e9, -1e9
+        for c in range(8):
+            spot[c, 0], spot[c, 1], spot[c, 2] = _corner(center, axes, half, i, c, rotation, origin)
+            nearest[i] = min(nearest[i], spot[c, 2])
+            farthest[i] = max(farthest[i], spot[c, 2])
+        if farthest[i] <= NEAR_M:
+            continue
+        for c in range(8):
+            if spot[c, 2] >= NEAR_M:
+                _widen(bounds, i, spot[c, 0], spot[c, 1], spot[c, 2], k)
+            for j in range(3):
+                other = c ^ (1 << j)
+                if spot[c, 2] >= NEAR_M or spot[other, 2] <= NEAR_M:
+                    continue
+                share = (NEAR_M - spot[c, 2]) / (spot[other, 2] - spot[c, 2])
+                x = spot[c, 0] + share * (spot[other, 0] - spot[c, 0])
+                y = spot[c, 1] + share * (spot[other, 1] - spot[c, 1])
+                _widen(bounds, i, x, y, NEAR_M, k)
+        nearest[i] = max(nearest[i], NEAR_M)
+    return bounds, nearest, farthest
+
+
+@kernel()
+def _widen(bounds, i, x, y, depth, k):
+    u, v = k[0, 0] * x / depth + k[0, 2], k[1, 1] * y / depth + k[1, 2]
+    bounds[i, 0], bounds[i, 1] = min(bounds[i, 0], u), max(bounds[i, 1], u)
+    bounds[i, 2], bounds[i, 3] = min(bounds[i, 2], v), max(bounds[i, 3], v)
+
+
 def perspective_view(
     solids: Primitives, world_from_cam: np.ndarray, k: np.ndarray, height: int, width: int, max_depth_m: float
 ) -> View:
     """Prepares the solids for a pinhole image; `k` is (3, 3), integer pixel coordinates are pixel centres."""
-    rotation, origin = world_from_cam[:3, :3], world_from_cam[:3, 3]
-    corners = (solids.corners().astype(np.float64) - origin) @ rotation
-    bounds, nearest = _screen_rect(corners, k)
+    rotation, origin = np.ascontiguousarray(world_from_cam[:3, :3]), np.ascontiguousarray(world_from_cam[:3, 3])
+    bounds, nearest, farthest = _screen_bounds(solids.center, solids.axes, solids.half, rotation, origin, k)
     rect, on_image = _rect_on_image(bounds, height, width)
-    keep = np.flatnonzero(on_image & (corners[..., 2].max(1) > NEAR_M) & (nearest < max_depth_m))
-    into = _into_unit(solids)
-    start = np.einsum('nij,nj->ni', into, origin - solids.center)
+    keep = np.flatnonzero(on_image & (farthest > NEAR_M) & (nearest < max_depth_m))
+    keep = keep[np.argsort(nearest[keep], kind='stable')]
+    into = _into_unit(solids, keep)
+    start = np.einsum('nij,nj->ni', into, origin - solids.center[keep])
     directions = into @ (rotation @ np.linalg.inv(k))
     zero = np.zeros_like(start)
     rays = [directions[:, :, 2], directions[:, :, 0], directions[:, :, 1]]
@@ -119,11 +146,13 @@ def parallel_view(
     nearest = (offsets @ along).min(1)
     bounds = np.stack([u.min(1), u.max(1), v.min(1), v.max(1)], axis=1)
     rect, on_image = _rect_on_image(bounds, *shape)
-    into = _into_unit(solids)
-    start = np.einsum('nij,nj->ni', into, corner - solids.center)
+    keep = np.flatnonzero(on_image)
+    keep = keep[np.argsort(nearest[keep], kind='stable')]
+    into = _into_unit(solids, keep)
+    start = np.einsum('nij,nj->ni', into, corner - solids.center[keep])
     zero = np.zeros_like(start)
     parts = [start, into @ step_u, into @ step_v, into @ along, zero, zero]
-    return _view(solids, np.flatnonzero(on_image), rect, nearest, parts)
+    return _view(solids, keep, rect, nearest, parts)
 
 
 @kernel()
@@ -165,7 +194,7 @@ def rasterize(view, depth, ids):
 
 @kernel(parallel=True)
 def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
-    """Starts a picture: rays whose height falls as down + u * down_u + v * down_v meet the ground, the others the sky."""
+    """Starts a picture: rays that fall (down + u * down_u + v * down_v < 0) meet the ground, the others the sky."""
     height, width = depth.shape
     for v in prange(height):
         for u in range(width):
@@ -207,7 +236,7 @@ def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
     return covered, visible
 
 
-def owner_visibility(view: View, owners: np.ndarray, ids: np.ndarray, count: int, samples: int = 40) -> np.ndarray:
+def owner_visibility(view: View, owners: np.ndarray, ids: np.ndarray, count: int, samples: int = 24) -> np.ndarray:
     """Returns (count, 2) pixels per agent: what it would cover alone inside the image, and what is seen of it.
 
     Each agent's screen rectangle is sampled on a grid of at most `samples` x `samples` points; counts are scaled back.

@@ -11,7 +11,7 @@ from numba import prange
 from perception3d.simulation.render.ground import Soil, ground_color
 from perception3d.simulation.render.hits import unit_normal
 from perception3d.simulation.render.kernel import kernel
-from perception3d.simulation.render.noise import cover_periodic, hash_unit, value_noise
+from perception3d.simulation.render.noise import cover_periodic, hash_unit, solid_noise, value_noise
 from perception3d.simulation.render.table import AXES, CENTER, COLOR, HALF, KIND, MATERIAL, TAPER
 
 Triple = tuple[float, float, float]
@@ -147,10 +147,10 @@ def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
         glow = 0.35 * light.lamps * glass if lit > 0.6 else 0.0
         return r * keep + 0.04 * glass, g * keep + 0.05 * glass, b * keep + 0.06 * glass, 0.85 * glass, glow
     if material == 7:
-        scale = 1.0 / max(size, 0.25)
-        along, over = x * solids[i, HALF], y * solids[i, HALF + 1] + z * solids[i, HALF + 2]
-        leaf = hash_unit(int(along * scale * 1.3 + 99.0), int(over * scale + 99.0), i)
-        tone = 0.45 + 0.75 * leaf
+        hx, hy, hz = x * solids[i, HALF], y * solids[i, HALF + 1], z * solids[i, HALF + 2]
+        tone = 0.35 + 1.1 * solid_noise(hx * 1.6, hy * 1.6, hz * 1.6, i)
+        if size < 0.12:
+            tone *= 0.6 + 0.8 * solid_noise(hx * 9.0, hy * 9.0, hz * 9.0, i)
         return r * tone, g * tone, b * tone, 0.0, 0.0
     if material == 8:
         return r, g, b, 0.5, 0.25 + light.lamps
@@ -191,7 +191,8 @@ def _lit_solid(i, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, size)
     facing = nx * light.to_sun[0] + ny * light.to_sun[1] + nz * light.to_sun[2]
     direct = 0.0
     if facing > 0.0:
-        direct = facing * sunlit(shade_map, frame, px + 0.08 * nx, py + 0.08 * ny, pz + 0.08 * nz, 0.12)
+        lift = 1.3 * frame.step_m
+        direct = facing * sunlit(shade_map, frame, px + lift * nx, py + lift * ny, pz + lift * nz, 0.05 + 0.5 * lift)
     up = 0.5 + 0.5 * nz
     near_ground = 0.55 + 0.45 * min(1.0, max(0.0, pz) / 0.7)
     out_r = r * (direct * light.sun[0] + near_ground * (up * light.horizon[0] + (1 - up) * light.bounce[0]) + own)

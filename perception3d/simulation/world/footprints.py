@@ -60,27 +60,23 @@ class Places:
         return free
 
 
-def first_collision(tracks: np.ndarray, sizes: np.ndarray, margin: float = 0.05) -> tuple[int, int] | None:
-    """Returns the first pair of agents whose rectangles ever overlap, or None.
+def collisions(tracks: np.ndarray, sizes: np.ndarray, margin: float = 0.05) -> list[tuple[int, int]]:
+    """Returns all pairs (i < j) of agents whose rectangles, grown by `margin` metres, ever overlap, in order.
 
     tracks (A, T, 3): x, y, yaw of the rectangle centres; sizes (A, 2): length, width.
     """
     reach = np.hypot(sizes[:, 0], sizes[:, 1]) / 2 + margin
     low = tracks[:, :, :2].min(1) - reach[:, None]
     high = tracks[:, :, :2].max(1) + reach[:, None]
-    for i in range(len(tracks)):
-        near = np.flatnonzero((low[i] < high[i + 1 :]).all(1) & (high[i] > low[i + 1 :]).all(1)) + i + 1
-        for j in near:
-            gap = np.hypot(*(tracks[i, :, :2] - tracks[j, :, :2]).T)
-            times = np.flatnonzero(gap < reach[i] + reach[j])
-            if not len(times):
-                continue
-            pair = [
-                np.column_stack(
-                    [tracks[k, times, :2], np.tile(sizes[k] + 2 * margin, (len(times), 1)), tracks[k, times, 2]]
-                )
-                for k in (i, j)
-            ]
-            if overlapping(*pair).any():
-                return int(i), int(j)
-    return None
+    near = (low[:, None] < high[None]).all(2) & (low[None] < high[:, None]).all(2)
+    first, second = np.nonzero(np.triu(near, 1))
+    gap = np.linalg.norm(tracks[first, :, :2] - tracks[second, :, :2], axis=2)
+    pair, times = np.nonzero(gap < (reach[first] + reach[second])[:, None])
+
+    def rectangles(agents: np.ndarray) -> np.ndarray:
+        place = tracks[agents, times]
+        return np.column_stack([place[:, :2], sizes[agents] + 2 * margin, place[:, 2]])
+
+    hits = overlapping(rectangles(first[pair]), rectangles(second[pair]))
+    found = np.unique(pair[hits])
+    return [(int(first[k]), int(second[k])) for k in found]

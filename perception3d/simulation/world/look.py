@@ -16,11 +16,11 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     elevation = np.deg2rad(rng.uniform(22, 72) if mood != 'dusk' else rng.uniform(7, 16))
     azimuth = rng.uniform(-np.pi, np.pi)
     to_sun = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)])
-    strength = {'clear': 2.6, 'cloudy': 0.7, 'haze': 1.3, 'rain': 0.22, 'dusk': 0.9}[mood] * rng.uniform(0.8, 1.15)
+    strength = {'clear': 3.2, 'cloudy': 0.7, 'haze': 1.5, 'rain': 0.22, 'dusk': 1.2}[mood] * rng.uniform(0.8, 1.15)
     sun = strength * np.array([1.0, 0.95, 0.86]) * ([1.0, 0.62, 0.36] if mood == 'dusk' else [1.0, 1.0, 1.0])
     zenith = np.array([0.22, 0.42, 0.85]) if mood in ('clear', 'dusk') else np.array([0.62, 0.66, 0.72])
     horizon = np.array([0.75, 0.82, 0.92]) if mood in ('clear', 'dusk') else np.array([0.82, 0.83, 0.84])
-    level = {'clear': 0.8, 'cloudy': 1.0, 'haze': 0.95, 'rain': 0.7, 'dusk': 0.35}[mood] * rng.uniform(0.85, 1.15)
+    level = {'clear': 0.75, 'cloudy': 1.0, 'haze': 0.95, 'rain': 0.7, 'dusk': 0.35}[mood] * rng.uniform(0.85, 1.15)
     if mood == 'dusk':
         horizon = horizon * [1.15, 0.85, 0.7]
     haze = {'clear': 4e-4, 'cloudy': 8e-4, 'haze': rng.uniform(3e-3, 7e-3), 'rain': 3e-3, 'dusk': 8e-4}[mood]
@@ -35,7 +35,7 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
         haze_per_m=float(haze),
         wet=float(rng.uniform(0.5, 1.0) if mood == 'rain' else 0.0),
         lamps=float({'dusk': 1.6, 'rain': 0.7}.get(mood, 0.0)),
-        exposure=float(1.5 / ground_light * rng.uniform(0.8, 1.25) * (0.65 if mood == 'dusk' else 1.0)),
+        exposure=float(2.3 / ground_light * rng.uniform(0.8, 1.25) * (0.65 if mood == 'dusk' else 1.0)),
         noise=float(rng.uniform(1.0, 2.5) + (2.5 if mood in ('dusk', 'rain') else 0.0)),
         seed=int(rng.integers(1, 2**20)),
     )

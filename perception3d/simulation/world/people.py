@@ -27,7 +27,7 @@ def _skin(rng: np.random.Generator) -> tuple[float, float, float]:
 def pedestrian(
     rng: np.random.Generator, length: float, width: float, height: float, worker: bool = False
 ) -> Primitives:
-    """A walking or standing person of the given outer size in metres; x is forward. A worker wears a vest and helmet."""
+    """A person of the given outer size in metres, in mid-step; x is forward. A worker wears a vest and a helmet."""
     shape = ShapeBuilder()
     top = VEST if worker else cloth(rng)
     legs = tuple(_TROUSERS[rng.integers(len(_TROUSERS))])
@@ -80,8 +80,9 @@ def bicycle(rng: np.random.Generator, length: float, width: float, height: float
     for x in (-axle, axle):
         shape.wheel((x, 0, wheel / 2), wheel, 0.05, DARK, RUBBER)
         shape.wheel((x, 0, wheel / 2), 0.82 * wheel, 0.056, (0.25, 0.25, 0.25), METAL)
-    frame = [((-axle, 0.33), (-0.1, 0.8)), ((-0.1, 0.8), (axle - 0.2, 0.85)), ((-0.05, 0.3), (axle - 0.2, 0.85)),
-             ((-axle, 0.33), (-0.05, 0.3)), ((-0.05, 0.3), (-0.15, 0.9)), ((axle, 0.33), (axle - 0.25, 1.0))]  # fmt: skip
+    hub, seat, pedals, head = (-axle, 0.33), (-0.1, 0.8), (-0.05, 0.3), (axle - 0.2, 0.85)
+    frame = [(hub, seat), (seat, head), (pedals, head), (hub, pedals), (pedals, (-0.15, 0.9))]
+    frame.append(((axle, 0.33), (axle - 0.25, 1.0)))
     for start, end in frame:
         run, rise = end[0] - start[0], end[1] - start[1]
         center = ((start[0] + end[0]) / 2, 0, (start[1] + end[1]) / 2)

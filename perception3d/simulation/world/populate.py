@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perception3d.simulation.world.agents import Agent, Body, make_body, still
-from perception3d.simulation.world.footprints import Places, first_collision
+from perception3d.simulation.world.footprints import Places, collisions
 from perception3d.simulation.world.road import Lane, Layout, Road
 from perception3d.simulation.world.traffic import Driver, drive
 
@@ -48,9 +48,34 @@ class Crowd:
         return True
 
 
-def _vehicle(rng: np.random.Generator, names: list[str], odds: list[float]) -> Body:
-    odds = np.array(odds) / np.sum(odds)
-    return make_body(rng, str(rng.choice(names, p=odds)))
+PARKED_ODDS = {
+    'car': 0.84,
+    'truck': 0.06,
+    'bus': 0.02,
+    'trailer': 0.04,
+    'construction_vehicle': 0.025,
+    'motorcycle': 0.04,
+}
+MOVING_ODDS = {
+    'car': 0.66,
+    'truck': 0.09,
+    'bus': 0.08,
+    'trailer': 0.08,
+    'motorcycle': 0.075,
+    'bicycle': 0.06,
+    'construction_vehicle': 0.03,
+}
+
+
+def _choose(rng: np.random.Generator, odds: dict[str, float]) -> str:
+    """Draws a name with the given odds."""
+    names = list(odds)
+    edges = np.cumsum(list(odds.values()))
+    return names[int(np.searchsorted(edges[:-1], rng.random() * edges[-1], side='right'))]
+
+
+def _vehicle(rng: np.random.Generator, odds: dict[str, float]) -> Body:
+    return make_body(rng, _choose(rng, odds))
 
 
 def park_at_kerbs(crowd: Crowd, low_s: float, high_s: float) -> None:
@@ -63,15 +88,17 @@ def park_at_kerbs(crowd: Crowd, low_s: float, high_s: float) -> None:
             fill = rng.uniform(0.15, 0.75)
             s = low_s
             while s < high_s:
-                names = ['car', 'truck', 'bus', 'trailer', 'construction_vehicle', 'motorcycle']
-                body = _vehicle(rng, names, [0.84, 0.06, 0.02, 0.025, 0.015, 0.04])
+                if rng.random() > fill:
+                    s += rng.uniform(5.5, 7.0)
+                    continue
+                body = _vehicle(rng, PARKED_ODDS)
                 length, width = body.size_m[:2]
                 middle = s + length / 2
                 s += length + rng.uniform(0.8, 2.6)
                 clear = not layout.in_junction(number, middle, 6 + length / 2) and not _near_crosswalk(
                     layout, number, middle, 3 + length / 2
                 )
-                if rng.random() > fill or not clear:
+                if not clear:
                     continue
                 d = side * (road.half - width / 2 - 0.12 - rng.uniform(0, 0.15))
                 x, y, yaw = map(float, road.pose(middle, d))
@@ -119,17 +146,18 @@ def work_zone(crowd: Crowd, near_s: float, ego_lane: int) -> None:
     if road.lanes > 1 and outermost != ego_lane and rng.random() < 0.6:
         crowd.closed_lanes.add(outermost)
         inner = road.edge - road.lane_width + 0.35
-    if road.half - inner < 1.0:
-        return
+    outer = road.half
+    if outer - inner < 1.5:
+        inner, outer = road.half + 0.5, road.outer + 1.5
 
     def place(body: Body, s: float, d: float, turn: float, margin: float = 0.1) -> None:
         if not layout.in_junction(number, s, 6) and not _near_crosswalk(layout, number, s, 3):
             x, y, yaw = map(float, road.pose(s, side * d))
             crowd.park(body, x, y, yaw + turn, margin)
 
-    _fence(rng, place, start, length, inner, road.half)
-    if road.half - inner > 2.4:
-        middle = (inner + road.half) / 2 + 0.3
+    _fence(rng, place, start, length, inner, outer)
+    if outer - inner > 2.4:
+        middle = (inner + outer) / 2 + 0.3
         if rng.random() < 0.75:
             body = make_body(rng, 'construction_vehicle')
             place(body, start + length * rng.uniform(0.35, 0.6), middle, rng.choice([0, np.pi]) + rng.normal(0, 0.2))
@@ -137,7 +165,7 @@ def work_zone(crowd: Crowd, near_s: float, ego_lane: int) -> None:
             place(make_body(rng, 'truck'), start + length * 0.8, middle, 0.0 if side * road.side < 0 else np.pi)
     for _ in range(int(rng.integers(1, 4))):
         worker = make_body(rng, 'pedestrian', worker=True)
-        place(worker, start + rng.uniform(2, length), rng.uniform(inner + 0.5, road.half), rng.uniform(-3, 3))
+        place(worker, start + rng.uniform(2, length), rng.uniform(inner + 0.5, outer), rng.uniform(-3, 3))
 
 
 def _fence(rng, place, start: float, length: float, inner: float, outer: float) -> None:
@@ -259,8 +287,8 @@ def choose_ego_lane(rng: np.random.Generator, layout: Layout) -> int:
     return int(rng.choice(own))
 
 
-def vehicles(crowd: Crowd, ego_lane: int, low_s: float, high_s: float, density: float) -> tuple[np.ndarray, np.ndarray]:
-    """Fills the lanes with traffic and drives it; returns the track (T, 3) of the measuring car's origin and its speed."""
+def vehicles(crowd: Crowd, ego_lane: int, low_s: float, high_s: float, density: float) -> np.ndarray:
+    """Fills the lanes with traffic and drives it; returns the track (T, 3) of the measuring car's origin."""
     rng, layout, clock = crowd.rng, crowd.layout, crowd.clock
     drivers: list[Driver] = []
     bodies: list[list[Body]] = []
@@ -288,13 +316,11 @@ def vehicles(crowd: Crowd, ego_lane: int, low_s: float, high_s: float, density: 
     ego = bodies.index([])
     for driver, train, q, speed in zip(drivers, bodies, places, speeds, strict=True):
         _add_train(crowd, layout.lanes[driver.lane], train, q, speed, driver)
-    track = layout.roads[0].pose(places[ego] - EGO_FRONT_M, layout.lanes[ego_lane].offset)
-    return track, speeds[ego]
+    return layout.roads[0].pose(places[ego] - EGO_FRONT_M, layout.lanes[ego_lane].offset)
 
 
 def _draw_driver(rng: np.random.Generator, lane: int, q: float, closures: list) -> tuple[list[Body], Driver]:
-    names = ['car', 'truck', 'bus', 'trailer', 'motorcycle', 'bicycle', 'construction_vehicle']
-    name = str(rng.choice(names, p=[0.68, 0.08, 0.05, 0.04, 0.07, 0.06, 0.02]))
+    name = _choose(rng, MOVING_ODDS)
     desired = rng.uniform(6, 13)
     if name == 'trailer':
         train, tow = [make_body(rng, 'truck'), make_body(rng, 'trailer')], 0.0
@@ -323,15 +349,15 @@ def _add_train(crowd: Crowd, lane: Lane, train: list[Body], q: np.ndarray, speed
 def remove_collisions(agents: list[Agent], ego_track: np.ndarray) -> list[Agent]:
     """Returns the agents without those that run into another one or into the measuring car.
 
-    Of two the later one goes, unless it is parked and the earlier one moves.
+    Of two the later one goes, or the one that is parked.
     """
     ego = ego_track.copy()
     ego[:, :2] += EGO_FRONT_M * np.stack([np.cos(ego[:, 2]), np.sin(ego[:, 2])], -1)
-    agents = sorted(agents, key=lambda a: not a.parked)
-    while True:
-        tracks = np.stack([ego] + [a.track for a in agents])
-        sizes = np.array([(EGO_LENGTH_M, EGO_WIDTH_M)] + [a.body.size_m[:2] for a in agents])
-        pair = first_collision(tracks, sizes)
-        if pair is None:
-            return agents
-        agents = agents[: pair[1] - 1] + agents[pair[1] :]
+    agents = sorted(agents, key=lambda a: a.parked)
+    tracks = np.stack([ego] + [a.track for a in agents])
+    sizes = np.array([(EGO_LENGTH_M, EGO_WIDTH_M)] + [a.body.size_m[:2] for a in agents])
+    gone: set[int] = set()
+    for first, second in collisions(tracks, sizes):
+        if first not in gone:
+            gone.add(second)
+    return [agent for k, agent in enumerate(agents, start=1) if k not in gone]

@@ -44,27 +44,16 @@ class Primitives:
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the lowest and highest corner (3,) of the axis-aligned box round all solids, tight for each kind."""
-        low, high = [], []
-        for i in range(len(self)):
-            reach = self._support(i)
-            low.append(self.center[i] - reach[0])
-            high.append(self.center[i] + reach[1])
-        return np.min(low, axis=0), np.max(high, axis=0)
-
-    def _support(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """How far solid i reaches below and above its centre along each axis of the frame, (3,) each."""
-        scaled = self.axes[i] * self.half[i]
-        if self.kind[i] == ELLIPSOID:
-            reach = np.linalg.norm(scaled, axis=1)
-            return reach, reach
-        if self.kind[i] == FRUSTUM:
-            disc = np.linalg.norm(scaled[:, :2], axis=1)
-            top = scaled[:, 2] + self.taper[i, 0] * disc
-            bottom = -scaled[:, 2] + disc
-            low_top = -scaled[:, 2] + self.taper[i, 0] * disc
-            return np.maximum(low_top, scaled[:, 2] + disc), np.maximum(top, bottom)
-        points = _box_corners(self.taper[i]) @ scaled.T
-        return -points.min(axis=0), points.max(axis=0)
+        scaled = self.axes.astype(np.float64) * self.half[:, None, :]
+        ball = np.linalg.norm(scaled, axis=2)
+        disc, rise = np.linalg.norm(scaled[:, :, :2], axis=2), scaled[:, :, 2]
+        top = self.taper[:, :1] * disc
+        drum_up, drum_down = np.maximum(rise + top, disc - rise), np.maximum(top - rise, rise + disc)
+        points = np.einsum('nij,nkj->nki', scaled, _box_corners(self.taper))
+        kind = self.kind[:, None]
+        up = np.where(kind == ELLIPSOID, ball, np.where(kind == FRUSTUM, drum_up, points.max(1)))
+        down = np.where(kind == ELLIPSOID, ball, np.where(kind == FRUSTUM, drum_down, -points.min(1)))
+        return (self.center - down).min(0), (self.center + up).max(0)
 
     def moved(self, offset: np.ndarray) -> Primitives:
         """Returns the solids shifted by `offset` (3,)."""
@@ -89,10 +78,11 @@ class Primitives:
 
 
 def _box_corners(taper: np.ndarray) -> np.ndarray:
-    front, back, side = taper
-    bottom = [[x, y, -1] for x in (-1, 1) for y in (-1, 1)]
-    top = [[1 - front, y * (1 - side), 1] for y in (-1, 1)] + [[back - 1, y * (1 - side), 1] for y in (-1, 1)]
-    return np.array(bottom + top, float)
+    """Corners (N, 8, 3) of tapered boxes in their unit frames."""
+    signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
+    lean = np.where(signs[:, 0] > 0, taper[:, :1], taper[:, 1:2]) * (signs[:, 2] > 0)
+    side = taper[:, 2:3] * (signs[:, 2] > 0)
+    return np.stack([signs[:, 0] * (1 - lean), signs[:, 1] * (1 - side), np.broadcast_to(signs[:, 2], lean.shape)], -1)
 
 
 def concatenate(parts: list[Primitives]) -> Primitives:

@@ -15,7 +15,7 @@ from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
 
 STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
@@ -66,11 +66,17 @@ class Scene:
 
     def world_from_ego(self, time_s: float) -> np.ndarray:
         """Returns the pose (4, 4) of the measuring car's origin (rear axle, on the ground) at a time."""
-        x, y, yaw = self._at(self._ego, time_s)
-        pose = np.eye(4)
-        pose[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-        pose[:2, 3] = x, y
-        return pose
+        return self.ego_poses(np.array([time_s]))[0]
+
+    def ego_poses(self, times_s: np.ndarray) -> np.ndarray:
+        """Returns the poses (N, 4, 4) of the measuring car's origin at N times."""
+        grid = self.clock.times()
+        x, y, yaw = (np.interp(times_s, grid, self._ego[:, k]) for k in range(3))
+        poses = np.zeros((len(times_s), 4, 4))
+        poses[:, 0, 0], poses[:, 0, 1], poses[:, 0, 3] = np.cos(yaw), -np.sin(yaw), x
+        poses[:, 1, 0], poses[:, 1, 1], poses[:, 1, 3] = np.sin(yaw), np.cos(yaw), y
+        poses[:, 2, 2] = poses[:, 3, 3] = 1.0
+        return poses
 
     def solids(self, time_s: float) -> Primitives:
         """Returns every solid in the scene's frame at a time: the scenery first, then the agents'."""
@@ -103,15 +109,16 @@ def make_scene(seed: int, index: int, duration_s: float) -> Scene:
     low, high = -SIGHT_M, SIGHT_M + travel
     for _ in range(1 + int(travel // 60)):
         near = rng.uniform(0, travel)
-        if rng.random() < 0.65:
-            populate.work_zone(crowd, near, ego_lane)
-        if rng.random() < 0.3:
+        for share in (0.85, 0.4):
+            if rng.random() < share:
+                populate.work_zone(crowd, near, ego_lane)
+        if rng.random() < 0.4:
             populate.median(crowd, near)
     populate.park_at_kerbs(crowd, low, high)
     populate.fill_lots(crowd, low, high)
     populate.racks(crowd, low + 40, high - 40)
     populate.pedestrians(crowd, low + 25, high - 25, density)
-    ego_track, _ = populate.vehicles(crowd, ego_lane, low, high, density)
+    ego_track = populate.vehicles(crowd, ego_lane, low, high, density)
     scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
     agents = populate.remove_collisions(crowd.agents, ego_track)
     ground = ground_arrays(layout, soil)

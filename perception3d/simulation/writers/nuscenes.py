@@ -164,6 +164,10 @@ def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
     write_image(path, mask.repeat(int(MAP_STEP_M / MAP_PIXEL_M), 0).repeat(int(MAP_STEP_M / MAP_PIXEL_M), 1))
 
 
+def _pose_fields(pose: np.ndarray) -> dict[str, list[float]]:
+    return {'translation': pose[:3, 3].tolist(), 'rotation': quaternion(pose[:3, :3])}
+
+
 class _SceneRows:
     """Collects one scene's rows of all tables."""
 
@@ -214,7 +218,7 @@ class _SceneRows:
         for channel, pose, intrinsic in mounts:
             self.rows['calibrated_sensor'].append({
                 'token': self._token('calibrated', channel), 'sensor_token': sensor_token(channel),
-                'translation': pose[:3, 3].tolist(), 'rotation': quaternion(pose[:3, :3]), 'camera_intrinsic': intrinsic,
+                'camera_intrinsic': intrinsic, **_pose_fields(pose),
             })  # fmt: skip
 
     def add_shot(self, shot: Shot) -> Path:
@@ -239,7 +243,7 @@ class _SceneRows:
         self.rows['sample_data'].append(row)
         pose = self.placement.world() @ self.recorder.scene.world_from_ego(shot.time_s)
         self.rows['ego_pose'].append({
-            'token': name, 'timestamp': stamp, 'rotation': quaternion(pose[:3, :3]), 'translation': pose[:3, 3].tolist(),
+            'token': name, 'timestamp': stamp, **_pose_fields(pose),
         })  # fmt: skip
         return self.job.request.out / filename
 
@@ -275,8 +279,9 @@ class _SceneRows:
 
     def _add_instance(self, a: int, rows: list[dict[str, Any]]) -> None:
         body = self.recorder.scene.agents[a].body
+        category = 'worker' if body.worker else body.name
         self.rows['instance'].append({
-            'token': self._token('instance', a), 'category_token': category_token('worker' if body.worker else body.name),
+            'token': self._token('instance', a), 'category_token': category_token(category),
             'nbr_annotations': len(rows), 'first_annotation_token': rows[0]['token'],
             'last_annotation_token': rows[-1]['token'],
         })  # fmt: skip
