@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from perception3d.checks import InputError
+from perception3d.visualization.palette import class_color
 from perception3d.visualization.video import write_video
 
 
@@ -43,6 +44,18 @@ def test_odd_sizes_and_wide_frames(tmp_path: Path):
     assert read_back(tmp_path / 'odd.mp4')[0][0].shape == (62, 82, 3)
     write_video(tmp_path / 'wide.gif', frames(3, 100, 200), max_width_px=50)
     assert read_back(tmp_path / 'wide.gif')[0][0].shape == (25, 50, 3)
+
+
+def test_gif_keeps_the_colours_that_mean_something(tmp_path: Path):
+    names = ['car', 'bus', 'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone']
+    rng = np.random.default_rng(0)
+    frame = rng.integers(60, 200, (200, 300, 1), np.uint8) + rng.integers(0, 40, (200, 300, 3), np.uint8)
+    for row, name in enumerate(names):
+        frame[20 * row : 20 * row + 2, :40] = class_color(name)
+    write_video(tmp_path / 'colours.gif', [frame, frame[:, ::-1]])
+    found = read_back(tmp_path / 'colours.gif')[0][0]
+    for row, name in enumerate(names):
+        np.testing.assert_allclose(found[20 * row, 20], class_color(name), atol=4, err_msg=name)
 
 
 def test_mistakes_are_named_and_leave_nothing(tmp_path: Path):

@@ -25,6 +25,7 @@ from perception3d.apis.browse import (
     draw_training_sample,
 )
 from perception3d.checks import InputError
+from perception3d.engine import visualization_hook
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.engine.visualization_hook import DrawPredictionsHook
 from perception3d.files import read_image
@@ -186,10 +187,10 @@ class TestVisualizer:
     def test_points_follow_the_augmentation(self, tmp_path: Path):
         path = tmp_path / 'points.bin'
         np.array([[1, 2, 3, 0, 0]], np.float32).tofile(path)
-        move = np.eye(4)
-        move[0, 0], move[1, 3] = -1, 10
+        # A quarter turn to the left, then 10 m forward.
+        move = np.array([[0, -1, 0, 0], [1, 0, 0, 10], [0, 0, 1, 0], [0, 0, 0, 1.0]])
         points, notes = points_of({'lidar_path': str(path), 'num_pts_feats': 5, 'aug_from_lidar': move})
-        assert points.tolist() == [[-1, 12, 3]] and not notes
+        assert points.tolist() == [[-2, 11, 3]] and not notes
         assert points_of({'lidar_path': str(tmp_path / 'gone.bin')}) == (None, ['no point cloud on disk'])
         path.write_bytes(b'123')
         with pytest.raises(InputError, match=r'points\.bin is truncated'):
@@ -258,6 +259,13 @@ class TestHook:
     def test_sparse(self, config: Config, tmp_path: Path):
         out = self.run(config, tmp_path, interval=2, max_samples=2)
         assert [file.name[:6] for file in sorted(out.iterdir())] == ['000000', '000002']
+
+    def test_second_of_two_processes(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(visualization_hook, 'get_world_size', lambda: 2)
+        monkeypatch.setattr(visualization_hook, 'get_rank', lambda: 1)
+        # It has samples 1 and 3; what a sampler adds to come out even is not drawn again.
+        out = self.run(config, tmp_path)
+        assert [file.name[:6] for file in sorted(out.iterdir())] == ['000001', '000003']
 
     def test_into_the_backends(self, config: Config, tmp_path: Path):
         self.run(config, tmp_path, out_dir=None, max_samples=1)
