@@ -73,11 +73,17 @@ def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
     from nuscenes import NuScenes
 
     try:
-        return NuScenes(version, root, verbose=False)
+        nusc = NuScenes(version, root, verbose=False)
     except (ValueError, KeyError, IndexError) as error:
         for name in TABLES:
             read_json(Path(root) / version / f'{name}.json')
         raise InputError(f'the tables in {Path(root) / version} do not fit together ({error!r})') from error
+    # In a part of a larger set, prev or next may name an annotation that is not there; the devkit would stop at it.
+    for annotation in nusc.sample_annotation:
+        for side in ('prev', 'next'):
+            if annotation[side] not in nusc._token2ind['sample_annotation']:
+                annotation[side] = ''
+    return nusc
 
 
 def splits(nusc: NuScenes) -> dict[str, list[str]]:

@@ -201,7 +201,7 @@ def instances(nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray) -> li
     turned = chain(lidar_from_global[:3, :3], rotation_matrix([a['rotation'] for a in annotations]))
     yaw = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
     # The devkit's velocities are used in the plane only, so their vertical part is dropped before the turn.
-    flat = np.array([velocity(nusc, a) for a in annotations]) * [1, 1, 0]
+    flat = np.array([nusc.box_velocity(a['token']) for a in annotations]) * [1, 1, 0]
     velocities = (flat @ lidar_from_global[:3, :3].T)[:, :2]
     attribute = {row['token']: row['name'] for row in nusc.attribute}
     found = []
@@ -224,15 +224,6 @@ def instances(nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray) -> li
             }
         )
     return found
-
-
-def velocity(nusc: NuScenes, annotation: dict) -> np.ndarray:
-    """Returns the devkit's velocity (3,) in m/s in the global frame; NaN if its neighbours in time are missing."""
-    try:
-        return nusc.box_velocity(annotation['token'])
-    except KeyError:
-        # A part of a larger set: prev or next names an annotation that is not in the tables.
-        return np.full(3, np.nan)
 
 
 def create_infos(

@@ -13,6 +13,7 @@ from mmdet3d.datasets import CBGSDataset
 from nuscenes_tree import HandmadeTree
 
 from perception3d.checks import InputError
+from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.nuscenes_info import create_infos
 from perception3d.files import read_pickle
@@ -105,6 +106,21 @@ def test_class_balanced_sampling_works(nuscenes_tree: Path):
     assert balanced.get_data_info(0)['num_frames'] == 4
 
 
+def test_balanced_sampling_is_seeded_and_leaves_absent_classes_out(nuscenes_tree: Path):
+    dataset = load(nuscenes_tree)
+    with pytest.raises(ZeroDivisionError):
+        CBGSDataset(dataset)
+    first = SeededCBGSDataset(dataset)
+    np.random.seed(5)
+    assert SeededCBGSDataset(dataset).sample_indices == first.sample_indices
+    assert SeededCBGSDataset(dataset, seed=1).sample_indices != first.sample_indices
+    # Cars and bicycles are in all 5 samples, pedestrians in 3: 13 pairs, 4 draws a class.
+    assert len(first) == 12
+    pedestrians = {index for index in range(5) if 7 in dataset.get_cat_ids(index)}
+    assert len(pedestrians) == 3
+    assert sum(index in pedestrians for index in first.sample_indices[8:]) == 4
+
+
 def test_samples_and_scenes_without_boxes_are_kept(tmp_path: Path):
     root = HandmadeTree(tmp_path, scenes=('empty',), keyframes=2, annotated=False).write({'hand_train': ['empty']})
     create_infos(root, progress=False)
@@ -112,6 +128,8 @@ def test_samples_and_scenes_without_boxes_are_kept(tmp_path: Path):
     assert len(dataset) == 2
     assert dataset[0]['ann_info']['gt_bboxes_3d'].tensor.shape == (0, 9)
     assert dataset.get_cat_ids(0) == set()
+    with pytest.raises(InputError, match='no box of any class'):
+        SeededCBGSDataset(dataset)
 
 
 def test_unusable_info_files_get_one_line(nuscenes_tree: Path, tmp_path: Path):

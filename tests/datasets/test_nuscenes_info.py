@@ -322,6 +322,18 @@ def test_the_command_prints_what_it_wrote(copy: Path, capsys: pytest.CaptureFixt
     assert [line.split()[1:] for line in printed.splitlines() if line.startswith('car')] == [['10', '10']]
 
 
+def test_annotations_whose_neighbours_are_not_in_the_tables(copy: Path):
+    table = copy / 'v1.0-hand' / 'sample_annotation.json'
+    rows = [row for row in json.loads(table.read_text()) if row['token'] != 'annotation scene-a mover 2']
+    table.write_text(json.dumps(rows))
+    create_infos(copy, progress=False)
+    infos = read_pickle(copy / 'perception3d_infos_hand_train.pkl')['data_list']
+    speeds = {b['annotation_token']: np.linalg.norm(b['velocity']) for info in infos for b in info['instances']}
+    assert 'annotation scene-a mover 2' not in speeds
+    for k in (0, 1, 3, 4):
+        assert speeds[f'annotation scene-a mover {k}'] == pytest.approx(np.hypot(4, 2), abs=0.01)
+
+
 def test_an_info_file_is_plain_data(infos: list[dict], tmp_path: Path):
     write_pickle(tmp_path / 'x.pkl', infos)
     assert b'numpy' not in (tmp_path / 'x.pkl').read_bytes()

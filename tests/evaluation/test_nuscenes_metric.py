@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,17 @@ def test_no_predictions_score_zero(nuscenes_tree: Path):
     scores = score(nuscenes_tree, samples)
     assert scores['nuscenes/mAP'] == scores['nuscenes/NDS'] == 0
     assert scores['nuscenes/mATE'] == 1
+
+
+def test_samples_without_annotations_are_scored(nuscenes_tree: Path, tmp_path: Path):
+    """An empty frame among others: nothing to find there, and boxes in it are false alarms."""
+    root = Path(shutil.copytree(nuscenes_tree, tmp_path / 'tree'))
+    table = root / 'v1.0-hand' / 'sample_annotation.json'
+    samples = predictions(root, 'hand_val')
+    rows = [row for row in json.loads(table.read_text()) if row['sample_token'] != samples[0]['token']]
+    table.write_text(json.dumps(rows))
+    assert score(root, samples[:1])['nuscenes/mAP'] == 0
+    assert 0 < score(root, samples)['nuscenes/AP/car'] < 1
 
 
 def test_the_submission_is_valid_and_within_the_benchmarks_limits(nuscenes_tree: Path, tmp_path: Path):
