@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 def find_formats(package: str) -> dict[str, ModuleType]:
-    """Returns the modules of a package by format name, sorted; the format of `semantic_kitti.py` is `semantic-kitti`."""
+    """Returns the modules of a package by format name, sorted; `semantic_kitti.py` is the format `semantic-kitti`."""
     home = importlib.import_module(package)
     names = sorted(module.name for module in pkgutil.iter_modules(home.__path__))
     return {name.replace('_', '-'): importlib.import_module(f'{package}.{name}') for name in names}
