@@ -115,6 +115,7 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table): 
     frames, cameras = first_rows.shape
     height_f, width_f = np.float32(bounds[0]), np.float32(bounds[1])
     zero = np.float32(0)
+    low, high = zs[0], zs[-1]
     for i in prange(xs.size):
         for j in range(ys.size):
             for f in range(frames):
@@ -129,6 +130,13 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table): 
                     a0 = m[0, 0] * xs[i] + m[0, 1] * ys[j]
                     b0 = m[1, 0] * xs[i] + m[1, 1] * ys[j]
                     d0 = m[2, 0] * xs[i] + m[2, 1] * ys[j]
+                    # All three are linear in z: a column whose both ends lie beyond one side of the view is not seen.
+                    d1, d2 = d0 + m[2, 2] * low + m[2, 3], d0 + m[2, 2] * high + m[2, 3]
+                    if d1 <= zero and d2 <= zero:
+                        continue
+                    a1, a2 = a0 + m[0, 2] * low + m[0, 3], a0 + m[0, 2] * high + m[0, 3]
+                    if (a1 < -d1 and a2 < -d2) or (a1 > width_f * d1 and a2 > width_f * d2):
+                        continue
                     for k in range(zs.size):
                         if table[i, j, k, f] >= 0:
                             continue
@@ -136,7 +144,7 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table): 
                         if not depth > zero:
                             continue
                         a = (a0 + m[0, 2] * zs[k]) + m[0, 3]
-                        # Cheap and safe bounds first: most pairs of voxel and camera never reach a division.
+                        # Generous bounds first, to divide for few pairs of voxel and camera.
                         if a < -depth or a > width_f * depth:
                             continue
                         b = (b0 + m[1, 2] * zs[k]) + m[1, 3]

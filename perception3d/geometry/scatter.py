@@ -76,6 +76,13 @@ def _copy_rows(source, table, target):  # pragma: no cover
         if row < 0:
             for k in range(words):
                 target[n, k] = 0
+        elif words == 32:
+            # The usual widths, 64 channels of 4 and of 2 bytes, as constants: the compiler unrolls them.
+            for k in range(32):
+                target[n, k] = source[row, k]
+        elif words == 16:
+            for k in range(16):
+                target[n, k] = source[row, k]
         else:
             for k in range(words):
                 target[n, k] = source[row, k]

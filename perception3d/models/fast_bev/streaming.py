@@ -1,4 +1,4 @@
-"""Fast-BEV on a stream of frames: each image passes the 2D network once, its features wait for their turn as history."""
+"""Fast-BEV on a stream of frames: each image passes the 2D network once, its features wait to be history."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class FastBEVStream:
     """Runs a Fast-BEV model frame by frame.
 
     A step computes the 2D features of its own images only. For every history offset each camera takes its kept frame
-    nearest in time to (now + offset); at the start of a stream that is the oldest one. Boxes equal those of the model run
-    on the same images and projections at once.
+    nearest in time to (now + offset); at the start of a stream that is the oldest one. Boxes equal those of the model
+    run on the same images and projections at once.
 
     Args:
         model: the detector; it is copied, so training can go on.
@@ -179,7 +179,7 @@ class FastBEVStream:
         self._hw = [tuple(m.shape[-2:]) for m in maps]
 
     def _history(self, frame: StreamFrame, now: _Kept) -> tuple[list[FeatureRows], np.ndarray]:
-        """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) from the lidar frame."""
+        """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) of the lidar frame."""
         times = np.stack([kept.time_s for kept in self._kept])
         cameras = np.arange(times.shape[1])
         slots, matrices = [np.full(len(cameras), now.slot)], [now.img_from_global]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from perception3d.apis.benchmark import PartTimer, markdown_table, peak_memory
+from perception3d.apis.benchmark_fast_bev import (
+    benchmark_released,
+    benchmark_stream,
+    benchmark_view,
+    box_difference,
+    drive,
+    prepare_model,
+)
+from perception3d.apis.config import load_config
+from perception3d.registry import MODELS
+
+ROOT = Path(__file__).resolve().parents[2]
+CPU = torch.device('cpu')
+
+
+@pytest.fixture(scope='module')
+def config():
+    config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py')
+    config.model.grids[0].shape = (40, 40, 4)
+    config.num_frames = 2
+    config.model.neck_3d.fuse_channels = config.model.neck_fuse.out_channels * 4 * 2
+    return config
+
+
+def test_view_compares_equal_things(config):
+    row = benchmark_view(config, 'fp32', CPU, runs=1)
+    assert row['values that differ'] < 1e-3
+    assert row['output MiB'] == 2 * 4 * config.model.neck_fuse.out_channels * 40 * 40 * 4 / 2**20
+    assert row['times faster'] == pytest.approx(row['released ms'] / row['both ms'])
+
+
+def test_stream_and_released_way_are_the_same_network(config):
+    torch.manual_seed(0)
+    model = prepare_model(MODELS.build(config.model))
+    frames = drive(tuple(config.image_hw), 6)
+    released = benchmark_released(model, [frames[5], frames[4]], 'fp32', CPU, runs=1)
+    stream = benchmark_stream(model, frames, 2, 'fp32', CPU)
+    torch.testing.assert_close(stream['bev'], released['bev'], rtol=1e-4, atol=1e-4)
+    difference = box_difference(model, released['bev'], stream['bev'])
+    assert difference['box difference'] < 1e-3 and difference['score difference'] < 1e-4
+    assert difference['headings turned'] < 1e-3
+    assert set(stream['parts']) > {'2D network', 'lookup table', 'gather', 'BEV encoder', 'head'}
+    assert set(released['parts']) > {'2D network', 'view transformation', 'BEV encoder', 'head'}
+    assert stream['peak_mib'] > 0
+
+
+def test_peak_memory_sees_what_was_held_and_given_back():
+    with peak_memory(CPU) as before:
+        torch.zeros(1)
+    with peak_memory(CPU) as during:
+        torch.ones(64 * 2**20 // 4)
+    assert during['peak_mib'] >= before['peak_mib'] + 32
+
+
+def test_parts_are_timed_call_by_call():
+    class Work:
+        def step(self, number: int) -> int:
+            return number + 1
+
+    work, timer = Work(), PartTimer(CPU)
+    timer.wrap(work, 'step', 'a step')
+    assert [work.step(1), work.step(number=2)] == [2, 3]
+    assert len(timer._times['a step']) == 2
+    assert timer.medians_ms()['a step'] >= 0
+
+
+def test_tables_read_well():
+    rows = [{'what': 'gather', 'ms': 12.345}, {'what': 'copy', 'ms': 1234.5}]
+    assert markdown_table(rows) == '| what | ms |\n|---|---|\n| gather | 12.3 |\n| copy | 1234 |'
+
+
+def test_the_command_writes_both_files(config, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    monkeypatch.delitem(sys.modules, 'benchmark', raising=False)
+    import benchmark
+
+    path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py'
+    arguments = [str(path), '--part', 'view', '--runs', '1', '--dtypes', 'fp32', '--device', 'cpu']
+    assert benchmark.main([*arguments, '--out', str(tmp_path)]) == 0
+    content = json.loads((tmp_path / 'benchmark_view.json').read_text())
+    assert content['machine']['torch'] == torch.__version__
+    assert 'tiny_96x256_12e_sim' in (tmp_path / 'benchmark_view.md').read_text()

@@ -1,0 +1,127 @@
+"""Measure Fast-BEV: the view transformation, and streaming inference against the released way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perception3d.apis.benchmark import has_bfloat16, machine, markdown_table
+from perception3d.apis.benchmark_fast_bev import (
+    benchmark_released,
+    benchmark_stream,
+    benchmark_view,
+    box_difference,
+    drive,
+    prepare_model,
+)
+from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.config import load_config
+from perception3d.checks import InputError
+from perception3d.files import write_json, write_whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line, measures, prints the tables and writes them as Markdown and JSON; see --help."""
+    parser = command_parser(
+        __doc__, 'python tools/benchmark.py configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --part stream'
+    )
+    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument('--part', choices=('view', 'stream', 'all'), default='all')
+    parser.add_argument('--dtypes', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
+    parser.add_argument('--runs', type=int, default=7, help='runs that each median is taken over')
+    parser.add_argument('--device', help="'cpu' or 'cuda'; a GPU if there is one")
+    parser.add_argument('--checkpoint', help='weights for the box differences; random ones by default')
+    parser.add_argument('--out', default='docs/results', metavar='DIR', help='folder of benchmark_<part>.md and .json')
+    args = parser.parse_args(argv)
+    device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    parts = ('view', 'stream') if args.part == 'all' else (args.part,)
+    for part in parts:
+        measure = {'view': _measure_view, 'stream': _measure_stream}[part]
+        _write(part, measure(args, device), Path(args.out), device)
+    return 0
+
+
+def _measure_view(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    rows = []
+    for path in args.configs:
+        config = _camera_config(path)
+        for dtype in args.dtypes:
+            rows.append({'config': _short(path), **benchmark_view(config, dtype, device, args.runs)})
+            print(markdown_table(rows[-1:]), flush=True)
+    return {'View transformation of one sample': rows}
+
+
+def _measure_stream(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    from perception3d.apis.checkpoint import load_weights
+    from perception3d.registry import MODELS
+
+    totals, parts = [], []
+    for path in args.configs:
+        config = _camera_config(path)
+        torch.manual_seed(0)
+        model = prepare_model(MODELS.build(config.model))
+        if args.checkpoint:
+            load_weights(model, args.checkpoint)
+        frames = drive(tuple(config.image_hw), 4 + args.runs)
+        history = [frames[-1 - i] for i in range(config.num_frames)]
+        base = benchmark_released(model, history, 'fp32', device, max(3, args.runs // 2))
+        results = [base]
+        for dtype in args.dtypes:
+            if dtype != 'fp32':
+                results.append(benchmark_released(model, history, dtype, device, _runs(dtype, device, args.runs // 2)))
+            count = 4 + _runs(dtype, device, args.runs)
+            results.append(benchmark_stream(model, frames[-count:], config.num_frames, dtype, device))
+        for result in results:
+            difference = box_difference(model, base['bev'], result.pop('bev') if result is not base else base['bev'])
+            totals.append(
+                {
+                    'config': _short(path),
+                    'way': result['way'],
+                    'dtype': result['dtype'],
+                    'ms a frame': result['total ms'],
+                    'times faster than released fp32': base['total ms'] / result['total ms'],
+                    'peak MiB': result['peak_mib'],
+                    **difference,
+                }
+            )
+            run = {'config': _short(path), 'way': result['way'], 'dtype': result['dtype']}
+            parts += [{**run, 'part': part, 'ms': ms} for part, ms in result['parts'].items()]
+        print(markdown_table(totals), flush=True)
+    return {'One frame, boxes included': totals, 'By part': parts}
+
+
+def _runs(dtype: str, device: torch.device, runs: int) -> int:
+    """Emulated bfloat16 takes a minute a frame: fewer runs."""
+    return max(runs, 3) if dtype == 'fp32' or has_bfloat16(device) else 1
+
+
+def _camera_config(path: str) -> Any:
+    config = load_config(path)
+    if 'image_hw' not in config or 'grids' not in config.model:
+        raise InputError(f'{path} is no Fast-BEV config: the benchmark needs image_hw, num_frames and model.grids')
+    return config
+
+
+def _short(path: str) -> str:
+    return Path(path).stem.removeprefix('fast_bev_')
+
+
+def _write(part: str, tables: dict[str, list[dict]], out: Path, device: torch.device) -> None:
+    facts = machine(device)
+    text = [f'# Benchmark: {part}', '', ', '.join(f'{key}: {value}' for key, value in facts.items()), '']
+    for title, rows in tables.items():
+        text += [f'## {title}', '', markdown_table(rows), '']
+    print('\n'.join(text))
+    name = f'benchmark_{part}' + ('' if device.type == 'cpu' else f'_{device.type}')
+    out.mkdir(parents=True, exist_ok=True)
+    with write_whole(out / f'{name}.md') as temporary:
+        temporary.write_text('\n'.join(text), encoding='utf-8')
+    write_json(out / f'{name}.json', {'machine': facts, **tables}, indent=1)
+    print(f'written to {out / name}.md and .json')
+
+
+if __name__ == '__main__':
+    run_tool(main)
