@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
-from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.shade import Shadow
@@ -71,23 +69,11 @@ class Recorder:
         return owner_visibility(picture.view, owners, picture.ids, len(self.scene.agents))
 
 
-def count_points(points: np.ndarray, lidar_from_world: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Counts the points (N, 3) of the lidar frame inside upright boxes (B, 7), faces included; (B,) int64.
+def points_of_agents(sweep: Sweep, solids: Primitives, num_agents: int) -> np.ndarray:
+    """Counts the points (A,) int64 that came back from each agent.
 
-    boxes: x, y, z of the middle, length, width, height and yaw in the world frame.
+    By what was hit, not by what lies in a box: a box holds the pose at the end of the turn, and the points of an agent
+    that moved during the turn lie beside it. Annotators count those points too, since they see whose they are.
     """
-    world = (points.astype(np.float64) - lidar_from_world[:3, 3]) @ lidar_from_world[:3, :3]
-    return _count_inside(world, boxes.astype(np.float64))
-
-
-@kernel()
-def _count_inside(points, boxes):
-    counts = np.zeros(len(boxes), np.int64)
-    for i in range(len(boxes)):
-        cos, sin = math.cos(boxes[i, 6]), math.sin(boxes[i, 6])
-        for n in range(len(points)):
-            x, y, z = points[n, 0] - boxes[i, 0], points[n, 1] - boxes[i, 1], points[n, 2] - boxes[i, 2]
-            along, across = abs(x * cos + y * sin), abs(y * cos - x * sin)
-            if along <= boxes[i, 3] / 2 and across <= boxes[i, 4] / 2 and abs(z) <= boxes[i, 5] / 2:
-                counts[i] += 1
-    return counts
+    owners = solids.owner[sweep.solid[sweep.solid >= 0]]
+    return np.bincount(owners[owners >= 0], minlength=num_agents).astype(np.int64)

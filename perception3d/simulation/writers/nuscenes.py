@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from perception3d.files import write_image, write_json, write_whole
-from perception3d.simulation.capture import Recorder, count_points
+from perception3d.simulation.capture import Recorder, points_of_agents
 from perception3d.simulation.render.ground import drivable_mask
 from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, draw_rig
 from perception3d.simulation.world.scene import Scene, make_scene
@@ -142,12 +142,10 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
 
 
 def _write_sweep(recorder: Recorder, shot: Shot, path: Path) -> np.ndarray:
-    sweep, _ = recorder.sweep(shot.time_s)
+    sweep, solids = recorder.sweep(shot.time_s)
     with write_whole(path) as temporary:
         sweep.points.tofile(temporary)
-    scene = recorder.scene
-    world_from_lidar = scene.world_from_ego(shot.time_s) @ recorder.rig.lidar.ego_from_lidar()
-    return count_points(sweep.points[:, :3], np.linalg.inv(world_from_lidar), agent_boxes(scene, shot.time_s))
+    return points_of_agents(sweep, solids, len(recorder.scene.agents))
 
 
 def agent_boxes(scene: Scene, time_s: float) -> np.ndarray:
