@@ -18,6 +18,8 @@ from numba import njit, prange
 
 from perception3d.geometry.boxes import Array
 
+_PARALLEL_PAIRS = 200_000
+
 
 @njit(cache=True)
 def _clip(poly: np.ndarray, other: np.ndarray, count: int, axis: int, sign: float, bound: float) -> int:
@@ -40,23 +42,36 @@ def _clip(poly: np.ndarray, other: np.ndarray, count: int, axis: int, sign: floa
 
 
 @njit(cache=True)
-def overlap_area(a: np.ndarray, b: np.ndarray, poly: np.ndarray, spare: np.ndarray) -> float:
-    """Overlap in square metres of two bird's-eye boxes (x, y, l, w, yaw); `poly`, `spare` are (12, 2) float64 scratch.
+def prepare(bev: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Rows (N, 10) that the kernels here take, from bird's-eye boxes (N, 5) that reach from `low` to `high` (N,).
 
-    A numba function for use inside other kernels. Boxes without area overlap nothing.
+    Columns: x, y, l/2, w/2, cos, sin, circumradius, low, high, volume.
     """
-    if not (a[2] > 0.0 and a[3] > 0.0 and b[2] > 0.0 and b[3] > 0.0):
+    out = np.empty((bev.shape[0], 10), np.float64)
+    for i in range(bev.shape[0]):
+        out[i, 0], out[i, 1] = bev[i, 0], bev[i, 1]
+        out[i, 2], out[i, 3] = bev[i, 2] * 0.5, bev[i, 3] * 0.5
+        out[i, 4], out[i, 5] = math.cos(bev[i, 4]), math.sin(bev[i, 4])
+        # A box without area meets nothing: its radius says so.
+        real = bev[i, 2] > 0.0 and bev[i, 3] > 0.0
+        out[i, 6] = math.hypot(out[i, 2], out[i, 3]) if real else -np.inf
+        out[i, 7], out[i, 8] = low[i], high[i]
+        out[i, 9] = bev[i, 2] * bev[i, 3] * (high[i] - low[i])
+    return out
+
+
+@njit(cache=True)
+def overlap_area(a: np.ndarray, b: np.ndarray, poly: np.ndarray, spare: np.ndarray) -> float:
+    """Overlap in square metres of two rows of `prepare`; `poly` and `spare` are (12, 2) float64 scratch.
+
+    A numba function for use inside other kernels.
+    """
+    dx, dy, reach = b[0] - a[0], b[1] - a[1], a[6] + b[6]
+    if not (reach > 0.0 and dx * dx + dy * dy < reach * reach):
         return 0.0
-    dx = float(b[0]) - float(a[0])
-    dy = float(b[1]) - float(a[1])
-    al, aw, bl, bw = a[2] * 0.5, a[3] * 0.5, b[2] * 0.5, b[3] * 0.5
-    reach = math.sqrt(al * al + aw * aw) + math.sqrt(bl * bl + bw * bw)
-    if not dx * dx + dy * dy < reach * reach:
-        return 0.0
-    ca, sa = math.cos(a[4]), math.sin(a[4])
-    x, y = ca * dx + sa * dy, ca * dy - sa * dx
-    turn = float(b[4]) - float(a[4])
-    c, s = math.cos(turn), math.sin(turn)
+    al, aw, bl, bw = a[2], a[3], b[2], b[3]
+    x, y = a[4] * dx + a[5] * dy, a[4] * dy - a[5] * dx
+    c, s = a[4] * b[4] + a[5] * b[5], a[4] * b[5] - a[5] * b[4]
     if abs(x) >= al + abs(c) * bl + abs(s) * bw or abs(y) >= aw + abs(s) * bl + abs(c) * bw:
         return 0.0
     if abs(c * x + s * y) >= bl + abs(c) * al + abs(s) * aw or abs(c * y - s * x) >= bw + abs(s) * al + abs(c) * aw:
@@ -78,51 +93,82 @@ def overlap_area(a: np.ndarray, b: np.ndarray, poly: np.ndarray, spare: np.ndarr
     return abs(twice) * 0.5
 
 
-@njit(cache=True, parallel=True)
-def _all_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    out = np.zeros((first.shape[0], second.shape[0]), np.float64)
-    # Columns of their own let the compiler test several pairs for distance at once.
-    x, y = second[:, 0].copy(), second[:, 1].copy()
-    radius = np.hypot(second[:, 2], second[:, 3]) * 0.5
-    for i in prange(first.shape[0]):
-        poly, spare = np.empty((12, 2)), np.empty((12, 2))
-        near = np.empty(second.shape[0], np.bool_)
-        own = math.hypot(first[i, 2], first[i, 3]) * 0.5
-        for k in range(second.shape[0]):
-            dx, dy, reach = x[k] - first[i, 0], y[k] - first[i, 1], radius[k] + own
-            near[k] = dx * dx + dy * dy < reach * reach
-        for k in range(second.shape[0]):
-            if near[k]:
-                out[i, k] = overlap_area(first[i], second[k], poly, spare)
-    return out
+@njit(cache=True)
+def _compare(a: np.ndarray, b: np.ndarray, ratio: bool, poly: np.ndarray, spare: np.ndarray) -> float:
+    """Common volume of two prepared rows, or their IoU if `ratio`."""
+    tall = min(a[8], b[8]) - max(a[7], b[7])
+    if not tall > 0.0:
+        return 0.0
+    both = overlap_area(a, b, poly, spare) * tall
+    if ratio and both > 0.0:
+        return both / (a[9] + b[9] - both)
+    return both
+
+
+@njit(cache=True)
+def _one_row(box: np.ndarray, others: np.ndarray, columns: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+    """Fills `out` (M,) for one prepared box and `others` (M, 10); `columns` (3, M) are their x, y and radius."""
+    poly, spare = np.empty((12, 2)), np.empty((12, 2))
+    near = np.empty(others.shape[0], np.bool_)
+    # A plain loop over columns lets the compiler test several pairs for distance at once.
+    for k in range(others.shape[0]):
+        dx, dy, reach = columns[0, k] - box[0], columns[1, k] - box[1], columns[2, k] + box[6]
+        near[k] = (dx * dx + dy * dy < reach * reach) & (reach > 0.0)
+    for k in range(others.shape[0]):
+        out[k] = _compare(box, others[k], ratio, poly, spare) if near[k] else 0.0
+
+
+@njit(cache=True)
+def _all_pairs_serial(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+    columns = np.stack((second[:, 0], second[:, 1], second[:, 6]))
+    for i in range(first.shape[0]):
+        _one_row(first[i], second, columns, ratio, out[i])
 
 
 @njit(cache=True, parallel=True)
-def _each_pair(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    out = np.zeros(first.shape[0], np.float64)
+def _all_pairs_parallel(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+    columns = np.stack((second[:, 0], second[:, 1], second[:, 6]))
     for i in prange(first.shape[0]):
-        poly, spare = np.empty((12, 2)), np.empty((12, 2))
-        out[i] = overlap_area(first[i], second[i], poly, spare)
-    return out
+        _one_row(first[i], second, columns, ratio, out[i])
 
 
-def _as_float64(boxes: Array, columns: int) -> np.ndarray:
-    if isinstance(boxes, torch.Tensor):
-        boxes = boxes.detach().cpu().numpy()
-    return np.ascontiguousarray(np.asarray(boxes)[:, :columns], dtype=np.float64)
+@njit(cache=True)
+def _each_pair(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+    poly, spare = np.empty((12, 2)), np.empty((12, 2))
+    for i in range(first.shape[0]):
+        out[i] = _compare(first[i], second[i], ratio, poly, spare)
 
 
-def _like(result: np.ndarray, model: Array) -> Array:
-    if isinstance(model, torch.Tensor):
-        return torch.from_numpy(result).to(model)
-    model = np.asarray(model)
-    return result.astype(model.dtype if model.dtype.kind == 'f' else np.float64)
+def prepare_flat(bev: np.ndarray) -> np.ndarray:
+    """Rows of `prepare` for bird's-eye boxes (N, 5): as if each were one metre high."""
+    bev = np.ascontiguousarray(bev[:, :5], np.float64)
+    return prepare(bev, np.zeros(len(bev)), np.ones(len(bev)))
+
+
+def _prepare_boxes(boxes: np.ndarray) -> np.ndarray:
+    boxes = np.asarray(boxes[:, :7], np.float64)
+    bev = np.ascontiguousarray(boxes[:, [0, 1, 3, 4, 6]])
+    return prepare(bev, boxes[:, 2].copy(), boxes[:, 2] + boxes[:, 5])
+
+
+def _run(first: Array, second: Array, aligned: bool, flat: bool, ratio: bool) -> Array:
+    arrays = [b.detach().cpu().numpy() if isinstance(b, torch.Tensor) else np.asarray(b) for b in (first, second)]
+    a, b = ((prepare_flat if flat else _prepare_boxes)(array) for array in arrays)
+    dtype = arrays[0].dtype if arrays[0].dtype in (np.float32, np.float64) else np.float64
+    out = np.empty(len(a) if aligned else (len(a), len(b)), dtype)
+    if aligned:
+        _each_pair(a, b, ratio, out)
+    # Below a few milliseconds of work a second pool of threads costs more than it gives, all the more beside torch's.
+    elif out.size > _PARALLEL_PAIRS:
+        _all_pairs_parallel(a, b, ratio, out)
+    else:
+        _all_pairs_serial(a, b, ratio, out)
+    return torch.from_numpy(out).to(first) if isinstance(first, torch.Tensor) else out
 
 
 def bev_overlap(first: Array, second: Array, aligned: bool = False) -> Array:
     """Overlap areas (N, M) in square metres of bird's-eye boxes (N, 5) and (M, 5); (N,) pair by pair if `aligned`."""
-    kernel = _each_pair if aligned else _all_pairs
-    return _like(kernel(_as_float64(first, 5), _as_float64(second, 5)), first)
+    return _run(first, second, aligned, flat=True, ratio=False)
 
 
 def bev_iou(first: Array, second: Array, aligned: bool = False) -> Array:
@@ -131,24 +177,14 @@ def bev_iou(first: Array, second: Array, aligned: bool = False) -> Array:
         from mmcv.ops import box_iou_rotated
 
         return box_iou_rotated(first.float(), second.float(), aligned=aligned).to(first)
-    a, b = _as_float64(first, 5), _as_float64(second, 5)
-    overlap = (_each_pair if aligned else _all_pairs)(a, b)
-    return _like(_ratio(overlap, a[:, 2] * a[:, 3], b[:, 2] * b[:, 3], aligned), first)
+    return _run(first, second, aligned, flat=True, ratio=True)
+
+
+def box_overlap(first: Array, second: Array, aligned: bool = False) -> Array:
+    """Common volumes (N, M) in cubic metres of boxes (N, >=7) and (M, >=7) as in `box_iou`; (N,) if `aligned`."""
+    return _run(first, second, aligned, flat=False, ratio=False)
 
 
 def box_iou(first: Array, second: Array, aligned: bool = False) -> Array:
     """IoU of volumes (N, M) of boxes (x, y, z_bottom, l, w, h, yaw) (N, >=7) and (M, >=7); (N,) if `aligned`."""
-    a, b = _as_float64(first, 7), _as_float64(second, 7)
-    columns = [0, 1, 3, 4, 6]
-    area = (_each_pair if aligned else _all_pairs)(a[:, columns].copy(), b[:, columns].copy())
-    low_a, low_b = (a[:, 2], b[:, 2]) if aligned else (a[:, None, 2], b[None, :, 2])
-    top_a, top_b = (a[:, 2] + a[:, 5], b[:, 2] + b[:, 5])
-    if not aligned:
-        top_a, top_b = top_a[:, None], top_b[None]
-    overlap = area * np.clip(np.minimum(top_a, top_b) - np.maximum(low_a, low_b), 0, None)
-    return _like(_ratio(overlap, np.prod(a[:, 3:6], 1), np.prod(b[:, 3:6], 1), aligned), first)
-
-
-def _ratio(overlap: np.ndarray, first: np.ndarray, second: np.ndarray, aligned: bool) -> np.ndarray:
-    union = (first + second if aligned else first[:, None] + second[None]) - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=overlap > 0)
+    return _run(first, second, aligned, flat=False, ratio=True)

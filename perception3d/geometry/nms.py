@@ -10,49 +10,52 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 
 from perception3d.geometry.boxes import Array
-from perception3d.geometry.iou import overlap_area
+from perception3d.geometry.iou import overlap_area, prepare_flat
 
 
 @njit(cache=True)
-def _suppresses(a: np.ndarray, b: np.ndarray, circle: bool, bound: float, poly: np.ndarray, spare: np.ndarray) -> bool:
-    if circle:
-        dx, dy = a[0] - b[0], a[1] - b[1]
-        return dx * dx + dy * dy <= bound
-    area = overlap_area(a, b, poly, spare)
-    return area > 0.0 and area > bound * (a[2] * a[3] + b[2] * b[3] - area)
-
-
-@njit(cache=True)
-def _greedy(bev: np.ndarray, circle: bool, bound: float, limit: int, keep: np.ndarray) -> None:
-    """Marks in `keep` (N,) the survivors among boxes (N, 5) that are sorted by falling score; at most `limit`."""
+def _greedy(boxes: np.ndarray, circle: bool, bound: float, limit: int, keep: np.ndarray) -> None:
+    """Marks in `keep` (N,) the survivors among prepared boxes (N, 10) that are sorted by falling score."""
     poly, spare = np.empty((12, 2)), np.empty((12, 2))
-    kept = np.empty(bev.shape[0], np.int64)
+    # Survivors so far: place in `boxes`, then columns for the test of distance.
+    kept = np.empty(boxes.shape[0], np.int64)
+    x, y, radius = np.empty(boxes.shape[0]), np.empty(boxes.shape[0]), np.empty(boxes.shape[0])
     count = 0
-    for i in range(bev.shape[0]):
+    for i in range(boxes.shape[0]):
         if count >= limit:
             break
         alive = True
         for k in range(count):
-            if _suppresses(bev[kept[k]], bev[i], circle, bound, poly, spare):
-                alive = False
+            dx, dy = boxes[i, 0] - x[k], boxes[i, 1] - y[k]
+            square = dx * dx + dy * dy
+            if circle:
+                alive = square > bound
+            else:
+                reach = boxes[i, 6] + radius[k]
+                if square < reach * reach:
+                    other = boxes[kept[k]]
+                    area = overlap_area(other, boxes[i], poly, spare)
+                    union = 4.0 * (other[2] * other[3] + boxes[i, 2] * boxes[i, 3]) - area
+                    alive = not (area > 0.0 and area > bound * union)
+            if not alive:
                 break
         if alive:
             keep[i] = True
-            kept[count] = i
+            kept[count], x[count], y[count], radius[count] = i, boxes[i, 0], boxes[i, 1], boxes[i, 6]
             count += 1
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def _greedy_groups(
-    bev: np.ndarray, starts: np.ndarray, circle: np.ndarray, bound: np.ndarray, limit: np.ndarray
+    boxes: np.ndarray, starts: np.ndarray, circle: np.ndarray, bound: np.ndarray, limit: np.ndarray
 ) -> np.ndarray:
-    keep = np.zeros(bev.shape[0], np.bool_)
-    for group in prange(starts.shape[0] - 1):
+    keep = np.zeros(boxes.shape[0], np.bool_)
+    for group in range(starts.shape[0] - 1):
         part = slice(starts[group], starts[group + 1])
-        _greedy(bev[part], circle[group], bound[group], limit[group], keep[part])
+        _greedy(boxes[part], circle[group], bound[group], limit[group], keep[part])
     return keep
 
 
@@ -81,7 +84,7 @@ def nms_groups(
     classes = len(bounds)
     starts = np.searchsorted(groups[order], np.arange(classes + 1))
     keep = _greedy_groups(
-        boxes[order],
+        prepare_flat(boxes[order]),
         starts,
         np.array([False] * classes if circle is None else circle, np.bool_),
         np.array(bounds, np.float64),

@@ -99,6 +99,15 @@ def test_iou_equals_mmcv(spread: float) -> None:
     torch.testing.assert_close(as_tensors, theirs, atol=1e-5, rtol=0)
 
 
+def test_many_pairs_equal_few() -> None:
+    rng = np.random.default_rng(7)
+    first, second = random_bev(rng, 500, 60.0), random_bev(rng, 450, 60.0)
+    at_once = iou.bev_iou(first, second)
+    in_parts = np.concatenate([iou.bev_iou(part, second) for part in np.split(first, 5)])
+    assert len(first) * len(second) > iou._PARALLEL_PAIRS > len(first) // 5 * len(second)
+    np.testing.assert_array_equal(at_once, in_parts)
+
+
 def test_iou_of_special_cases_is_known() -> None:
     base = np.array([[100.0, -40.0, 4.0, 2.0, 0.7]])
     turned = base + [0, 0, 0, 0, math.pi]
@@ -129,11 +138,13 @@ def test_volume_iou_multiplies_in_the_height() -> None:
     first, second = random_boxes(rng, 30, 6.0), random_boxes(rng, 20, 6.0)
     result = iou.box_iou(first, second)
     area = iou.bev_overlap(box_ops.to_bev(first), box_ops.to_bev(second))
+    volume = iou.box_overlap(first, second)
     for i in range(30):
         for k in range(20):
             low = max(first[i, 2], second[k, 2])
             top = min(first[i, 2] + first[i, 5], second[k, 2] + second[k, 5])
             both = area[i, k] * max(top - low, 0)
+            assert volume[i, k] == pytest.approx(both, abs=1e-12)
             union = np.prod(first[i, 3:6]) + np.prod(second[k, 3:6]) - both
             assert result[i, k] == pytest.approx(both / union, abs=1e-12)
     np.testing.assert_allclose(iou.box_iou(first[:20], second, aligned=True), np.diag(result[:20]), atol=1e-12)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 from torch import Tensor
 
 from perception3d.geometry.boxes import aligned_iou, nearest_bev, to_bev
@@ -181,12 +181,18 @@ def _overlaps(rect: np.ndarray, box: np.ndarray, b: int, first: int, last: int, 
 
 
 @njit(cache=True)
+def _meet(box: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two rectangles (4,) may overlap; also where a bound is NaN."""
+    return not (box[0] >= other[2] or box[2] <= other[0] or box[1] >= other[3] or box[3] <= other[1])
+
+
+@njit(cache=True)
 def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, both: float) -> float:
     own = (rect[2, b, i] - rect[0, b, i]) * (rect[3, b, i] - rect[1, b, i])
     return both / max(own + (box[2] - box[0]) * (box[3] - box[1]) - both, np.float32(1e-6))
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def _explain_kernel(
     rect: np.ndarray,
     boxes: np.ndarray,
@@ -199,17 +205,23 @@ def _explain_kernel(
 ) -> None:
     """Fills `out`, the memory of an array with `shape` (B, A, C, X, Y) and `strides`, in two passes over blocks.
 
+    Not parallel on purpose: it takes milliseconds, and a second pool of threads would fight with torch's.
     The first pass finds the best IoU of each box (N, 4), the second writes where a rectangle (4, B, A*X*Y) explains it.
     """
-    total, block = rect.shape[2], 1024
+    total, block = rect.shape[2], 512
     blocks = (total + block - 1) // block
     best = np.full((shape[0] * blocks, boxes.shape[0]), threshold, np.float32)
-    for job in prange(shape[0] * blocks):
+    # Neighbours predict boxes near one another, so few ground-truth boxes meet the bounds of a block.
+    bounds = np.empty((shape[0] * blocks, 4), np.float32)
+    for job in range(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
         last = min(first + block, total)
         both = np.empty(block, np.float32)
+        for k in range(4):
+            edge = rect[k, b, first:last]
+            bounds[job, k] = edge.min() if k < 2 else edge.max()
         for g in range(starts[b], starts[b + 1]):
-            if _overlaps(rect, boxes[g], b, first, last, both):
+            if _meet(boxes[g], bounds[job]) and _overlaps(rect, boxes[g], b, first, last, both):
                 for i in range(first, last):
                     if both[i - first] > 0.0:
                         best[job, g] = max(best[job, g], _iou(rect, boxes[g], b, i, both[i - first]))
@@ -218,7 +230,7 @@ def _explain_kernel(
         for g in range(starts[job // blocks], starts[job // blocks + 1]):
             top[g] = max(top[g], best[job, g])
     cells = shape[3] * shape[4]
-    for job in prange(shape[0] * blocks):
+    for job in range(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
         last = min(first + block, total)
         both = np.empty(block, np.float32)

@@ -29,7 +29,7 @@ from perception3d.models.fast_bev.assign import (
     predicted_rectangles,
     select_bags,
 )
-from perception3d.models.fast_bev.losses import localisation_loss, negative_loss, positive_bag_loss
+from perception3d.models.fast_bev.losses import localisation_loss, memory_order, negative_loss, positive_bag_loss
 from perception3d.models.fast_bev.nms import ClassNMS
 from perception3d.registry import MODELS
 
@@ -203,16 +203,19 @@ class FreeAnchorBEVHead(BaseModule):
         bins = direction_bin(targets.boxes[:, 6], self.dir_offset)[:, None].expand_as(at.anchor)
         logits = _at(direction, rows, at)
         penalty = penalty + self.dir_weight * nn.functional.cross_entropy(logits.movedim(-1, 1), bins, reduction='none')
-        own_class = cls[rows, at.anchor, targets.labels[:, None], at.x, at.y]
-        return positive_bag_loss(own_class.clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT), penalty) * targets.valid
+        own_class = _at(cls, rows, at, targets.labels[:, None])
+        return positive_bag_loss(own_class, penalty) * targets.valid
 
 
-def _at(values: Tensor, rows: Tensor, at: Bags) -> Tensor:
+def _at(values: Tensor, rows: Tensor, at: Bags, code: Tensor | slice = slice(None)) -> Tensor:  # noqa: B008
     """Codes (N, K, codes) of `values` (B, A, codes, X, Y) at samples `rows` (N, 1) and anchors `at` (N, K).
 
-    They are cut to a finite range, an infinity too; a NaN stays visible.
+    With `code` (N, 1) only that one is taken, (N, K). Infinities too are cut to a finite range; a NaN stays visible.
     """
-    return values.movedim(2, -1)[rows, at.anchor, at.x, at.y].clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT)
+    # Indexing in the order of memory makes the gradient come back in the layout of the convolution's output.
+    order = memory_order(values)
+    index = (rows, at.anchor, code, at.x, at.y)
+    return values.permute(order)[tuple(index[i] for i in order)].clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT)
 
 
 def _tuples(value: Any) -> Any:

@@ -39,9 +39,12 @@ def positive_bag_loss(class_logits: Tensor, penalty: Tensor) -> Tensor:
     return torch.logsumexp(log_weight, 1) - torch.logsumexp(log_weight + log_prob, 1)
 
 
-def in_memory_order(tensor: Tensor) -> Tensor:
-    """All elements of a gap-free tensor in one row, in the order of its memory; a view where strides allow it."""
-    order = sorted(range(tensor.dim()), key=lambda i: -tensor.stride(i))
+def memory_order(tensor: Tensor) -> list[int]:
+    """Dimensions of `tensor` from the one with the longest stride to the one with the shortest, the first one first."""
+    return [0, *sorted(range(1, tensor.dim()), key=lambda i: -tensor.stride(i))]
+
+
+def _as_row(tensor: Tensor, order: list[int]) -> Tensor:
     return tensor.permute(order).reshape(-1)
 
 
@@ -69,7 +72,8 @@ class _FocalBackground(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, explained: Tensor, gamma: float, bound: float) -> Tensor:
-        row, known = in_memory_order(logits), in_memory_order(explained)
+        order = memory_order(logits)
+        row, known = _as_row(logits, order), _as_row(explained, order)
         slope = torch.empty_like(row)
         total = row.new_zeros(())
         # On a CPU pieces that stay in its cache are several times faster, and most of them explain nothing.
@@ -79,16 +83,15 @@ class _FocalBackground(torch.autograd.Function):
             some = not on_cpu or bool(torch.dot(taken, taken) > 0)
             total += _background(x, taken if some else None, gamma, bound, out)
         ctx.save_for_backward(slope)
-        ctx.layout = logits.shape, logits.stride()
+        ctx.order, ctx.shape = order, [logits.shape[i] for i in order]
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (slope,) = ctx.saved_tensors
-        scaled = slope.new_empty_strided(*ctx.layout)
-        torch.mul(slope, grad, out=in_memory_order(scaled))
-        return scaled, None, None, None
+        back = sorted(range(len(ctx.order)), key=ctx.order.__getitem__)
+        return (slope * grad).view(ctx.shape).permute(back), None, None, None
 
 
 def negative_loss(logits: Tensor, explained: Tensor, gamma: float, bound: float = 1e4) -> Tensor:
@@ -101,9 +104,4 @@ def negative_loss(logits: Tensor, explained: Tensor, gamma: float, bound: float 
         gamma: focusing exponent.
         bound: largest logit that the value of the loss tells apart.
     """
-    layout = torch.empty_like(logits, device='meta').stride()
-    if logits.stride() != layout:
-        logits = logits.contiguous()
-    if explained.stride() != logits.stride():
-        explained = torch.empty_like(logits).copy_(explained)
     return _FocalBackground.apply(logits, explained, gamma, bound)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -20,6 +21,15 @@ from perception3d.models.fast_bev.losses import negative_loss
 RANGE_M = (-12.0, -9.0, 12.0, 9.0)
 SHAPE = (24, 18)
 CHANNELS = 6
+
+
+@pytest.fixture(scope='module', autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tensors are tiny here, and a pool of threads on a busy machine costs more than it gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def make_head(range_m: tuple = RANGE_M, seed: int = 0, spread: float = 0.3, **kwargs) -> FreeAnchorBEVHead:
@@ -286,7 +296,7 @@ def test_training_the_head_alone_finds_the_boxes() -> None:
         bev[0, i, int(box[0] - RANGE_M[0]), int(box[1] - RANGE_M[1])] = 5.0
     sample = make_sample(boxes, labels)
     optimizer = torch.optim.AdamW(head.parameters(), lr=0.05)
-    for _ in range(200):
+    for _ in range(150):
         optimizer.zero_grad()
         sum(head.loss(bev, [sample]).values()).backward()
         optimizer.step()
