@@ -152,7 +152,8 @@ class FreeAnchorBEVHead(BaseModule):
         """Boxes (B, K, 9) and class scores (B, K, C) of the K best anchors of each sample, before suppression."""
         cls, reg, direction = self._by_anchor(outputs)
         shape = tuple(cls.shape[-2:])
-        best = cls.amax(2).flatten(1)
+        # topk takes NaN for the largest number.
+        best = cls.amax(2).flatten(1).nan_to_num(nan=-LARGEST_OUTPUT)
         index = best.topk(min(self.max_candidates, best.shape[1]), dim=1).indices
         anchor, cell = index // (shape[0] * shape[1]), index % (shape[0] * shape[1])
         at = Bags(anchor, cell // shape[1], cell % shape[1])

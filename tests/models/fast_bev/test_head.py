@@ -254,6 +254,17 @@ def test_infinite_outputs_have_a_finite_loss() -> None:
     assert all(out.grad.isfinite().all() for out in outputs)
 
 
+def test_a_broken_map_shows_in_the_loss_and_spares_the_other_boxes() -> None:
+    head = make_head()
+    bev = torch.randn(1, CHANNELS, *SHAPE)
+    sample = make_sample(*random_truth(3, 1))
+    whole = head.predict(bev, [sample])[0]
+    bev[0, :, 12:] = float('nan')
+    assert not head.loss(bev, [sample])['loss_negative'].isfinite()
+    broken = head.predict(bev, [sample])[0]
+    assert broken.bboxes_3d.tensor.isfinite().all() and 0 < len(broken) <= len(whole)
+
+
 def test_degenerate_boxes_do_no_harm_and_broken_ones_are_left_out() -> None:
     head = make_head()
     bev = torch.randn(1, CHANNELS, *SHAPE, requires_grad=True)
