@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
+from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.shade import Shadow
@@ -63,17 +65,50 @@ class Recorder:
         rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
         return scan(solids, velocity, scene.ground, lidar.spinner, poses, rng), solids
 
+    def boxes(self, time_s: float) -> np.ndarray:
+        """Returns the boxes (A, 7) of all agents in the scene's frame: middle, length, width, height, yaw.
+
+        Each is where its agent was when the turn that ends at `time_s` swept over it, so that boxes lie on the points
+        and, since a camera fires when the scanner passes its axis, on the pictures. Annotators of real data see
+        nothing else. For what moves, this is up to one turn (0.05 s) before `time_s`.
+        """
+        scene, lidar = self.scene, self.rig.lidar
+        sizes = np.array([a.body.size_m for a in scene.agents]).reshape(-1, 3)
+        times = np.full(len(sizes), time_s)
+        for _ in range(2):
+            poses = scene.poses(times)
+            world_from_lidar = scene.ego_poses(times) @ lidar.ego_from_lidar()
+            offset = np.concatenate([poses[:, :2], sizes[:, 2:] / 2], 1) - world_from_lidar[:, :3, 3]
+            seen = np.einsum('nij,ni->nj', world_from_lidar[:, :3, :3], offset)
+            azimuth = np.arctan2(seen[:, 1], seen[:, 0])
+            ahead = np.mod(azimuth - lidar.spinner.last_azimuth_rad, 2 * np.pi) / (2 * np.pi)
+            times = time_s - ahead * lidar.spinner.period_s
+        poses = scene.poses(times)
+        return np.column_stack([poses[:, :2], sizes[:, 2] / 2, sizes, poses[:, 2]])
+
     def visibility(self, picture: Picture, time_s: float) -> np.ndarray:
         """Returns pixels (A, 2) per agent in a picture: covered if it stood alone, and visible."""
         owners = self.scene.solids(time_s).owner
         return owner_visibility(picture.view, owners, picture.ids, len(self.scene.agents))
 
 
-def points_of_agents(sweep: Sweep, solids: Primitives, num_agents: int) -> np.ndarray:
-    """Counts the points (A,) int64 that came back from each agent.
+def count_points(points: np.ndarray, world_from_lidar: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Counts the points (N, 3) of the scanner's frame inside upright boxes (B, 7), faces included; (B,) int64.
 
-    By what was hit, not by what lies in a box: a box holds the pose at the end of the turn, and the points of an agent
-    that moved during the turn lie beside it. Annotators count those points too, since they see whose they are.
+    boxes: x, y, z of the middle, length, width, height and yaw in the world frame.
     """
-    owners = solids.owner[sweep.solid[sweep.solid >= 0]]
-    return np.bincount(owners[owners >= 0], minlength=num_agents).astype(np.int64)
+    world = points.astype(np.float64) @ world_from_lidar[:3, :3].T + world_from_lidar[:3, 3]
+    return _count_inside(world, boxes.astype(np.float64))
+
+
+@kernel()
+def _count_inside(points, boxes):
+    counts = np.zeros(len(boxes), np.int64)
+    for i in range(len(boxes)):
+        cos, sin = math.cos(boxes[i, 6]), math.sin(boxes[i, 6])
+        for n in range(len(points)):
+            x, y, z = points[n, 0] - boxes[i, 0], points[n, 1] - boxes[i, 1], points[n, 2] - boxes[i, 2]
+            along, across = abs(x * cos + y * sin), abs(y * cos - x * sin)
+            if along <= boxes[i, 3] / 2 and across <= boxes[i, 4] / 2 and abs(z) <= boxes[i, 5] / 2:
+                counts[i] += 1
+    return counts

@@ -29,7 +29,7 @@ class Profile:
 
 
 PROFILES = {
-    'tiny': Profile('tiny', 256, 96, 2, 3, False, 300, 60, 0.2, 95),
+    'tiny': Profile('tiny', 256, 96, 2, 2, False, 300, 60, 0.2, 95),
     'default': Profile('default', 1600, 900, 1, 20, True, 8, 2, 0.12, 92),
 }
 

@@ -38,6 +38,8 @@ def simulate(format_name: str, request: Request, jobs: int = 1) -> dict[str, Any
         if path.is_file():
             records[job.name] = read_json(path)
     missing = [job for job in work if job.name not in records]
+    if missing:
+        _remove_unfinished(request.out)
     start = time.perf_counter()
     for done, (job, record) in enumerate(_results(writer, missing, jobs), start=1):
         records[job.name] = record
@@ -92,6 +94,13 @@ def _claim_folder(format_name: str, request: Request) -> None:
             )
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / SETTINGS, wanted, indent=2)
+
+
+def _remove_unfinished(out: Path) -> None:
+    """Removes temporary files that a killed run left behind; see `files.write_whole`."""
+    for path in out.rglob('.*-*'):
+        if path.is_file():
+            path.unlink()
 
 
 def _record_path(job: Job) -> Path:

@@ -105,13 +105,13 @@ def _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near):
 
 
 @kernel()
-def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, limit, near, ranges, ids):
-    """Fills row c of ranges and ids; see `_scan`."""
+def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, limit, near, rays, ranges, ids):
+    """Fills row c of ranges and ids, see `_scan`; near (S,) and rays (beams, 3) are scratch space."""
     count = _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near)
     for k in range(len(beams)):
-        _, _, dz = _beam(pose, beams[k], azimuth)
-        on_ground = dz < 0.0 and -pose[2, 3] / dz < limit
-        ranges[c, k], ids[c, k] = -pose[2, 3] / dz if on_ground else limit, -1 if on_ground else -2
+        rays[k, 0], rays[k, 1], rays[k, 2] = _beam(pose, beams[k], azimuth)
+        on_ground = rays[k, 2] < 0.0 and -pose[2, 3] / rays[k, 2] < limit
+        ranges[c, k], ids[c, k] = -pose[2, 3] / rays[k, 2] if on_ground else limit, -1 if on_ground else -2
     for n in range(count):
         i = near[n]
         wx = pose[0, 3] - solids[i, CENTER] - velocity[i, 0] * shift_s
@@ -119,13 +119,15 @@ def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, lim
         wz = pose[2, 3] - solids[i, CENTER + 2]
         ox, oy, oz = _into_unit(solids, i, wx, wy, wz)
         kind = int(solids[i, KIND])
-        apart, rise = math.sqrt(wx * wx + wy * wy), -wz
+        apart = math.sqrt(wx * wx + wy * wy)
+        # A beam that passes above or below the solid's ball, tilt included, need not be tested.
+        height, spread = math.atan2(-wz, apart), 9.0
+        if apart > radius[i]:
+            spread = 0.06 + 1.6 * radius[i] / apart
         for k in range(len(beams)):
-            # A beam that passes above or below the solid's ball, tilt included, need not be tested.
-            if apart > radius[i] and abs(math.atan2(rise, apart) - beams[k]) > 0.06 + 1.6 * radius[i] / apart:
+            if abs(height - beams[k]) > spread:
                 continue
-            dx, dy, dz = _beam(pose, beams[k], azimuth)
-            ux, uy, uz = _into_unit(solids, i, dx, dy, dz)
+            ux, uy, uz = _into_unit(solids, i, rays[k, 0], rays[k, 1], rays[k, 2])
             t = hit(kind, ox, oy, oz, ux, uy, uz, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
             if 0.05 < t < ranges[c, k]:
                 ranges[c, k] = t
@@ -136,8 +138,10 @@ def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, lim
 def _scan(beams, azimuths, offsets, poses, solids, radius, velocity, limit, ranges, ids):
     """Fills ranges (columns, beams) float64 and ids (columns, beams) int32: -2 nothing, -1 ground, else the solid."""
     for c in prange(len(azimuths)):
-        near = np.empty(len(solids), np.int32)
-        _scan_column(c, beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, ranges, ids)
+        near, rays = np.empty(len(solids), np.int32), np.empty((len(beams), 3))
+        _scan_column(
+            c, beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, rays, ranges, ids
+        )  # fmt: skip
 
 
 @kernel()
@@ -226,8 +230,9 @@ def _positions(
     """Returns points (N, 3), each measured from its column's pose, in the sensor frame of the last column."""
     flat = distance * np.cos(elevation)
     local = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), distance * np.sin(elevation)], -1)
-    last_from_column = (np.linalg.inv(poses[-1]) @ poses)[column]
-    return np.einsum('nij,nj->ni', last_from_column[:, :3, :3], local) + last_from_column[:, :3, 3]
+    moved = np.linalg.inv(poses[-1]) @ poses
+    turn, shift = moved[:, :3, :3], moved[:, :3, 3]
+    return np.stack([(turn[column, k] * local).sum(1) for k in range(3)], -1) + shift[column]
 
 
 def _echoes(

@@ -38,12 +38,17 @@ KINDS: dict[str, Kind] = {
 RIDER_HEIGHT = {'bicycle': 1.72, 'motorcycle': 1.66}
 
 
+MARGIN_M = 0.03
+"""Air between solids and box, as annotators leave it: points on a face stay inside in spite of the range noise."""
+
+
 @dataclass(frozen=True)
 class Body:
-    """An object without a place: class name, its solids and its tight box.
+    """An object without a place: class name, its solids and its box.
 
     solids: x forward, y left, z up, origin at the middle of the box's bottom. size_m: (length, width, height) of the
-    box that encloses the solids. rider: someone sits on it. worker: a construction worker.
+    box that encloses the solids, `MARGIN_M` wider at the sides and above. rider: someone sits on it. worker: a
+    construction worker.
     """
 
     name: str
@@ -66,7 +71,7 @@ def make_body(rng: np.random.Generator, name: str, rider: bool = False, worker: 
     solids = kind.build(rng, *map(float, draw), **extra)
     low, high = solids.bounds()
     middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    size = tuple(float(v) for v in np.round(high - low, 3) + 0.002)
+    size = tuple(float(v) for v in np.round(high - low + [2 * MARGIN_M, 2 * MARGIN_M, MARGIN_M], 3))
     return Body(name, solids.moved(-middle), size, rider, worker)
 
 

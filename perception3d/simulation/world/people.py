@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.world.materials import BARRIER, CLOTH, CONE, HEAD_LAMP, MATTE, METAL, RUBBER, TAIL_LAMP
+from perception3d.simulation.world.materials import (
+    BARRIER,
+    CLOTH,
+    CONE,
+    GLASS,
+    HEAD_LAMP,
+    MATTE,
+    METAL,
+    RUBBER,
+    TAIL_LAMP,
+)
 from perception3d.simulation.world.primitives import Primitives, ShapeBuilder, about_y
 from perception3d.simulation.world.vehicles import DARK, RED_LAMP, WHITE_LAMP, paint
 
@@ -111,6 +121,10 @@ def motorcycle(rng: np.random.Generator, length: float, width: float, height: fl
     shape.cylinder((axle - 0.14, 0, 0.62), (0.12, 0.2, 0.75), DARK, METAL, 1.0, about_y(-0.35))
     shape.box((axle - 0.3, 0, 1.0), (0.08, width, 0.07), DARK, METAL)
     shape.ellipsoid((axle - 0.16, 0, 0.9), (0.22, 0.24, 0.24), WHITE_LAMP, HEAD_LAMP)
+    top = 1.28 if rider else height
+    shape.box((axle - 0.24, 0, (top + 0.95) / 2), (0.05, 0.34, top - 0.95), DARK, GLASS)
+    for side in (-1, 1):
+        shape.box((axle - 0.3, side * 0.4 * width, 1.12), (0.05, 0.12, 0.16), DARK, MATTE)
     shape.box((-axle - 0.18, 0, 0.75), (0.06, 0.2, 0.09), RED_LAMP, TAIL_LAMP)
     if rider:
         _rider(shape, rng, 0.85, height, width, 0.55)

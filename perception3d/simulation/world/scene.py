@@ -15,7 +15,7 @@ from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 
-WORLD_VERSION = 2
+WORLD_VERSION = 3
 """Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
 
 STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
@@ -47,14 +47,13 @@ class Scene:
         self._tracks = np.concatenate([tracks[..., :2], np.unwrap(tracks[..., 2:], axis=1)], -1)
         self._ego = np.concatenate([self.ego_track[:, :2], np.unwrap(self.ego_track[:, 2:], axis=0)], -1)
 
-    def _at(self, tracks: np.ndarray, time_s: float) -> np.ndarray:
-        place = np.clip((time_s - self.clock.start_s) / self.clock.step_s, 0, self.clock.steps - 1.0001)
-        k = int(place)
-        return tracks[..., k, :] + (place - k) * (tracks[..., k + 1, :] - tracks[..., k, :])
-
-    def poses(self, time_s: float) -> np.ndarray:
-        """Returns x, y, yaw (A, 3) of every agent's box at a time."""
-        return self._at(self._tracks, time_s)
+    def poses(self, time_s: float | np.ndarray) -> np.ndarray:
+        """Returns x, y, yaw (A, 3) of every agent's box at a time, or at a time of its own for each agent (A,)."""
+        place = np.clip((np.asarray(time_s) - self.clock.start_s) / self.clock.step_s, 0, self.clock.steps - 1.0001)
+        place = np.broadcast_to(place, len(self.agents))
+        k, each = place.astype(int), np.arange(len(self.agents))
+        before, after = self._tracks[each, k], self._tracks[each, k + 1]
+        return before + (place - k)[:, None] * (after - before)
 
     def velocities(self, time_s: float) -> np.ndarray:
         """Returns the agents' true velocities (A, 2) in m/s at a time."""

@@ -2,7 +2,7 @@
 
 Times: the scanner turns every 0.05 s and a keyframe is the end of every tenth turn. A camera fires when the scanner
 passes its axis, in the turns that come nearest to 12 Hz. A frame between two keyframes belongs to the later one.
-Boxes are where the objects are at the keyframe's (the scanner's) time.
+Boxes are where the scanner met the objects during that turn; see `Recorder.boxes`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from perception3d.files import write_image, write_json, write_whole
-from perception3d.simulation.capture import Recorder, points_of_agents
+from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.render.ground import drivable_mask
 from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, draw_rig
 from perception3d.simulation.world.scene import Scene, make_scene
@@ -142,17 +142,11 @@ def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
 
 
 def _write_sweep(recorder: Recorder, shot: Shot, path: Path) -> np.ndarray:
-    sweep, solids = recorder.sweep(shot.time_s)
+    sweep, _ = recorder.sweep(shot.time_s)
     with write_whole(path) as temporary:
         sweep.points.tofile(temporary)
-    return points_of_agents(sweep, solids, len(recorder.scene.agents))
-
-
-def agent_boxes(scene: Scene, time_s: float) -> np.ndarray:
-    """Returns the boxes (A, 7) of all agents in the scene's frame: middle, length, width, height, yaw."""
-    poses = scene.poses(time_s)
-    sizes = np.array([a.body.size_m for a in scene.agents]).reshape(-1, 3)
-    return np.column_stack([poses[:, :2], sizes[:, 2] / 2, sizes, poses[:, 2]])
+    world_from_lidar = recorder.scene.world_from_ego(shot.time_s) @ recorder.rig.lidar.ego_from_lidar()
+    return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(shot.time_s))
 
 
 def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
@@ -251,12 +245,13 @@ class _SceneRows:
         points (K, A): laser points in the box at each keyframe; pixels (K, A, 2): covered and visible pixels.
         """
         scene, world = self.recorder.scene, self.placement.world()
+        boxes = [self.recorder.boxes(k * KEYFRAME_S) for k in range(len(points))]
         met = (points.sum(0) > 0) | (pixels[..., 1].sum(0) > 0)
         for a in np.flatnonzero(met):
             agent, rows = scene.agents[a], []
             for k in range(len(points)):
                 time_s = k * KEYFRAME_S
-                box = agent_boxes(scene, time_s)[a]
+                box = boxes[k][a]
                 if np.hypot(*(box[:2] - scene.world_from_ego(time_s)[:2, 3])) > RANGE_M:
                     continue
                 attribute = attribute_name(agent.name, scene.speeds(time_s)[a], agent.parked, agent.body.rider)
