@@ -15,7 +15,7 @@ from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 
-WORLD_VERSION = 3
+WORLD_VERSION = 5
 """Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
 
 STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
@@ -91,10 +91,11 @@ class Scene:
         return concatenate([self.scenery, Primitives(**moved)])
 
 
-def make_scene(seed: int, index: int, duration_s: float) -> Scene:
+def make_scene(seed: int, index: int, duration_s: float, reach_m: float = float('inf')) -> Scene:
     """Draws scene `index` of `seed`, valid from `LEAD_S` before 0 to `LEAD_S` after `duration_s` seconds.
 
-    A longer scene starts like a shorter one only in kind, not in detail.
+    A longer scene starts like a shorter one only in kind, not in detail. Objects that never come within `reach_m` of
+    the measuring car are left out.
     """
     rng = np.random.default_rng([seed, index])
     clock = populate.Clock(-LEAD_S, STEP_S, int(np.ceil((duration_s + 2 * LEAD_S) / STEP_S)) + 2)
@@ -120,5 +121,6 @@ def make_scene(seed: int, index: int, duration_s: float) -> Scene:
     ego_track = populate.vehicles(crowd, ego_lane, low, high, density)
     scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
     agents = populate.remove_collisions(crowd.agents, ego_track)
+    agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= reach_m]
     ground = ground_arrays(layout, soil)
     return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)

@@ -107,7 +107,7 @@ def write_scene(job: Job) -> dict[str, Any]:
     request = job.request
     profile = request.profile
     duration = KEYFRAME_S * (profile.keyframes - 1)
-    scene = make_scene(request.seed, job.index, duration)
+    scene = make_scene(request.seed, job.index, duration, profile.reach_m)
     rng = np.random.default_rng([request.seed, job.index, 77])
     rig = draw_rig(rng, NUSCENES_RIG, profile.width, profile.height)
     placement = place_scene(rng, job, scene)
