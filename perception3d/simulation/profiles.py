@@ -28,12 +28,12 @@ class Profile:
     val_scenes: int
     shadow_m: float
     jpeg_quality: int
-    reach_m: float
+    reach_m: float = 1000.0
 
 
 PROFILES = {
     'tiny': Profile('tiny', 256, 96, 2, 2, False, 300, 60, 0.2, 95, 32.0),
-    'default': Profile('default', 1600, 900, 1, 20, True, 8, 2, 0.12, 92, float('inf')),
+    'default': Profile('default', 1600, 900, 1, 20, True, 8, 2, 0.12, 92),
 }
 
 

@@ -228,7 +228,7 @@ def _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz
     out_g = dark * g * (direct * light.sun[1] + 0.9 * light.horizon[1])
     out_b = dark * b * (direct * light.sun[2] + 0.9 * light.horizon[2])
     if wet > 0.0:
-        share = wet * (0.03 + 0.7 * (1.0 + oz) ** 5)
+        share = wet * (0.03 + 0.42 * (1.0 + oz) ** 5)
         sr, sg, sb = sky_color(light, ox, oy, -oz, 0.0)
         out_r += share * sr
         out_g += share * sg

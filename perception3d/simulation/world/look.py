@@ -35,8 +35,10 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
         haze_per_m=float(haze),
         wet=float(rng.uniform(0.5, 1.0) if mood == 'rain' else 0.0),
         lamps=float({'dusk': 1.6, 'rain': 0.7}.get(mood, 0.0)),
-        exposure=float(2.3 / ground_light * rng.uniform(0.8, 1.25) * (0.65 if mood == 'dusk' else 1.0)),
-        noise=float(rng.uniform(1.0, 2.5) + (2.5 if mood in ('dusk', 'rain') else 0.0)),
+        exposure=float(
+            2.3 / ground_light * rng.uniform(0.8, 1.25) * {'dusk': 0.65, 'rain': 0.58, 'cloudy': 0.85}.get(mood, 1.0)
+        ),
+        noise=float(rng.uniform(1.0, 2.5) + (1.5 if mood in ('dusk', 'rain') else 0.0)),
         seed=int(rng.integers(1, 2**20)),
     )
     return light, mood
