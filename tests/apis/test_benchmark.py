@@ -23,6 +23,15 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Work this small is done before a second thread wakes up, above all on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope='module')
 def config():
     config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py')

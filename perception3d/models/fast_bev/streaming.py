@@ -17,6 +17,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
+from perception3d.models.fast_bev.winograd import use_winograd
 
 HISTORY_S = (-0.5, -1.0, -1.5)
 
@@ -88,6 +89,7 @@ class FastBEVStream:
         fuse: fold batch norms into convolutions.
         dtype: of the 2D network, the kept features and the BEV encoder; the head stays in float32. bfloat16 pays where
             the processor has instructions for it (AVX512-BF16, AMX, GPUs) and is slow where it has not.
+        winograd: compute 3x3 convolutions by F(4x4, 3x3); by default where that works, in float32 on a CPU.
         device: by default where the model is.
     """
 
@@ -97,6 +99,7 @@ class FastBEVStream:
         offsets_s: Sequence[float] = HISTORY_S,
         fuse: bool = True,
         dtype: torch.dtype = torch.float32,
+        winograd: bool | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         if any(offset >= 0 for offset in offsets_s):
@@ -104,11 +107,16 @@ class FastBEVStream:
         self.device = torch.device(device or next(model.parameters()).device)
         self.offsets_s = tuple(offsets_s)
         self.dtype = dtype
+        can_winograd = self.device.type == 'cpu' and dtype == torch.float32
+        if winograd and not can_winograd:
+            raise InputError(f'winograd needs float32 on a CPU, not {dtype} on {self.device}')
         self.model = copy.deepcopy(model).eval().to(self.device)
         for part in (self.model.backbone, self.model.neck, self.model.neck_fuse, self.model.neck_3d):
             if fuse:
                 fuse_conv_bn(part)
             part.to(dtype)
+        if can_winograd if winograd is None else winograd:
+            use_winograd(self.model)
         self.reset()
 
     def reset(self) -> None:
