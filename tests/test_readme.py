@@ -1,0 +1,95 @@
+"""Every command of the README runs, in its order, on a world of a few scenes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from perception3d.files import read_image, read_pickle
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / 'README.md').read_text()
+COMMANDS = [line for line in README.splitlines() if line.startswith('python tools/')]
+# What makes each command small; the command itself stays as it is printed.
+SMALLER = {
+    'simulate.py': ['--scenes', '2', '--val-scenes', '1'],
+    'train.py': ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'train_dataloader.batch_size=2'],
+    'test.py': ['test_dataloader.num_workers=0'],
+}
+
+
+@pytest.fixture(scope='module')
+def outputs(tmp_path_factory):
+    """Runs the commands one after another; returns the folder that holds what they made."""
+    folder = tmp_path_factory.mktemp('readme')
+    for line in COMMANDS:
+        tool, *args = shlex.split(line, comments=True)[1:]
+        args = [_moved(arg, folder) for arg in args]
+        smaller = SMALLER.get(Path(tool).name, [])
+        if any('configs/' in arg for arg in args):
+            smaller = ['--cfg-options', f'data_root={folder / "data" / "sim_tiny"}', *smaller]
+        if Path(tool).name == 'infer.py':
+            _write_frame(folder)
+        command = [sys.executable, str(ROOT / tool), *args, *smaller]
+        out = subprocess.run(command, capture_output=True, text=True, cwd='/', timeout=600)
+        assert out.returncode == 0, f'{line}\n{out.stdout[-1500:]}\n{out.stderr[-1500:]}'
+    return folder
+
+
+def _moved(arg, folder):
+    """Points a path of the README into the test's folder, or at the repository."""
+    if arg.startswith('configs/'):
+        return str(ROOT / arg)
+    if re.match(r'(data|work_dirs)/|frame\.json', arg):
+        return str(folder / re.sub(r'epoch_\d+', 'epoch_1', arg))
+    return arg
+
+
+def _write_frame(folder):
+    """Writes a JSON frame, as a user would, from a keyframe of the world."""
+    data = folder / 'data' / 'sim_tiny'
+    info = read_pickle(data / 'perception3d_infos_sim_val.pkl')['data_list'][0]
+    images = {
+        name: {
+            'img_path': os.path.relpath(data / view['img_path'], folder),
+            'cam2img': [list(map(float, row)) for row in view['cam2img']],
+            'lidar2cam': [list(map(float, row)) for row in view['lidar2cam']],
+        }
+        for name, view in info['images'].items()
+    }
+    points = {'lidar_path': os.path.relpath(data / info['lidar_points']['lidar_path'], folder)}
+    (folder / 'frame.json').write_text(json.dumps({'images': images, 'lidar_points': points}))
+
+
+def test_the_readme_shows_the_whole_path():
+    tools = [Path(shlex.split(line)[1]).name for line in COMMANDS]
+    assert tools == ['simulate.py', 'create_data.py', 'browse_dataset.py', 'train.py', 'test.py', 'infer.py']
+
+
+def test_commands_leave_pictures_and_numbers(outputs):
+    browsed, shown = (
+        list((outputs / 'work_dirs/browse').glob('*.png')),
+        list((outputs / 'work_dirs/shown').glob('*.png')),
+    )
+    assert len(browsed) == 4 and shown
+    assert read_image(browsed[0]).std() > 10
+    boxes = json.loads((outputs / 'work_dirs/out/frame.json').read_text())['boxes']
+    assert all(0 <= box['score'] <= 1 and len(box['center_m']) == 3 for box in boxes)
+    assert read_image(outputs / 'work_dirs/out/frame.png').std() > 10
+    assert (outputs / 'work_dirs/tiny/epoch_1.pth').is_file()
+
+
+@pytest.mark.parametrize('tool', sorted(path.name for path in (ROOT / 'tools').glob('*.py')))
+def test_every_tool_has_help_with_an_example_and_is_in_the_readme(tool):
+    out = subprocess.run(
+        [sys.executable, str(ROOT / 'tools' / tool), '--help'], capture_output=True, text=True, cwd='/'
+    )
+    assert out.returncode == 0 and 'example:\n' in out.stdout
+    assert tool in README or tool == 'demo.py'
