@@ -8,15 +8,8 @@ from typing import Any
 
 import torch
 
-from perception3d.apis.benchmark import has_bfloat16, machine, markdown_table
-from perception3d.apis.benchmark_fast_bev import (
-    benchmark_released,
-    benchmark_stream,
-    benchmark_view,
-    box_difference,
-    drive,
-    prepare_model,
-)
+from perception3d.apis.benchmark import machine, markdown_table
+from perception3d.apis.benchmark_fast_bev import benchmark_view, compare_stream
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
@@ -55,47 +48,13 @@ def _measure_view(args: Any, device: torch.device) -> dict[str, list[dict]]:
 
 
 def _measure_stream(args: Any, device: torch.device) -> dict[str, list[dict]]:
-    from perception3d.apis.checkpoint import load_weights
-    from perception3d.registry import MODELS
-
     totals, parts = [], []
     for path in args.configs:
-        config = _camera_config(path)
-        torch.manual_seed(0)
-        model = prepare_model(MODELS.build(config.model))
-        if args.checkpoint:
-            load_weights(model, args.checkpoint)
-        frames = drive(tuple(config.image_hw), 4 + args.runs)
-        history = [frames[-1 - i] for i in range(config.num_frames)]
-        base = benchmark_released(model, history, 'fp32', device, max(3, args.runs // 2))
-        results = [base]
-        for dtype in args.dtypes:
-            if dtype != 'fp32':
-                results.append(benchmark_released(model, history, dtype, device, _runs(dtype, device, args.runs // 2)))
-            count = 4 + _runs(dtype, device, args.runs)
-            results.append(benchmark_stream(model, frames[-count:], config.num_frames, dtype, device))
-        for result in results:
-            difference = box_difference(model, base['bev'], result.pop('bev') if result is not base else base['bev'])
-            totals.append(
-                {
-                    'config': _short(path),
-                    'way': result['way'],
-                    'dtype': result['dtype'],
-                    'ms a frame': result['total ms'],
-                    'times faster than released fp32': base['total ms'] / result['total ms'],
-                    'peak MiB': result['peak_mib'],
-                    **difference,
-                }
-            )
-            run = {'config': _short(path), 'way': result['way'], 'dtype': result['dtype']}
-            parts += [{**run, 'part': part, 'ms': ms} for part, ms in result['parts'].items()]
+        comparison = compare_stream(_camera_config(path), args.dtypes, device, args.runs, args.checkpoint)
+        totals += [{'config': _short(path), **row} for row in comparison[0]]
+        parts += [{'config': _short(path), **row} for row in comparison[1]]
         print(markdown_table(totals), flush=True)
     return {'One frame, boxes included': totals, 'By part': parts}
-
-
-def _runs(dtype: str, device: torch.device, runs: int) -> int:
-    """Emulated bfloat16 takes a minute a frame: fewer runs."""
-    return max(runs, 3) if dtype == 'fp32' or has_bfloat16(device) else 1
 
 
 def _camera_config(path: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,18 @@ from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from torch import Tensor
 
-from perception3d.apis.benchmark import PartTimer, median_ms, peak_memory
+from perception3d.apis.benchmark import PartTimer, has_bfloat16, median_ms, peak_memory
+from perception3d.apis.checkpoint import load_weights
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.masked_writes import lift_by_masked_writes
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream, StreamFrame
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
+from perception3d.registry import MODELS
 from perception3d.simulation.rig import NUSCENES_RIG
 
+# Frames that fill the history of a stream before it is measured.
+_WARM_UP = 4
 DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
@@ -170,7 +175,7 @@ def benchmark_stream(
 ) -> dict:
     """Times and peak memory of a stream of `num_frames` - 1 frames of history; `bev` are the last frame's features.
 
-    The first four of `frames` fill the history and are not measured.
+    The first frames fill the history and are not measured.
     """
     stream = FastBEVStream(model, HISTORY_S[: num_frames - 1], dtype=DTYPES[dtype], device=device)
     timer = PartTimer(device)
@@ -183,12 +188,12 @@ def benchmark_stream(
     kept = []
     stream.model.neck_3d.register_forward_hook(lambda module, args, output: kept.append(output))
     gc.collect()
-    for frame in frames[:4]:
+    for frame in frames[:_WARM_UP]:
         stream.step(frame)
     timer.reset()
     times = []
     with peak_memory(device) as memory:
-        for frame in frames[4:]:
+        for frame in frames[_WARM_UP:]:
             times.append(median_ms(lambda frame=frame: stream.step(frame), device, runs=1, warm_up=0))
     total = float(np.median(times))
     return {
@@ -232,3 +237,42 @@ def box_difference(model: FastBEV, expected: Tensor, got: Tensor) -> dict[str, f
         'score difference': float((cls.sigmoid() - other_cls.sigmoid()).abs().max()),
         'headings turned': float(turned.mean()),
     }
+
+
+def compare_stream(
+    config: Config, dtypes: Sequence[str], device: torch.device, runs: int, checkpoint: str | None = None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measures the released way and the stream in every dtype, each against the released way in float32.
+
+    Returns a row for each of them (times, memory, differences of boxes), and a row for each of their parts. Weights are
+    random without a `checkpoint`.
+    """
+    torch.manual_seed(0)
+    model = prepare_model(MODELS.build(config.model))
+    if checkpoint:
+        load_weights(model, checkpoint)
+    frames = drive(tuple(config.image_hw), _WARM_UP + runs)
+    history = [frames[-1 - i] for i in range(config.num_frames)]
+    base = benchmark_released(model, history, 'fp32', device, max(3, runs // 2))
+    results = [base]
+    for dtype in dtypes:
+        few = dtype != 'fp32' and not has_bfloat16(device)
+        if dtype != 'fp32':
+            results.append(benchmark_released(model, history, dtype, device, 1 if few else max(3, runs // 2)))
+        last = frames[-(_WARM_UP + (1 if few else runs)) :]
+        results.append(benchmark_stream(model, last, config.num_frames, dtype, device))
+    expected = base['bev']
+    totals, parts = [], []
+    for result in results:
+        run = {'way': result['way'], 'dtype': result['dtype']}
+        totals.append(
+            {
+                **run,
+                'ms a frame': result['total ms'],
+                'times faster than released fp32': base['total ms'] / result['total ms'],
+                'peak MiB': result['peak_mib'],
+                **box_difference(model, expected, result['bev']),
+            }
+        )
+        parts += [{**run, 'part': part, 'ms': ms} for part, ms in result['parts'].items()]
+    return totals, parts
