@@ -31,7 +31,7 @@ test_evaluator.data_root = data_root
 # Nothing is pretrained here, so the whole backbone learns, statistics included.
 model.backbone.update(base_channels=16, stem_channels=16, frozen_stages=-1, norm_eval=False)
 model.neck.update(in_channels=[16, 32, 64, 128], out_channels=16)
-model.neck_fuse.update(in_channels=16, out_channels=24)
+model.neck_fuse.update(in_channels=16, out_channels=24, upsample=4)
 # The tiny world ends at 32 m. The lowest samples lie on the ground, 1.84 m below the LiDAR: where an object stands, the
 # pixel of its foot falls into the voxel at its place, which tells its distance.
 model.grids = [dict(range_m=(-40, -40, -1.84, 40, 40, 2.16), shape=(80, 80, 4))]
