@@ -40,8 +40,10 @@ def lift_by_masked_writes(
 
 def _pixels(maps: Tensor, points: Tensor, projection: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Columns, rows and validity (N, V) of points (V, 3) in maps (N, C, H, W)."""
-    homogeneous = torch.cat([points, points.new_ones(len(points), 1)], dim=1)
-    a, b, depth = (projection @ homogeneous.T).unbind(1)
+    # Term by term: a matrix product may sum in another order on another machine, and then a few roundings flip.
+    x, y, z = points.T
+    p = projection[..., None]
+    a, b, depth = (((p[:, :, 0] * x + p[:, :, 1] * y) + p[:, :, 2] * z) + p[:, :, 3]).unbind(1)
     u, v = (a / depth).round().long(), (b / depth).round().long()
     height, width = maps.shape[-2:]
     return u, v, (u >= 0) & (v >= 0) & (u < width) & (v < height) & (depth > 0)
