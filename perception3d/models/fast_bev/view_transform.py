@@ -7,6 +7,7 @@ That memory *is* a channels-last map (B, Z*F*C, X, Y): collapsing the height axi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ class LookupViewTransform(nn.Module):
         self.grid = grid if isinstance(grid, VoxelGrid) else VoxelGrid(**grid)
         self.priority = priority
         self._table: Tensor | None = None
-        self._table_keys: dict[tuple[int, int, int], tuple] = {}
+        self._table_keys: dict[tuple[int, int], tuple] = {}
         self._out: Tensor | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,15 +136,20 @@ class LookupViewTransform(nn.Module):
         table, keys = self._table, self._table_keys
         if not keep or table is None or table.shape != shape or table.device != device:
             table, keys = torch.empty(shape, dtype=torch.int32, device=device), {}
-        for index, (b, slot, projection, level, first) in enumerate(_slots(levels, img_from_lidar, image_hw)):
+        for b, slot, projections, level, first in _slots(levels, img_from_lidar, image_hw):
             bounds = _valid_part(image_hw, valid_hw, level.hw)
-            key = (projection.tobytes(), first.tobytes(), level.hw, bounds)
-            if keys.get(index) == key:
-                continue
-            keys[index] = key
-            matrices = torch.from_numpy(projection[None]).to(device, non_blocking=True)
-            out = table[b, ..., slot : slot + 1]
-            build_frames_lut(matrices, self.grid, level.hw, self.priority, bounds, first[None], out)
+            stale = []
+            for f in range(frames):
+                key = (projections[f].tobytes(), first[f].tobytes(), level.hw, bounds)
+                if keys.get((b, slot + f)) != key:
+                    keys[b, slot + f] = key
+                    stale.append(f)
+            if stale:
+                # One call for the whole span: it costs little more than one frame alone.
+                span = slice(stale[0], stale[-1] + 1)
+                matrices = torch.from_numpy(projections[span]).to(device, non_blocking=True)
+                out = table[b, ..., slot : slot + frames][..., span]
+                build_frames_lut(matrices, self.grid, level.hw, self.priority, bounds, first[span], out)
         if keep:
             self._table, self._table_keys = table, keys
         return table
@@ -161,29 +167,32 @@ class LookupViewTransform(nn.Module):
         shape = (batch, *self.grid.shape, len(levels) * frames, cameras)
         table = torch.full(shape, -1, dtype=torch.int32, device=rows.device)
         most = 1
-        for b, slot, projection, level, first in _slots(levels, img_from_lidar, image_hw):
+        for b, slot, projections, level, first in _slots(levels, img_from_lidar, image_hw):
             area = level.hw[0] * level.hw[1]
-            matrices = torch.from_numpy(projection).to(rows.device)
-            lut = build_lut(matrices, self.grid, level.hw, 'mean', _valid_part(image_hw, valid_hw, level.hw))
-            most = max(most, lut.shape[-1])
-            camera = lut.clamp(min=0) // area
-            moved = torch.from_numpy(first.astype(np.int32)).to(rows.device)[camera] + lut % area
-            table[b, ..., slot, : lut.shape[-1]] = torch.where(lut < 0, -1, moved)
+            bounds = _valid_part(image_hw, valid_hw, level.hw)
+            for f in range(frames):
+                matrices = torch.from_numpy(projections[f]).to(rows.device)
+                lut = build_lut(matrices, self.grid, level.hw, 'mean', bounds)
+                most = max(most, lut.shape[-1])
+                starts = torch.from_numpy(first[f].astype(np.int32)).to(rows.device)
+                moved = starts[lut.clamp(min=0) // area] + lut % area
+                table[b, ..., slot + f, : lut.shape[-1]] = torch.where(lut < 0, -1, moved)
         table = table[..., :most].reshape(-1, most)
         seen = (table >= 0).sum(1, keepdim=True).clamp(min=1)
         gathered = GatherRows.apply(rows, table.reshape(-1), None).view(-1, most, rows.shape[1])
         return gathered.sum(1) / seen.to(rows.dtype)
 
 
-def _slots(levels: list[FeatureRows], img_from_lidar: np.ndarray, image_hw: tuple[int, int]):
-    """Walks samples, levels and frames: (sample, slot, (N, 3, 4) projection, level, (N,) first rows)."""
+def _slots(
+    levels: list[FeatureRows], img_from_lidar: np.ndarray, image_hw: tuple[int, int]
+) -> Iterator[tuple[int, int, np.ndarray, FeatureRows, np.ndarray]]:
+    """Walks samples and levels: (sample, first slot, (F, N, 3, 4) projections, level, (F, N) first rows)."""
     batch, frames = img_from_lidar.shape[:2]
     offset = 0
     for number, level in enumerate(levels):
         projections = scale_to_features(img_from_lidar, image_hw, level.hw)
         for b in range(batch):
-            for f in range(frames):
-                yield b, number * frames + f, projections[b, f], level, level.first[b, f] + offset
+            yield b, number * frames, projections[b], level, level.first[b] + offset
         offset += level.rows.shape[0]
 
 
