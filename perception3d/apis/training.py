@@ -27,7 +27,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     settings['resume'] = False
     runner = build_runner(load_config(config, parse_options(options)), **settings)
     print(parameter_table(runner.model))
-    loader = runner.build_dataloader({**runner._train_dataloader, 'num_workers': 0, 'persistent_workers': False}, 0)
+    loader = runner.build_dataloader({**runner._train_dataloader, 'num_workers': 0}, 0)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner.model.train()
     start = time.perf_counter()
@@ -35,7 +35,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     loaded = time.perf_counter()
     print(shape_table(batch))
     losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-    losses = {name: float(value) for name, value in losses.items()}
+    losses = {name: float(value.detach()) for name, value in losses.items()}
     print(f'one batch loads in {loaded - start:.2f} s, one step takes {time.perf_counter() - loaded:.2f} s')
     print('losses: ' + ', '.join(f'{name} {value:.4f}' for name, value in losses.items()))
     return losses

@@ -55,4 +55,7 @@ class PerceptionRunner(Runner):
             dataset.full_init()
         np.random.set_state(state)
         settings = {**dataloader, 'dataset': SeededDataset(dataset)}
+        if not settings.get('num_workers'):
+            # torch refuses to keep workers that there are none of; who asks for none means just that.
+            settings.pop('persistent_workers', None)
         return Runner.build_dataloader(settings, seed, diff_rank_seed)
