@@ -32,14 +32,14 @@ test_evaluator.data_root = data_root
 model.backbone.update(base_channels=16, stem_channels=16, frozen_stages=-1, norm_eval=False)
 model.neck.update(in_channels=[16, 32, 64, 128], out_channels=16)
 model.neck_fuse.update(in_channels=16, out_channels=24, upsample=4)
-# The tiny world ends at 32 m. The lowest samples lie on the ground, 1.84 m below the LiDAR: where an object stands, the
+# The tiny world ends at 24 m. The lowest samples lie on the ground, 1.84 m below the LiDAR: where an object stands, the
 # pixel of its foot falls into the voxel at its place, which tells its distance.
-model.grids = [dict(range_m=(-40, -40, -1.84, 40, 40, 2.16), shape=(80, 80, 4))]
+model.grids = [dict(range_m=(-32, -32, -1.84, 32, 32, 2.16), shape=(64, 64, 4))]
 model.neck_3d.update(fuse_channels=24 * 4, in_channels=32, out_channels=64, num_layers=1, stride=2)
 # One frame does not tell a speed, so the last two codes have no weight.
 model.bbox_head.update(
     in_channels=64,
-    anchors=dict(range_m=(-40.0, -40.0, 40.0, 40.0)),
+    anchors=dict(range_m=(-32.0, -32.0, 32.0, 32.0)),
     code_weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
 )
 
