@@ -111,7 +111,7 @@ def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table):  # pragma: no cover
+def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table):
     frames, cameras = first_rows.shape
     height_f, width_f = np.float32(bounds[0]), np.float32(bounds[1])
     zero = np.float32(0)

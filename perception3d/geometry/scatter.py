@@ -69,7 +69,7 @@ def _as_words(rows: torch.Tensor) -> np.ndarray:
 
 
 @njit(cache=True, parallel=True)
-def _copy_rows(source, table, target):  # pragma: no cover
+def _copy_rows(source, table, target):
     words = source.shape[1]
     for n in prange(table.size):
         row = table[n]
@@ -89,7 +89,7 @@ def _copy_rows(source, table, target):  # pragma: no cover
 
 
 @njit(cache=True, parallel=True)
-def _add_rows(values, table, sums, parts):  # pragma: no cover
+def _add_rows(values, table, sums, parts):
     # Each part owns a range of target rows and reads the whole table: no two threads meet, and the order never varies.
     for part in prange(parts):
         low = sums.shape[0] * part // parts
@@ -102,7 +102,7 @@ def _add_rows(values, table, sums, parts):  # pragma: no cover
 
 
 @njit(cache=True, parallel=True)
-def _add_bfloat16_rows(values, table, sums, parts):  # pragma: no cover
+def _add_bfloat16_rows(values, table, sums, parts):
     # A bfloat16 is the upper half of a float32, so widening is a shift.
     channels = sums.shape[1]
     for part in prange(parts):
