@@ -6,16 +6,19 @@ Nothing heavy is imported here. A fix waits for its host module to be imported a
    shown 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
 2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, and its allow-list
    holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
+3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
+   out. Can go when `test_mmdet_still_prints` fails.
 """
 
 from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import io
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +35,19 @@ def _versions_that_mmdet3d_accepts() -> Iterator[None]:
         yield
     finally:
         mmcv.__version__, mmdet.__version__ = true_versions
+
+
+@contextmanager
+def _without_the_onedl_lines() -> Iterator[None]:
+    """Passes on what an import prints, but for one line."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        for line in printed.getvalue().splitlines():
+            if 'Could not import OneDL' not in line:
+                print(line)
 
 
 def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
@@ -64,7 +80,10 @@ def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     mmengine_checkpoint._safe_torch_load = safe_torch_load
 
 
-_AROUND: dict[str, Callable[[], Any]] = {'mmdet3d': _versions_that_mmdet3d_accepts}
+_AROUND: dict[str, Callable[[], Any]] = {
+    'mmdet3d': _versions_that_mmdet3d_accepts,
+    'mmdet.datasets': _without_the_onedl_lines,
+}
 _AFTER: dict[str, Callable[[ModuleType], None]] = {'mmengine.runner.checkpoint': _load_checkpoints_safely}
 
 

@@ -47,6 +47,18 @@ def test_mmengine_still_runs_pickles():
     assert getattr in checkpoint.get_torch_safe_globals()
 
 
+def test_mmdet_still_prints():
+    # When this fails, mmdet is quiet by itself and the fix can go.
+    out = subprocess.run([sys.executable, '-c', 'import mmdet.datasets'], capture_output=True, text=True, check=True)
+    assert 'Could not import OneDL' in out.stdout
+
+
+def test_importing_mmdet_prints_nothing_of_onedl():
+    code = 'import perception3d, mmdet.datasets; print("the rest")'
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert 'OneDL' not in out.stdout and 'the rest' in out.stdout
+
+
 def test_applying_twice_adds_one_finder():
     compat.apply()
     assert sum(isinstance(finder, compat._PatchFinder) for finder in sys.meta_path) == 1
