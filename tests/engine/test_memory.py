@@ -1,0 +1,34 @@
+"""Freed memory stays in the process where the C library is glibc."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_CODE = """
+import resource, torch
+from perception3d.engine.memory import keep_freed_memory
+if {keep}:
+    assert keep_freed_memory() and keep_freed_memory()
+def work():
+    for _ in range(3):
+        torch.ones(5_000_000).add(1)
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def _page_faults(keep: bool) -> int:
+    code = _CODE.format(keep=keep)
+    return int(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='mallopt is glibc')
+def test_memory_that_is_kept_is_not_faulted_in_again() -> None:
+    assert _page_faults(keep=True) * 5 < _page_faults(keep=False)
