@@ -1,9 +1,9 @@
 """nuScenes for cameras of four moments, with the augmentation of Fast-BEV. `tools/create_data.py nuscenes` first."""
 
-from mmdet3d.datasets import CBGSDataset
 from mmdet3d.datasets.transforms import LoadAnnotations3D, ObjectRangeFilter
 from mmengine.dataset import DefaultSampler
 
+from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
@@ -36,7 +36,7 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type=ResumableSampler, shuffle=True),
     dataset=dict(
-        type=CBGSDataset,
+        type=SeededCBGSDataset,
         dataset=dict(
             type=MultiFrameNuScenesDataset,
             data_root=data_root,
