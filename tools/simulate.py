@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--scenes', type=int, help='scenes to train on (default: as the profile says)')
     parser.add_argument('--val-scenes', type=int, help='scenes to test on (default: as the profile says)')
     parser.add_argument('--keyframes', type=int, help='keyframes of a scene, 0.5 s apart')
+    parser.add_argument('--no-sweeps', action='store_true', help='nothing between keyframes: a tenth of the data')
     parser.add_argument('--jobs', type=int, default=default_jobs(), help='processes (default: one per core)')
     args = parser.parse_args(argv)
     profile = find_profile(args.profile)
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.keyframes < 1:
             raise InputError(f'--keyframes {args.keyframes} is too few: give 1 or more')
         profile = replace(profile, keyframes=args.keyframes)
+    if args.no_sweeps:
+        profile = replace(profile, sweeps=False)
     scenes = profile.scenes if args.scenes is None else args.scenes
     val_scenes = profile.val_scenes if args.val_scenes is None else args.val_scenes
     done = simulate(args.format, Request(args.out, args.seed, profile, scenes, val_scenes), args.jobs)

@@ -27,6 +27,7 @@ def test(
     show_dir: str | None = None,
     show_interval: int = 1,
     score_thr: float = 0.25,
+    video: str | None = None,
     format_only: str | None = None,
     launcher: str = 'none',
     amp: bool = False,
@@ -42,6 +43,7 @@ def test(
         out: a JSON file for the metrics.
         show_dir: a folder for one picture a sample, of every `show_interval`-th sample.
         score_thr: the lowest score that is drawn.
+        video: 'mp4' or 'gif': join the pictures of each scene into a video in `show_dir`.
         format_only: a folder for submission files; no metrics then.
         launcher: 'none', 'pytorch' or 'slurm'.
         amp: run the network in bf16.
@@ -55,8 +57,10 @@ def test(
         _use_tta(config)
     if format_only:
         _only_format(config, format_only)
+    if video and not show_dir:
+        raise InputError('--video joins pictures: name a folder for them with --show-dir')
     if show_dir:
-        _draw_into(config, show_dir, show_interval, score_thr)
+        _draw_into(config, show_dir, show_interval, score_thr, video)
     runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
     load_weights(_unwrapped(runner.model), checkpoint)
     if amp:
@@ -89,9 +93,10 @@ def _only_format(config: Config, folder: str) -> None:
         evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
 
 
-def _draw_into(config: Config, folder: str, interval: int, score_thr: float) -> None:
+def _draw_into(config: Config, folder: str, interval: int, score_thr: float, video: str | None) -> None:
     from perception3d.engine.visualization_hook import DrawPredictionsHook
 
     hooks = list(config.get('custom_hooks') or [])
-    hooks.append({'type': DrawPredictionsHook, 'out_dir': folder, 'interval': interval, 'score_thr': score_thr})
+    drawing = {'out_dir': folder, 'interval': interval, 'score_thr': score_thr, 'video': video}
+    hooks.append({'type': DrawPredictionsHook, **drawing})
     config.custom_hooks = hooks
