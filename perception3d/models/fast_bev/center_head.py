@@ -1,0 +1,238 @@
+"""A centre-based head on bird's-eye maps (CenterPoint, arXiv 2006.11275), with targets drawn for a whole batch at once.
+
+Not the head of the Fast-BEV paper, which is `FreeAnchorBEVHead`: this one needs far fewer training steps, so the tiny
+configuration for a CPU uses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from mmcv.cnn import ConvModule
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.model import BaseModule
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perception3d.checks import InputError
+from perception3d.models.fast_bev.anchors import SMALLEST_SIZE_M
+from perception3d.models.fast_bev.assign import Targets, gather_targets
+from perception3d.models.fast_bev.nms import ClassNMS
+from perception3d.registry import MODELS
+
+CODE_SIZE = 10
+# |log(size in metres)| is cut here, so that a wild prediction stays a finite box (0.02 to 55 m).
+_MAX_LOG_SIZE = 4.0
+_PRIOR = 0.1
+
+
+class CentreTargets(NamedTuple):
+    """What the maps should say: `heatmap` (B, C, X, Y), and for N boxes cells `x`, `y` (N,), `codes` (N, 10), `inside`.
+
+    `inside` (N,) is False for boxes off the map and for invalid ones; their cells are 0.
+    """
+
+    heatmap: Tensor
+    x: Tensor
+    y: Tensor
+    codes: Tensor
+    inside: Tensor
+
+
+def gaussian_radius(length: Tensor, width: Tensor, min_overlap: float) -> Tensor:
+    """How far a box of `length` x `width` (N,) may be off and still overlap itself by IoU `min_overlap`; same unit.
+
+    The least of CornerNet's three cases (arXiv 1808.01244) with the quadratic formula as CenterNet and mmdet3d use it,
+    whose radii all published centre heads were trained with (for two cases it is not the exact root).
+    """
+    total, area = length + width, length * width
+    cases = (
+        (1.0, total, area * (1 - min_overlap) / (1 + min_overlap)),
+        (4.0, 2 * total, (1 - min_overlap) * area),
+        (4 * min_overlap, -2 * min_overlap * total, (min_overlap - 1) * area),
+    )
+    radii = [(b + torch.sqrt((b * b - 4 * a * c).clamp(min=0))) / 2 for a, b, c in cases]
+    return torch.stack(radii).amin(0)
+
+
+@MODELS.register_module()
+class CenterBEVHead(BaseModule):
+    """A heatmap of object centres for each class and, in every cell, the box of the object that would be there.
+
+    A 3x3 convolution with batch norm, then one 1x1 convolution for all outputs. Codes of a box: offset of the centre
+    from the middle of its cell in cells (2), height of its middle in metres, logs of l, w, h in metres, sine and cosine
+    of the yaw, velocity (m/s). All classes share the codes, as in a CenterPoint of one task. Peaks of 3 x 3 cells are
+    boxes; scale-NMS then removes what overlaps.
+
+    Args:
+        num_classes: number of classes C.
+        in_channels: channels of the bird's-eye map.
+        range_m: (x0, y0, x1, y1) that the map covers, metres, lidar frame.
+        hidden_channels: channels between the two convolutions.
+        min_overlap, min_radius, max_radius: the Gaussian around a centre: IoU from which its radius follows, and its
+            bounds in cells.
+        code_weights: weights of the ten codes in the localisation loss.
+        loc_weight: factor of that loss, an L1.
+        score_thr, max_candidates, max_boxes: lowest score, peaks considered, boxes returned for a sample.
+        nms: arguments of ClassNMS; None for scale-NMS with ten classes, plain rotated NMS with another number.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        range_m: Sequence[float],
+        num_classes: int = 10,
+        hidden_channels: int = 64,
+        min_overlap: float = 0.1,
+        min_radius: float = 2.0,
+        max_radius: int = 6,
+        code_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2),
+        loc_weight: float = 0.25,
+        score_thr: float = 0.02,
+        max_candidates: int = 300,
+        max_boxes: int = 300,
+        nms: dict[str, Any] | None = None,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if len(code_weights) != CODE_SIZE:
+            raise InputError(
+                f'code_weights needs {CODE_SIZE} numbers (dx dy z l w h sin cos vx vy), got {len(code_weights)}'
+            )
+        if nms is None:
+            self.nms = ClassNMS() if num_classes == len(ClassNMS.kinds) else ClassNMS.plain(num_classes)
+        else:
+            self.nms = ClassNMS(**nms)
+        self.num_classes, self.range_m = num_classes, tuple(range_m)
+        self.min_overlap, self.min_radius, self.max_radius = min_overlap, min_radius, max_radius
+        self.loc_weight, self.score_thr = loc_weight, score_thr
+        self.max_candidates, self.max_boxes = max_candidates, max_boxes
+        self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32), persistent=False)
+        norm_cfg = norm_cfg or dict(type='BN')
+        self.shared_conv = ConvModule(in_channels, hidden_channels, 3, padding=1, norm_cfg=norm_cfg)
+        self.out_conv = nn.Conv2d(hidden_channels, num_classes + CODE_SIZE, 1)
+        nn.init.normal_(self.out_conv.weight, std=0.01)
+        nn.init.zeros_(self.out_conv.bias)
+        nn.init.constant_(self.out_conv.bias[:num_classes], -math.log((1 - _PRIOR) / _PRIOR))
+
+    def forward(self, bev: Tensor) -> tuple[Tensor, Tensor]:
+        """Class logits (B, C, X, Y) and box codes (B, 10, X, Y), float32, of a map (B, in_channels, X, Y)."""
+        joint = self.out_conv(self.shared_conv(bev)).float()
+        return joint[:, : self.num_classes], joint[:, self.num_classes :]
+
+    def loss(self, bev: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
+        """Losses of a batch: `loss_heatmap`, `loss_box` (scalars), from `gt_instances_3d` of the samples.
+
+        Objects are counted over all processes, so that N processes take the step of one with N times the batch.
+        """
+        logits, codes = self(bev)
+        truth = [sample.gt_instances_3d for sample in batch_data_samples]
+        boxes, labels = [t.bboxes_3d.tensor for t in truth], [t.labels_3d for t in truth]
+        found = gather_targets(boxes, labels, self.num_classes, logits.device)
+        targets = self.targets(found, tuple(logits.shape[2:]))
+        count = targets.inside.sum().float()
+        all_reduce(count, 'sum')
+        objects = count.clamp(min=1) / get_world_size()
+        own = codes[found.sample, :, targets.x, targets.y]
+        # An unknown velocity is NaN: it takes no part.
+        known = targets.codes.isfinite() & targets.inside[:, None]
+        gap = (own - torch.where(known, targets.codes, own.detach())).abs() * self.code_weights
+        return {
+            'loss_heatmap': heatmap_loss(logits, targets.heatmap) / objects,
+            'loss_box': self.loc_weight * gap.sum() / objects,
+        }
+
+    @torch.no_grad()
+    def targets(self, found: Targets, shape: tuple[int, int]) -> CentreTargets:
+        """Draws the heatmaps of a batch and encodes its boxes, for maps of `shape` (X, Y)."""
+        boxes = found.boxes
+        cell = [(self.range_m[axis + 2] - self.range_m[axis]) / shape[axis] for axis in (0, 1)]
+        place = [(boxes[:, axis] - self.range_m[axis]) / cell[axis] for axis in (0, 1)]
+        inside = found.valid & (place[0] >= 0) & (place[0] < shape[0]) & (place[1] >= 0) & (place[1] < shape[1])
+        x, y = (torch.where(inside, p, p.new_zeros(())).long() for p in place)
+        size = boxes[:, 3:6].clamp(min=SMALLEST_SIZE_M)
+        offset = torch.stack([place[0] - x - 0.5, place[1] - y - 0.5], 1)
+        middle = boxes[:, 2:3] + boxes[:, 5:6] / 2
+        turn = torch.stack([boxes[:, 6].sin(), boxes[:, 6].cos()], 1)
+        codes = torch.cat([offset, middle, size.log(), turn, boxes[:, 7:9]], 1)
+        radius = gaussian_radius(size[:, 0] / cell[0], size[:, 1] / cell[1], self.min_overlap).floor()
+        radius = radius.clamp(self.min_radius, self.max_radius)
+        heatmap = boxes.new_zeros(len(found.counts), self.num_classes, *shape)
+        self._draw(heatmap, found, x, y, radius, inside)
+        return CentreTargets(heatmap, x, y, codes, inside)
+
+    def _draw(self, heatmap: Tensor, found: Targets, x: Tensor, y: Tensor, radius: Tensor, inside: Tensor) -> None:
+        """Writes a Gaussian for every box into `heatmap` (B, C, X, Y); where several meet, the largest stays."""
+        steps = torch.arange(-self.max_radius, self.max_radius + 1, device=x.device)
+        at_x, at_y = (x[:, None] + steps)[:, :, None], (y[:, None] + steps)[:, None, :]
+        far = torch.maximum(steps.abs()[:, None], steps.abs()[None]).float()
+        square = (steps[:, None] ** 2 + steps[None] ** 2).float()
+        sigma = (2 * radius + 1) / 6
+        value = torch.exp(-square / (2 * sigma * sigma)[:, None, None]) * (far <= radius[:, None, None])
+        on_map = (at_x >= 0) & (at_x < heatmap.shape[2]) & (at_y >= 0) & (at_y < heatmap.shape[3])
+        value = value * (on_map & inside[:, None, None])
+        plane = (found.sample * heatmap.shape[1] + found.labels)[:, None, None]
+        index = (plane * heatmap.shape[2] + at_x.clamp(0, heatmap.shape[2] - 1)) * heatmap.shape[3]
+        index = index + at_y.clamp(0, heatmap.shape[3] - 1)
+        heatmap.view(-1).scatter_reduce_(0, index.flatten(), value.flatten(), 'amax')
+
+    def predict(self, bev: Tensor, batch_data_samples: list) -> list[InstanceData]:
+        """Boxes of each sample as InstanceData (bboxes_3d, scores_3d, labels_3d), by falling score."""
+        return self.predict_passes([bev], batch_data_samples)
+
+    @torch.no_grad()
+    def predict_passes(self, bevs: Sequence[Tensor], batch_data_samples: list) -> list[InstanceData]:
+        """Boxes of each sample from several passes over it (test-time augmentation), joined before suppression.
+
+        Each of `bevs` (B, C, X, Y) must describe the same lidar frame, as maps of flipped images do.
+        """
+        parts = [self.decode_outputs(*self(bev)) for bev in bevs]
+        results = []
+        for i, sample in enumerate(batch_data_samples):
+            boxes, scores, labels = (torch.cat([part[field][i] for part in parts]) for field in range(3))
+            by_class = scores.new_zeros(len(scores), self.num_classes)
+            by_class[torch.arange(len(scores), device=scores.device), labels] = scores
+            index, kept = self.nms.select(boxes, by_class, self.score_thr, self.max_boxes)
+            found = InstanceData()
+            found.bboxes_3d = sample.metainfo['box_type_3d'](boxes[index], box_dim=9)
+            found.scores_3d = scores[index]
+            found.labels_3d = kept
+            results.append(found)
+        return results
+
+    def decode_outputs(self, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (B, K, 9), scores (B, K) and labels (B, K) of the K best peaks of each sample, before suppression."""
+        batch, _, height, width = logits.shape
+        heat = logits.nan_to_num(nan=-math.inf).sigmoid()
+        heat = heat * (F.max_pool2d(heat, 3, 1, 1) == heat)
+        scores, index = heat.flatten(1).topk(min(self.max_candidates, heat[0].numel()), dim=1)
+        labels, place = index // (height * width), index % (height * width)
+        x, y = place // width, place % width
+        own = codes[torch.arange(batch, device=codes.device)[:, None], :, x, y].nan_to_num(nan=0.0)
+        x0, y0, x1, y1 = self.range_m
+        center_x = x0 + (x + 0.5 + own[..., 0]) * ((x1 - x0) / height)
+        center_y = y0 + (y + 0.5 + own[..., 1]) * ((y1 - y0) / width)
+        size = own[..., 3:6].clamp(-_MAX_LOG_SIZE, _MAX_LOG_SIZE).exp()
+        bottom = own[..., 2] - size[..., 2] / 2
+        yaw = torch.atan2(own[..., 6], own[..., 7])
+        place_m = torch.stack([center_x, center_y, bottom], -1)
+        return torch.cat([place_m, size, yaw[..., None], own[..., 8:10]], -1), scores, labels
+
+
+def heatmap_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
+    """Penalty-reduced focal loss (CornerNet's, alpha 2, gamma 4) of `logits` against `heatmap`, summed to a scalar.
+
+    Written with log-sigmoids, so that a logit of any finite size has a finite loss and gradient.
+    """
+    logits = logits.contiguous()
+    prob = logits.sigmoid()
+    log_prob = F.logsigmoid(logits)
+    log_rest = log_prob - logits
+    centre = heatmap == 1
+    loss = torch.where(centre, log_prob * (1 - prob) ** 2, log_rest * prob**2 * (1 - heatmap) ** 4)
+    return -loss.sum()
