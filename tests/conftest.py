@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from nuscenes_tree import HandmadeTree
 
 import perception3d  # noqa: F401  (relaxes the import asserts of mmdet3d before a test imports it)
+
+# Tensors are small in tests: a pool of threads on a busy machine costs more than it gives.
+torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -17,6 +17,7 @@ from perception3d.apis.benchmark import PartTimer, has_bfloat16, median_ms, peak
 from perception3d.apis.checkpoint import load_weights
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.detector import FastBEV
+from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.masked_writes import lift_by_masked_writes
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream, StreamFrame
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
@@ -106,6 +107,8 @@ def prepare_model(model: FastBEV) -> FastBEV:
     """Gives an untrained model scores and boxes that differ, so that decoding and suppression have work to do."""
     generator = torch.Generator().manual_seed(1)
     head = model.bbox_head
+    if not isinstance(head, FreeAnchorBEVHead):
+        raise InputError(f'streams are measured with the head of the paper, not {type(head).__name__}: take its config')
     for conv in (head.conv_cls, head.conv_reg, head.conv_dir_cls):
         conv.weight.data.copy_(torch.randn(conv.weight.shape, generator=generator) * 0.03)
     head.conv_cls.bias.data.fill_(-4.0)

@@ -14,6 +14,7 @@ from perception3d.apis.checkpoint import load_weights
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.datasets.camera_frames import read_infos, repeat_history
+from perception3d.engine.memory import keep_freed_memory
 from perception3d.files import write_json
 from perception3d.registry import DATASETS, MODELS
 
@@ -21,7 +22,7 @@ from perception3d.registry import DATASETS, MODELS
 class Inferencer:
     """A model of a config with the weights of a checkpoint, ready for files.
 
-    >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x256_12e_sim.py', 'epoch_12.pth')
+    >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x352_12e_sim.py', 'epoch_12.pth')
     >>> for sample in inferencer('frame.json'):
     ...     print(sample.pred_instances_3d.bboxes_3d)
 
@@ -44,6 +45,7 @@ class Inferencer:
         from mmengine.model import revert_sync_batchnorm
         from mmengine.registry import init_default_scope
 
+        keep_freed_memory()
         init_default_scope(self.config.default_scope)
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
         load_weights(self.model, checkpoint)
@@ -56,6 +58,11 @@ class Inferencer:
         """
         dataset = self._dataset(Path(path).resolve().parent)
         for info in read_infos(path):
+            if getattr(self.model, 'ground_z_m', None) is not None and 'lidar2ego' not in info['lidar_points']:
+                raise InputError(
+                    f'{path}: the grid of this model follows the ground, so it needs to know where that is: give '
+                    'lidar_points.lidar2ego, 4 x 4, to the ego frame on the road'
+                )
             num_frames = dataset.num_frames or 1 + len(dataset.offsets_s or info['history'])
             yield self._predict(dataset, repeat_history(info, num_frames))
 

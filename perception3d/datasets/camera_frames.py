@@ -22,7 +22,8 @@ def read_infos(path: str | Path) -> list[dict[str, Any]]:
 
     A JSON frame needs `images`: for each camera the path of its image, its intrinsics `cam2img` (3 x 3) and `lidar2cam`
     (4 x 4, to the camera from the frame in which the boxes are wanted: x right, y forward, z up). `history` (past
-    frames, newest first), `lidar_points` ({"lidar_path": ..}), `ego2global`, `timestamp` (s) and `token` are optional.
+    frames, newest first), `lidar_points` ({"lidar_path": .., "lidar2ego": 4 x 4}), `ego2global`, `timestamp` (s) and
+    `token` are optional; models whose grid follows the ground need `lidar2ego`.
 
     Raises:
         InputError: the file is missing or malformed; names the camera and the key.
@@ -53,7 +54,7 @@ def _complete(path: Path, frame: Any) -> dict[str, Any]:
             raise InputError(f'{path}: the history at {offset} s lacks {", ".join(lacking)}')
         views = {name: _camera(path, name, entry['images'][name], time_s + offset) for name in current}
         history.append({'offset_s': offset, 'images': views})
-    points = {'lidar_path': '', 'num_pts_feats': 5, 'lidar2ego': identity, **frame.get('lidar_points', {})}
+    points = {'lidar_path': '', 'num_pts_feats': 5, **frame.get('lidar_points', {})}
     neutral = {'sample_idx': 0, 'token': path.stem, 'scene_token': '', 'scene_name': '', 'ego2global': identity}
     given = {key: frame[key] for key in neutral if key in frame}
     return {

@@ -91,7 +91,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
         sample.update(
             ego2global=np.array(info['ego2global']),
-            lidar2ego=np.array(info['lidar_points']['lidar2ego']),
+            lidar2ego=np.array(info['lidar_points'].get('lidar2ego', np.eye(4))),
             num_frames=len(frames),
             cam_names=names,
             img_paths=[osp.join(prefix, image['img_path']) for image in images],

@@ -26,8 +26,6 @@ class PyramidFuse(nn.Module):
         num_levels: levels of the pyramid.
         in_channels: channels of every pyramid level.
         out_channels: channels of the result.
-        upsample: enlarges the results so many times (bilinear); not in the paper. The lift reads the nearest pixel, and
-            in small images one row of a map spans many metres of road, which would all read the same pixel.
     """
 
     def __init__(
@@ -36,10 +34,8 @@ class PyramidFuse(nn.Module):
         num_levels: int = 4,
         in_channels: int = 64,
         out_channels: int = 64,
-        upsample: int = 1,
     ) -> None:
         super().__init__()
-        self.upsample = upsample
         if not levels or max(levels) >= num_levels:
             raise InputError(f'levels {list(levels)} do not exist in a pyramid of {num_levels}')
         self.levels = tuple(levels)
@@ -48,14 +44,12 @@ class PyramidFuse(nn.Module):
         )
 
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Returns one map (M, out_channels, u*H_i, u*W_i) for each chosen level of `pyramid` [(M, C, H_i, W_i)]."""
+        """Returns one map (M, out_channels, H_i, W_i) for each chosen level of `pyramid` [(M, C, H_i, W_i)]."""
         fused = []
         for level in self.levels:
             size = pyramid[level].shape[2:]
             coarser = [F.interpolate(p, size, mode='bilinear', align_corners=False) for p in pyramid[level + 1 :]]
             fused.append(self.convs[str(level)](torch.cat([pyramid[level], *coarser], dim=1)))
-        if self.upsample > 1:
-            fused = [F.interpolate(f, scale_factor=self.upsample, mode='bilinear', align_corners=False) for f in fused]
         return fused
 
 

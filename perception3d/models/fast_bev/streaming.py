@@ -16,6 +16,7 @@ from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.detector import FastBEV
+from perception3d.models.fast_bev.ground import follow_ground, ground_offset, ground_plane
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.fast_bev.winograd import use_winograd
 
@@ -134,8 +135,16 @@ class FastBEVStream:
         self._check(frame)
         now = self._keep(frame, self.model.extract_images(self.prepare_images(frame.images)))
         levels, matrices = self._history(frame, now)
+        ground = self.model.ground_z_m
+        if ground is not None:
+            plane = ground_plane(frame.ego_from_lidar)
+            matrices = follow_ground(matrices, plane[None], ground)
         bev = self.model.encode(levels, matrices, tuple(frame.images.shape[-2:]))
-        return self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
+        found = self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
+        if ground is not None:
+            boxes = found.bboxes_3d.tensor
+            boxes[:, 2] += ground_offset(boxes, plane, ground)
+        return found
 
     def prepare_images(self, images: Tensor) -> Tensor:
         """Returns images (N, 3, H, W) normalised as the model's data preprocessor does, in the stream's dtype."""

@@ -20,15 +20,6 @@ from perception3d.registry import MODELS
 IMAGE_HW = (64, 96)
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Work this small is done before a second thread wakes up, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny_config(frames: int = 1, levels: tuple[int, ...] = (0,), shapes=((20, 20, 2),), **settings) -> dict:
     """A detector of a few thousand parameters."""
     lifted = sum(8 * frames * shape[2] for _, shape in zip(range(max(len(levels), len(shapes))), shapes * 3))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -21,15 +20,6 @@ from perception3d.models.fast_bev.losses import negative_loss
 RANGE_M = (-12.0, -9.0, 12.0, 9.0)
 SHAPE = (24, 18)
 CHANNELS = 6
-
-
-@pytest.fixture(scope='module', autouse=True)
-def one_thread() -> Iterator[None]:
-    """Tensors are tiny here, and a pool of threads on a busy machine costs more than it gives."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def make_head(range_m: tuple = RANGE_M, seed: int = 0, spread: float = 0.3, **kwargs) -> FreeAnchorBEVHead:

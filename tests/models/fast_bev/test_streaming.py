@@ -13,15 +13,6 @@ from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
 CAMERAS = 3
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Work this small is done before a second thread wakes up, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def frame_at(time_s: float) -> StreamFrame:
     """What a vehicle at 6 m/s in a slow turn sees; cameras take their images a few milliseconds apart."""
     generator = torch.Generator().manual_seed(int(time_s * 1000) + 7)
