@@ -44,9 +44,13 @@ class CameraMount:
         return np.array([[self.focal, 0, self.middle[0]], [0, self.focal, self.middle[1]], [0, 0, 1.0]])
 
     def resized(self, width: int, height: int) -> CameraMount:
-        """Returns the camera behind a resize to `width` and a central crop to `height` pixels."""
+        """Returns the camera behind a resize to `width` and a crop to `height` pixels.
+
+        The crop leaves a third of the rows above the principal point, where the horizon is: what matters stands on the
+        road below it, and the foot of an object tells its distance.
+        """
         scale = width / self.width
-        cut = (self.height * scale - height) / 2
+        cut = min(max(self.middle[1] * scale - height / 3, 0.0), self.height * scale - height)
         middle = (self.middle[0] * scale, self.middle[1] * scale - cut)
         return replace(self, focal=self.focal * scale, middle=middle, width=width, height=height)
 

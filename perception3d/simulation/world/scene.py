@@ -15,7 +15,7 @@ from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 
-WORLD_VERSION = 6
+WORLD_VERSION = 7
 """Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
 
 STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
