@@ -64,7 +64,10 @@ def _write_frame(folder):
         }
         for name, view in info['images'].items()
     }
-    points = {'lidar_path': os.path.relpath(data / info['lidar_points']['lidar_path'], folder)}
+    points = {
+        'lidar_path': os.path.relpath(data / info['lidar_points']['lidar_path'], folder),
+        'lidar2ego': info['lidar_points']['lidar2ego'],
+    }
     (folder / 'frame.json').write_text(json.dumps({'images': images, 'lidar_points': points}))
 
 
@@ -84,6 +87,17 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert all(0 <= box['score'] <= 1 and len(box['center_m']) == 3 for box in boxes)
     assert read_image(outputs / 'work_dirs/out/frame.png').std() > 10
     assert (outputs / 'work_dirs/tiny/epoch_1.pth').is_file()
+
+
+def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):
+    frame = json.loads((outputs / 'frame.json').read_text())
+    del frame['lidar_points']['lidar2ego']
+    (outputs / 'blind.json').write_text(json.dumps(frame))
+    line = next(line for line in COMMANDS if 'infer.py' in line)
+    tool, *args = shlex.split(line)[1:]
+    args = [_moved(arg, outputs).replace('frame.json', 'blind.json') for arg in args]
+    out = subprocess.run([sys.executable, str(ROOT / tool), *args], capture_output=True, text=True, cwd='/')
+    assert out.returncode != 0 and 'lidar2ego' in out.stderr and 'Traceback' not in out.stderr
 
 
 @pytest.mark.parametrize('tool', sorted(path.name for path in (ROOT / 'tools').glob('*.py')))

@@ -13,7 +13,7 @@ from perception3d.apis.cli import command_parser, run_tool
 from perception3d.checks import InputError
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py'
+CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_12e_sim.py'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     _run('simulate.py', 'nuscenes', '--out', data, '--profile', 'tiny', '--seed', 0, *scenes)
     _run('create_data.py', 'nuscenes', '--root', data)
-    _run('train.py', CONFIG, '--work-dir', run_dir, *options)
+    # The test comes right after, so none at the end of the training.
+    _run('train.py', CONFIG, '--work-dir', run_dir, *options, '+train_cfg.val_begin=1000')
     pictures = run_dir / 'pictures'
     checkpoint = _last_checkpoint(run_dir)
     test = ['--out', run_dir / 'metrics.json', '--show-dir', pictures, '--show-interval', 10, *options]

@@ -1,4 +1,8 @@
-"""Fast-BEV M0 with one frame, made to learn one real keyframe by heart: a check of the whole path on real data."""
+"""Fast-BEV M0 with one frame and a thinner BEV encoder, made to learn one real keyframe by heart.
+
+A check of the whole path on real data: images, projections, lift, head, metric. M0's encoder of 256 channels would
+take two thirds of the time of a step on a CPU.
+"""
 
 from mmengine.config import read_base
 from mmengine.dataset import RepeatDataset
@@ -10,7 +14,7 @@ with read_base():
 
 data_root = 'data/sample_nuscenes'
 ann_file = 'perception3d_infos_mini_train.pkl'
-num_iters = 300
+num_iters = 200
 
 # One sample again and again, as the test sees it: no augmentation, no class balancing.
 keyframe = train_dataloader.dataset.dataset
@@ -27,6 +31,9 @@ test_evaluator.data_root = data_root
 
 # No weights are loaded, so all layers learn; with one sample, batch statistics are those of the test as well.
 model.backbone.update(frozen_stages=-1, norm_eval=False)
+model.neck_3d.update(in_channels=64, num_layers=1)
+# Gradients of wide convolutions are faster so on a CPU with AVX2 alone.
+model.channels_last = False
 
 train_cfg.update(max_epochs=1, val_interval=1)
 optim_wrapper = dict(

@@ -23,18 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Work this small is done before a second thread wakes up, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope='module')
 def config():
-    config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py')
+    config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_free_anchor_12e_sim.py')
     config.model.grids[0].shape = (40, 40, 4)
     config.num_frames = 2
     config.model.neck_3d.fuse_channels = config.model.neck_fuse.out_channels * 4 * 2
@@ -93,9 +84,9 @@ def test_the_command_writes_both_files(config, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, 'benchmark', raising=False)
     import benchmark
 
-    path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py'
+    path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_12e_sim.py'
     arguments = [str(path), '--part', 'view', '--runs', '1', '--dtypes', 'fp32', '--device', 'cpu']
     assert benchmark.main([*arguments, '--out', str(tmp_path)]) == 0
     content = json.loads((tmp_path / 'benchmark_view.json').read_text())
     assert content['machine']['torch'] == torch.__version__
-    assert 'tiny_96x256_12e_sim' in (tmp_path / 'benchmark_view.md').read_text()
+    assert 'tiny_96x352_12e_sim' in (tmp_path / 'benchmark_view.md').read_text()

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import multiprocessing
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
-TINY = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x256_12e_sim.py'
+FAST_BEV = ROOT / 'configs' / 'fast_bev'
 
 
 def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
@@ -31,7 +32,7 @@ def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
         torch.testing.assert_close(weights[1][name], value, rtol=1e-5, atol=1e-6)
 
 
-def _tiny_model():
+def _tiny_model(config):
     from mmengine.registry import init_default_scope
 
     from perception3d.apis.config import load_config
@@ -40,7 +41,7 @@ def _tiny_model():
     init_default_scope('mmdet3d')
     torch.manual_seed(0)
     # Batch norm is frozen, as the released backbone trains: statistics of half a batch are those of half a batch.
-    return MODELS.build(load_config(TINY).model).double().eval()
+    return MODELS.build(load_config(FAST_BEV / config).model).double().eval()
 
 
 def _sample(number):
@@ -60,7 +61,16 @@ def _sample(number):
         [rng.uniform(-30, 30, (number + 1, 2)), np.tile([-1, 4, 2, 1.6, 0.3, 1, 0], (number + 1, 1))], 1
     )
     sample = Det3DDataSample()
-    sample.set_metainfo({'img_from_lidar': np.stack(matrices), 'num_frames': 1, 'box_type_3d': LiDARInstance3DBoxes})
+    ego_from_lidar = np.eye(4)
+    ego_from_lidar[2, 3] = 1.84 + 0.1 * number
+    sample.set_metainfo(
+        {
+            'img_from_lidar': np.stack(matrices),
+            'lidar2ego': ego_from_lidar,
+            'num_frames': 1,
+            'box_type_3d': LiDARInstance3DBoxes,
+        }
+    )
     sample.gt_instances_3d = InstanceData(
         bboxes_3d=LiDARInstance3DBoxes(torch.tensor(boxes, dtype=torch.float32), box_dim=9),
         labels_3d=torch.full((number + 1,), number % 10),
@@ -68,9 +78,9 @@ def _sample(number):
     return torch.tensor(rng.normal(size=(3, 3, 64, 128))), sample
 
 
-def _gradients(rank, world_size, port, result_path):
+def _gradients(rank, world_size, port, config, result_path):
     torch.set_num_threads(1)
-    model = _tiny_model()
+    model = _tiny_model(config)
     if world_size > 1:
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=port
@@ -89,10 +99,12 @@ def _gradients(rank, world_size, port, result_path):
         torch.save(gradients, result_path)
 
 
-def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path):
+@pytest.mark.parametrize('head', ['', 'free_anchor_'])
+def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path, head):
     # The samples hold 1 to 4 objects, so that a loss normalised in each process alone would differ.
-    multiprocessing.spawn(_gradients, (1, '', str(tmp_path / 'one.pt')), nprocs=1)
-    multiprocessing.spawn(_gradients, (2, '29612', str(tmp_path / 'two.pt')), nprocs=2)
+    config = f'fast_bev_tiny_96x352_{head}12e_sim.py'
+    multiprocessing.spawn(_gradients, (1, '', config, str(tmp_path / 'one.pt')), nprocs=1)
+    multiprocessing.spawn(_gradients, (2, '29612', config, str(tmp_path / 'two.pt')), nprocs=2)
     one, two = torch.load(tmp_path / 'one.pt'), torch.load(tmp_path / 'two.pt')
     assert one.keys() == two.keys() and len(one) > 50
     for name, gradient in one.items():
