@@ -13,7 +13,7 @@ from perception3d.apis.cli import command_parser, run_tool
 from perception3d.checks import InputError
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_12e_sim.py'
+CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from perception3d.registry import DATASETS, MODELS
 class Inferencer:
     """A model of a config with the weights of a checkpoint, ready for files.
 
-    >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x352_12e_sim.py', 'epoch_12.pth')
+    >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'epoch_9.pth')
     >>> for sample in inferencer('frame.json'):
     ...     print(sample.pred_instances_3d.bboxes_3d)
 

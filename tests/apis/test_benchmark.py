@@ -25,7 +25,7 @@ CPU = torch.device('cpu')
 
 @pytest.fixture(scope='module')
 def config():
-    config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_free_anchor_12e_sim.py')
+    config = load_config(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_free_anchor_9e_sim.py')
     config.model.grids[0].shape = (40, 40, 4)
     config.num_frames = 2
     config.model.neck_3d.fuse_channels = config.model.neck_fuse.out_channels * 4 * 2
@@ -84,9 +84,9 @@ def test_the_command_writes_both_files(config, tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, 'benchmark', raising=False)
     import benchmark
 
-    path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_12e_sim.py'
+    path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
     arguments = [str(path), '--part', 'view', '--runs', '1', '--dtypes', 'fp32', '--device', 'cpu']
     assert benchmark.main([*arguments, '--out', str(tmp_path)]) == 0
     content = json.loads((tmp_path / 'benchmark_view.json').read_text())
     assert content['machine']['torch'] == torch.__version__
-    assert 'tiny_96x352_12e_sim' in (tmp_path / 'benchmark_view.md').read_text()
+    assert 'tiny_96x352_9e_sim' in (tmp_path / 'benchmark_view.md').read_text()

@@ -102,7 +102,7 @@ def _gradients(rank, world_size, port, config, result_path):
 @pytest.mark.parametrize('head', ['', 'free_anchor_'])
 def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path, head):
     # The samples hold 1 to 4 objects, so that a loss normalised in each process alone would differ.
-    config = f'fast_bev_tiny_96x352_{head}12e_sim.py'
+    config = f'fast_bev_tiny_96x352_{head}9e_sim.py'
     multiprocessing.spawn(_gradients, (1, '', config, str(tmp_path / 'one.pt')), nprocs=1)
     multiprocessing.spawn(_gradients, (2, '29612', config, str(tmp_path / 'two.pt')), nprocs=2)
     one, two = torch.load(tmp_path / 'one.pt'), torch.load(tmp_path / 'two.pt')

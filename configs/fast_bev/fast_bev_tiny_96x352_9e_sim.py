@@ -60,14 +60,14 @@ model.bbox_head = dict(
     code_weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
 )
 
-max_epochs = 12
+max_epochs = 9
 train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(
     type=OptimWrapper,
     optimizer=dict(type=AdamW, lr=3e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
-warmup_epochs = 4
+warmup_epochs = 3
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=warmup_epochs, convert_to_iter_based=True),
     dict(

@@ -5,7 +5,7 @@ from mmengine.config import read_base
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 
 with read_base():
-    from .fast_bev_tiny_96x352_12e_sim import *
+    from .fast_bev_tiny_96x352_9e_sim import *
 
 model.neck_3d.update(out_channels=64, num_layers=1, stride=2)
 # One frame does not tell a speed, so the last two codes have no weight.
