@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
@@ -16,12 +15,12 @@ from nuscenes.eval.common.loaders import load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox
 from nuscenes.eval.detection.evaluate import DetectionEval
 from nuscenes_tree import HandmadeTree
+from score_share import score_share
 from torch import multiprocessing
 
 from perception3d.checks import InputError
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.nuscenes_info import create_infos
-from perception3d.engine.distributed import start_processes
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric, attribute_name
 from perception3d.evaluation.nuscenes_scores import evaluate_submission, official_config
 from perception3d.files import read_pickle
@@ -107,28 +106,12 @@ def test_scores_equal_the_official_evaluation(tmp_path: Path, version: str, scen
         assert ours[f'nuscenes/ATE/{name}'] == theirs['label_tp_errors'][name]['trans_err']
 
 
-def _score_in_a_process(rank: int, root: str, out: str) -> None:
-    """Scores every second sample, as a distributed sampler deals them out; the first process writes what it gets."""
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT='29613'
-    )
-    start_processes('pytorch')
-    samples = predictions(Path(root), 'hand_val', 0.6, 60)
-    count = len(samples)
-    # A sampler pads the last round with samples from the start.
-    share = (samples + samples[: count % 2])[rank::2]
-    metric = NuScenesDetectionMetric(root)
-    metric.dataset_meta = dict(classes=CLASSES, version='v1.0-hand')
-    metric.process({}, share)
-    scores = metric.evaluate(count)
-    if rank == 0:
-        Path(out).write_text(json.dumps(scores))
-
-
 def test_two_processes_give_the_scores_of_one(nuscenes_tree: Path, tmp_path: Path):
-    multiprocessing.spawn(_score_in_a_process, (str(nuscenes_tree), str(tmp_path / 'scores.json')), nprocs=2)
+    samples = predictions(nuscenes_tree, 'hand_val', 0.6, 60)
+    torch.save(samples, tmp_path / 'samples.pt')
+    multiprocessing.spawn(score_share, (str(nuscenes_tree), str(tmp_path)), nprocs=2)
     together = json.loads((tmp_path / 'scores.json').read_text())
-    alone = score(nuscenes_tree, predictions(nuscenes_tree, 'hand_val', 0.6, 60))
+    alone = score(nuscenes_tree, samples)
     assert together == pytest.approx(alone, nan_ok=True)
     assert 0 < alone['nuscenes/AP@2m/car'] < 1
 

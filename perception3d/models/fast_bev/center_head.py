@@ -122,7 +122,8 @@ class CenterBEVHead(BaseModule):
 
     def forward(self, bev: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (B, C, X, Y) and box codes (B, 10, X, Y), float32, of a map (B, in_channels, X, Y)."""
-        joint = self.out_conv(self.shared_conv(bev)).float()
+        with torch.autocast(bev.device.type, enabled=False):
+            joint = self.out_conv(self.shared_conv(bev.to(self.out_conv.weight.dtype))).float()
         return joint[:, : self.num_classes], joint[:, self.num_classes :]
 
     def loss(self, bev: Tensor, batch_data_samples: list) -> dict[str, Tensor]:
