@@ -82,6 +82,7 @@ def test_commands_leave_pictures_and_numbers(outputs):
         list((outputs / 'work_dirs/shown').glob('*.png')),
     )
     assert len(browsed) == 4 and shown
+    assert list((outputs / 'work_dirs/shown').glob('*.gif'))
     assert read_image(browsed[0]).std() > 10
     boxes = json.loads((outputs / 'work_dirs/out/frame.json').read_text())['boxes']
     assert all(0 <= box['score'] <= 1 and len(box['center_m']) == 3 for box in boxes)

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--scenes', type=int, help='scenes to train on (default: as the profile says)')
     parser.add_argument('--val-scenes', type=int, help='scenes to test on (default: as the profile says)')
     parser.add_argument('--keyframes', type=int, help='keyframes of a scene, 0.5 s apart')
-    parser.add_argument('--no-sweeps', action='store_true', help='nothing between keyframes: a tenth of the data')
+    parser.add_argument('--no-sweeps', action='store_true', help='write keyframes alone')
     parser.add_argument('--jobs', type=int, default=default_jobs(), help='processes (default: one per core)')
     args = parser.parse_args(argv)
     profile = find_profile(args.profile)

@@ -1,7 +1,7 @@
 """Fast-BEV M0 with one frame and a thinner BEV encoder, made to learn one real keyframe by heart.
 
 A check of the whole path on real data: images, projections, lift, head, metric. M0's encoder of 256 channels would
-take two thirds of the time of a step on a CPU.
+need about two thirds of all multiplications.
 """
 
 from mmengine.config import read_base

@@ -189,3 +189,18 @@ def test_collisions_name_the_pair_and_the_moment() -> None:
     assert collisions(tracks, np.array([[4, 2], [4, 2], [4, 2.0]])) == [(0, 2)]
     tracks[0, :, 1] = 3.0
     assert collisions(tracks, np.array([[4, 2], [4, 2], [4, 2.0]])) == []
+
+
+@pytest.mark.parametrize(('options', 'sweeps'), [([], True), (['--no-sweeps'], False)])
+def test_the_command_leaves_out_what_lies_between_keyframes(monkeypatch, tmp_path, options, sweeps):
+    from tools import simulate as tool
+
+    asked = []
+
+    def record(format_name, request, jobs):
+        asked.append(request.profile.sweeps)
+        return {'scenes': 1, 'made': 1, 'seconds': 0.0}
+
+    monkeypatch.setattr(tool, 'simulate', record)
+    assert tool.main(['nuscenes', '--out', str(tmp_path), '--profile', 'default', *options]) == 0
+    assert asked == [sweeps]
