@@ -12,8 +12,15 @@ from mmdet3d.structures import Det3DDataSample
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
+from perception3d.models.blocks import (
+    collect_projections,
+    follow_ground,
+    lift_to_lidar,
+    sample_planes,
+    samples_above_ground,
+    unpadded_hw,
+)
 from perception3d.models.fast_bev.feature_cache import FeatureCache
-from perception3d.models.fast_bev.ground import follow_ground, ground_offset, sample_planes
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.registry import MODELS
 
@@ -40,7 +47,7 @@ class FastBEV(Base3DDetector):
         cache_features: when predicting, keep the features of images by path, so that a later sample that lists the
             image as history does not compute it again. For ordered data without test-time randomness.
         ground_z_m: height in the grids at which the ground lies. With it, grids and boxes follow the ground of each
-            sample's rig (`ground.py`) instead of the height of its lidar. Not in the paper, whose rigs are all alike.
+            sample's rig instead of the height of its lidar. Not in the paper, whose rigs are all alike.
         channels_last: memory layout of the convolutions. On a CPU the layout makes them about twice as fast forwards;
             with AVX2 alone the gradients of wide ones are then about half as fast, so that training is slower.
     """
@@ -122,7 +129,7 @@ class FastBEV(Base3DDetector):
     def extract_feat(self, batch_inputs: dict[str, Tensor], batch_data_samples: list[Det3DDataSample]) -> Tensor:
         """Returns the BEV features (B, C, X', Y') float32 of `imgs` (B, F*N, 3, H, W)."""
         images = batch_inputs['imgs']
-        matrices = _projections(images, batch_data_samples)
+        matrices = collect_projections(images, batch_data_samples)
         batch, frames = matrices.shape[:2]
         if self.ground_z_m is not None:
             matrices = follow_ground(matrices, sample_planes(batch_data_samples), self.ground_z_m)
@@ -132,13 +139,13 @@ class FastBEV(Base3DDetector):
         else:
             maps = self.extract_images(images.flatten(0, 1))
             levels = [FeatureRows.from_maps(m, batch, frames) for m in maps]
-        return self.encode(levels, matrices, tuple(images.shape[-2:]), _unpadded(images, batch_data_samples))
+        return self.encode(levels, matrices, tuple(images.shape[-2:]), unpadded_hw(images, batch_data_samples))
 
     def loss(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any) -> dict[str, Tensor]:
         """Returns the head's losses; the head runs in float32 under any autocast."""
         bev = self.extract_feat(batch_inputs, batch_data_samples)
         with torch.autocast(bev.device.type, enabled=False):
-            return self.bbox_head.loss(bev, self._above_ground(batch_data_samples))
+            return self.bbox_head.loss(bev, samples_above_ground(batch_data_samples, self.ground_z_m))
 
     def predict(
         self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any
@@ -163,63 +170,18 @@ class FastBEV(Base3DDetector):
         with torch.autocast(bevs[0].device.type, enabled=False):
             boxes = self.bbox_head.predict_passes(bevs, samples)
         if self.ground_z_m is not None:
-            for found, plane in zip(boxes, sample_planes(samples), strict=True):
-                values = found.bboxes_3d.tensor
-                values[:, 2] += ground_offset(values, plane, self.ground_z_m)
+            lift_to_lidar(boxes, samples, self.ground_z_m)
         return self.add_pred_to_datasample(samples, boxes)
-
-    def _above_ground(self, samples: list[Det3DDataSample]) -> list[Det3DDataSample]:
-        """Returns samples whose ground truth has its heights counted as the grids count them."""
-        if self.ground_z_m is None:
-            return samples
-        moved = []
-        for sample, plane in zip(samples, sample_planes(samples), strict=True):
-            copied = sample.new()
-            truth = copied.gt_instances_3d = sample.gt_instances_3d.clone()
-            # The copies of mmengine share their fields.
-            truth.bboxes_3d = truth.bboxes_3d.clone()
-            values = truth.bboxes_3d.tensor
-            values[:, 2] -= ground_offset(values, plane, self.ground_z_m)
-            moved.append(copied)
-        return moved
 
     def _forward(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample] | None = None, **kwargs: Any):
         """Returns the head's raw maps (class logits, box deltas, direction logits)."""
         return self.bbox_head(self.extract_feat(batch_inputs, batch_data_samples or []))
 
 
-def _projections(images: Tensor, samples: list[Det3DDataSample]) -> np.ndarray:
-    """Collects (B, F, N, 4, 4) projections and checks them against the images (B, F*N, 3, H, W)."""
-    if images.ndim != 5:
-        raise InputError(f'images must be (batch, frames * cameras, 3, H, W), got {tuple(images.shape)}')
-    collected = []
-    for sample in samples:
-        matrices = sample.metainfo.get('img_from_lidar')
-        frames = int(sample.metainfo.get('num_frames', 1))
-        if matrices is None:
-            raise InputError('a sample has no img_from_lidar: the pipeline must end in a packing step that keeps it')
-        matrices = np.asarray(matrices)
-        if len(matrices) != images.shape[1] or len(matrices) % frames:
-            raise InputError(f'{images.shape[1]} images, {len(matrices)} projections and {frames} frames do not agree')
-        collected.append(matrices.reshape(frames, -1, *matrices.shape[1:]))
-    if len({m.shape for m in collected}) != 1 or len(collected) != len(images):
-        raise InputError('the samples of a batch differ in their number of cameras or frames')
-    return np.stack(collected)
-
-
-def _unpadded(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
-    """Height and width of the images before padding, as far as the samples tell."""
-    shape = samples[0].metainfo.get('img_shape')
-    if not shape:
-        return tuple(images.shape[-2:])
-    first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
-    return int(first[0]), int(first[1])
-
-
 def _mirrored(batch_inputs: dict, samples: list[Det3DDataSample]) -> tuple[dict, list[Det3DDataSample]]:
     """Mirrors all images left to right and their projections with them: u becomes W - u."""
     images = batch_inputs['imgs']
-    width = _unpadded(images, samples)[1]
+    width = unpadded_hw(images, samples)[1]
     flip = np.diag([-1.0, 1.0, 1.0, 1.0])
     flip[0, 2] = width
     flipped_samples = []

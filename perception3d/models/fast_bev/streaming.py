@@ -15,8 +15,8 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from perception3d.checks import InputError
+from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
 from perception3d.models.fast_bev.detector import FastBEV
-from perception3d.models.fast_bev.ground import follow_ground, ground_offset, ground_plane
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.fast_bev.winograd import use_winograd
 

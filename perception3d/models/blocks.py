@@ -1,0 +1,106 @@
+"""What camera detectors share: the projections of a batch, and grids and boxes that follow the ground.
+
+A camera tells the distance of an object by the pixel of its foot, so a grid must know the height of the road: 0.15 m of
+error at a camera 1.5 m high is a tenth of the distance. In a fleet the sensors of no two cars hang alike, but the ego
+frame lies on the road, and the calibration from lidar to ego says where that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from mmdet3d.structures import Det3DDataSample
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from perception3d.checks import InputError
+
+
+def ground_plane(ego_from_lidar: np.ndarray) -> np.ndarray:
+    """Plane (..., 3) of the ego frame's ground, z = p[0] + p[1]*x + p[2]*y in metres of the lidar frame (..., 4, 4)."""
+    row = ego_from_lidar[..., 2, :]
+    if np.any(np.abs(row[..., 2]) < 0.1):
+        raise InputError('the z axis of the lidar frame lies in the ground plane: lidar2ego must map x forward, z up')
+    return np.stack([-row[..., 3], -row[..., 0], -row[..., 1]], -1) / row[..., 2:3]
+
+
+def sample_planes(samples: Sequence[Det3DDataSample]) -> np.ndarray:
+    """Planes (B, 3) of samples in their present lidar frame, which augmentation may have moved.
+
+    Raises InputError where a sample has no `lidar2ego`.
+    """
+    poses = []
+    for sample in samples:
+        if 'lidar2ego' not in sample.metainfo:
+            raise InputError('a model with ground_z_m needs lidar2ego of every sample: let the pipeline pack it')
+        pose = np.asarray(sample.metainfo['lidar2ego'], np.float64)
+        poses.append(pose @ np.linalg.inv(sample.metainfo.get('aug_from_lidar', np.eye(4))))
+    return ground_plane(np.stack(poses))
+
+
+def follow_ground(img_from_lidar: np.ndarray, planes: np.ndarray, ground_z_m: float) -> np.ndarray:
+    """Projections (B, F, N, 4, 4) of points whose height counts from the plane (B, 3), which lies at `ground_z_m`.
+
+    A shear along z: x and y stay those of the lidar frame.
+    """
+    shear = np.tile(np.eye(4), (len(planes), 1, 1))
+    shear[:, 2, :2], shear[:, 2, 3] = planes[:, 1:], planes[:, 0] - ground_z_m
+    return img_from_lidar @ shear[:, None, None]
+
+
+def ground_offset(boxes: Tensor, plane: np.ndarray, ground_z_m: float) -> Tensor:
+    """How much higher (N,) in metres the plane (3,) is under `boxes` (N, >=2) than `ground_z_m`."""
+    height, slope_x, slope_y = plane.tolist()
+    return height - ground_z_m + slope_x * boxes[:, 0] + slope_y * boxes[:, 1]
+
+
+def samples_above_ground(samples: list[Det3DDataSample], ground_z_m: float | None) -> list[Det3DDataSample]:
+    """Samples whose ground truth has its heights counted as grids at `ground_z_m` count them; None changes nothing."""
+    if ground_z_m is None:
+        return samples
+    moved = []
+    for sample, plane in zip(samples, sample_planes(samples), strict=True):
+        copied = sample.new()
+        truth = copied.gt_instances_3d = sample.gt_instances_3d.clone()
+        # The copies of mmengine share their fields.
+        truth.bboxes_3d = truth.bboxes_3d.clone()
+        values = truth.bboxes_3d.tensor
+        values[:, 2] -= ground_offset(values, plane, ground_z_m)
+        moved.append(copied)
+    return moved
+
+
+def lift_to_lidar(boxes: Sequence[InstanceData], samples: Sequence[Det3DDataSample], ground_z_m: float) -> None:
+    """Counts the heights of predicted `boxes` from the lidar again, in place; the way back of samples_above_ground."""
+    for found, plane in zip(boxes, sample_planes(samples), strict=True):
+        values = found.bboxes_3d.tensor
+        values[:, 2] += ground_offset(values, plane, ground_z_m)
+
+
+def collect_projections(images: Tensor, samples: list[Det3DDataSample]) -> np.ndarray:
+    """Collects (B, F, N, 4, 4) projections and checks them against the images (B, F*N, 3, H, W)."""
+    if images.ndim != 5:
+        raise InputError(f'images must be (batch, frames * cameras, 3, H, W), got {tuple(images.shape)}')
+    collected = []
+    for sample in samples:
+        matrices = sample.metainfo.get('img_from_lidar')
+        frames = int(sample.metainfo.get('num_frames', 1))
+        if matrices is None:
+            raise InputError('a sample has no img_from_lidar: the pipeline must end in a packing step that keeps it')
+        matrices = np.asarray(matrices)
+        if len(matrices) != images.shape[1] or len(matrices) % frames:
+            raise InputError(f'{images.shape[1]} images, {len(matrices)} projections and {frames} frames do not agree')
+        collected.append(matrices.reshape(frames, -1, *matrices.shape[1:]))
+    if len({m.shape for m in collected}) != 1 or len(collected) != len(images):
+        raise InputError('the samples of a batch differ in their number of cameras or frames')
+    return np.stack(collected)
+
+
+def unpadded_hw(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
+    """Height and width of the images before padding, as far as the samples tell."""
+    shape = samples[0].metainfo.get('img_shape')
+    if not shape:
+        return tuple(images.shape[-2:])
+    first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
+    return int(first[0]), int(first[1])
