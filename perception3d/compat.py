@@ -73,7 +73,7 @@ def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     """Replaces mmengine's loader, which runs a pickle that the safe loader refuses, by one that refuses it too."""
 
     def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-        from perception3d.apis.checkpoint import torch_load_safely
+        from perception3d.checkpoints import torch_load_safely
 
         return torch_load_safely(file, map_location, _safe_globals(mmengine_checkpoint))
 

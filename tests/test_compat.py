@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from perception3d import compat
-from perception3d.apis.checkpoint import load_checkpoint_safely, load_weights
+from perception3d.checkpoints import load_checkpoint_safely, load_weights
 from perception3d.checks import InputError
 
 

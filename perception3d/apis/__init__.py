@@ -9,14 +9,14 @@ import importlib
 from typing import Any
 
 _HOMES = {
-    'apply_options': 'config',
-    'load_config': 'config',
-    'parse_options': 'config',
-    'build_runner': 'runner',
-    'load_checkpoint_safely': 'checkpoint',
-    'load_weights': 'checkpoint',
-    'Inferencer': 'inferencer',
-    'run_tool': 'cli',
+    'apply_options': 'perception3d.apis.config',
+    'load_config': 'perception3d.apis.config',
+    'parse_options': 'perception3d.apis.config',
+    'build_runner': 'perception3d.apis.runner',
+    'load_checkpoint_safely': 'perception3d.checkpoints',
+    'load_weights': 'perception3d.checkpoints',
+    'Inferencer': 'perception3d.apis.inferencer',
+    'run_tool': 'perception3d.apis.cli',
 }
 
 __all__ = sorted(_HOMES)
@@ -25,4 +25,4 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(f'{__name__}.{_HOMES[name]}'), name)
+    return getattr(importlib.import_module(_HOMES[name]), name)

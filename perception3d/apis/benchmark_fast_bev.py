@@ -14,7 +14,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from perception3d.apis.benchmark import PartTimer, has_bfloat16, median_ms, peak_memory
-from perception3d.apis.checkpoint import load_weights
+from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead

@@ -6,6 +6,7 @@ import ast
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -42,6 +43,9 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if not isinstance(config.get('model'), Mapping):
         raise InputError(f'{path} is no config: it defines no `model = dict(type=..., ...)`')
     config.setdefault('default_scope', 'mmdet3d')
+    # `import copy` in a config, to copy what must differ, leaves the module among its values.
+    for name in [name for name, value in config._cfg_dict.items() if isinstance(value, ModuleType)]:
+        del config._cfg_dict[name]
     apply_options(config, options or {})
     return config
 

@@ -10,8 +10,8 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from perception3d.apis.checkpoint import load_weights
 from perception3d.apis.config import load_config
+from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.datasets.camera_frames import read_infos, repeat_history
 from perception3d.engine.memory import keep_freed_memory

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from perception3d.apis.checkpoint import load_weights
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import build_runner
+from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.files import write_json
 

@@ -27,11 +27,16 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     settings['resume'] = False
     runner = build_runner(load_config(config, parse_options(options)), **settings)
     print(parameter_table(runner.model))
-    loader = runner.build_dataloader({**runner._train_dataloader, 'num_workers': 0}, 0)
+    runner._train_dataloader = {**runner._train_dataloader, 'num_workers': 0}
+    loop = runner.train_loop
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner._init_model_weights()
+    # What the hooks of a training would tell: schedules may count in shares of it.
+    runner.message_hub.update_info('iter', 0)
+    runner.message_hub.update_info('max_iters', loop.max_iters)
     runner.model.train()
     start = time.perf_counter()
-    batch = next(iter(loader))
+    batch = next(iter(loop.dataloader))
     loaded = time.perf_counter()
     print(shape_table(batch))
     losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)

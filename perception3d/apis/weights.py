@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from perception3d.apis.checkpoint import load_checkpoint_safely
 from perception3d.apis.config import load_config
+from perception3d.checkpoints import load_checkpoint_safely
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import write_whole
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.reproducible import SeededDataset
+from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
 
 
@@ -36,6 +37,11 @@ class PerceptionRunner(Runner):
             broadcast_buffers=False,
             find_unused_parameters=self.cfg.get('find_unused_parameters', False),
         )
+
+    def register_hooks(self, *args: Any, **kwargs: Any) -> None:
+        """Registers the hooks of the config and the one that keeps the training state of models that have one."""
+        super().register_hooks(*args, **kwargs)
+        self.register_hook(TrainingStateHook())
 
     @staticmethod
     def build_dataloader(

@@ -1,0 +1,57 @@
+"""Two views of one sample, for a student and a teacher whose inputs differ."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import Compose
+
+from perception3d.checks import InputError
+from perception3d.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class PairedViews(BaseTransform):
+    """Runs two pipelines on the same sample with the same random numbers; the last step of a pipeline.
+
+    Pipelines whose steps draw in the same order get the same augmentation: images of two sizes are cut and turned
+    alike, and both views have the same lidar frame, which is checked. The result is the student's packed sample with
+    the teacher's under 'teacher', as `Distiller` takes it.
+
+    Args:
+        student, teacher: pipelines, each ending in a packing step.
+        same_frame: check that both views have one lidar frame (`aug_from_lidar`); False for pairs that need none.
+    """
+
+    def __init__(self, student: Sequence[Any], teacher: Sequence[Any], same_frame: bool = True) -> None:
+        self.student, self.teacher = Compose(student), Compose(teacher)
+        self.same_frame = same_frame
+
+    def transform(self, results: dict) -> dict | None:
+        """Returns both views, or None where a pipeline drops the sample."""
+        state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        theirs = self.teacher(copy.deepcopy(results))
+        random.setstate(state[0])
+        np.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+        mine = self.student(results)
+        if mine is None or theirs is None:
+            return None
+        if self.same_frame:
+            _check_frames(mine, theirs)
+        return {**mine, 'teacher': theirs}
+
+
+def _check_frames(mine: dict, theirs: dict) -> None:
+    frames = [view['data_samples'].metainfo.get('aug_from_lidar', np.eye(4)) for view in (mine, theirs)]
+    if not np.allclose(*frames, atol=1e-6):
+        raise InputError(
+            'the views of student and teacher have different lidar frames: their pipelines must draw the same '
+            'random numbers in the same order (or set same_frame=False)'
+        )

@@ -1,0 +1,217 @@
+"""One mechanism for every teacher and student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from mmengine.logging import MessageHub, print_log
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.distill.context import DistillContext
+from perception3d.distill.inherit import WeightInheritance, build_inheritance
+from perception3d.distill.link import Link
+from perception3d.distill.tap import TapSet
+from perception3d.distill.teacher import PairPreprocessor, Teacher
+from perception3d.registry import MODELS
+
+_STUDENT, _LINKS = 'student.', 'links.'
+
+
+@MODELS.register_module()
+class Distiller(BaseModel):
+    """Trains `student` with its own loss plus one loss per link; predicts exactly as `student`.
+
+    The state dict is the student's, with the student's keys: a distilled checkpoint is one of the plain student config.
+    What only training needs (adapters, scales of links) is in `training_state`, which the runner of this package keeps
+    beside it in the checkpoint. The teacher is built when training begins, stays frozen and in eval mode, is no
+    submodule, and its forward ends after its last tap.
+
+    The teacher gets the batch of the student, or its own view of it: the entry 'teacher' that a pipeline puts beside
+    'inputs' and 'data_samples' (`PairedViews` of the data sets does), which goes through its own data preprocessor.
+    Views may differ in resolution, frames or sensor.
+
+    In the log `distill.<link>.loss` is what is summed, `distill.<link>.value` what the loss module gave, and
+    `distill.<link>.scale` the factor between them.
+
+    Args:
+        student: config of a model with mmengine's modes.
+        links: name -> arguments of `Link`.
+        teacher: config of a model; None distils the student from itself.
+        teacher_checkpoint: its weights, loaded strictly.
+        inherit: begin with the teacher's weights where they fit: True, or arguments of `WeightInheritance`.
+        freeze: patterns of the student's parameters (fnmatch) that stay as they begin, such as BEV queries that it
+            shares with its teacher.
+        data_preprocessor: instead of the student's own.
+
+    Raises:
+        InputError: a tap that does not exist, a teacher without weights, a teacher's setting without a teacher.
+    """
+
+    def __init__(
+        self,
+        student: dict[str, Any] | nn.Module,
+        links: Mapping[str, Mapping[str, Any]],
+        teacher: dict[str, Any] | nn.Module | None = None,
+        teacher_checkpoint: str | None = None,
+        inherit: WeightInheritance | Mapping[str, Any] | bool | None = None,
+        freeze: Sequence[str] = (),
+        data_preprocessor: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        if data_preprocessor is not None and isinstance(student, Mapping):
+            student = {**student, 'data_preprocessor': data_preprocessor}
+        own = student.get('data_preprocessor') if isinstance(student, Mapping) else None
+        built = student if isinstance(student, nn.Module) else MODELS.build(student)
+        super().__init__(PairPreprocessor(built.data_preprocessor), init_cfg)
+        self.student = built
+        _freeze(built, freeze)
+        self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
+        if teacher is None and (teacher_checkpoint or inherit):
+            raise InputError('teacher_checkpoint and inherit need a teacher: give its config')
+        self.inherit = build_inheritance(inherit)
+        # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
+        self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, self._taps('teacher'), own)]
+        self_taught = self._taps('teacher') if teacher is None else []
+        self.data_preprocessor.teacher = self._teacher[0]
+        self._student_taps = TapSet(self.student, [*self._taps('student'), *self_taught])
+        self.register_state_dict_post_hook(_keep_student_alone)
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The teacher's network, built on first use; None in self-distillation."""
+        return self._teacher[0].network(self._device()) if self._teacher[0] is not None else None
+
+    def init_weights(self) -> None:
+        """Initialises the student, builds the teacher, and lets the student inherit."""
+        self.student.init_weights()
+        if self._teacher[0] is None:
+            return
+        teacher = self.teacher
+        if self.inherit is not None:
+            print_log(str(self.inherit.apply(self.student, teacher)), 'current')
+
+    def forward(
+        self,
+        inputs: Any,
+        data_samples: Sequence[Any] | None = None,
+        mode: str = 'tensor',
+        teacher: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The student's forward in all modes but 'loss', which adds the links; `teacher` is the teacher's view."""
+        if mode == 'loss':
+            return self.loss(inputs, data_samples, teacher)
+        return self.student(inputs, data_samples, mode=mode)
+
+    def loss(
+        self, inputs: Any, data_samples: Sequence[Any], teacher: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        """Returns the student's losses and those of the links."""
+        step, max_steps = _progress()
+        weights = {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+        view = teacher or {'inputs': inputs, 'data_samples': data_samples}
+        theirs = self._teacher_records(view) if any(weights.values()) else {}
+        with self._student_taps.record() as mine:
+            losses = self.student(inputs, data_samples, mode='loss')
+        if self._teacher[0] is None:
+            theirs = _Detached(mine)
+        own, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
+        context = DistillContext(
+            step, MappingProxyType(mine), theirs, inputs, data_samples, view['inputs'], view['data_samples']
+        )
+        losses = dict(losses)
+        for name, link in self.links.items():
+            if weights[name]:
+                found = link(context, weights[name], own)
+                losses.update({f'distill.{name}.{key}': value for key, value in found.items()})
+            elif (idle := link.idle()) is not None:
+                losses[f'distill.{name}.loss'] = idle
+        return losses
+
+    def training_state(self) -> dict[str, Tensor]:
+        """State that a resumed training needs and the student does not have: adapters, scales."""
+        return self.links.state_dict()
+
+    def load_training_state(self, state: Mapping[str, Tensor]) -> None:
+        """Loads what `training_state` returned; InputError where the links have changed."""
+        try:
+            self.links.load_state_dict(dict(state))
+        except RuntimeError as error:
+            raise InputError(f'the checkpoint was trained with other links, it cannot be resumed: {error}') from error
+
+    def _teacher_records(self, view: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self._teacher[0] is None:
+            return {}
+        return self._teacher[0].look(view['inputs'], view['data_samples'], self._device())
+
+    def _taps(self, side: str) -> list[str]:
+        return [text for link in self.links.values() for text in getattr(link, f'{side}_taps')]
+
+    def _device(self) -> torch.device:
+        return next(self.student.parameters()).device
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # The keys on disk are the student's; the links keep what they have.
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            state_dict[f'{prefix}{_STUDENT}{key.removeprefix(prefix)}'] = state_dict.pop(key)
+        state_dict.update({f'{prefix}{_LINKS}{key}': value for key, value in self.links.state_dict().items()})
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _freeze(student: nn.Module, patterns: Sequence[str]) -> None:
+    parameters = dict(student.named_parameters())
+    for pattern in patterns:
+        found = [name for name in parameters if fnmatch(name, pattern)]
+        if not found:
+            raise unknown_name('parameter to freeze', pattern, parameters)
+        for name in found:
+            parameters[name].requires_grad_(False)
+
+
+class _Detached(Mapping[str, Any]):
+    """Records without their gradients: the student as its own teacher."""
+
+    def __init__(self, records: Mapping[str, Any]) -> None:
+        self._records = records
+
+    def __getitem__(self, text: str) -> Any:
+        value = self._records[text]
+        return value.detach() if isinstance(value, Tensor) else value
+
+    def __iter__(self) -> Any:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def _build_link(name: str, settings: Mapping[str, Any]) -> Link:
+    if 'loss' in name or not name.isidentifier():
+        raise InputError(
+            f"link {name!r}: a name is an identifier without 'loss', which marks what is summed in the log"
+        )
+    try:
+        return Link(**settings)
+    except InputError as error:
+        raise InputError(f'link {name!r}: {error}') from error
+    except TypeError as error:
+        raise InputError(f'link {name!r} needs student, teacher and loss: {error}') from error
+
+
+def _keep_student_alone(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    """Gives the student's tensors their plain keys in a state dict and drops the links."""
+    for key in [key for key in state if key.startswith(prefix)]:
+        value = state.pop(key)
+        if key.startswith(prefix + _STUDENT):
+            state[prefix + key.removeprefix(prefix + _STUDENT)] = value
+
+
+def _progress() -> tuple[int, int | None]:
+    """The iteration of the running training and its length, as mmengine's runner counts them; 0 and None without."""
+    hub = MessageHub.get_current_instance()
+    return int(hub.get_info('iter', 0) or 0), hub.get_info('max_iters', None)

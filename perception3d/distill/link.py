@@ -1,0 +1,112 @@
+"""Links: one loss between a place in the student and a place in the teacher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+from perception3d.checks import InputError
+from perception3d.distill.context import DistillContext
+from perception3d.distill.schedule import WeightSchedule
+from perception3d.distill.tap import Tap
+from perception3d.registry import MODELS
+
+
+class Link(nn.Module):
+    """The loss between two taps, its adapter and its weight over time.
+
+    With `match` the loss is scaled so that it is `match` times the student's own loss on average: both are averaged
+    (exponentially, over about the first `match_steps` active steps), then the scale stays as it is.
+
+    Args:
+        student, teacher: taps, in the grammar of `Tap`.
+        loss: config of a module `forward(student, teacher, context) -> scalar`. Its attributes `student_taps` and
+            `teacher_taps`, where it has them, name further taps that it reads from the context.
+        adapter: config of a module on the student's end.
+        match: the share of the student's own loss to scale to; None leaves the loss as it is.
+        match_steps: how many active steps the scale may follow.
+        **schedule: weight, start, ramp, decay_start, decay, decay_to of `WeightSchedule`.
+    """
+
+    def __init__(
+        self,
+        student: str,
+        teacher: str,
+        loss: dict[str, Any],
+        adapter: dict[str, Any] | None = None,
+        match: float | None = None,
+        match_steps: int = 500,
+        **schedule: Any,
+    ) -> None:
+        super().__init__()
+        self.student, self.teacher = Tap(student), Tap(teacher)
+        try:
+            self.schedule = WeightSchedule(**schedule)
+        except TypeError as error:
+            raise InputError(
+                f'a link takes student, teacher, loss, adapter, match, weight, start, ...: {error}'
+            ) from error
+        if match is not None and (match <= 0 or match_steps < 1):
+            raise InputError(f'match={match}, match_steps={match_steps}: give a positive share and at least one step')
+        self.loss = MODELS.build(loss)
+        self.adapter = None if adapter is None else MODELS.build(adapter)
+        self.match, self.match_steps = match, match_steps
+        self.register_buffer('scale', torch.ones(()))
+        self.register_buffer('means', torch.zeros(2))
+        self.register_buffer('seen', torch.zeros(()))
+
+    @property
+    def student_taps(self) -> list[str]:
+        """All taps that the link reads from the student."""
+        return [self.student.text, *getattr(self.loss, 'student_taps', ())]
+
+    @property
+    def teacher_taps(self) -> list[str]:
+        """All taps that the link reads from the teacher."""
+        return [self.teacher.text, *getattr(self.loss, 'teacher_taps', ())]
+
+    def forward(self, context: DistillContext, weight: float, student_loss: Tensor) -> dict[str, Tensor]:
+        """Returns `loss` (weighted, to be summed), `value` (as the loss module gives it) and `scale` (the weight)."""
+        mine, theirs = context.student[self.student.text], context.teacher[self.teacher.text]
+        if isinstance(mine, Tensor) and torch.is_grad_enabled() and not mine.requires_grad:
+            raise InputError(
+                f'the student has no gradient at {self.student.text!r}: it is frozen, detached, or checkpointed with '
+                'use_reentrant=True'
+            )
+        if self.adapter is not None:
+            mine = self.adapter(mine)
+        with torch.autocast(student_loss.device.type, enabled=False):
+            value = self.loss(_at_least_float32(mine), _at_least_float32(theirs), context)
+        if value.ndim:
+            raise InputError(f'{type(self.loss).__name__} gave a tensor of shape {tuple(value.shape)}, not a scalar')
+        if self.match is not None and self.training:
+            self._follow(value.detach(), student_loss.detach())
+        factor = self.scale * weight
+        return {'loss': value * factor, 'value': value.detach(), 'scale': factor}
+
+    @torch.no_grad()
+    def _follow(self, value: Tensor, student_loss: Tensor) -> None:
+        """Moves the scale towards `match` times the student's loss while it may; no waiting for the device."""
+        pair = torch.stack([value.float(), student_loss.float()])
+        all_reduce(pair, 'mean')
+        # An average over all steps so far, later over the last hundred, so that the first steps are soon forgotten.
+        share = 1 / (self.seen + 1).clamp(max=100)
+        follows = (self.seen < self.match_steps) & pair.isfinite().all()
+        self.means.copy_(torch.where(follows, self.means + (pair - self.means) * share, self.means))
+        scale = self.match * self.means[1] / self.means[0].clamp(min=1e-12)
+        self.scale.copy_(torch.where(follows, scale, self.scale))
+        self.seen += follows
+
+    def idle(self) -> Tensor | None:
+        """A zero that depends on the parameters of the link, so that processes agree on what has a gradient."""
+        parameters = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
+        return sum(parameters) * 0 if parameters else None
+
+
+def _at_least_float32(value: Any) -> Any:
+    """Half precision has too few digits for differences; float64 stays."""
+    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if is_half else value

@@ -1,0 +1,44 @@
+"""Paying More Attention to Attention: Improving CNNs via Attention Transfer (arXiv 1612.03928)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perception3d.checks import InputError
+from perception3d.distill.losses.maps import paired_maps
+from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class AttentionTransfer(nn.Module):
+    """Difference of spatial attention, activation based (section 3.1 of the paper).
+
+    Q(F) = sum over channels of |F|^p, flattened to (B, H W); L = mean((Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2)^2) over batch
+    and pixels. Equation 2 of the paper has the plain 2-norm of that difference; this is the mean square of the released
+    code, because the released weight (beta = 1000) belongs to it, and its gradient is smooth at zero. The numbers of
+    channels may differ; the scale of either map does not matter.
+
+    Args:
+        p: power of the activations; 2 in the released code.
+    """
+
+    def __init__(self, p: float = 2.0) -> None:
+        super().__init__()
+        if p < 1:
+            raise InputError(f'p must be at least 1, got {p}')
+        self.p = p
+
+    def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
+        """Scalar loss of the maps `student` (B, C, H, W) and `teacher` (B, C', H', W').
+
+        Raises:
+            InputError: for what are not maps of one batch.
+        """
+        student, teacher = paired_maps(student, teacher, same_channels=False)
+        return (self._attention(student) - self._attention(teacher)).square().mean()
+
+    def _attention(self, features: Tensor) -> Tensor:
+        return F.normalize(features.abs().pow(self.p).sum(1).flatten(1))

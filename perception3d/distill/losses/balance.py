@@ -1,0 +1,50 @@
+"""Balance Divergence for Knowledge Distillation (arXiv 2501.07804)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from perception3d.checks import InputError
+from perception3d.distill.losses.logits import softmax_logits
+from perception3d.distill.losses.maps import positive, tempered_kl
+from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class BalanceDivergence(nn.Module):
+    """Forward plus reverse KL divergence of softened class probabilities.
+
+    L = tau^2 KL(p_T || p_S) + w * tau_r^2 KL(p_S || p_T), the softmax of each term at its own temperature, classes on
+    axis 1, mean over all other positions. The reverse term feels the classes to which the teacher gives almost no
+    probability; the forward term hardly does.
+
+    What the paper's abstract says: a reverse KL divergence compensates the forward one, and the temperatures are
+    adjusted to balance them further. The weighted sum, the factors tau^2 and the default values here are our reading,
+    as the paper's equations were not at hand.
+
+    Args:
+        tau: temperature of the forward term.
+        reverse_tau: temperature of the reverse term; None for `tau`.
+        reverse_weight: w; 0 leaves LogitKL.
+    """
+
+    def __init__(self, tau: float = 1.0, reverse_tau: float | None = None, reverse_weight: float = 1.0) -> None:
+        super().__init__()
+        self.tau = positive('tau', tau)
+        self.reverse_tau = self.tau if reverse_tau is None else positive('reverse_tau', reverse_tau)
+        if reverse_weight < 0:
+            raise InputError(f'reverse_weight must not be below 0, got {reverse_weight}')
+        self.reverse_weight = reverse_weight
+
+    def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
+        """Scalar loss of the logits `student` and `teacher` (B, K, ...); 0 where there are no positions.
+
+        Raises:
+            InputError: for shapes that do not match, or for one class.
+        """
+        student, teacher = softmax_logits(student, teacher)
+        loss = tempered_kl(teacher, student, self.tau, dim=1)
+        loss = loss + self.reverse_weight * tempered_kl(student, teacher, self.reverse_tau, dim=1)
+        return loss.sum() / max(loss.numel(), 1)

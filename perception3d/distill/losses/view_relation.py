@@ -1,0 +1,88 @@
+"""Spatial-temporal distillation, third part: how the cameras' views of one place relate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from perception3d.checks import InputError
+from perception3d.distill.context import DistillContext
+from perception3d.distill.losses.maps import full_precision, tempered_kl
+from perception3d.geometry.grid import VoxelGrid
+from perception3d.geometry.lut import build_lut, scale_to_features
+from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class ViewRelationKD(nn.Module):
+    """Relations of the views of the current frame, before one camera wins each voxel.
+
+    In voxels that two cameras see (about 12 % with the cameras of nuScenes): g = cos(f_v, f_v') of the pixels that the
+    voxel falls on, L_overlap = mean (g^S - g^T)^2. Between whole images: the Gram matrix (N, N) of the cosines of the
+    mean features of the N cameras, each row through a softmax, KL(T || S). L = L_overlap + gram_weight * L_gram. It
+    needs no adapter; maps may differ in size and channels.
+
+    Our formulation: the text of arXiv 2211.08398 is not public.
+
+    Args:
+        grid: voxels, or the arguments of `VoxelGrid`, of both networks.
+        gram_weight: factor of the relation between whole images.
+        temperature: of the softmax over a row.
+    """
+
+    def __init__(self, grid: VoxelGrid | Mapping[str, Any], gram_weight: float = 1.0, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.grid = grid if isinstance(grid, VoxelGrid) else VoxelGrid(**grid)
+        self.gram_weight, self.temperature = gram_weight, temperature
+
+    def forward(self, student: Sequence[Any], teacher: Sequence[Any], context: DistillContext) -> Tensor:
+        """Returns the scalar loss of the arguments of two view transforms (taps such as 'view_transforms.0:input').
+
+        Those are (levels, img_from_lidar, image_hw, valid_hw), a level with `rows` (R, C), `hw` and `first` (B, F, N).
+        """
+        if len(student) < 3 or len(teacher) < 3:
+            raise InputError("views need the arguments of a view transform: tap 'view_transforms.0:input'")
+        tables = [self._overlaps(view) for view in (student, teacher)]
+        mine, theirs = _rows(student), _rows(teacher).detach()
+        # Rounding at the borders of maps of other sizes: a voxel counts where both networks have two pixels for it.
+        both = torch.stack([(table >= 0).all(1) for table in tables]).all(0)
+        cosines = []
+        for rows, table in ((mine, tables[0]), (theirs, tables[1])):
+            pair = rows[table.clamp(min=0).flatten()].unflatten(0, table.shape)
+            cosines.append(F.cosine_similarity(pair[:, 0], pair[:, 1], dim=1, eps=1e-6))
+        gap = (cosines[0] - cosines[1]).square() * both
+        loss = gap.sum() / both.sum().clamp(min=1)
+        gram = [self._gram(view, rows) for view, rows in ((student, mine), (teacher, theirs))]
+        return (
+            loss + self.gram_weight * tempered_kl(gram[1], gram[0], self.temperature, -1).mean() / self.temperature**2
+        )
+
+    def _overlaps(self, view: Sequence[Any]) -> Tensor:
+        """Rows (V, 2) of the first two cameras that see each voxel of the current frame of the batch, -1 for none."""
+        level, matrices, image_hw = view[0][0], view[1], view[2]
+        scaled = scale_to_features(matrices, image_hw, level.hw)
+        device = level.rows.device
+        tables = []
+        for sample in range(len(matrices)):
+            lut = build_lut(torch.from_numpy(scaled[sample, 0]).to(device), self.grid, level.hw, 'mean')
+            lut = F.pad(lut, (0, max(0, 2 - lut.shape[-1])), value=-1)[..., :2].reshape(-1, 2).long()
+            area = level.hw[0] * level.hw[1]
+            first = torch.from_numpy(level.first[sample, 0]).to(device)
+            tables.append(torch.where(lut < 0, -1, first[lut.clamp(min=0) // area] + lut.clamp(min=0) % area))
+        return torch.cat(tables)
+
+    def _gram(self, view: Sequence[Any], rows: Tensor) -> Tensor:
+        """Cosines (B, N, N) between the mean features of the cameras of the current frame."""
+        level = view[0][0]
+        first = torch.from_numpy(level.first[:, 0]).to(rows.device)
+        pixels = first[..., None] + torch.arange(level.hw[0] * level.hw[1], device=rows.device)
+        means = F.normalize(rows[pixels.flatten()].unflatten(0, pixels.shape).mean(2), dim=-1, eps=1e-6)
+        return means @ means.transpose(1, 2)
+
+
+def _rows(view: Sequence[Any]) -> Tensor:
+    return full_precision(view[0][0].rows)

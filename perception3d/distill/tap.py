@@ -1,0 +1,151 @@
+"""Taps: what a submodule put out, or took in, during one forward pass of a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from perception3d.checks import InputError, unknown_name
+
+_GRAMMAR = re.compile(r'(?P<path>\w[\w.]*)(?P<input>:input)?(?P<keys>(?:\[\w+\])*)')
+
+
+class Tap:
+    """One end of a link: a submodule by its dotted path, and which part of what passes it.
+
+    'neck_3d' is the output of the submodule `neck_3d`, 'bbox_head[0]' the first of several outputs, 'head[heatmap]' an
+    entry of a dict, 'view_transforms.0:input[1]' the second positional argument. Where a submodule is called more than
+    once in a forward, the last call counts.
+
+    Args:
+        text: what to tap.
+
+    Raises:
+        InputError: the text is not of this form.
+    """
+
+    def __init__(self, text: str) -> None:
+        match = _GRAMMAR.fullmatch(text)
+        if match is None:
+            raise InputError(f"tap {text!r} is not understood: write 'a.b', 'a.b[0]', 'a.b[key]' or 'a.b:input[0]'")
+        self.text = text
+        self.path: str = match['path']
+        self.of_input = match['input'] is not None
+        keys = re.findall(r'\w+', match['keys'])
+        self.keys: list[int | str] = [int(key) if key.isdigit() else key for key in keys]
+
+    def find(self, model: nn.Module) -> nn.Module:
+        """Returns the submodule of `model`; InputError names the nearest ones where there is none."""
+        modules = dict(model.named_modules())
+        if self.path not in modules:
+            raise unknown_name(f'submodule of {type(model).__name__}', self.path, filter(None, modules))
+        return modules[self.path]
+
+    def pick(self, value: Any) -> Any:
+        """Returns the part of an output or of the arguments that the tap names."""
+        for key in self.keys:
+            try:
+                value = value[key]
+            except (KeyError, IndexError, TypeError) as error:
+                kind = f'{type(value).__name__} of {len(value)}' if isinstance(value, (tuple, list, dict)) else 'value'
+                raise InputError(f'tap {self.text!r}: the {kind} at {self.path} has no [{key}]') from error
+        return value
+
+
+class _Complete(Exception):
+    """Ends a forward pass whose taps have all been filled."""
+
+
+class Records(Mapping[str, Any]):
+    """What was tapped in one forward pass, by the text of the tap. Read only.
+
+    Raises:
+        InputError: on reading a tensor that a later in-place operation has overwritten.
+    """
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._versions: dict[str, int] = {}
+
+    def take(self, tap: Tap, value: Any) -> None:
+        """Keeps what passed a tap, with the state of its memory."""
+        self._values[tap.text] = value
+        if isinstance(value, Tensor) and not value.is_inference():
+            self._versions[tap.text] = value._version
+
+    def __getitem__(self, text: str) -> Any:
+        if text not in self._values:
+            raise unknown_name('tap', text, self._values)
+        value = self._values[text]
+        if text in self._versions and value._version != self._versions[text]:
+            raise InputError(
+                f'tap {text!r}: the next operation, such as an in-place ReLU, has overwritten this output: '
+                'tap the module around it, or set inplace=False'
+            )
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class TapSet:
+    """The taps of one network; hooks are in place inside `record` alone.
+
+    Args:
+        model: the network.
+        texts: its taps; duplicates count once.
+
+    Raises:
+        InputError: a path that the network does not have; names the nearest ones.
+    """
+
+    def __init__(self, model: nn.Module, texts: Iterable[str]) -> None:
+        self.taps = [Tap(text) for text in dict.fromkeys(texts)]
+        self._modules = [tap.find(model) for tap in self.taps]
+        self._calls: list[int] | None = None
+
+    @contextmanager
+    def record(self, stop_early: bool = False) -> Iterator[Records]:
+        """Fills Records during the forward pass inside the block.
+
+        With `stop_early` the pass ends when the last tap is filled. The first pass runs to its end to learn whether
+        each tapped module is called just once; if not, all passes do.
+
+        Raises:
+            InputError: the forward pass did not reach a tap.
+        """
+        records, calls = Records(), [0] * len(self.taps)
+        may_stop = stop_early and self._calls is not None and set(self._calls) == {1}
+
+        def taken(number: int, value: Any) -> None:
+            tap = self.taps[number]
+            records.take(tap, tap.pick(value))
+            calls[number] += 1
+            if may_stop and all(calls):
+                raise _Complete
+
+        handles = [self._hook(number, taken) for number in range(len(self.taps))]
+        try:
+            yield records
+        except _Complete:
+            return
+        finally:
+            for handle in handles:
+                handle.remove()
+        missed = [tap.text for tap, count in zip(self.taps, calls) if not count]
+        if missed:
+            raise InputError(f'the forward pass does not reach {", ".join(map(repr, missed))}: tap what it calls')
+        self._calls = calls
+
+    def _hook(self, number: int, taken: Any) -> Any:
+        module, tap = self._modules[number], self.taps[number]
+        if tap.of_input:
+            return module.register_forward_pre_hook(lambda _, args: taken(number, args))
+        return module.register_forward_hook(lambda _, args, output: taken(number, output))

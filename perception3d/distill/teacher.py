@@ -1,0 +1,103 @@
+"""The teacher: a frozen network outside of the student's module tree, and the two views of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from perception3d.checkpoints import load_weights
+from perception3d.checks import InputError
+from perception3d.distill.tap import Records, TapSet
+from perception3d.registry import MODELS
+
+
+class Teacher:
+    """Builds a teacher when it is first needed, and taps it.
+
+    Copies of a model share it: the averaged copy of a student (EMA) needs no second teacher.
+
+    Args:
+        network: config, or a network that has its weights.
+        checkpoint: the weights of a config.
+        taps: what to record.
+        student_preprocessor: config of the student's data preprocessor; a teacher with an equal one can use the
+            student's batch as it is.
+    """
+
+    def __init__(
+        self,
+        network: Mapping[str, Any] | nn.Module,
+        checkpoint: str | None,
+        taps: Sequence[str],
+        student_preprocessor: Mapping[str, Any] | None,
+    ) -> None:
+        self._config, self._checkpoint, self._texts = network, checkpoint, taps
+        self._network: nn.Module | None = None
+        self._taps: TapSet | None = None
+        is_config = isinstance(network, Mapping)
+        own = network.get('data_preprocessor') if is_config else None
+        self.shares_batch = is_config and own == student_preprocessor
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        return self
+
+    def network(self, device: torch.device) -> nn.Module:
+        """Returns the network on `device`: frozen, in eval mode.
+
+        Raises:
+            InputError: it has no weights, they do not fit, or it lacks a tapped submodule.
+        """
+        if self._network is None:
+            network = self._config
+            if isinstance(network, Mapping):
+                if self._checkpoint is None:
+                    raise InputError('the teacher has no weights: set model.teacher_checkpoint to its checkpoint')
+                network = MODELS.build(dict(network))
+                load_weights(network, self._checkpoint)
+            self._network = network.requires_grad_(False).eval()
+            self._taps = TapSet(network, self._texts)
+        if next(self._network.parameters(), torch.empty(0)).device != device:
+            self._network.to(device)
+        return self._network
+
+    @torch.no_grad()
+    def look(self, inputs: Any, samples: Sequence[Any], device: torch.device) -> Records:
+        """Runs the teacher on a preprocessed batch until its last tap is filled; returns what was tapped."""
+        network = self.network(device)
+        with self._taps.record(stop_early=True) as records:
+            network(inputs, samples, mode='tensor')
+        return records
+
+
+class PairPreprocessor(nn.Module):
+    """The student's data preprocessor, and beside it the teacher's on its view of the batch.
+
+    Without a view of its own the teacher gets the student's processed batch where both preprocess alike, else the raw
+    batch through its own data preprocessor.
+
+    Args:
+        student: the student's data preprocessor.
+    """
+
+    def __init__(self, student: nn.Module) -> None:
+        super().__init__()
+        # In a list, since it is already a submodule of the student.
+        self._student = [student]
+        self.teacher: Teacher | None = None
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        """Returns the processed batch; in training with the entry 'teacher' where the teacher's differs."""
+        student = self._student[0]
+        if not isinstance(data, Mapping):
+            return student(data, training)
+        data = dict(data)
+        view = data.pop('teacher', None)
+        theirs = None
+        if training and self.teacher is not None and (view is not None or not self.teacher.shares_batch):
+            network = self.teacher.network(student.device)
+            theirs = network.data_preprocessor(dict(view if view is not None else data), False)
+        batch = student(data, training)
+        return batch if theirs is None else {**batch, 'teacher': theirs}

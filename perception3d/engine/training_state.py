@@ -1,0 +1,35 @@
+"""Keeping in checkpoints what only training needs, beside the model's own state dict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+
+@HOOKS.register_module()
+class TrainingStateHook(Hook):
+    """Saves and resumes `training_state()` of models that have it; our runner always has this hook.
+
+    Such a model (`Distiller`) has parameters that belong to its training alone: they are not in its state dict, so that
+    its checkpoints are those of the plain model.
+    """
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Adds the model's training state to the checkpoint."""
+        model = _unwrapped(runner)
+        if hasattr(model, 'training_state'):
+            checkpoint['training_state'] = {name: value.cpu() for name, value in model.training_state().items()}
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Gives it back when a run is resumed."""
+        model = _unwrapped(runner)
+        if runner._resume and hasattr(model, 'load_training_state'):
+            model.load_training_state(checkpoint.get('training_state', {}))
+
+
+def _unwrapped(runner: Runner) -> Any:
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

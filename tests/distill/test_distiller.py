@@ -1,0 +1,271 @@
+"""The mechanism: what is trained, what is saved, what the teacher costs, and what mistakes are called."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from mmengine.model import ExponentialMovingAverage
+from mmengine.runner.checkpoint import get_state_dict, load_state_dict
+from nets import MeanGap, gap, images, net
+
+from perception3d.checks import InputError
+from perception3d.distill.adapter import ConvAdapter
+from perception3d.distill.distiller import Distiller
+
+
+def pair(links=None, student=None, **settings):
+    settings.setdefault('teacher', net(1, width=6))
+    adapter = dict(type=ConvAdapter, in_channels=4, out_channels=6)
+    links = links or dict(maps=gap(weight=0.5, adapter=adapter), heat=gap('head[0]'))
+    student = student or net(0)
+    torch.manual_seed(3)
+    return Distiller(student, links, **settings)
+
+
+def total(losses):
+    return sum(value for name, value in losses.items() if 'loss' in name)
+
+
+def test_gradients_are_those_of_the_student_loss_plus_the_links():
+    model = pair()
+    student, teacher, adapter = net(0), net(1, width=6), copy.deepcopy(model.links['maps'].adapter)
+    total(model.loss(images(), [])).backward()
+    with torch.no_grad():
+        teacher.eval()
+        wanted = teacher.features(images())
+        heat = teacher.head(wanted)[0]
+    mine = student.features(images())
+    mine_heat, mine_boxes = student.head(mine)
+    loss = mine_heat.square().mean() + mine_boxes.square().mean()
+    loss = loss + 0.5 * (adapter(mine) - wanted).square().mean() + (mine_heat - heat).square().mean()
+    loss.backward()
+    for (name, ours), reference in zip(model.student.named_parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad, msg=name)
+    torch.testing.assert_close(model.links['maps'].adapter.conv.weight.grad, adapter.conv.weight.grad)
+
+
+def test_the_log_has_every_link_with_its_value_and_scale():
+    losses = pair().loss(images(), [])
+    assert {
+        'loss_heat',
+        'loss_boxes',
+        'recall',
+        'distill.maps.loss',
+        'distill.maps.value',
+        'distill.maps.scale',
+    } <= losses.keys()
+    torch.testing.assert_close(losses['distill.maps.loss'].detach(), losses['distill.maps.value'] * 0.5)
+    assert not losses['distill.maps.value'].requires_grad and float(losses['distill.maps.scale']) == 0.5
+
+
+def test_the_teacher_is_frozen_hidden_and_stays_in_eval_mode():
+    teacher = net(1, width=6)
+    model = pair(teacher=teacher)
+    before = copy.deepcopy(teacher.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    model.train()
+    total(model.loss(images(), [])).backward()
+    optimizer.step()
+    assert not teacher.training and not any(p.requires_grad or p.grad is not None for p in teacher.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert teacher not in list(model.modules()) and model.teacher is teacher
+    assert copy.deepcopy(model).teacher is teacher
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_the_state_dict_is_the_students(wrapped):
+    model, plain = pair(), net(5)
+    holder = ExponentialMovingAverage(model) if wrapped else model
+    state = holder.module.state_dict() if wrapped else holder.state_dict()
+    assert list(state) == list(plain.state_dict())
+    plain.load_state_dict(state, strict=True)
+    other = pair(student=net(7))
+    other.load_state_dict(state, strict=True)
+    torch.testing.assert_close(other.student.first.weight, model.student.first.weight)
+    if wrapped:
+        again = ExponentialMovingAverage(pair(student=net(8)))
+        again.load_state_dict(holder.state_dict(), strict=True)
+        torch.testing.assert_close(again.module.student.first.weight, model.student.first.weight)
+
+
+def test_mmengine_saves_and_loads_the_plain_student():
+    model, other = pair(), pair(student=net(7))
+    state = get_state_dict(model)
+    assert list(state) == list(net(0).state_dict())
+    load_state_dict(other, state, strict=True)
+    torch.testing.assert_close(other.student.second.weight, model.student.second.weight)
+    with pytest.raises(RuntimeError, match='third'):
+        load_state_dict(other, {**state, 'third.weight': torch.zeros(1)}, strict=True)
+    with pytest.raises(RuntimeError, match='first.weight'):
+        other.load_state_dict({name: value for name, value in state.items() if name != 'first.weight'})
+
+
+def test_training_state_holds_the_adapters_and_refuses_other_links():
+    model, other = pair(), pair()
+    other.load_training_state(model.training_state())
+    torch.testing.assert_close(other.links['maps'].adapter.conv.weight, model.links['maps'].adapter.conv.weight)
+    with pytest.raises(InputError, match='other links'):
+        pair(dict(heat=gap('head[0]'))).load_training_state(model.training_state())
+
+
+def test_it_predicts_as_the_student():
+    model, plain = pair().eval(), net(0).eval()
+    torch.testing.assert_close(model(images(), [], mode='predict'), plain(images(), [], mode='predict'))
+    torch.testing.assert_close(model(images()), plain(images()))
+
+
+def test_the_teachers_forward_ends_after_its_last_tap():
+    teacher = net(1)
+    model = pair(dict(maps=gap()), teacher=teacher)
+    values = [float(model.loss(images(), [])['distill.maps.value']) for _ in range(3)]
+    assert teacher.head.calls == 1  # the first forward learns the order, the others stop before the head
+    assert model.student.head.calls == 3 and len(set(values)) == 1
+
+
+def test_a_module_that_is_called_twice_is_recorded_last_and_not_stopped_at():
+    class Twice(torch.nn.Module):
+        def __init__(self, inner):
+            super().__init__()
+            self.inner, self.data_preprocessor = inner, inner.data_preprocessor
+
+        def forward(self, inputs, samples, mode):
+            self.inner(inputs * 2)
+            return self.inner(inputs)
+
+    teacher = net(1)
+    twice = pair(dict(maps=gap(teacher='inner.second')), teacher=Twice(teacher))
+    for _ in range(3):
+        value = twice.loss(images(), [])['distill.maps.value']
+    torch.testing.assert_close(value, pair(dict(maps=gap()), teacher=net(1)).loss(images(), [])['distill.maps.value'])
+    assert teacher.head.calls == 6
+
+
+def test_no_link_active_means_no_teacher_forward():
+    teacher = net(1, width=6)
+    model = pair(dict(maps=gap(weight=0.0), heat=gap('head[0]', start=5)), teacher=teacher)
+    losses = model.loss(images(), [])
+    assert teacher.head.calls == 0 and set(losses) == {'loss_heat', 'loss_boxes', 'recall'}
+
+
+def test_an_idle_adapter_still_has_a_gradient_for_other_processes():
+    model = pair(dict(maps=gap(start=5, adapter=dict(type=ConvAdapter, in_channels=4, out_channels=6))))
+    losses = model.loss(images(), [])
+    total(losses).backward()
+    assert not losses['distill.maps.loss'].any() and not model.links['maps'].adapter.conv.weight.grad.any()
+
+
+def test_self_distillation_moves_the_student_end_alone():
+    model = Distiller(net(0), dict(deep=gap('first', teacher='second')))
+    loss = model.loss(images(), [])['distill.deep.loss']
+    loss.backward()
+    assert model.student.first.weight.grad.abs().sum() > 0
+    assert model.student.second.weight.grad is None and model.teacher is None
+
+
+@pytest.mark.parametrize('reentrant', [False, True])
+def test_gradient_checkpointing(reentrant):
+    plain, model = pair(), pair(student=net(0, checkpointing=reentrant))
+    if reentrant:
+        with pytest.raises(InputError, match='use_reentrant'):
+            model.loss(images(), [])
+        return
+    for each in (plain, model):
+        total(each.loss(images(), [])).backward()
+    for ours, reference in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, reference.grad)
+
+
+def test_mixed_precision_computes_the_links_in_float32():
+    model = pair()
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = model.loss(images(), [])
+    assert losses['distill.maps.loss'].dtype == torch.float32
+    total(losses).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    exact = pair().loss(images(), [])
+    torch.testing.assert_close(losses['distill.maps.value'], exact['distill.maps.value'], rtol=0.05, atol=0.01)
+
+
+def test_a_matched_link_has_the_wanted_share_of_the_students_loss():
+    model = pair(dict(maps=gap(match=0.25, match_steps=2, weight=2.0), heat=gap('head[0]')), teacher=net(1)).train()
+    first = model.loss(images(), [])
+    own = first['loss_heat'] + first['loss_boxes']
+    torch.testing.assert_close(first['distill.maps.loss'], own * 0.5)
+    for seed in (1, 2, 3):
+        scale = model.loss(images(seed), [])['distill.maps.scale']
+    torch.testing.assert_close(scale, model.links['maps'].scale * 2)
+    frozen = float(model.links['maps'].scale)
+    model.loss(images(9), [])
+    assert float(model.links['maps'].scale) == frozen and float(model.links['maps'].seen) == 2
+
+
+def test_the_context_tells_the_batch_and_all_taps():
+    model = pair(
+        dict(maps=dict(student='second', teacher='second', loss=dict(type=MeanGap, also=('head[1]',)))), teacher=net(1)
+    )
+    samples = [object()] * 4
+    model.loss(images(), samples)
+    context = MeanGap.last
+    assert context.samples is samples and set(context.teacher) == {'second', 'head[1]'} and context.step >= 0
+    with pytest.raises(TypeError):
+        context.student['second'] = 1
+    with pytest.raises(InputError, match="unknown tap 'head'"):
+        context.teacher['head']
+
+
+def test_a_teacher_may_have_its_own_view_and_its_own_preprocessing():
+    model = pair(dict(maps=gap()), teacher=net(1))
+    data = {'inputs': images(), 'data_samples': [1], 'teacher': {'inputs': images(3), 'data_samples': [2]}}
+    batch = model.data_preprocessor(data, training=True)
+    assert 'teacher' in data  # the caller's batch is as it was
+    model(**batch, mode='loss')
+    context = MeanGap.last
+    torch.testing.assert_close(context.teacher_inputs, images(3))
+    assert context.teacher_samples == [2] and context.samples == [1]
+    wanted = net(1).eval().features(images(3))
+    torch.testing.assert_close(context.teacher['second'], wanted)
+    assert 'teacher' not in model.data_preprocessor(data, training=False)
+
+
+def test_frozen_parameters_stay():
+    model = pair(freeze=('first.*', 'norm.bias'))
+    names = {name for name, p in model.student.named_parameters() if not p.requires_grad}
+    assert names == {'first.weight', 'first.bias', 'norm.bias'}
+    with pytest.raises(InputError, match='did you mean'):
+        pair(freeze=('frist.weight',))
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        (dict(links=dict(a=gap('secnd'))), "'secnd': did you mean 'second'"),
+        (dict(links=dict(a=gap('second', teacher='haed'))), "'haed': did you mean 'head'"),
+        (dict(links=dict(a=gap('head[7]'))), r'the tuple of 2 at head has no \[7\]'),
+        (dict(links=dict(a=gap('data_preprocessor'))), 'does not reach'),
+        (dict(links=dict(a=gap('norm')), student=net(0, inplace=True), teacher=net(1)), 'overwritten'),
+        (dict(links=dict(a=gap(weigth=2))), "link 'a'.*weigth"),
+        (dict(links=dict(a=gap(start=1.5))), 'share of the training'),
+        (dict(links=dict(a=gap(ramp=0.5))), 'length of the training is not known'),
+        (dict(links=dict(my_loss=gap())), "without 'loss'"),
+        (dict(links=dict(a=dict(student='second'))), 'needs student, teacher and loss'),
+        (dict(links=dict(a=gap(match=-1.0))), 'positive share'),
+        (dict(links=dict(a=gap('a b'))), 'not understood'),
+        (dict(teacher=None, inherit=True, links=dict(a=gap())), 'need a teacher'),
+        (dict(teacher=dict(type='Distiller'), links=dict(a=gap())), 'no weights'),
+    ],
+)
+def test_mistakes_are_named(settings, message, monkeypatch):
+    from perception3d.distill import distiller
+
+    monkeypatch.setattr(distiller, '_progress', lambda: (0, None))
+    with pytest.raises(InputError, match=message):
+        pair(**settings).loss(images(), [])
+
+
+def test_a_frozen_student_end_is_refused():
+    student = net(0)
+    student.requires_grad_(False)
+    with pytest.raises(InputError, match='no gradient'):
+        pair(dict(a=gap()), student=student, teacher=net(1)).loss(images(), [])
