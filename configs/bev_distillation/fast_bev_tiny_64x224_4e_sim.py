@@ -8,6 +8,7 @@ with read_base():
 image_hw = (64, 224)
 train_dataloader.dataset.pipeline[1].final_hw = image_hw
 val_dataloader.dataset.pipeline[1].final_hw = image_hw
+test_dataloader = val_dataloader
 
 max_epochs = 4
 train_cfg.max_epochs = max_epochs

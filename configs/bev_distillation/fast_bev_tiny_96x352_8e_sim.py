@@ -10,6 +10,7 @@ with read_base():
 data_root = 'data/sim_distill'
 train_dataloader.dataset.data_root = data_root
 val_dataloader.dataset.data_root = data_root
+test_dataloader = val_dataloader
 val_evaluator.data_root = data_root
 test_evaluator.data_root = data_root
 

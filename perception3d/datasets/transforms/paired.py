@@ -55,3 +55,25 @@ def _check_frames(mine: dict, theirs: dict) -> None:
             'the views of student and teacher have different lidar frames: their pipelines must draw the same '
             'random numbers in the same order (or set same_frame=False)'
         )
+
+
+_PER_IMAGE = ('img', 'img_paths', 'img_sizes', 'img_timestamps_s', 'cam2img', 'lidar2cam', 'img_post', 'img_from_lidar')
+
+
+@TRANSFORMS.register_module()
+class KeepFrames(BaseTransform):
+    """Leaves the newest `num_frames` of a multi-frame sample, for a student that sees fewer than its teacher."""
+
+    def __init__(self, num_frames: int) -> None:
+        self.num_frames = num_frames
+
+    def transform(self, results: dict) -> dict:
+        """Cuts every list and array over images (index = frame * cameras + camera)."""
+        have = results['num_frames']
+        if not 1 <= self.num_frames <= have:
+            raise InputError(f'a sample has {have} frames: KeepFrames({self.num_frames}) keeps 1 to {have} of them')
+        for key in _PER_IMAGE:
+            if key in results:
+                results[key] = results[key][: len(results[key]) // have * self.num_frames]
+        results['num_frames'] = self.num_frames
+        return results

@@ -44,7 +44,7 @@ class ViewRelationKD(nn.Module):
 
         Those are (levels, img_from_lidar, image_hw, valid_hw), a level with `rows` (R, C), `hw` and `first` (B, F, N).
         """
-        if len(student) < 3 or len(teacher) < 3:
+        if isinstance(student, Tensor) or isinstance(teacher, Tensor) or min(len(student), len(teacher)) < 3:
             raise InputError("views need the arguments of a view transform: tap 'view_transforms.0:input'")
         tables = [self._overlaps(view) for view in (student, teacher)]
         mine, theirs = _rows(student), _rows(teacher).detach()

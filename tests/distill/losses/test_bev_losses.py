@@ -1,0 +1,203 @@
+"""The losses of structured distillation between bird's-eye detectors, on numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from perception3d.checks import InputError
+from perception3d.distill.losses.fused_feature import FusedFeatureKD
+from perception3d.distill.losses.pillar_response import PillarBoxKD, PillarClassKD, PillarSaliencyKD
+from perception3d.distill.losses.pillars import pillar_weights
+from perception3d.distill.losses.temporal_relation import TemporalRelationKD
+from perception3d.distill.losses.view_relation import ViewRelationKD
+from perception3d.geometry.grid import VoxelGrid
+
+
+def logit(*probabilities):
+    p = torch.tensor(probabilities, dtype=torch.float64)
+    return (p / (1 - p)).log()
+
+
+def context(**teacher):
+    return SimpleNamespace(teacher=teacher)
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def test_pillar_weights_follow_the_teachers_best_class_and_average_to_one():
+    logits = logit(0.2, 0.6, 0.1, 0.1).view(1, 2, 1, 2)  # classes x two pillars: best 0.2 and 0.6
+    torch.testing.assert_close(pillar_weights(logits, (1, 2)).flatten(), torch.tensor([0.5, 1.5], dtype=torch.float64))
+    squared = pillar_weights(logits, (1, 2), gamma=2.0).flatten()  # 0.04 and 0.36, mean 0.2
+    torch.testing.assert_close(squared, torch.tensor([0.2, 1.8], dtype=torch.float64))
+    turned = pillar_weights(logits, (2, 1), transposed=True)
+    torch.testing.assert_close(turned.flatten(), torch.tensor([0.5, 1.5], dtype=torch.float64))
+
+
+def test_fused_features_are_compared_with_the_standardised_teacher():
+    teacher = torch.tensor([1.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)  # standardised: -1, 1
+    student = torch.tensor([0.0, 3.0], dtype=torch.float64).view(1, 1, 1, 2)  # gaps: 1 and 2, squared 1 and 4
+    assert float(FusedFeatureKD()(student, teacher, None)) == pytest.approx(2.5, abs=1e-4)
+    heads = context(head=logit(0.2, 0.6).view(1, 1, 1, 2))  # weights 0.5 and 1.5
+    assert float(FusedFeatureKD('head')(student, teacher, heads)) == pytest.approx((0.5 + 6.0) / 2, abs=1e-4)
+
+
+def test_temporal_relations_are_squared_gaps_of_cosines():
+    # One pillar, two moments of two channels. Student: (1, 0) and (0, 1), cosine 0. Teacher: equal moments, cosine 1.
+    student = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=torch.float64).view(1, 4, 1, 1)
+    teacher = torch.tensor([1.0, 0.0, 2.0, 0.0], dtype=torch.float64).view(1, 4, 1, 1)
+    loss = TemporalRelationKD(2, 2, height=1)
+    assert float(loss(student, teacher, None)) == pytest.approx(2 / 4)  # two entries off the diagonal, of four
+    assert float(loss(student * 3, student, None)) == pytest.approx(0, abs=1e-12)
+    unseen = teacher.clone()
+    unseen[:, 2:] = 0  # the teacher has no image of the second moment there
+    assert float(loss(student, unseen, None)) == 0
+
+
+def test_temporal_relations_collapse_the_height_and_take_common_frames():
+    # Channels are (z, frame, c): z 2, c 3. Teacher of three frames, student of two: the oldest is left out.
+    student, teacher = random(1, 2 * 2 * 3, 4, 5), random(1, 2 * 3 * 3, 4, 5, seed=1)
+    value = float(TemporalRelationKD(2, 3, height=2)(student, teacher, None))
+    slow = 0.0
+    for x in range(4):
+        for y in range(5):
+            cosines = []
+            for maps, frames in ((student, 3 - 1), (teacher, 3)):
+                cell = maps[0, :, x, y].reshape(2, frames, 3)
+                now, before = cell[:, 0].flatten(), cell[:, 1].flatten()
+                cosines.append(float(now @ before / now.norm() / before.norm()))
+            slow += 2 * (cosines[0] - cosines[1]) ** 2 / 4
+    assert value == pytest.approx(slow / 20)
+    with pytest.raises(InputError, match='two frames'):
+        TemporalRelationKD(1, 4, height=2)
+    with pytest.raises(InputError, match='not height'):
+        TemporalRelationKD(2, 2, height=5)(student, student, None)
+
+
+def view(rows, hw, matrices, image_hw):
+    """What a view transform takes: one level, one frame, the cameras of one sample."""
+    first = np.arange(len(matrices))[None, None] * hw[0] * hw[1]
+    level = SimpleNamespace(rows=rows, hw=hw, first=first)
+    return [level], np.asarray(matrices)[None, None], image_hw, None
+
+
+def test_views_are_compared_where_two_cameras_see_a_voxel():
+    # Two cameras at the origin that look along x, the second shifted by a pixel: u = 4 y / x (+ 1), v = 0.
+    camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    shifted = camera.copy()
+    shifted[0, 0] = 1.0
+    grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))  # samples at x = 4, y = 0 1 2 3: u = y and y + 1
+    size = (1, 4)
+    mine, theirs = random(8, 3), random(8, 3, seed=1)
+    views = [view(rows, size, [camera, shifted], size) for rows in (mine, theirs)]
+    gaps = []
+    for y in range(3):  # for y = 3 the second camera's pixel is 4, outside
+        cosines = [float(torch.cosine_similarity(rows[y], rows[4 + y + 1], 0)) for rows in (mine, theirs)]
+        gaps.append((cosines[0] - cosines[1]) ** 2)
+    assert float(ViewRelationKD(grid, gram_weight=0.0)(*views, None)) == pytest.approx(sum(gaps) / 3)
+    grams = []
+    for rows in (mine, theirs):
+        means = torch.nn.functional.normalize(rows.view(2, 4, 3).mean(1), dim=-1)
+        grams.append(torch.softmax(means @ means.T / 0.1, -1))
+    kl = float((grams[1] * (grams[1] / grams[0]).log()).sum(-1).mean())
+    whole = float(ViewRelationKD(grid, gram_weight=2.0)(*views, None))
+    assert whole == pytest.approx(sum(gaps) / 3 + 2 * kl)
+    with pytest.raises(InputError, match='input'):
+        ViewRelationKD(grid)(mine, theirs, None)
+
+
+def test_views_of_other_sizes_and_channels_compare():
+    camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))
+    small, large = (
+        view(random(8, 3), (1, 4), [camera] * 2, (1, 4)),
+        view(random(16, 5), (1, 8), [camera * 1.0] * 2, (1, 8)),
+    )
+    assert float(ViewRelationKD(grid)(small, large, None)) > 0
+    # Both cameras are one here, so a network whose images are equal has cosine 1 everywhere.
+    same = view(random(4, 3).repeat(2, 1), (1, 4), [camera] * 2, (1, 4))
+    assert float(ViewRelationKD(grid, gram_weight=0.0)(same, same, None)) == pytest.approx(0, abs=1e-12)
+
+
+def test_saliency_is_the_divergence_of_two_distributions_over_the_plane():
+    student = torch.tensor([0.0, 0.0], dtype=torch.float64).view(1, 1, 1, 2)
+    teacher = torch.tensor([math.log(3.0) * 2, 0.0], dtype=torch.float64).view(1, 1, 1, 2)
+    # With tau 2 the teacher has 3/4 and 1/4, the student a half each.
+    wanted = 4 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
+    assert float(PillarSaliencyKD(tau=2.0)(student, teacher, None)) == pytest.approx(wanted)
+    # The best class counts: one that is lower everywhere changes nothing.
+    low = torch.cat([teacher, teacher - 5], 1), torch.cat([student, student - 5], 1)
+    assert float(PillarSaliencyKD(tau=2.0)(low[1], low[0], None)) == pytest.approx(wanted)
+
+
+def test_classes_are_compared_by_quality_focal_loss_where_the_teacher_sees():
+    student, teacher = logit(0.5, 0.5).view(1, 1, 1, 2), logit(0.8, 0.2).view(1, 1, 1, 2)
+    # |0.3|^2 * ln 2 in both pillars, weights 0.8 and 0.2.
+    assert float(PillarClassKD()(student, teacher, None)) == pytest.approx(0.09 * math.log(2))
+    two = torch.cat([student, student], 1), torch.cat([teacher, teacher], 1)
+    assert float(PillarClassKD()(*two, None)) == pytest.approx(0.18 * math.log(2))
+    assert float(PillarClassKD()(teacher, teacher, None)) == 0
+
+
+def test_boxes_are_compared_where_the_teacher_is_sure():
+    student, teacher = torch.zeros(1, 2, 1, 3, dtype=torch.float64), torch.zeros(1, 2, 1, 3, dtype=torch.float64)
+    teacher[0, 0, 0] = torch.tensor([0.5, 3.0, 9.0])  # smooth L1 with beta 1: 0.125, 2.5
+    teacher[0, 1, 0] = torch.tensor([1.0, 0.0, 9.0])  # 0.5, 0, times the weight of 2
+    heads = context(head=logit(0.5, 0.9, 0.2).view(1, 1, 1, 3))  # the third pillar is not sure
+    loss = PillarBoxKD('head', code_weights=(1.0, 2.0))
+    wanted = (0.5 * (0.125 + 1.0) + 0.9 * 2.5) / 1.4
+    assert float(loss(student, teacher, heads)) == pytest.approx(wanted, rel=1e-6)
+    angle = PillarBoxKD('head', code_weights=(1.0, 2.0), yaw_code=1)
+    turned = teacher.clone()
+    turned[0, 1, 0] += 2 * math.pi
+    assert float(angle(student, turned, heads)) == pytest.approx(float(angle(student, teacher, heads)), rel=1e-6)
+    assert float(loss(student, teacher, context(head=logit(0.1, 0.1, 0.1).view(1, 1, 1, 3)))) == 0
+    with pytest.raises(InputError, match='one grid'):
+        loss(student[..., :2], teacher, heads)
+
+
+@pytest.mark.parametrize('slots', [1, 2])
+def test_boxes_of_several_slots_are_weighed_by_their_own_scores(slots):
+    student, teacher = random(1, slots * 2, 2, 2), random(1, slots * 2, 2, 2, seed=1)
+    scores = torch.rand(1, slots * 3, 2, 2, dtype=torch.float64) * 0.9 + 0.05
+    loss = PillarBoxKD('head', slots=slots, code_weights=(1.0, 1.0), score_thr=0.5)
+    slow, weight = 0.0, 0.0
+    for slot in range(slots):
+        best = scores[0, slot * 3 : slot * 3 + 3].amax(0)
+        for x in range(2):
+            for y in range(2):
+                if best[x, y] <= 0.5:
+                    continue
+                gap = (student - teacher)[0, slot * 2 : slot * 2 + 2, x, y].abs()
+                error = torch.where(gap < 1, gap**2 / 2, gap - 0.5).sum()
+                slow, weight = slow + float(best[x, y] * error), weight + float(best[x, y])
+    found = loss(student, teacher, context(head=(scores / (1 - scores)).log()))
+    assert float(found) == pytest.approx(slow / weight, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    'loss, channels',
+    [
+        (FusedFeatureKD('head'), 4),
+        (TemporalRelationKD(2, 2, height=1, saliency='head'), 4),
+        (PillarSaliencyKD(), 3),
+        (PillarClassKD(), 3),
+        (PillarBoxKD('head', code_weights=(1.0,) * 4, score_thr=0.0), 4),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_gradients_and_half_precision(loss, channels):
+    student, teacher = random(2, channels, 3, 4).requires_grad_(), random(2, channels, 3, 4, seed=1)
+    heads = context(head=random(2, 2, 3, 4, seed=2))
+    assert torch.autograd.gradcheck(lambda x: loss(x, teacher, heads), student)
+    half = loss(student.detach().bfloat16(), teacher.bfloat16(), context(head=heads.teacher['head'].bfloat16()))
+    torch.testing.assert_close(half.double(), loss(student, teacher, heads).detach(), rtol=0.1, atol=0.05)
+    teacher.requires_grad_()
+    loss(student, teacher, heads).backward()
+    assert teacher.grad is None
