@@ -23,6 +23,7 @@ setup(
         'torch>=2.6',
         'numpy<2',
         'numba',
+        'scipy',
         'onedl-mmengine>=0.10.12',
         'onedl-mmcv>=2.3.6',
         'onedl-mmdetection>=3.5.1',

@@ -1,4 +1,4 @@
-"""Measure Fast-BEV: the view transformation, and streaming inference against the released way."""
+"""Measure Fast-BEV (view transformation, streaming against the released way), and what a distillation step costs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from perception3d.apis.benchmark import machine, markdown_table
+from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import benchmark_view, compare_stream
 from perception3d.apis.cli import command_parser, run_tool
-from perception3d.apis.config import load_config
+from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError
 from perception3d.files import write_json, write_whole
 
@@ -22,17 +23,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         __doc__, 'python tools/benchmark.py configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --part stream'
     )
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
-    parser.add_argument('--part', choices=('view', 'stream', 'all'), default='all')
+    parser.add_argument('--part', choices=('view', 'stream', 'all', 'distill'), default='all', help='all is Fast-BEV')
     parser.add_argument('--dtypes', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
     parser.add_argument('--runs', type=int, default=7, help='runs that each median is taken over')
     parser.add_argument('--device', help="'cpu' or 'cuda'; a GPU if there is one")
     parser.add_argument('--checkpoint', help='weights for the box differences; random ones by default')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V', help='such as data_root, for distill')
     parser.add_argument('--out', default='docs/results', metavar='DIR', help='folder of benchmark_<part>.md and .json')
     args = parser.parse_args(argv)
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     parts = ('view', 'stream') if args.part == 'all' else (args.part,)
     for part in parts:
-        measure = {'view': _measure_view, 'stream': _measure_stream}[part]
+        measure = {'view': _measure_view, 'stream': _measure_stream, 'distill': _measure_distill}[part]
         _write(part, measure(args, device), Path(args.out), device)
     return 0
 
@@ -55,6 +57,15 @@ def _measure_stream(args: Any, device: torch.device) -> dict[str, list[dict]]:
         parts += [{'config': _short(path), **row} for row in comparison[1]]
         print(markdown_table(totals), flush=True)
     return {'One frame, boxes included': totals, 'By part': parts}
+
+
+def _measure_distill(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    rows = []
+    for path in args.configs:
+        config = load_config(path, parse_options(args.cfg_options))
+        rows.append({'config': _short(path), **benchmark_distill(config, device, args.runs)})
+        print(markdown_table(rows[-1:]), flush=True)
+    return {'One training step': rows}
 
 
 def _camera_config(path: str) -> Any:

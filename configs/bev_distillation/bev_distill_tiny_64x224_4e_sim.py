@@ -32,58 +32,54 @@ train_dataloader.dataset.pipeline = [
 ]
 
 # The terms begin at the size of the student's own loss times `match`, and leave the last word to the ground truth.
-timing = dict(ramp=0.1, decay_start=0.8, decay_to=0.1)
+timing = dict(match=1.0, ramp=0.1, decay_start=0.8, decay_to=0.1)
+links = dict(
+    fused=dict(
+        student='neck_3d',
+        teacher='neck_3d',
+        adapter=dict(type=ConvAdapter, in_channels=32, out_channels=32),
+        loss=dict(type=FusedFeatureKD, saliency='bbox_head[0]'),
+        weight=0.4,
+        **timing,
+    ),
+    views=dict(
+        student='view_transforms.0:input',
+        teacher='view_transforms.0:input',
+        loss=dict(type=ViewRelationKD, grid=copy.deepcopy(model.grids[0])),
+        weight=0.1,
+        **timing,
+    ),
+    saliency=dict(
+        student='bbox_head[0]',
+        teacher='bbox_head[0]',
+        loss=dict(type=PillarSaliencyKD, tau=2.0),
+        weight=0.1,
+        **timing,
+    ),
+    classes=dict(
+        student='bbox_head[0]',
+        teacher='bbox_head[0]',
+        loss=dict(type=PillarClassKD),
+        weight=0.2,
+        **timing,
+    ),
+    boxes=dict(
+        student='bbox_head[1]',
+        teacher='bbox_head[1]',
+        loss=dict(
+            type=PillarBoxKD,
+            teacher_logits='bbox_head[0]',
+            code_weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
+        ),
+        weight=0.2,
+        **timing,
+    ),
+)
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),
     teacher=copy.deepcopy(model),
     teacher_checkpoint=None,
     inherit=True,
-    links=dict(
-        fused=dict(
-            student='neck_3d',
-            teacher='neck_3d',
-            adapter=dict(type=ConvAdapter, in_channels=32, out_channels=32),
-            loss=dict(type=FusedFeatureKD, saliency='bbox_head[0]'),
-            weight=0.4,
-            match=1.0,
-            **timing,
-        ),
-        views=dict(
-            student='view_transforms.0:input',
-            teacher='view_transforms.0:input',
-            loss=dict(type=ViewRelationKD, grid=copy.deepcopy(model.grids[0])),
-            weight=0.1,
-            match=1.0,
-            **timing,
-        ),
-        saliency=dict(
-            student='bbox_head[0]',
-            teacher='bbox_head[0]',
-            loss=dict(type=PillarSaliencyKD, tau=2.0),
-            weight=0.1,
-            match=1.0,
-            **timing,
-        ),
-        classes=dict(
-            student='bbox_head[0]',
-            teacher='bbox_head[0]',
-            loss=dict(type=PillarClassKD),
-            weight=0.2,
-            match=1.0,
-            **timing,
-        ),
-        boxes=dict(
-            student='bbox_head[1]',
-            teacher='bbox_head[1]',
-            loss=dict(
-                type=PillarBoxKD,
-                teacher_logits='bbox_head[0]',
-                code_weights=(1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0),
-            ),
-            weight=0.2,
-            match=1.0,
-            **timing,
-        ),
-    ),
+    links=links,
 )

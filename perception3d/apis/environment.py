@@ -32,6 +32,7 @@ PARTS = (
     Part('mmdet3d', 'mmdet3d', True, 'pip install --no-build-isolation mmdet3d==1.4.0'),
     Part('nuscenes', 'nuscenes-devkit', True, 'pip install nuscenes-devkit==1.2.0'),
     Part('numba', 'numba', True, 'pip install numba'),
+    Part('scipy', 'scipy', True, 'pip install scipy'),
     Part('cv2', 'opencv-python-headless', True, 'pip install --force-reinstall --no-deps opencv-python-headless'),
     Part('tensorboard', 'tensorboard', False, 'pip install tensorboard'),
     Part('spconv', 'spconv', False, 'pip install spconv==2.3.8   (CUDA: spconv-cu12x)'),

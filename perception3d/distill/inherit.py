@@ -57,6 +57,8 @@ class WeightInheritance:
             '{i}' in a name stands for any text without dots: one set of channels for each match of the first name.
         depths: names of sequences of blocks of which the student has fewer; it gets every (n_T / n_S)-th.
         resize: for embeddings of a grid, such as BEV queries (H*W, C): name -> ((H, W) of the teacher, of the student).
+        frames: for modules that read stacked moments (heights and levels outermost, then frames, then channels):
+            name -> dict(teacher=frames, student=frames, channels=of a frame). The newest, which come first, are kept.
         rename: prefix of names in the student -> prefix in the teacher, where they differ.
         skip: patterns (fnmatch) of tensors that stay as the student was initialised.
     """
@@ -66,6 +68,7 @@ class WeightInheritance:
         widths: Sequence[Mapping[str, Sequence[str]]] = (),
         depths: Sequence[str] = (),
         resize: Mapping[str, tuple[tuple[int, int], tuple[int, int]]] | None = None,
+        frames: Mapping[str, Mapping[str, int]] | None = None,
         rename: Mapping[str, str] | None = None,
         skip: Sequence[str] = (),
     ) -> None:
@@ -73,7 +76,8 @@ class WeightInheritance:
             if set(group) != {'out', 'into'} or not group['out']:
                 raise InputError(f"a set of widths has the keys 'out' and 'into', got {sorted(group)}")
         self.widths, self.depths = tuple(widths), tuple(depths)
-        self.resize, self.rename, self.skip = dict(resize or {}), dict(rename or {}), tuple(skip)
+        self.resize, self.frames = dict(resize or {}), dict(frames or {})
+        self.rename, self.skip = dict(rename or {}), tuple(skip)
 
     @torch.no_grad()
     def apply(self, student: nn.Module, teacher: nn.Module) -> InheritReport:
@@ -115,6 +119,8 @@ class WeightInheritance:
         if name in self.resize:
             return _resized(name, value, target, *self.resize[name]), 'resized'
         module = theirs.rpartition('.')[0]
+        if module in self.frames and value.ndim > 1 and value.shape != target.shape:
+            value, how = _newest_frames(module, value, **self.frames[module]), 'sliced'
         for axis in range(min(value.ndim, 2)):
             index = axes.get((module, axis))
             if index is not None and value.shape[axis] != target.shape[axis]:
@@ -194,6 +200,16 @@ def _sliced(value: Tensor, axis: int, kept: Tensor, wanted: int) -> Tensor:
     width = value.shape[axis] // copies
     index = (torch.arange(copies, device=kept.device)[:, None] * width + kept).flatten()
     return value.index_select(axis, index.to(value.device))
+
+
+def _newest_frames(name: str, value: Tensor, teacher: int, student: int, channels: int) -> Tensor:
+    """Keeps the filters (N, copies * frames * channels, ...) of the newest `student` frames."""
+    if value.shape[1] % (teacher * channels) or not 0 < student <= teacher:
+        raise InputError(
+            f'weight inheriting: {name} reads {value.shape[1]} channels, which are not {teacher} frames of {channels}, '
+            f'or {student} of them cannot be kept'
+        )
+    return value.unflatten(1, (-1, teacher, channels))[:, :, :student].flatten(1, 3)
 
 
 def _resized(name: str, value: Tensor, target: Tensor, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Tensor:

@@ -94,7 +94,8 @@ class Link(nn.Module):
         all_reduce(pair, 'mean')
         # An average over all steps so far, later over the last hundred, so that the first steps are soon forgotten.
         share = 1 / (self.seen + 1).clamp(max=100)
-        follows = (self.seen < self.match_steps) & pair.isfinite().all()
+        # A batch in which the loss finds nothing to compare says nothing about its size.
+        follows = (self.seen < self.match_steps) & pair.isfinite().all() & (pair[0] > 0)
         self.means.copy_(torch.where(follows, self.means + (pair - self.means) * share, self.means))
         scale = self.match * self.means[1] / self.means[0].clamp(min=1e-12)
         self.scale.copy_(torch.where(follows, scale, self.scale))

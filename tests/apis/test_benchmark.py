@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from perception3d.apis.benchmark import PartTimer, markdown_table, peak_memory
+from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import (
     benchmark_released,
     benchmark_stream,
@@ -17,6 +18,7 @@ from perception3d.apis.benchmark_fast_bev import (
     prepare_model,
 )
 from perception3d.apis.config import load_config
+from perception3d.checks import InputError
 from perception3d.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,3 +92,11 @@ def test_the_command_writes_both_files(config, tmp_path, monkeypatch):
     content = json.loads((tmp_path / 'benchmark_view.json').read_text())
     assert content['machine']['torch'] == torch.__version__
     assert 'tiny_96x352_9e_sim' in (tmp_path / 'benchmark_view.md').read_text()
+
+
+def test_a_distillation_step_is_compared_with_its_parts():
+    row = benchmark_distill(load_config(ROOT / 'tests' / 'plugin' / 'distill_config.py'), CPU, runs=2)
+    parts = row['student step ms'] + row['teacher forward ms']
+    assert row['more than both'] == f'{row["distillation step ms"] / parts - 1:+.1%}'
+    with pytest.raises(InputError, match='no pair'):
+        benchmark_distill(load_config(ROOT / 'tests' / 'plugin' / 'plugin_config.py'), CPU, runs=1)

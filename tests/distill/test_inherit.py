@@ -70,6 +70,17 @@ def test_a_consumer_of_stacked_copies_is_sliced_in_each():
     assert torch.equal(student.read.weight, teacher.read.weight[:, [0, 3, 4, 7, 8, 11]])
 
 
+def test_the_newest_frames_are_kept():
+    teacher, student = nn.ModuleDict(dict(fuse=nn.Conv2d(12, 1, 1))), nn.ModuleDict(dict(fuse=nn.Conv2d(4, 1, 1)))
+    with torch.no_grad():
+        teacher['fuse'].weight.copy_(torch.arange(12.0).view(1, 12, 1, 1))
+    # Two heights of three frames of two channels: frame 0 is channels 0, 1 and 6, 7.
+    WeightInheritance(frames=dict(fuse=dict(teacher=3, student=1, channels=2))).apply(student, teacher)
+    assert student['fuse'].weight.flatten().tolist() == [0, 1, 6, 7]
+    with pytest.raises(InputError, match='not 5 frames'):
+        WeightInheritance(frames=dict(fuse=dict(teacher=5, student=1, channels=2))).apply(student, teacher)
+
+
 def test_placeholders_make_one_set_for_each_match():
     def blocks(width):
         return nn.Sequential(*[nn.Sequential(nn.Conv2d(3, width, 1), nn.Conv2d(width, 3, 1)) for _ in range(2)])

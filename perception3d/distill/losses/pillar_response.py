@@ -80,6 +80,8 @@ class PillarBoxKD(nn.Module):
         score_thr: where the teacher is sure.
         beta: of the smooth L1.
         yaw_code: index of a code that is an angle in radians; None where sine and cosine are codes of their own.
+        student_directions, teacher_directions: taps of logits (B, slots * 2, X, Y) of the two directions along the yaw,
+            for heads that have them: the cross entropy to the teacher's probabilities is added in every sure slot.
     """
 
     def __init__(
@@ -90,12 +92,18 @@ class PillarBoxKD(nn.Module):
         score_thr: float = 0.3,
         beta: float = 1.0,
         yaw_code: int | None = None,
+        student_directions: str | None = None,
+        teacher_directions: str | None = None,
     ) -> None:
         super().__init__()
         self.logits, self.slots, self.score_thr, self.yaw_code = teacher_logits, slots, score_thr, yaw_code
         self.beta = positive('beta', beta)
         self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32), persistent=False)
-        self.teacher_taps = (teacher_logits,)
+        if (student_directions is None) != (teacher_directions is None):
+            raise InputError('name the taps of the directions of both student and teacher, or of neither')
+        self.directions = None if student_directions is None else (student_directions, teacher_directions)
+        self.student_taps = () if self.directions is None else (student_directions,)
+        self.teacher_taps = (teacher_logits,) if self.directions is None else (teacher_logits, teacher_directions)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of box codes (B, slots * codes, X, Y) on one grid."""
@@ -115,4 +123,8 @@ class PillarBoxKD(nn.Module):
             gap = torch.cat([gap[:, :, : self.yaw_code], angle, gap[:, :, self.yaw_code + 1 :]], 2)
         error = F.smooth_l1_loss(gap, torch.zeros_like(gap), reduction='none', beta=self.beta)
         error = (error * self.code_weights[:, None, None]).sum(2)
+        if self.directions is not None:
+            mine, theirs = context.student[self.directions[0]], context.teacher[self.directions[1]].detach()
+            mine, theirs = (full_precision(x).unflatten(1, (self.slots, 2)) for x in (mine, theirs))
+            error = error - (theirs.softmax(2) * mine.log_softmax(2)).sum(2)
         return (error * sure).sum() / sure.sum().clamp(min=1e-6)

@@ -26,6 +26,7 @@ class TemporalRelationKD(nn.Module):
     Args:
         student_frames, teacher_frames: moments F in the lifted maps.
         height: cells Z along the height in them; the taps give (B, Z * levels * F * C, X, Y) in that order.
+        teacher_height: Z of the teacher, where it differs.
         saliency: tap of the teacher's class logits for W_p; None weighs all pillars alike.
         levels: pyramid levels in the maps.
         transposed: the logits are (Y, X).
@@ -39,20 +40,21 @@ class TemporalRelationKD(nn.Module):
         saliency: str | None = None,
         levels: int = 1,
         transposed: bool = False,
+        teacher_height: int | None = None,
     ) -> None:
         super().__init__()
         self.frames = min(student_frames, teacher_frames)
         if self.frames < 2:
             raise InputError('the relation of moments needs two frames or more in student and teacher')
-        self.student_frames, self.teacher_frames = student_frames, teacher_frames
-        self.height, self.levels = height, levels
+        self.student_groups = height * levels, student_frames
+        self.teacher_groups = (teacher_height or height) * levels, teacher_frames
         self.saliency, self.transposed = saliency, transposed
         self.teacher_taps = () if saliency is None else (saliency,)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of lifted maps (B, Z*L*F*C, X, Y)."""
-        mine, seen = self._relations(student, self.student_frames)
-        theirs, also_seen = self._relations(teacher.detach(), self.teacher_frames)
+        mine, seen = self._relations(student, *self.student_groups)
+        theirs, also_seen = self._relations(teacher.detach(), *self.teacher_groups)
         if mine.shape[1:3] != theirs.shape[1:3]:
             theirs, also_seen = (
                 F.interpolate(x.flatten(3, 4).permute(0, 3, 1, 2), mine.shape[1:3], mode=mode)
@@ -66,16 +68,14 @@ class TemporalRelationKD(nn.Module):
             gap = gap * pillar_weights(logits, gap.shape[1:3], transposed=self.transposed)[:, 0]
         return gap.mean()
 
-    def _relations(self, lifted: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    def _relations(self, lifted: Tensor, stack: int, frames: int) -> tuple[Tensor, Tensor]:
         """Cosines (B, X, Y, F, F) of the newest frames, and 1 where both moments have an image."""
         lifted = full_precision(lifted)
-        per_frame, rest = divmod(lifted.shape[1], self.height * self.levels * frames)
+        per_frame, rest = divmod(lifted.shape[1], stack * frames)
         if rest:
-            raise InputError(
-                f'{lifted.shape[1]} channels are not height {self.height} x levels {self.levels} x frames {frames}'
-            )
+            raise InputError(f'{lifted.shape[1]} channels are not (height x levels) {stack} x frames {frames}')
         batch, _, size_x, size_y = lifted.shape
-        split = lifted.reshape(batch, self.height * self.levels, frames, per_frame, size_x, size_y)
+        split = lifted.reshape(batch, stack, frames, per_frame, size_x, size_y)
         moments = split[:, :, : self.frames].permute(0, 4, 5, 2, 1, 3).flatten(4)
         present = (moments.detach() != 0).any(-1).to(lifted.dtype)
         # Of an absent moment the direction is undefined; its entries are masked, and 1 keeps the gradient finite.

@@ -74,9 +74,11 @@ def test_temporal_relations_collapse_the_height_and_take_common_frames():
                 cosines.append(float(now @ before / now.norm() / before.norm()))
             slow += 2 * (cosines[0] - cosines[1]) ** 2 / 4
     assert value == pytest.approx(slow / 20)
+    taller = teacher.repeat(1, 2, 1, 1)  # the same two heights twice: the directions stay
+    assert float(TemporalRelationKD(2, 3, height=2, teacher_height=4)(student, taller, None)) == pytest.approx(value)
     with pytest.raises(InputError, match='two frames'):
         TemporalRelationKD(1, 4, height=2)
-    with pytest.raises(InputError, match='not height'):
+    with pytest.raises(InputError, match='not .height x levels. 5'):
         TemporalRelationKD(2, 2, height=5)(student, student, None)
 
 
@@ -158,6 +160,15 @@ def test_boxes_are_compared_where_the_teacher_is_sure():
     turned[0, 1, 0] += 2 * math.pi
     assert float(angle(student, turned, heads)) == pytest.approx(float(angle(student, teacher, heads)), rel=1e-6)
     assert float(loss(student, teacher, context(head=logit(0.1, 0.1, 0.1).view(1, 1, 1, 3)))) == 0
+    # The cross entropy of a half each to the teacher's directions (1/4, 3/4) is ln 2, in both sure slots.
+    sides = torch.tensor([0.0, math.log(3.0)], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    both = SimpleNamespace(
+        student=dict(dirs=torch.zeros_like(sides)), teacher=dict(head=heads.teacher['head'], dirs=sides)
+    )
+    with_sides = PillarBoxKD('head', code_weights=(1.0, 2.0), student_directions='dirs', teacher_directions='dirs')
+    assert float(with_sides(student, teacher, both)) == pytest.approx(wanted + math.log(2), rel=1e-6)
+    with pytest.raises(InputError, match='both student and teacher'):
+        PillarBoxKD('head', student_directions='dirs')
     with pytest.raises(InputError, match='one grid'):
         loss(student[..., :2], teacher, heads)
 

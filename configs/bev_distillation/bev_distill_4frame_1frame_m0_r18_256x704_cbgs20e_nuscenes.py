@@ -1,0 +1,35 @@
+"""Fast-BEV M0 with four moments teaches M0 with one: the student is to guess from a single moment what motion tells.
+
+It inherits everything; of the convolution that joins the moments, the filters of the current one.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.datasets.transforms.paired import KeepFrames, PairedViews
+from perception3d.distill.distiller import Distiller
+
+with read_base():
+    from .._base_.distill.bev_links import *
+    from ..fast_bev.fast_bev_m0_r18_256x704_1frame_cbgs20e_nuscenes import *
+
+# All four moments are loaded and augmented; the student's view keeps the newest.
+train_dataloader.dataset.dataset.num_frames = 4
+steps = train_dataloader.dataset.dataset.pipeline
+train_dataloader.dataset.dataset.pipeline = [
+    *steps[:5],
+    dict(type=PairedViews, student=[dict(type=KeepFrames, num_frames=1), steps[5]], teacher=[steps[5]]),
+]
+teacher = copy.deepcopy(model)
+teacher.neck_3d.fuse_channels = 64 * 4 * 4
+# With one moment there is no relation between moments.
+del links['moments']
+model = dict(
+    type=Distiller,
+    student=copy.deepcopy(model),
+    teacher=teacher,
+    teacher_checkpoint=None,
+    inherit=dict(frames={'neck_3d.fuse': dict(teacher=4, student=1, channels=64)}),
+    links=links,
+)

@@ -1,0 +1,35 @@
+"""Fast-BEV M1 (320 x 880) teaches M0 (256 x 704): one network, the student sees two thirds of the pixels.
+
+`--cfg-options model.teacher_checkpoint=...` names the teacher's weights; all of the student's can be inherited.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.datasets.transforms.paired import PairedViews
+from perception3d.distill.distiller import Distiller
+
+with read_base():
+    from .._base_.distill.bev_links import *
+    from ..fast_bev.fast_bev_m0_r18_256x704_cbgs20e_nuscenes import *
+
+# Loading, boxes and the augmentation of the lidar frame are shared; images are cut and turned alike at two sizes.
+steps = train_dataloader.dataset.dataset.pipeline
+train_dataloader.dataset.dataset.pipeline = [
+    steps[0],
+    *steps[2:5],
+    dict(
+        type=PairedViews,
+        student=[steps[1], steps[5]],
+        teacher=[dict(type=steps[1].type, final_hw=(320, 880)), steps[5]],
+    ),
+]
+model = dict(
+    type=Distiller,
+    student=copy.deepcopy(model),
+    teacher=copy.deepcopy(model),
+    teacher_checkpoint=None,
+    inherit=True,
+    links=links,
+)

@@ -1,0 +1,52 @@
+"""Fast-BEV M4 (ResNet-50, 320 x 880, cells of 0.4 m) teaches M2 (ResNet-34, 256 x 704, cells of 0.5 m).
+
+The heads stand on other grids, so box codes cannot be compared cell by cell: class responses are resized, boxes are
+left out. The two-dimensional necks are inherited whole, the BEV encoder by its most important channels.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.datasets.transforms.paired import PairedViews
+from perception3d.distill.distiller import Distiller
+
+with read_base():
+    from .._base_.distill.bev_links import *
+    from ..fast_bev.fast_bev_m2_r34_256x704_cbgs20e_nuscenes import *
+    from ..fast_bev.fast_bev_m4_r50_320x880_cbgs20e_nuscenes import model as teacher
+
+steps = train_dataloader.dataset.dataset.pipeline
+train_dataloader.dataset.dataset.pipeline = [
+    steps[0],
+    *steps[2:5],
+    dict(
+        type=PairedViews,
+        student=[steps[1], steps[5]],
+        teacher=[dict(type=steps[1].type, final_hw=(320, 880)), steps[5]],
+    ),
+]
+del links['boxes']
+links.fused.adapter.update(in_channels=224, out_channels=256)
+links.moments.loss.teacher_height = 6
+model = dict(
+    type=Distiller,
+    student=copy.deepcopy(model),
+    teacher=copy.deepcopy(teacher),
+    teacher_checkpoint=None,
+    inherit=dict(
+        widths=[
+            dict(
+                out=['neck_3d.model.0.conv1.conv', 'neck_3d.model.0.conv1.bn'],
+                into=['neck_3d.model.0.conv0.conv', 'neck_3d.model.1.conv'],
+            ),
+            dict(
+                out=['neck_3d.model.0.conv0.conv', 'neck_3d.model.0.conv0.bn'],
+                into=['neck_3d.model.0.conv1.conv'],
+            ),
+        ],
+        # ResNets of other depth have tensors of equal names that do other work.
+        skip=['backbone.*'],
+    ),
+    links=links,
+)

@@ -1,0 +1,20 @@
+"""A rival on the resolution pair: Channel-wise distillation (CWD) of the fused map."""
+
+from mmengine.config import read_base
+
+from perception3d.distill.losses.channel_wise import ChannelWiseKD
+
+with read_base():
+    from .bev_distill_tiny_64x224_4e_sim import *
+
+model.inherit = False
+model.links = dict(
+    cwd=dict(
+        student='neck_3d',
+        teacher='neck_3d',
+        adapter=dict(type=ConvAdapter, in_channels=32, out_channels=32),
+        loss=dict(type=ChannelWiseKD),
+        weight=0.5,
+        **timing,
+    )
+)

@@ -1,0 +1,91 @@
+"""What a distillation step costs beside the step of its student and the forward pass of its teacher."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from perception3d.apis.benchmark import synchronize
+from perception3d.checks import InputError
+from perception3d.distill.distiller import Distiller
+from perception3d.engine.runner import PerceptionRunner
+from perception3d.registry import MODELS
+
+
+def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[str, Any]:
+    """Times steps on the first batch of the training data: student alone, teacher forward, distillation.
+
+    The three take turns in every run, so that a noisy machine disturbs them alike. A step is data preprocessing,
+    forward, loss, backward and AdamW. Weights are random; all links are at their full weight.
+
+    Raises:
+        InputError: the config is no pair of student and teacher.
+    """
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    if config.model.get('type') is not Distiller or not config.model.get('teacher'):
+        raise InputError(f'{config.filename} is no pair of student and teacher: its model must be a Distiller')
+    torch.manual_seed(0)
+    settings = copy.deepcopy(config.model)
+    for link in settings.links.values():
+        for key in ('start', 'ramp', 'decay_start', 'decay', 'decay_to'):
+            link.pop(key, None)
+    teacher = MODELS.build(settings.teacher).to(device)
+    settings.teacher = teacher
+    distiller = MODELS.build(settings).to(device).train()
+    student = copy.deepcopy(distiller.student).train()
+    loader = PerceptionRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, 0)
+    batch = next(iter(loader))
+    views = {key: value for key, value in batch.items() if key != 'teacher'}
+    steps = {
+        'student step ms': _step(student, views),
+        'teacher forward ms': _forward(teacher.eval(), batch.get('teacher', views)),
+        'distillation step ms': _step(distiller, batch),
+    }
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for run in range(runs + 2):
+        for name, step in steps.items():
+            elapsed = _timed(step, device)
+            # The first runs allocate, and learn where the teacher may stop.
+            if run >= 2:
+                times[name].append(elapsed)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    parts = medians['student step ms'] + medians['teacher forward ms']
+    return {**medians, 'more than both': f'{medians["distillation step ms"] / parts - 1:+.1%}'}
+
+
+def _step(model: Any, batch: Mapping[str, Any]) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+
+    def step() -> None:
+        losses = model(**model.data_preprocessor(dict(batch), True), mode='loss')
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def _forward(model: nn.Module, batch: Mapping[str, Any]) -> Callable[[], None]:
+    def forward() -> None:
+        with torch.no_grad():
+            data = model.data_preprocessor(dict(batch), False)
+            model(data['inputs'], data['data_samples'], mode='tensor')
+
+    return forward
+
+
+def _timed(function: Callable[[], None], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return (time.perf_counter() - start) * 1e3

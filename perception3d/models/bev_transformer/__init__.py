@@ -1,0 +1,1 @@
+"""BEVFormer: camera detection by attention from a bird's-eye grid to images and to its own past (arXiv 2203.17270)."""

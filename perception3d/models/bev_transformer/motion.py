@@ -1,0 +1,107 @@
+"""How the lidar moved between the frames of a sample, from the matrices that the sample carries.
+
+A past image comes with the matrix from the PRESENT lidar frame to its camera. The mount of a camera on the lidar is
+rigid, so the same camera's two matrices tell how the lidar moved. The matrices already contain the augmentation of the
+bird's-eye plane, and so does the motion: each past frame lives in its own lidar frame, augmented as the present one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmdet3d.structures import Det3DDataSample
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from perception3d.checks import InputError
+from perception3d.models.bev_transformer.pillars import PillarGrid
+from perception3d.models.bev_transformer.temporal_attention import Memory
+
+# Numbers in the vector that the released model takes from the vehicle's CAN bus.
+SIGNALS = 18
+
+
+def lidar_motion(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
+    """Motions (B, F, 4, 4): from the present lidar frame to the lidar frame of each moment.
+
+    Taken from the camera whose present image is nearest in time to the sample. Raises InputError where samples of
+    several frames have no `lidar2cam`.
+    """
+    motions = np.tile(np.eye(4), (len(samples), frames, 1, 1))
+    if frames == 1:
+        return motions
+    for motion, sample in zip(motions, samples, strict=True):
+        if 'lidar2cam' not in sample.metainfo:
+            raise InputError('samples of several frames need lidar2cam: let the pipeline pack it')
+        poses = np.asarray(sample.metainfo['lidar2cam'], np.float64)
+        own = poses.reshape(frames, -1, 4, 4)[:, nearest_camera(sample, frames)]
+        motion[:] = np.linalg.inv(own[0]) @ own
+    return motions
+
+
+def nearest_camera(sample: Det3DDataSample, frames: int) -> int:
+    """Index of the camera whose present image is nearest in time to the sample; 0 where times are not told."""
+    times, now = sample.metainfo.get('img_timestamps_s'), sample.metainfo.get('timestamp')
+    if times is None or now is None:
+        return 0
+    present = np.asarray(times, np.float64).reshape(frames, -1)[0]
+    return int(np.abs(present - float(now)).argmin())
+
+
+def frame_times(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
+    """Times (B, F) in seconds of the moments, by the camera of `lidar_motion`; NaN where times are not told."""
+    times = np.full((len(samples), frames), np.nan)
+    for row, sample in zip(times, samples, strict=True):
+        told = sample.metainfo.get('img_timestamps_s')
+        if told is not None:
+            row[:] = np.asarray(told, np.float64).reshape(frames, -1)[:, nearest_camera(sample, frames)]
+    return times
+
+
+def motion_signals(older_from_newer: np.ndarray, step_s: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The vector (B, 18) float32 that stands for the CAN bus, made from two poses.
+
+    The released model reads the vehicle's bus; here everything follows from the motion of the lidar since the moment
+    before, in its present axes: way in metres (3), turn as a quaternion w, x, y, z (4), acceleration (3, always 0: it
+    would need a third pose), rate of turn in rad/s (3), velocity in m/s (3), change of yaw in radians and in degrees.
+    Where the released vector has the vehicle's heading in the world, this one has the change.
+
+    Args:
+        older_from_newer: (B, 4, 4) from the present lidar frame to that of the moment before.
+        step_s: (B,) seconds between the two; where that is NaN or 0, rates are 0.
+        known: (B,) False for samples without a moment before: they stand still.
+    """
+    signals = np.zeros((len(known), SIGNALS), np.float32)
+    signals[:, 3] = 1
+    for b in np.flatnonzero(known):
+        motion, seconds = older_from_newer[b], step_s[b]
+        turn = Rotation.from_matrix(motion[:3, :3])
+        x, y, z, w = turn.as_quat(canonical=True)
+        way = motion[:3, :3].T @ motion[:3, 3]
+        yaw = np.arctan2(motion[1, 0], motion[0, 0])
+        signals[b, :3], signals[b, 3:7] = way, (w, x, y, z)
+        if seconds > 0:
+            signals[b, 10:13], signals[b, 13:16] = turn.as_rotvec() / seconds, way / seconds
+        signals[b, 16:] = yaw, np.degrees(yaw)
+    return signals
+
+
+def align_memory(bev: Tensor, older_from_newer: np.ndarray, known: np.ndarray, grid: PillarGrid) -> Memory:
+    """Turns the map (B, C, X, Y) of the moment before into the present axes, and tells how far the lidar moved.
+
+    As in the released model the map is turned about the lidar (bilinear here, nearest there) and the way becomes a
+    shift of the places where queries look.
+    """
+    motion = torch.from_numpy(np.asarray(older_from_newer, np.float32)).to(bev.device, non_blocking=True)
+    turn = motion[:, :2, :2]
+    extent, corner = (bev.new_tensor(pair, dtype=torch.float32) for pair in (grid.extent_m, grid.range_m[:2]))
+    shift = (turn * motion[:, :2, 3, None]).sum(1)
+    here = grid.centers(bev.device) * extent + corner
+    there = (here[None, :, None] * turn[:, None]).sum(-1)
+    places = ((there - corner) / extent * 2 - 1).view(len(bev), grid.shape[1], grid.shape[0], 2)
+    turned = F.grid_sample(bev.float().transpose(2, 3), places, mode='bilinear', align_corners=False)
+    told = torch.from_numpy(np.asarray(known)).to(bev.device, non_blocking=True)
+    return Memory(turned.flatten(2).transpose(1, 2), shift / extent, told)
