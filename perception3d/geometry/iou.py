@@ -17,6 +17,7 @@ import torch
 from numba import njit, prange
 
 from perception3d.geometry.boxes import Array
+from perception3d.geometry.threads import share_threads_with_torch
 
 _PARALLEL_PAIRS = 200_000
 
@@ -160,6 +161,7 @@ def _run(first: Array, second: Array, aligned: bool, flat: bool, ratio: bool) ->
         _each_pair(a, b, ratio, out)
     # Below a few milliseconds of work a second pool of threads costs more than it gives, all the more beside torch's.
     elif out.size > _PARALLEL_PAIRS:
+        share_threads_with_torch()
         _all_pairs_parallel(a, b, ratio, out)
     else:
         _all_pairs_serial(a, b, ratio, out)

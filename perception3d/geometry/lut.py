@@ -16,7 +16,7 @@ from numba import njit, prange
 
 from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.scatter import share_threads_with_torch
+from perception3d.geometry.threads import share_threads_with_torch
 
 PRIORITIES = ('last', 'first', 'mean')
 Array = TypeVar('Array', np.ndarray, torch.Tensor)

@@ -11,12 +11,9 @@ import numpy as np
 import torch
 from numba import njit, prange
 
+from perception3d.geometry.threads import share_threads_with_torch
+
 _WORDS = ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.int8))
-
-
-def share_threads_with_torch() -> None:
-    """Lets the numba kernels use as many threads as torch does, at most all that numba started with."""
-    numba.set_num_threads(max(1, min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)))
 
 
 def gather_rows(rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:

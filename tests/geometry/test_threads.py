@@ -1,0 +1,31 @@
+"""Numba's pool leaves torch's number of threads alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+KERNELS = {
+    'gather': 'scatter.gather_rows(torch.randn(9, 4), torch.zeros(99, dtype=torch.int32))',
+    'scatter': 'scatter.scatter_add_rows(torch.randn(999, 4), torch.zeros(999, dtype=torch.int32), 99)',
+    'iou': 'iou.box_iou(torch.rand(500, 7), torch.rand(500, 7))',
+}
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_the_first_parallel_kernel_of_a_process_keeps_torchs_threads(kernel):
+    code = f"""
+import torch
+torch.set_num_threads(1)
+import perception3d
+from perception3d.geometry import iou, scatter
+{KERNELS[kernel]}
+import numba
+print(torch.get_num_threads(), numba.get_num_threads())
+"""
+    # The environment of a user: numba starts with all cores, torch was told to use one.
+    environment = {'PATH': '/usr/bin:/bin', 'NUMBA_NUM_THREADS': '2'}
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment)
+    assert out.stdout.split() == ['1', '1'], out.stderr[-500:]
