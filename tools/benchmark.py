@@ -1,8 +1,8 @@
-"""Measure Fast-BEV (view transformation, streaming against the released way), and what a distillation step costs."""
+"""Measure detectors (size, latency), Fast-BEV (view transformation, streaming), and what a distillation step costs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from perception3d.apis.benchmark import machine, markdown_table
 from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import benchmark_view, compare_stream
+from perception3d.apis.benchmark_model import benchmark_model
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError
@@ -23,19 +24,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         __doc__, 'python tools/benchmark.py configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --part stream'
     )
     parser.add_argument('configs', nargs='+', metavar='CONFIG')
-    parser.add_argument('--part', choices=('view', 'stream', 'all', 'distill'), default='all', help='all is Fast-BEV')
+    parser.add_argument('--part', choices=(*_PARTS, 'all'), default='all', help='all: view and stream')
     parser.add_argument('--dtypes', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
     parser.add_argument('--runs', type=int, default=7, help='runs that each median is taken over')
     parser.add_argument('--device', help="'cpu' or 'cuda'; a GPU if there is one")
     parser.add_argument('--checkpoint', help='weights for the box differences; random ones by default')
-    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V', help='such as data_root, for distill')
+    parser.add_argument(
+        '--cfg-options', nargs='+', default=[], metavar='K=V', help='such as data_root, for model and distill'
+    )
     parser.add_argument('--out', default='docs/results', metavar='DIR', help='folder of benchmark_<part>.md and .json')
     args = parser.parse_args(argv)
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     parts = ('view', 'stream') if args.part == 'all' else (args.part,)
     for part in parts:
-        measure = {'view': _measure_view, 'stream': _measure_stream, 'distill': _measure_distill}[part]
-        _write(part, measure(args, device), Path(args.out), device)
+        _write(part, _PARTS[part](args, device), Path(args.out), device)
     return 0
 
 
@@ -60,12 +62,20 @@ def _measure_stream(args: Any, device: torch.device) -> dict[str, list[dict]]:
 
 
 def _measure_distill(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    return {'One training step': _rows(benchmark_distill, args, device)}
+
+
+def _measure_model(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    return {'One sample': _rows(benchmark_model, args, device)}
+
+
+def _rows(benchmark: Callable[..., dict[str, Any]], args: Any, device: torch.device) -> list[dict]:
     rows = []
     for path in args.configs:
         config = load_config(path, parse_options(args.cfg_options))
-        rows.append({'config': _short(path), **benchmark_distill(config, device, args.runs)})
+        rows.append({'config': _short(path), **benchmark(config, device, args.runs)})
         print(markdown_table(rows[-1:]), flush=True)
-    return {'One training step': rows}
+    return rows
 
 
 def _camera_config(path: str) -> Any:
@@ -91,6 +101,9 @@ def _write(part: str, tables: dict[str, list[dict]], out: Path, device: torch.de
         temporary.write_text('\n'.join(text), encoding='utf-8')
     write_json(out / f'{name}.json', {'machine': facts, **tables}, indent=1)
     print(f'written to {out / name}.md and .json')
+
+
+_PARTS = {'view': _measure_view, 'stream': _measure_stream, 'model': _measure_model, 'distill': _measure_distill}
 
 
 if __name__ == '__main__':

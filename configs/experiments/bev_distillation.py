@@ -6,7 +6,7 @@ the iterations without a teacher. One teacher serves all seeds.
 
 name = 'bev_distillation'
 seeds = (0, 1, 2)
-metrics = ('nuscenes/mAP', 'nuscenes/NDS', 'nuscenes/mATE', 'nuscenes/mAOE', 'nuscenes/AP@2m/car')
+metrics = ('nuscenes/mAP', 'nuscenes/NDS', 'nuscenes/mATE', 'nuscenes/mAOE', 'nuscenes/mAVE', 'nuscenes/AP@2m/car')
 scale = 100.0
 prepare = [
     ['tools/simulate.py', 'nuscenes', '--out', '{out}/data', '--profile', 'distill'],

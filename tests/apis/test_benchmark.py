@@ -17,6 +17,7 @@ from perception3d.apis.benchmark_fast_bev import (
     drive,
     prepare_model,
 )
+from perception3d.apis.benchmark_model import benchmark_model
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.registry import MODELS
@@ -100,3 +101,15 @@ def test_a_distillation_step_is_compared_with_its_parts():
     assert row['more than both'] == f'{row["distillation step ms"] / parts - 1:+.1%}'
     with pytest.raises(InputError, match='no pair'):
         benchmark_distill(load_config(ROOT / 'tests' / 'plugin' / 'plugin_config.py'), CPU, runs=1)
+
+
+def test_size_and_latency_of_a_model():
+    config = load_config(ROOT / 'tests' / 'plugin' / 'plugin_config.py')
+    row = benchmark_model(config, CPU, runs=1)
+    # Layers of 2 x 16 and 16 x 2 with their biases; 16 points of one sample pass them.
+    assert row['parameters, M'] * 1e6 == pytest.approx(2 * 16 + 16 + 16 * 2 + 2)
+    assert row['GMACs'] * 1e9 == pytest.approx(16 * (2 * 16 + 16 * 2))
+    assert row['latency ms'] > 0
+    del config._cfg_dict['test_dataloader']
+    with pytest.raises(InputError, match='no test_dataloader'):
+        benchmark_model(config, CPU, runs=1)

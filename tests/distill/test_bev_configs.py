@@ -24,14 +24,20 @@ SHARES = {
     'bev_distill_m1_m0_r18_256x704_cbgs20e_nuscenes': 1.0,
     'bev_distill_4frame_1frame_m0_r18_256x704_cbgs20e_nuscenes': 1.0,
     'bev_distill_tiny_64x224_4e_sim': 1.0,
+    'bev_distill_tiny_half_96x352_4e_sim': 1.0,
+    'bev_distill_former_tiny_1layer_64x224_4e_sim': 1.0,
 }
 
 
 def small(config):
     """The pair with a twentieth of the voxels along each side, and its teacher's random weights."""
     for side in ('student', 'teacher'):
-        for grid in config.model[side]['grids']:
+        net = config.model[side]
+        for grid in net.get('grids', []):
             grid['shape'] = (max(grid['shape'][0] // 10, 8), max(grid['shape'][1] // 10, 8), grid['shape'][2])
+        if 'encoder' in net:
+            net.encoder.num_cams = 2
+            net.encoder.grid.shape = (8, 8)
     torch.manual_seed(0)
     teacher = config.model.teacher = MODELS.build(config.model.teacher)
     # A teacher that is sure everywhere, so that its boxes count.

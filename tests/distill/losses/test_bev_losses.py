@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from perception3d.checks import InputError
+from perception3d.distill.losses.attention_update import AttentionUpdateKD
 from perception3d.distill.losses.fused_feature import FusedFeatureKD
 from perception3d.distill.losses.pillar_response import PillarBoxKD, PillarClassKD, PillarSaliencyKD
 from perception3d.distill.losses.pillars import pillar_weights
@@ -171,6 +172,35 @@ def test_boxes_are_compared_where_the_teacher_is_sure():
         PillarBoxKD('head', student_directions='dirs')
     with pytest.raises(InputError, match='one grid'):
         loss(student[..., :2], teacher, heads)
+
+
+def test_updates_of_queries_are_compared_by_direction():
+    # Three queries of two channels. Inputs differ, so that outputs alone would say something else.
+    before, other = torch.full((1, 3, 2), 5.0), torch.full((1, 3, 2), -7.0)
+    mine = before + torch.tensor([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
+    theirs = other + torch.tensor([[[3.0, 0.0], [1.0, 0.0], [-1.0, -1.0]]])  # cosines 1, 0, -1
+    taps = SimpleNamespace(student=dict(a=before), teacher=dict(a=other))
+    loss = AttentionUpdateKD('a', 'a')
+    assert float(loss(mine, theirs, taps)) == pytest.approx((0 + 1 + 2) / 3, abs=1e-6)
+    # Logits (K, X = 1, Y = 3) of scores 0.2, 0.2, 0.8, weights 0.5, 0.5, 2; queries over y are those over rows.
+    taps.teacher['head'] = logit(0.2, 0.2, 0.8).view(1, 1, 1, 3).float()
+    assert float(AttentionUpdateKD('a', 'a', 'head')(mine, theirs, taps)) == pytest.approx((0.5 + 4) / 3, abs=1e-5)
+    with pytest.raises(InputError, match='equal shapes'):
+        loss(mine[:, :2], theirs, taps)
+    taps.teacher['head'] = taps.teacher['head'][..., :2]
+    with pytest.raises(InputError, match='do not stand on'):
+        AttentionUpdateKD('a', 'a', 'head')(mine, theirs, taps)
+
+
+def test_weights_of_queries_follow_their_order():
+    before, mine, theirs = torch.zeros(1, 4, 2), torch.ones(1, 4, 2), torch.ones(1, 4, 2)
+    theirs[0, 1] = -1.0  # query 1 is x = 1, y = 0 where x runs fastest, and x = 0, y = 1 where y does
+    taps = SimpleNamespace(student=dict(a=before), teacher=dict(a=before))
+    taps.teacher['head'] = logit(0.2, 0.2, 0.8, 0.4).view(1, 1, 2, 2).float()  # axes x, y: (1, 0) has 0.8
+    wanted = {True: 2.0, False: 0.5}
+    for y_first, weight in wanted.items():
+        found = float(AttentionUpdateKD('a', 'a', 'head', y_first)(mine, theirs, taps))
+        assert found == pytest.approx(2 * weight / 4, abs=1e-5)
 
 
 @pytest.mark.parametrize('slots', [1, 2])

@@ -1,0 +1,36 @@
+"""Four general distillation methods on the resolution pair, beside the full method of `bev_distillation.py`.
+
+Each link is scaled to half of the student's own loss at first, with the same schedule over time.
+"""
+
+name = 'bev_distillation_rivals'
+seeds = (0, 1, 2)
+metrics = ('nuscenes/mAP', 'nuscenes/NDS', 'nuscenes/mATE', 'nuscenes/mAOE', 'nuscenes/mAVE', 'nuscenes/AP@2m/car')
+scale = 100.0
+prepare = [
+    ['tools/simulate.py', 'nuscenes', '--out', '{out}/data', '--profile', 'distill'],
+    ['tools/create_data.py', 'nuscenes', '--root', '{out}/data'],
+]
+options = {'data_root': '{out}/data'}
+baseline = 'student'
+
+STUDENT = '../bev_distillation/fast_bev_tiny_64x224_4e_sim.py'
+
+
+def _rival(method):
+    return dict(
+        config=f'../bev_distillation/bev_distill_tiny_64x224_{method}4e_sim.py',
+        options={'model.teacher_checkpoint': '{teacher}'},
+        test_config=STUDENT,
+    )
+
+
+arms = {
+    'teacher': dict(config='../bev_distillation/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
+    'student': dict(config=STUDENT),
+    'a-b-c': _rival(''),
+    'fitnets': _rival('fitnets_'),
+    'cwd': _rival('cwd_'),
+    'pkd': _rival('pkd_'),
+    'heatmap': _rival('heatmap_'),
+}
