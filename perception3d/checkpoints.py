@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,10 @@ def load_weights(model: nn.Module, path: str | Path, allow_pickle: bool = False)
         InputError: the checkpoint is of another model or variant; names the first tensors that differ.
     """
     content = load_checkpoint_safely(path, allow_pickle=allow_pickle)
-    state = {name.removeprefix('module.'): value for name, value in content['state_dict'].items()}
+    state = OrderedDict((name.removeprefix('module.'), value) for name, value in content['state_dict'].items())
+    # Layers whose weights have changed their layout (spconv) look up the version in the metadata.
+    versions = getattr(content['state_dict'], '_metadata', {})
+    state._metadata = OrderedDict((name.removeprefix('module.'), value) for name, value in versions.items())
     own = model.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]

@@ -22,7 +22,8 @@ train_dataloader.dataset.dataset.pipeline = [
     dict(
         type=PairedViews,
         student=[steps[1], steps[5]],
-        teacher=[dict(type=steps[1].type, final_hw=(320, 880)), steps[5]],
+        # Larger by 880 / 704, as the image is, so that both views show the same.
+        teacher=[dict(type=steps[1].type, final_hw=(320, 880), resize=(-0.075, 0.1375)), steps[5]],
     ),
 ]
 model = dict(

@@ -14,7 +14,7 @@ model.links = dict(
         teacher='neck_3d',
         adapter=dict(type=ConvAdapter, in_channels=32, out_channels=32),
         loss=dict(type=FeatureMSE),
-        weight=0.5,
+        weight=1.0,
         **timing,
     )
 )

@@ -9,5 +9,5 @@ with read_base():
 
 model.inherit = False
 model.links = dict(
-    heatmap=dict(student='bbox_head[0]', teacher='bbox_head[0]', loss=dict(type=HeatmapKD), weight=0.5, **timing)
+    heatmap=dict(student='bbox_head[0]', teacher='bbox_head[0]', loss=dict(type=HeatmapKD), weight=1.0, **timing)
 )

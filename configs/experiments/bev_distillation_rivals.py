@@ -1,6 +1,7 @@
-"""Four general distillation methods on the resolution pair, beside the full method of `bev_distillation.py`.
+"""Four general distillation methods on the resolution pair, beside the method of `bev_distillation.py`.
 
-Each link is scaled to half of the student's own loss at first, with the same schedule over time.
+The links of every row are scaled to the student's own loss at first, with the same schedule over time. No row but
+`a-b-c` inherits weights; `a-b` is the method without them.
 """
 
 name = 'bev_distillation_rivals'
@@ -17,10 +18,10 @@ baseline = 'student'
 STUDENT = '../bev_distillation/fast_bev_tiny_64x224_4e_sim.py'
 
 
-def _rival(method):
+def _rival(method, **options):
     return dict(
         config=f'../bev_distillation/bev_distill_tiny_64x224_{method}4e_sim.py',
-        options={'model.teacher_checkpoint': '{teacher}'},
+        options={'model.teacher_checkpoint': '{teacher}', **options},
         test_config=STUDENT,
     )
 
@@ -29,6 +30,7 @@ arms = {
     'teacher': dict(config='../bev_distillation/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
     'a-b-c': _rival(''),
+    'a-b': _rival('', **{'model.inherit': False}),
     'fitnets': _rival('fitnets_'),
     'cwd': _rival('cwd_'),
     'pkd': _rival('pkd_'),

@@ -18,6 +18,7 @@ from perception3d.distill.inherit import WeightInheritance, build_inheritance
 from perception3d.distill.link import Link
 from perception3d.distill.tap import TapSet
 from perception3d.distill.teacher import PairPreprocessor, Teacher
+from perception3d.distill.watch import FiniteWatch
 from perception3d.registry import MODELS
 
 _STUDENT, _LINKS = 'student.', 'links.'
@@ -50,7 +51,8 @@ class Distiller(BaseModel):
         data_preprocessor: instead of the student's own.
 
     Raises:
-        InputError: a tap that does not exist, a teacher without weights, a teacher's setting without a teacher.
+        InputError: a tap that does not exist, a teacher without weights, a teacher's setting without a teacher; in
+            training, a link whose loss is not finite.
     """
 
     def __init__(
@@ -62,24 +64,29 @@ class Distiller(BaseModel):
         inherit: WeightInheritance | Mapping[str, Any] | bool | None = None,
         freeze: Sequence[str] = (),
         data_preprocessor: dict[str, Any] | None = None,
-        init_cfg: dict[str, Any] | None = None,
     ) -> None:
-        if data_preprocessor is not None and isinstance(student, Mapping):
+        if data_preprocessor is not None:
+            if not isinstance(student, Mapping):
+                raise InputError('data_preprocessor replaces that of a student given by its config, not of a network')
             student = {**student, 'data_preprocessor': data_preprocessor}
         own = student.get('data_preprocessor') if isinstance(student, Mapping) else None
         built = student if isinstance(student, nn.Module) else MODELS.build(student)
-        super().__init__(PairPreprocessor(built.data_preprocessor), init_cfg)
+        super().__init__(PairPreprocessor(built.data_preprocessor))
         self.student = built
         _freeze(built, freeze)
-        self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
+        # Adapters draw from a copy of the random state: with or without them, the student begins with equal weights.
+        with torch.random.fork_rng(devices=[]):
+            self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
         if teacher is None and (teacher_checkpoint or inherit):
             raise InputError('teacher_checkpoint and inherit need a teacher: give its config')
         self.inherit = build_inheritance(inherit)
+        taps = {side: self._taps(side, self.links) for side in ('student', 'teacher')}
         # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
-        self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, self._taps('teacher'), own)]
-        self_taught = self._taps('teacher') if teacher is None else []
+        self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, taps['teacher'], own)]
         self.data_preprocessor.teacher = self._teacher[0]
-        self._student_taps = TapSet(self.student, [*self._taps('student'), *self_taught])
+        self_taught = taps['teacher'] if teacher is None else []
+        self._student_taps = TapSet(self.student, [*taps['student'], *self_taught])
+        self._watch = FiniteWatch()
         self.register_state_dict_post_hook(_keep_student_alone)
 
     @property
@@ -114,20 +121,25 @@ class Distiller(BaseModel):
         """Returns the student's losses and those of the links."""
         step, max_steps = _progress()
         weights = {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+        active = {name: link for name, link in self.links.items() if weights[name]}
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
-        theirs = self._teacher_records(view) if any(weights.values()) else {}
-        with self._student_taps.record() as mine:
-            losses = self.student(inputs, data_samples, mode='loss')
+        mine_taps, their_taps = (self._taps(side, active) for side in ('student', 'teacher'))
+        theirs: Mapping[str, Any] = {}
+        if active and self._teacher[0] is not None:
+            theirs = self._teacher[0].look(view['inputs'], view['data_samples'], self._device(), their_taps)
+        self_taught = their_taps if self._teacher[0] is None else []
+        with self._student_taps.record([*mine_taps, *self_taught]) as mine:
+            losses = dict(self.student(inputs, data_samples, mode='loss'))
         if self._teacher[0] is None:
             theirs = _Detached(mine)
         own, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
         context = DistillContext(
             step, MappingProxyType(mine), theirs, inputs, data_samples, view['inputs'], view['data_samples']
         )
-        losses = dict(losses)
         for name, link in self.links.items():
-            if weights[name]:
+            if name in active:
                 found = link(context, weights[name], own)
+                self._watch.look(name, found['value'], step)
                 losses.update({f'distill.{name}.{key}': value for key, value in found.items()})
             elif (idle := link.idle()) is not None:
                 losses[f'distill.{name}.loss'] = idle
@@ -139,18 +151,19 @@ class Distiller(BaseModel):
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
         """Loads what `training_state` returned; InputError where the links have changed."""
+        own = self.links.state_dict()
+        if own and not state:
+            raise InputError(
+                'the checkpoint is no distillation, it has nothing to resume the links with: use load_from'
+            )
         try:
             self.links.load_state_dict(dict(state))
         except RuntimeError as error:
             raise InputError(f'the checkpoint was trained with other links, it cannot be resumed: {error}') from error
 
-    def _teacher_records(self, view: Mapping[str, Any]) -> Mapping[str, Any]:
-        if self._teacher[0] is None:
-            return {}
-        return self._teacher[0].look(view['inputs'], view['data_samples'], self._device())
-
-    def _taps(self, side: str) -> list[str]:
-        return [text for link in self.links.values() for text in getattr(link, f'{side}_taps')]
+    @staticmethod
+    def _taps(side: str, links: Mapping[str, Link]) -> list[str]:
+        return [text for link in links.values() for text in getattr(link, f'{side}_taps')]
 
     def _device(self) -> torch.device:
         return next(self.student.parameters()).device
@@ -160,6 +173,11 @@ class Distiller(BaseModel):
         for key in [key for key in state_dict if key.startswith(prefix)]:
             state_dict[f'{prefix}{_STUDENT}{key.removeprefix(prefix)}'] = state_dict.pop(key)
         state_dict.update({f'{prefix}{_LINKS}{key}': value for key, value in self.links.state_dict().items()})
+        versions = getattr(state_dict, '_metadata', None)
+        if versions is not None:
+            # Layers look up the version of their weights under their own path.
+            plain = {name: value for name, value in versions.items() if not name.startswith(prefix + _STUDENT)}
+            versions.update({_joined(prefix + _STUDENT, name.removeprefix(prefix)): v for name, v in plain.items()})
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -204,11 +222,22 @@ def _build_link(name: str, settings: Mapping[str, Any]) -> Link:
 
 
 def _keep_student_alone(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """Gives the student's tensors their plain keys in a state dict and drops the links."""
+    """Gives the student's tensors their plain keys in a state dict and drops the links.
+
+    The versions of layers (`_metadata`) get the plain keys as well, and keep the others for copies of a Distiller.
+    """
     for key in [key for key in state if key.startswith(prefix)]:
         value = state.pop(key)
         if key.startswith(prefix + _STUDENT):
             state[prefix + key.removeprefix(prefix + _STUDENT)] = value
+    versions = getattr(state, '_metadata', {})
+    for name in [name for name in versions if f'{name}.'.startswith(prefix + _STUDENT)]:
+        versions[_joined(prefix, f'{name}.'.removeprefix(prefix + _STUDENT))] = versions[name]
+
+
+def _joined(prefix: str, path: str) -> str:
+    """The path of a module behind a prefix that ends in a dot, without a dot at its end."""
+    return (prefix + path).rstrip('.')
 
 
 def _progress() -> tuple[int, int | None]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, unknown_name
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
@@ -55,7 +55,8 @@ class WeightInheritance:
     Args:
         widths: dicts of `out`, names of modules that make the channels, and `into`, names of those that read them.
             '{i}' in a name stands for any text without dots: one set of channels for each match of the first name.
-        depths: names of sequences of blocks of which the student has fewer; it gets every (n_T / n_S)-th.
+        depths: names of sequences of blocks of which the student has fewer: it gets every (n_T / n_S)-th, the last of
+            each group, such as blocks 1, 3, 5 of six for three.
         resize: for embeddings of a grid, such as BEV queries (H*W, C): name -> ((H, W) of the teacher, of the student).
         frames: for modules that read stacked moments (heights and levels outermost, then frames, then channels):
             name -> dict(teacher=frames, student=frames, channels=of a frame). The newest, which come first, are kept.
@@ -75,6 +76,8 @@ class WeightInheritance:
         for group in widths:
             if set(group) != {'out', 'into'} or not group['out']:
                 raise InputError(f"a set of widths has the keys 'out' and 'into', got {sorted(group)}")
+        if widths and (depths or rename):
+            raise InputError('weight inheriting: widths need equal names, they do not go with depths or rename')
         self.widths, self.depths = tuple(widths), tuple(depths)
         self.resize, self.frames = dict(resize or {}), dict(frames or {})
         self.rename, self.skip = dict(rename or {}), tuple(skip)
@@ -86,6 +89,7 @@ class WeightInheritance:
         Raises:
             InputError: a rule names what the networks do not have, or sizes that do not fit together.
         """
+        self._check_rules(student, teacher)
         axes = self._kept_channels(student, teacher)
         source, report = teacher.state_dict(), InheritReport()
         parameters = dict(student.named_parameters())
@@ -101,6 +105,24 @@ class WeightInheritance:
         total = sum(parameter.numel() for parameter in parameters.values())
         report.share = inherited / max(total, 1)
         return report
+
+    def _check_rules(self, student: nn.Module, teacher: nn.Module) -> None:
+        """Refuses rules that name what is not there: they would be without effect."""
+        names = list(student.state_dict())
+        modules = {name for name, _ in teacher.named_modules()}
+        for name in self.resize:
+            if name not in names:
+                raise unknown_name('tensor to resize', name, names)
+        for pattern in self.skip:
+            if not any(fnmatch(name, pattern) for name in names):
+                raise unknown_name('tensor to skip', pattern, names)
+        for prefix in self.rename:
+            if not any(name.startswith(prefix) for name in names):
+                raise unknown_name('prefix to rename', prefix, names)
+        written = [name for group in self.widths for key in ('out', 'into') for name in group[key] if '{' not in name]
+        for name in (*self.depths, *self.frames, *written):
+            if name not in modules:
+                raise unknown_name('submodule of the teacher in a rule of weight inheriting', name, modules)
 
     def _value(
         self,
@@ -136,7 +158,7 @@ class WeightInheritance:
             match = re.fullmatch(re.escape(blocks) + r'\.(\d+)\.(.+)', name)
             if match:
                 have, want = (len(_submodule(net, blocks)) for net in (teacher, student))
-                number = (int(match[1]) * have) // want
+                number = (int(match[1]) + 1) * have // want - 1
                 name = f'{blocks}.{number}.{match[2]}'
         return name
 
@@ -178,6 +200,8 @@ def _expanded(group: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[
 
 def _width(module: nn.Module, name: str) -> int:
     weight = getattr(module, 'weight', None)
+    if isinstance(module, nn.modules.conv._ConvTransposeNd):
+        raise InputError(f'weight inheriting: {name} is a transposed convolution, whose channels lie on another axis')
     if weight is None:
         raise InputError(f'weight inheriting: {name} has no weight: name convolutions, linear layers and norms')
     return weight.shape[0]

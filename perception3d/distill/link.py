@@ -18,8 +18,8 @@ from perception3d.registry import MODELS
 class Link(nn.Module):
     """The loss between two taps, its adapter and its weight over time.
 
-    With `match` the loss is scaled so that it is `match` times the student's own loss on average: both are averaged
-    (exponentially, over about the first `match_steps` active steps), then the scale stays as it is.
+    With `match` the loss is scaled so that it is `match` times the student's own loss on average. Both averages follow
+    the first `match_steps` active steps (all so far, later about the last hundred); then the scale stays as it is.
 
     Args:
         student, teacher: taps, in the grammar of `Tap`.

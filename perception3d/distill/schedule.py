@@ -37,6 +37,11 @@ class WeightSchedule:
                     f'{name}={value}: give iterations as an int, or a share of the training as a float from 0 to 1'
                 )
 
+        if not 0 <= self.decay_to <= 1:
+            raise InputError(f'decay_to={self.decay_to}: give the share of the weight that is left, from 0 to 1')
+        if self.decay_start is None and (self.decay is not None or self.decay_to):
+            raise InputError('decay and decay_to need decay_start: when the weight begins to fall')
+
     def at(self, step: int, max_steps: int | None) -> float:
         """The weight in iteration `step` (from 0) of `max_steps`.
 

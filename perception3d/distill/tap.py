@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from perception3d.checks import InputError, unknown_name
 
@@ -40,10 +41,11 @@ class Tap:
 
     def find(self, model: nn.Module) -> nn.Module:
         """Returns the submodule of `model`; InputError names the nearest ones where there is none."""
-        modules = dict(model.named_modules())
-        if self.path not in modules:
-            raise unknown_name(f'submodule of {type(model).__name__}', self.path, filter(None, modules))
-        return modules[self.path]
+        try:
+            return model.get_submodule(self.path)
+        except AttributeError:
+            names = (name for name, _ in model.named_modules() if name)
+            raise unknown_name(f'submodule of {type(model).__name__}', self.path, names) from None
 
     def pick(self, value: Any) -> Any:
         """Returns the part of an output or of the arguments that the tap names."""
@@ -107,31 +109,34 @@ class TapSet:
     """
 
     def __init__(self, model: nn.Module, texts: Iterable[str]) -> None:
-        self.taps = [Tap(text) for text in dict.fromkeys(texts)]
-        self._modules = [tap.find(model) for tap in self.taps]
-        self._calls: list[int] | None = None
+        self.model = model
+        self.taps = {text: Tap(text) for text in texts}
+        for tap in self.taps.values():
+            tap.find(model)
+        self._calls: dict[str, int] = {}
 
     @contextmanager
-    def record(self, stop_early: bool = False) -> Iterator[Records]:
-        """Fills Records during the forward pass inside the block.
+    def record(self, texts: Iterable[str] | None = None, stop_early: bool = False) -> Iterator[Records]:
+        """Fills Records during the forward pass inside the block, with all taps or those of `texts`.
 
-        With `stop_early` the pass ends when the last tap is filled. The first pass runs to its end to learn whether
-        each tapped module is called just once; if not, all passes do.
+        With `stop_early` the pass ends when the last of them is filled. The first pass with a tap runs to its end to
+        learn whether the module is called just once; if not, all passes do.
 
         Raises:
             InputError: the forward pass did not reach a tap.
         """
-        records, calls = Records(), [0] * len(self.taps)
-        may_stop = stop_early and self._calls is not None and set(self._calls) == {1}
+        chosen = [self.taps[text] for text in (self.taps if texts is None else dict.fromkeys(texts))]
+        records, calls = Records(), dict.fromkeys((tap.text for tap in chosen), 0)
+        may_stop = stop_early and all(self._calls.get(text) == 1 for text in calls)
 
-        def taken(number: int, value: Any) -> None:
-            tap = self.taps[number]
+        def taken(tap: Tap, value: Any) -> None:
             records.take(tap, tap.pick(value))
-            calls[number] += 1
-            if may_stop and all(calls):
+            calls[tap.text] += 1
+            if may_stop and all(calls.values()):
                 raise _Complete
 
-        handles = [self._hook(number, taken) for number in range(len(self.taps))]
+        # Found anew each time: a wrapper may have replaced modules, as the conversion to SyncBN does.
+        handles = [_hook(tap.find(self.model), tap, taken) for tap in chosen]
         try:
             yield records
         except _Complete:
@@ -139,13 +144,13 @@ class TapSet:
         finally:
             for handle in handles:
                 handle.remove()
-        missed = [tap.text for tap, count in zip(self.taps, calls) if not count]
+        missed = [text for text, count in calls.items() if not count]
         if missed:
             raise InputError(f'the forward pass does not reach {", ".join(map(repr, missed))}: tap what it calls')
-        self._calls = calls
+        self._calls.update(calls)
 
-    def _hook(self, number: int, taken: Any) -> Any:
-        module, tap = self._modules[number], self.taps[number]
-        if tap.of_input:
-            return module.register_forward_pre_hook(lambda _, args: taken(number, args))
-        return module.register_forward_hook(lambda _, args, output: taken(number, output))
+
+def _hook(module: nn.Module, tap: Tap, taken: Callable[[Tap, Any], None]) -> RemovableHandle:
+    if tap.of_input:
+        return module.register_forward_pre_hook(lambda _, args: taken(tap, args))
+    return module.register_forward_hook(lambda _, args, output: taken(tap, output))

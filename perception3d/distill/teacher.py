@@ -20,8 +20,8 @@ class Teacher:
     Copies of a model share it: the averaged copy of a student (EMA) needs no second teacher.
 
     Args:
-        network: config, or a network that has its weights.
-        checkpoint: the weights of a config.
+        network: config, or a network.
+        checkpoint: its weights; a network that is given as such may have them.
         taps: what to record.
         student_preprocessor: config of the student's data preprocessor; a teacher with an equal one can use the
             student's batch as it is.
@@ -37,9 +37,8 @@ class Teacher:
         self._config, self._checkpoint, self._texts = network, checkpoint, taps
         self._network: nn.Module | None = None
         self._taps: TapSet | None = None
-        is_config = isinstance(network, Mapping)
-        own = network.get('data_preprocessor') if is_config else None
-        self.shares_batch = is_config and own == student_preprocessor
+        own = network.get('data_preprocessor') if isinstance(network, Mapping) else None
+        self.shares_batch = own is not None and own == student_preprocessor
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
@@ -56,6 +55,7 @@ class Teacher:
                 if self._checkpoint is None:
                     raise InputError('the teacher has no weights: set model.teacher_checkpoint to its checkpoint')
                 network = MODELS.build(dict(network))
+            if self._checkpoint is not None:
                 load_weights(network, self._checkpoint)
             self._network = network.requires_grad_(False).eval()
             self._taps = TapSet(network, self._texts)
@@ -64,10 +64,10 @@ class Teacher:
         return self._network
 
     @torch.no_grad()
-    def look(self, inputs: Any, samples: Sequence[Any], device: torch.device) -> Records:
-        """Runs the teacher on a preprocessed batch until its last tap is filled; returns what was tapped."""
+    def look(self, inputs: Any, samples: Sequence[Any], device: torch.device, texts: Sequence[str]) -> Records:
+        """Runs the teacher on a preprocessed batch until the last of the taps `texts` is filled; returns them."""
         network = self.network(device)
-        with self._taps.record(stop_early=True) as records:
+        with self._taps.record(texts, stop_early=True) as records:
             network(inputs, samples, mode='tensor')
         return records
 

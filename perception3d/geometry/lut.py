@@ -33,6 +33,12 @@ def scale_to_features(img_from_lidar: np.ndarray, image_hw: tuple[int, int], fea
     return projection
 
 
+def valid_part(image_hw: tuple[int, int], valid_hw: tuple[int, int], feature_hw: tuple[int, int]) -> tuple[int, int]:
+    """The part of a feature map that shows image and no padding."""
+    stride = math.ceil(image_hw[1] / feature_hw[1])
+    return min(math.ceil(valid_hw[0] / stride), feature_hw[0]), min(math.ceil(valid_hw[1] / stride), feature_hw[1])
+
+
 def build_lut(
     img_from_lidar: Array,
     grid: VoxelGrid,

@@ -61,3 +61,30 @@ def test_keep_frames_leaves_the_newest():
     assert kept['cam2img'].tolist() == [0, 1, 2, 3] and kept['other'] == 7
     with pytest.raises(InputError, match='has 3'):
         KeepFrames(4)(dict(sample))
+
+
+def test_images_of_two_sizes_show_the_same_when_their_scales_draw_alike():
+    from perception3d.datasets.transforms.camera_augment import ImageAugment
+
+    @TRANSFORMS.register_module(force=True)
+    class PackPosts(BaseTransform):
+        def transform(self, results):
+            from mmdet3d.structures import Det3DDataSample
+
+            return {'inputs': results['img_post'], 'data_samples': Det3DDataSample()}
+
+    small = dict(type=ImageAugment, final_hw=(64, 176))
+    large = dict(type=ImageAugment, final_hw=(80, 220), resize=(-0.06 * 1.25, 0.11 * 1.25))
+    step = PairedViews([small, dict(type=PackPosts)], [large, dict(type=PackPosts)])
+    np.random.seed(0)
+    for _ in range(20):
+        eye = np.tile(np.eye(4), (2, 1, 1))
+        image = np.zeros((225, 400, 3), np.uint8)
+        sample = {'img': [image, image], 'img_sizes': [(400, 225)] * 2, 'img_post': eye.copy(), 'cam2img': eye.copy()}
+        views = step({**sample, 'lidar2cam': eye.copy()})
+        sizes = np.array([176, 64, 1]), np.array([220, 80, 1])
+        for posts in zip(views['inputs'], views['teacher']['inputs'], strict=True):
+            # The same raw pixel under the middle and a corner of both views, to what whole pixels allow.
+            for place in ([0.5, 0.5, 1], [0.9, 0.1, 1]):
+                raw = [np.linalg.solve(post[:3, :3], place * size)[:2] for post, size in zip(posts, sizes)]
+                assert np.abs(raw[0] - raw[1]).max() < 4

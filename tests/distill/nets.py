@@ -52,6 +52,14 @@ class Net(BaseModel):
         return [heat] if mode == 'predict' else (heat, boxes)
 
 
+@MODELS.register_module(force=True)
+class SeededNet(Net):
+    """A net whose `init_weights` draws once more, as backbones of mmdet do."""
+
+    def init_weights(self):
+        nn.init.normal_(self.first.weight)
+
+
 class Head(nn.Module):
     """Two maps from one."""
 

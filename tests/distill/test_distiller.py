@@ -13,6 +13,9 @@ from nets import MeanGap, gap, images, net
 from perception3d.checks import InputError
 from perception3d.distill.adapter import ConvAdapter
 from perception3d.distill.distiller import Distiller
+from perception3d.distill.schedule import WeightSchedule
+from perception3d.distill.watch import FiniteWatch
+from perception3d.registry import MODELS
 
 
 def pair(links=None, student=None, **settings):
@@ -269,3 +272,102 @@ def test_a_frozen_student_end_is_refused():
     student.requires_grad_(False)
     with pytest.raises(InputError, match='no gradient'):
         pair(dict(a=gap()), student=student, teacher=net(1)).loss(images(), [])
+
+
+class Versioned(torch.nn.Conv2d):
+    """A layer that lays out its weights by the version in the checkpoint, as those of spconv do."""
+
+    _version = 2
+
+    def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
+        self.found = local_metadata.get('version')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def versioned(seed):
+    student = net(seed)
+    student.second = Versioned(4, 4, 3, padding=1)
+    return student
+
+
+@pytest.mark.parametrize('load', ['torch', 'mmengine'])
+def test_layers_find_the_version_of_their_weights(load, tmp_path):
+    def into(model, state):
+        return load_state_dict(model, state, strict=True) if load == 'mmengine' else model.load_state_dict(state)
+
+    distilled, plain = pair(student=versioned(0)), versioned(1)
+    torch.save(get_state_dict(distilled), tmp_path / 'student.pth')
+    into(plain, torch.load(tmp_path / 'student.pth'))
+    assert plain.second.found == 2
+    other = pair(student=versioned(2))
+    into(other, versioned(3).state_dict())
+    assert other.student.second.found == 2
+    into(other, distilled.state_dict())
+    assert other.student.second.found == 2
+    average = ExponentialMovingAverage(pair(student=versioned(4)))
+    average.load_state_dict(ExponentialMovingAverage(distilled).state_dict())
+    assert average.module.student.second.found == 2
+
+
+def test_a_teacher_is_loaded_with_the_versions_of_its_layers(tmp_path):
+    torch.save({'state_dict': versioned(0).state_dict()}, tmp_path / 'teacher.pth')
+    model = pair(dict(maps=gap()), teacher=versioned(5), teacher_checkpoint=str(tmp_path / 'teacher.pth'))
+    assert model.teacher.second.found == 2
+    torch.testing.assert_close(model.teacher.first.weight, net(0).first.weight)
+
+
+def test_the_student_begins_as_it_would_alone():
+    teacher = net(1, width=6)
+    torch.manual_seed(7)
+    alone = MODELS.build(dict(type='SeededNet'))
+    alone.init_weights()
+    torch.manual_seed(7)
+    adapter = dict(type=ConvAdapter, in_channels=4, out_channels=6)
+    model = Distiller(dict(type='SeededNet'), dict(maps=gap(adapter=adapter)), teacher=teacher)
+    model.init_weights()
+    for name, value in alone.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_a_loss_that_is_no_number_names_its_link():
+    model = pair(dict(maps=gap(), heat=gap('head[0]')), teacher=net(1))
+    with torch.no_grad():
+        model.teacher.head.heat.bias.fill_(float('nan'))
+    with pytest.raises(InputError, match="link 'heat': its loss is not finite in iteration 0"):
+        model.loss(images(), [])
+
+
+def test_a_device_is_asked_for_numbers_once_in_a_while():
+    watch = FiniteWatch(interval=10)
+    value = torch.tensor(float('nan'), device='meta')
+    watch.look('a', value, 3)  # a meta tensor has no value: asking it would be an error
+    assert set(watch._first) == {'a'}
+
+
+def test_taps_outlive_the_replacement_of_their_modules():
+    model = pair(dict(maps=gap('norm')), teacher=net(1))
+    model.student.norm = torch.nn.Sequential(model.student.norm)  # as a conversion of norms would
+    assert model.loss(images(), [])['distill.maps.value'] > 0
+
+
+def test_only_links_that_count_hold_up_the_teacher():
+    teacher = net(1)
+    model = pair(dict(maps=gap(), heat=gap('head[0]', weight=0.0)), teacher=teacher)
+    for _ in range(3):
+        model.loss(images(), [])
+    assert teacher.head.calls == 1
+
+
+@pytest.mark.parametrize('wrong', [dict(decay_to=7.0, decay_start=0), dict(decay=5), dict(decay_to=0.5)])
+def test_schedules_that_mean_nothing_are_refused(wrong):
+    with pytest.raises(InputError, match='decay'):
+        WeightSchedule(**wrong)
+
+
+def test_weights_rise_and_fall_as_scheduled():
+    rising = WeightSchedule(weight=2.0, start=2, ramp=4)
+    assert [rising.at(step, None) for step in range(7)] == [0, 0, 0.5, 1.0, 1.5, 2.0, 2.0]
+    falling = WeightSchedule(weight=1.0, decay_start=2, decay=4, decay_to=0.2)
+    assert [falling.at(step, None) for step in (0, 1, 2, 3, 5, 9)] == pytest.approx([1, 1, 0.8, 0.6, 0.2, 0.2])
+    shares = WeightSchedule(weight=1.0, start=0.1, ramp=0.2, decay_start=0.8)
+    assert [shares.at(step, 10) for step in range(10)] == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 0.5, 0])

@@ -99,7 +99,7 @@ def test_fewer_blocks_take_every_second():
     teacher = nn.ModuleDict(dict(layers=nn.ModuleList([nn.Linear(2, 2) for _ in range(6)])))
     student = nn.ModuleDict(dict(layers=nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])))
     WeightInheritance(depths=['layers']).apply(student, teacher)
-    for mine, theirs in zip(student['layers'], (0, 2, 4), strict=True):
+    for mine, theirs in zip(student['layers'], (1, 3, 5), strict=True):
         assert torch.equal(mine.weight, teacher['layers'][theirs].weight)
 
 
@@ -127,9 +127,18 @@ def test_names_may_differ_and_parts_may_be_skipped():
 @pytest.mark.parametrize(
     'rules, message',
     [
-        (dict(widths=[dict(out=['frist'], into=[])]), "called 'frist'"),
+        (dict(widths=[dict(out=['{i}.frist'], into=[])]), "called '{i}.frist'"),
+        (dict(widths=[dict(out=['frist'], into=[])]), "'frist': did you mean 'first'"),
         (dict(widths=[dict(output=['first'])]), "'out' and 'into'"),
         (dict(widths=[dict(out=['relu'], into=['second'])]), 'has no weight'),
+        (dict(widths=[dict(out=['first', 'nrom'], into=['second'])]), "'nrom': did you mean 'norm'"),
+        (dict(widths=[dict(out=['first'], into=['secnd'])]), "'secnd': did you mean 'second'"),
+        (dict(widths=WIDTHS, rename={'a.': 'b.'}), 'do not go with'),
+        (dict(resize={'query': ((1, 1), (1, 1))}), "resize 'query'"),
+        (dict(skip=['haed.*']), "skip 'haed"),
+        (dict(rename={'haed.': 'b.'}), "rename 'haed"),
+        (dict(depths=['layers']), "'layers'"),
+        (dict(frames={'frist': dict(teacher=2, student=1, channels=3)}), "'frist': did you mean 'first'"),
     ],
 )
 def test_rules_that_fit_nothing_are_named(rules, message):

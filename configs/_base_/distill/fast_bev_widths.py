@@ -1,6 +1,7 @@
 """Which layers of a Fast-BEV share their channels, for weight inheriting by a narrower student.
 
-For backbones of basic blocks (ResNet-18, 34), necks with one lifted level, `num_layers=0`, and the centre head.
+For the tiny Fast-BEV: three stages of two basic blocks, a stem narrower than the first stage (so that they share no
+channels), one lifted level of three, `num_layers=0`, and the centre head.
 """
 
 fast_bev_widths = [
@@ -19,9 +20,12 @@ fast_bev_widths = [
             ],
             into=[
                 f'backbone.layer{stage}.1.conv1',
-                f'backbone.layer{stage + 1}.0.conv1',
-                f'backbone.layer{stage + 1}.0.downsample.0',
                 f'neck.lateral_convs.{stage - 1}.conv',
+                *(
+                    [f'backbone.layer{stage + 1}.0.conv1', f'backbone.layer{stage + 1}.0.downsample.0']
+                    if stage < 3
+                    else []
+                ),
             ],
         )
         for stage in (1, 2, 3)

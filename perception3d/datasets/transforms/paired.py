@@ -20,9 +20,10 @@ from perception3d.registry import TRANSFORMS
 class PairedViews(BaseTransform):
     """Runs two pipelines on the same sample with the same random numbers; the last step of a pipeline.
 
-    Pipelines whose steps draw in the same order get the same augmentation: images of two sizes are cut and turned
-    alike, and both views have the same lidar frame, which is checked. The result is the student's packed sample with
-    the teacher's under 'teacher', as `Distiller` takes it.
+    Steps that draw in the same order draw the same: images of two sizes are cut, mirrored and turned alike. The draw
+    that `ImageAugment` adds to the scale is not relative: give the larger view a `resize` that is larger by as much.
+    Both views must have one lidar frame, which is checked. The result is the student's packed sample with the teacher's
+    under 'teacher', as `Distiller` takes it.
 
     Args:
         student, teacher: pipelines, each ending in a packing step.

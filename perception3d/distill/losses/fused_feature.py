@@ -16,7 +16,8 @@ class FusedFeatureKD(nn.Module):
 
     L = mean over pillars p of W_p * mean over channels of (S_p - n(T_p))^2, where n standardises every channel of the
     teacher over batch and pillars, and W_p are `pillar_weights` of the teacher's class logits. The student's end wants
-    an adapter (1x1 convolution), which learns the standardised scale.
+    an adapter (1x1 convolution), which learns the standardised scale; equal networks have loss 0 behind an identity
+    with batch norm. A teacher's map of another size is resized (bilinear): both must cover the same metres.
 
     Our formulation: the text of structured distillation for camera detectors (arXiv 2211.08398) is not public.
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import full_precision, paired_logits, positive
+from perception3d.distill.losses.maps import full_precision, paired_logits, positive, tempered_kl
 from perception3d.distill.losses.pillars import pillar_scores
 from perception3d.registry import MODELS
 
@@ -81,7 +81,7 @@ class PillarBoxKD(nn.Module):
         beta: of the smooth L1.
         yaw_code: index of a code that is an angle in radians; None where sine and cosine are codes of their own.
         student_directions, teacher_directions: taps of logits (B, slots * 2, X, Y) of the two directions along the yaw,
-            for heads that have them: the cross entropy to the teacher's probabilities is added in every sure slot.
+            for heads that have them: KL(T || S) of their probabilities is added in every sure slot.
     """
 
     def __init__(
@@ -126,5 +126,5 @@ class PillarBoxKD(nn.Module):
         if self.directions is not None:
             mine, theirs = context.student[self.directions[0]], context.teacher[self.directions[1]].detach()
             mine, theirs = (full_precision(x).unflatten(1, (self.slots, 2)) for x in (mine, theirs))
-            error = error - (theirs.softmax(2) * mine.log_softmax(2)).sum(2)
+            error = error + tempered_kl(theirs, mine, 1.0, 2)
         return (error * sure).sum() / sure.sum().clamp(min=1e-6)

@@ -77,9 +77,11 @@ class TemporalRelationKD(nn.Module):
         batch, _, size_x, size_y = lifted.shape
         split = lifted.reshape(batch, stack, frames, per_frame, size_x, size_y)
         moments = split[:, :, : self.frames].permute(0, 4, 5, 2, 1, 3).flatten(4)
-        present = (moments.detach() != 0).any(-1).to(lifted.dtype)
+        squares = moments.square().sum(-1)
+        # A square that underflows has no direction either.
+        present = (squares.detach() > 0).to(lifted.dtype)
         # Of an absent moment the direction is undefined; its entries are masked, and 1 keeps the gradient finite.
-        length = torch.where(present > 0, moments.square().sum(-1), 1.0).sqrt()
+        length = torch.where(present > 0, squares, 1.0).sqrt()
         directions = moments / length[..., None].clamp(min=1e-6)
         both = present[..., :, None] * present[..., None, :]
         return directions @ directions.transpose(-1, -2), both

@@ -13,7 +13,7 @@ from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import full_precision, tempered_kl
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_lut, scale_to_features
+from perception3d.geometry.lut import build_lut, scale_to_features, valid_part
 from perception3d.registry import MODELS
 
 
@@ -63,12 +63,13 @@ class ViewRelationKD(nn.Module):
 
     def _overlaps(self, view: Sequence[Any]) -> Tensor:
         """Rows (V, 2) of the first two cameras that see each voxel of the current frame of the batch, -1 for none."""
-        level, matrices, image_hw = view[0][0], view[1], view[2]
-        scaled = scale_to_features(matrices, image_hw, level.hw)
+        level = view[0][0]
+        scaled = scale_to_features(view[1], view[2], level.hw)
         device = level.rows.device
         tables = []
-        for sample in range(len(matrices)):
-            lut = build_lut(torch.from_numpy(scaled[sample, 0]).to(device), self.grid, level.hw, 'mean')
+        for sample in range(len(scaled)):
+            matrices = torch.from_numpy(scaled[sample, 0]).to(device)
+            lut = build_lut(matrices, self.grid, level.hw, 'mean', _valid_hw(view))
             lut = F.pad(lut, (0, max(0, 2 - lut.shape[-1])), value=-1)[..., :2].reshape(-1, 2).long()
             area = level.hw[0] * level.hw[1]
             first = torch.from_numpy(level.first[sample, 0]).to(device)
@@ -79,10 +80,18 @@ class ViewRelationKD(nn.Module):
         """Cosines (B, N, N) between the mean features of the cameras of the current frame."""
         level = view[0][0]
         first = torch.from_numpy(level.first[:, 0]).to(rows.device)
-        pixels = first[..., None] + torch.arange(level.hw[0] * level.hw[1], device=rows.device)
+        height, width = _valid_hw(view)
+        image = torch.arange(level.hw[0] * level.hw[1], device=rows.device).view(level.hw)[:height, :width]
+        pixels = first[..., None] + image.flatten()
         means = F.normalize(rows[pixels.flatten()].unflatten(0, pixels.shape).mean(2), dim=-1, eps=1e-6)
         return means @ means.transpose(1, 2)
 
 
 def _rows(view: Sequence[Any]) -> Tensor:
     return full_precision(view[0][0].rows)
+
+
+def _valid_hw(view: Sequence[Any]) -> tuple[int, int]:
+    """Height and width of the part of the features that shows image and no padding."""
+    image_hw, valid_hw = view[2], view[3] if len(view) > 3 else None
+    return valid_part(image_hw, valid_hw or image_hw, view[0][0].hw)

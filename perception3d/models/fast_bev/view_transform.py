@@ -6,7 +6,6 @@ That memory *is* a channels-last map (B, Z*F*C, X, Y): collapsing the height axi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import PRIORITIES, build_frames_lut, build_lut, scale_to_features
+from perception3d.geometry.lut import PRIORITIES, build_frames_lut, build_lut, scale_to_features, valid_part
 from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 
@@ -137,7 +136,7 @@ class LookupViewTransform(nn.Module):
         if not keep or table is None or table.shape != shape or table.device != device:
             table, keys = torch.empty(shape, dtype=torch.int32, device=device), {}
         for b, slot, projections, level, first in _slots(levels, img_from_lidar, image_hw):
-            bounds = _valid_part(image_hw, valid_hw, level.hw)
+            bounds = valid_part(image_hw, valid_hw, level.hw)
             stale = []
             for f in range(frames):
                 key = (projections[f].tobytes(), first[f].tobytes(), level.hw, bounds)
@@ -169,7 +168,7 @@ class LookupViewTransform(nn.Module):
         most = 1
         for b, slot, projections, level, first in _slots(levels, img_from_lidar, image_hw):
             area = level.hw[0] * level.hw[1]
-            bounds = _valid_part(image_hw, valid_hw, level.hw)
+            bounds = valid_part(image_hw, valid_hw, level.hw)
             for f in range(frames):
                 matrices = torch.from_numpy(projections[f]).to(rows.device)
                 lut = build_lut(matrices, self.grid, level.hw, 'mean', bounds)
@@ -194,9 +193,3 @@ def _slots(
         for b in range(batch):
             yield b, number * frames, projections[b], level, level.first[b] + offset
         offset += level.rows.shape[0]
-
-
-def _valid_part(image_hw: tuple[int, int], valid_hw: tuple[int, int], feature_hw: tuple[int, int]) -> tuple[int, int]:
-    """The part of a feature map that shows image and no padding."""
-    stride = math.ceil(image_hw[1] / feature_hw[1])
-    return min(math.ceil(valid_hw[0] / stride), feature_hw[0]), min(math.ceil(valid_hw[1] / stride), feature_hw[1])

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from perception3d.checks import InputError
+from perception3d.distill.adapter import ConvAdapter
 from perception3d.distill.losses.attention_update import AttentionUpdateKD
 from perception3d.distill.losses.fused_feature import FusedFeatureKD
 from perception3d.distill.losses.pillar_response import PillarBoxKD, PillarClassKD, PillarSaliencyKD
@@ -128,6 +129,21 @@ def test_views_of_other_sizes_and_channels_compare():
     assert float(ViewRelationKD(grid, gram_weight=0.0)(same, same, None)) == pytest.approx(0, abs=1e-12)
 
 
+def test_padding_is_no_view():
+    camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))
+
+    def padded(seed):
+        rows = random(8, 3).view(2, 4, 3).clone()
+        rows[:, 2:] = random(2, 2, 3, seed=seed)  # the last two columns are padding
+        levels, matrices, image_hw, _ = view(rows.view(8, 3), (1, 4), [camera] * 2, (1, 4))
+        return levels, matrices, image_hw, (1, 2)
+
+    other = view(random(8, 3, seed=9), (1, 4), [camera] * 2, (1, 4))
+    first, second = (float(ViewRelationKD(grid)(padded(seed), other, None)) for seed in (1, 2))
+    assert first == pytest.approx(second) and first > 0
+
+
 def test_saliency_is_the_divergence_of_two_distributions_over_the_plane():
     student = torch.tensor([0.0, 0.0], dtype=torch.float64).view(1, 1, 1, 2)
     teacher = torch.tensor([math.log(3.0) * 2, 0.0], dtype=torch.float64).view(1, 1, 1, 2)
@@ -161,13 +177,14 @@ def test_boxes_are_compared_where_the_teacher_is_sure():
     turned[0, 1, 0] += 2 * math.pi
     assert float(angle(student, turned, heads)) == pytest.approx(float(angle(student, teacher, heads)), rel=1e-6)
     assert float(loss(student, teacher, context(head=logit(0.1, 0.1, 0.1).view(1, 1, 1, 3)))) == 0
-    # The cross entropy of a half each to the teacher's directions (1/4, 3/4) is ln 2, in both sure slots.
+    # KL of the teacher's directions (1/4, 3/4) to a half each, in both sure slots.
+    divergence = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
     sides = torch.tensor([0.0, math.log(3.0)], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     both = SimpleNamespace(
         student=dict(dirs=torch.zeros_like(sides)), teacher=dict(head=heads.teacher['head'], dirs=sides)
     )
     with_sides = PillarBoxKD('head', code_weights=(1.0, 2.0), student_directions='dirs', teacher_directions='dirs')
-    assert float(with_sides(student, teacher, both)) == pytest.approx(wanted + math.log(2), rel=1e-6)
+    assert float(with_sides(student, teacher, both)) == pytest.approx(wanted + divergence, rel=1e-6)
     with pytest.raises(InputError, match='both student and teacher'):
         PillarBoxKD('head', student_directions='dirs')
     with pytest.raises(InputError, match='one grid'):
@@ -220,6 +237,35 @@ def test_boxes_of_several_slots_are_weighed_by_their_own_scores(slots):
                 slow, weight = slow + float(best[x, y] * error), weight + float(best[x, y])
     found = loss(student, teacher, context(head=(scores / (1 - scores)).log()))
     assert float(found) == pytest.approx(slow / weight, rel=1e-5)
+
+
+def test_equal_networks_have_no_loss():
+    maps, logits = random(2, 4, 3, 5), random(2, 3, 3, 5, seed=1)
+    heads = SimpleNamespace(student=dict(dirs=maps[:, :2], a=maps[:, :1]), teacher=dict(head=logits, dirs=maps[:, :2]))
+    boxes = PillarBoxKD(
+        'head', code_weights=(1.0,) * 4, score_thr=0.0, student_directions='dirs', teacher_directions='dirs'
+    )
+    assert float(boxes(maps, maps, heads)) == pytest.approx(0, abs=1e-12)
+    assert float(PillarClassKD()(logits, logits, None)) == 0
+    assert float(PillarSaliencyKD()(logits, logits, None)) == pytest.approx(0, abs=1e-12)
+    assert float(TemporalRelationKD(2, 2, height=1)(maps, maps, None)) == 0
+    # The student's end is compared with a standardised teacher: an adapter with batch norm brings the student there.
+    adapter = ConvAdapter(4, 4, norm=True).double()
+    with torch.no_grad():
+        adapter.conv.weight.copy_(torch.eye(4).view(4, 4, 1, 1))
+    fused = FusedFeatureKD('head')(adapter(maps).detach(), maps, heads)
+    assert float(fused) == pytest.approx(0, abs=1e-8)
+    tokens, before = random(1, 15, 4), random(1, 15, 4, seed=2)
+    taps = SimpleNamespace(student=dict(a=before), teacher=dict(a=before))
+    assert float(AttentionUpdateKD('a', 'a')(tokens, tokens, taps)) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_moment_that_underflows_has_a_finite_gradient():
+    maps = random(1, 4, 2, 2).float()
+    maps[:, 2:] *= 1e-25
+    maps.requires_grad_()
+    TemporalRelationKD(2, 2, height=1)(maps, random(1, 4, 2, 2, seed=1).float(), None).backward()
+    assert maps.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(
