@@ -33,7 +33,7 @@ def outputs(tmp_path_factory):
         tool, *args = shlex.split(line, comments=True)[1:]
         args = [_moved(arg, folder) for arg in args]
         smaller = SMALLER.get(Path(tool).name, [])
-        if any('configs/' in arg for arg in args):
+        if '--cfg-options' not in args and any('configs/' in arg for arg in args):
             smaller = ['--cfg-options', f'data_root={folder / "data" / "sim_tiny"}', *smaller]
         if Path(tool).name == 'infer.py':
             _write_frame(folder)
@@ -45,6 +45,10 @@ def outputs(tmp_path_factory):
 
 def _moved(arg, folder):
     """Points a path of the README into the test's folder, or at the repository."""
+    if '=' in arg:
+        # KEY=PATH or TITLE=CONFIG,CHECKPOINT.
+        key, _, value = arg.partition('=')
+        return f'{key}={",".join(_moved(part, folder) for part in value.split(","))}'
     if arg.startswith('configs/'):
         return str(ROOT / arg)
     if re.match(r'(data|work_dirs)/|frame\.json', arg):
@@ -73,7 +77,16 @@ def _write_frame(folder):
 
 def test_the_readme_shows_the_whole_path():
     tools = [Path(shlex.split(line)[1]).name for line in COMMANDS]
-    assert tools == ['simulate.py', 'create_data.py', 'browse_dataset.py', 'train.py', 'test.py', 'infer.py']
+    assert tools == [
+        'simulate.py',
+        'create_data.py',
+        'browse_dataset.py',
+        'train.py',
+        'test.py',
+        'infer.py',
+        'train.py',
+        'compare.py',
+    ]
 
 
 def test_commands_leave_pictures_and_numbers(outputs):
@@ -88,6 +101,8 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert all(0 <= box['score'] <= 1 and len(box['center_m']) == 3 for box in boxes)
     assert read_image(outputs / 'work_dirs/out/frame.png').std() > 10
     assert (outputs / 'work_dirs/tiny/epoch_1.pth').is_file()
+    compared = read_image(outputs / 'work_dirs/compare/compare_0000.png')
+    assert compared.shape == (960, 960, 3) and compared.std() > 10
 
 
 def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):

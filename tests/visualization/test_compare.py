@@ -1,0 +1,61 @@
+"""Side by side: responses lie where the boxes lie, and each answer has its column."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from perception3d.checks import InputError
+from perception3d.visualization.bev import BevView
+from perception3d.visualization.compare import Answer, draw_comparison, draw_response
+from perception3d.visualization.draw import BoxSet
+
+RANGE = (-10.0, -10.0, 10.0, 10.0)
+
+
+def nothing():
+    return BoxSet(np.zeros((0, 9)), np.zeros(0))
+
+
+def test_a_response_is_bright_where_its_pillar_lies():
+    response = np.zeros((20, 20))
+    response[17, 12] = 1.0  # the pillar from x = 7 to 8 m (right) and y = 2 to 3 m (forward)
+    view = BevView(10.0, 200)
+    panel = draw_response(response, RANGE, view)
+    rows, columns = np.nonzero(panel.sum(2) > 300)
+    u, v = view.to_pixels(np.array([7.5, 2.5]))
+    assert abs(columns.mean() - u) < 1 and abs(rows.mean() - v) < 1
+    assert len(rows) == 100  # one metre is ten pixels
+
+
+def test_a_response_that_covers_less_than_the_window_keeps_its_place():
+    view = BevView(20.0, 200)
+    panel = draw_response(np.ones((4, 4)), RANGE, view)
+    rows, columns = np.nonzero(panel.sum(2) > 300)
+    assert abs(rows.min() - 50) <= 1 and abs(rows.max() - 149) <= 1 and abs(columns.mean() - 99.5) < 1
+
+
+def test_every_answer_has_a_column_with_its_boxes():
+    car = BoxSet(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
+    answers = [Answer('found', car, np.zeros((8, 8)), RANGE), Answer('missed', nothing(), np.zeros((8, 8)), RANGE)]
+    picture = draw_comparison(answers, ['car'], half_range_m=10.0, size_px=100)
+    assert picture.shape == (200, 200, 3)
+    # The second column differs from the first where the car is, and in the title.
+    differs = np.nonzero((picture[:100, :99] != picture[:100, 100:199]).any(2))
+    u, v = BevView(10.0, 100).to_pixels(np.array([5.0, 5.0]))
+    assert ((np.abs(differs[1] - u) < 20) & (np.abs(differs[0] - v) < 15)).sum() > 20
+
+
+def test_annotated_boxes_are_in_both_rows():
+    truth = BoxSet(np.array([[0.0, 6, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]))
+    answer = Answer('', nothing(), np.zeros((8, 8)), RANGE)
+    with_truth, without = (draw_comparison([answer], ['car'], boxes, 10.0, 100) for boxes in (truth, None))
+    rows = np.nonzero((with_truth != without).any(2))[0]
+    assert (rows < 100).any() and (rows >= 100).any()
+
+
+def test_what_cannot_be_compared_is_named():
+    with pytest.raises(InputError, match='nothing to compare'):
+        draw_comparison([], ['car'])
+    with pytest.raises(InputError, match=r'\(X, Y\)'):
+        draw_response(np.zeros((3, 8, 8)), RANGE, BevView(10.0, 100))

@@ -1,0 +1,37 @@
+"""Draw several detectors on the same samples side by side: boxes, and what each answers in every pillar."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from perception3d.apis.cli import command_parser, run_tool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parses the command line and draws; see --help."""
+    parser = command_parser(
+        __doc__,
+        'python tools/compare.py teacher=big.py,big.pth student=small.py,small.pth --out work_dirs/compare',
+    )
+    parser.add_argument('models', nargs='+', metavar='TITLE=CONFIG,CHECKPOINT')
+    parser.add_argument('--index', nargs='+', type=int, default=[0], help='samples of the test data')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--logits', default='bbox_head[0]', metavar='TAP', help='class logits (B, K, X, Y)')
+    parser.add_argument('--transposed', action='store_true', help="logits are (Y, X), as of Fast-BEV's own head")
+    parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
+    parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
+    args = parser.parse_args(argv)
+
+    from perception3d.apis.compare import compare
+    from perception3d.apis.config import parse_options
+
+    options = parse_options(args.cfg_options)
+    settings = {'logits': args.logits, 'transposed': args.transposed, 'score_thr': args.score_thr}
+    for path in compare(args.models, args.index, args.out, options, device=args.device, **settings):
+        print(path)
+    return 0
+
+
+if __name__ == '__main__':
+    run_tool(main)
