@@ -186,7 +186,11 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
 
 
 def _expanded(group: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """The sets of channels that a rule with placeholders describes; modules that do not exist are left out."""
+    """The (out, into) modules of every set of channels of a rule, one for each match of its first name.
+
+    Of names with a placeholder those that a match lacks are left out, such as the shortcut of a block without one;
+    `_check_rules` has refused plain names that do not exist.
+    """
     pattern = re.sub(r'\\\{(\w+)\\\}', r'(?P<\1>[^.]+)', re.escape(group['out'][0]))
     matches = [match.groupdict() for name in names if (match := re.fullmatch(pattern, name))]
     if not matches:
