@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
+
 # Imported for their registration: the configs below name the losses as text.
 from perception3d.distill.losses import (  # noqa: F401
     attention_transfer,
