@@ -104,9 +104,12 @@ def _answer(title: str, model: nn.Module, taps: TapSet, sample: Any, transposed:
 def _range_of(model: nn.Module) -> tuple[float, float, float, float]:
     """The metres (x0, y0, x1, y1) that the map of a detector covers."""
     head = getattr(model, 'bbox_head', None)
-    if hasattr(head, 'range_m'):
+    # A range of six bounds belongs to a head of object queries, whose logits are no map.
+    if len(getattr(head, 'range_m', ())) == 4:
         return tuple(head.range_m)
     if hasattr(model, 'view_transforms'):
         low, high = np.split(np.asarray(model.view_transforms[0].grid.range_m, float), 2)
         return low[0], low[1], high[0], high[1]
-    raise InputError(f'the map of {type(model).__name__} tells no range: its head or grid has no range_m')
+    raise InputError(
+        f'the map of {type(model).__name__} tells no range: only class logits on a map can be drawn, from a head or grid with range_m'
+    )

@@ -24,3 +24,17 @@ CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'fast_bev' / 'fast_be
 def test_models_are_named_by_title_config_and_checkpoint(model, message, tmp_path):
     with pytest.raises(InputError, match=message):
         compare([model], [0], tmp_path, {'data_root': str(tmp_path)})
+
+
+def test_a_head_of_object_queries_has_no_map_to_draw():
+    from torch import nn
+
+    from perception3d.apis.compare import _range_of
+
+    model, head = nn.Module(), nn.Module()
+    head.range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
+    model.bbox_head = head
+    with pytest.raises(InputError, match='logits on a map'):
+        _range_of(model)
+    head.range_m = (-25.6, -25.6, 25.6, 25.6)
+    assert _range_of(model) == head.range_m
