@@ -111,5 +111,6 @@ def _range_of(model: nn.Module) -> tuple[float, float, float, float]:
         low, high = np.split(np.asarray(model.view_transforms[0].grid.range_m, float), 2)
         return low[0], low[1], high[0], high[1]
     raise InputError(
-        f'the map of {type(model).__name__} tells no range: only class logits on a map can be drawn, from a head or grid with range_m'
+        f'{type(model).__name__} cannot be compared: only class logits on a map can be drawn, and neither its head nor '
+        'its grid has the range_m of one'
     )
