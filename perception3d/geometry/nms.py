@@ -13,7 +13,8 @@ import torch
 from numba import njit
 
 from perception3d.geometry.boxes import Array
-from perception3d.geometry.iou import overlap_area, prepare_flat
+from perception3d.geometry.iou import prepare_flat
+from perception3d.geometry.overlap import overlap_area
 
 
 @njit(cache=True)
