@@ -1,7 +1,8 @@
 """Exact overlap of rotated boxes in the bird's-eye view and in space.
 
-The overlap of a pair is computed by the kernels of `geometry/overlap.py`. Boxes may be numpy arrays or torch tensors, and the answer is of the same kind. The work is done on the CPU by numba;
-all-pairs IoU of CUDA tensors is left to mmcv's kernel.
+The overlap of a pair is computed by the kernels of `geometry/overlap.py`. Boxes may be numpy arrays or torch tensors,
+and the answer is of the same kind. The work is done on the CPU by numba; all-pairs IoU of CUDA tensors is left to
+mmcv's kernel.
 """
 
 from __future__ import annotations
