@@ -19,6 +19,9 @@ FLOORS = {
     'apis': 5,
 }  # fmt: skip
 
+# What several systems share is a file of models/; each system is a folder.
+SHARED_MODELS = {path.stem for path in (PACKAGE / 'models').glob('*.py')}
+
 
 def _imports(path):
     """Yields (line, dotted name) of everything that a file imports from this package, lazily or at its top."""
@@ -43,7 +46,7 @@ def _rises(importer, imported):
     if (part, other) == ('compat', 'checkpoints'):
         return False
     same = part == other and (not model or not other_model or model == other_model)
-    shared = part == 'models' and other_model == 'blocks'
+    shared = part == 'models' and other_model in SHARED_MODELS
     return not (same or shared) and FLOORS[other] >= FLOORS[part]
 
 

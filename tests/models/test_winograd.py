@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from perception3d.checks import InputError
-from perception3d.models.fast_bev.winograd import WinogradConv2d, Workspace, use_winograd
+from perception3d.models.winograd import WinogradConv2d, Workspace, use_winograd
 
 
 @pytest.mark.parametrize('size', [(2, 8, 12, 16), (1, 5, 7, 9), (3, 4, 1, 2), (1, 3, 130, 70)])

@@ -1,0 +1,113 @@
+"""Pillars without their padding: the encoder works on points that are there, the map is filled row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from mmdet3d.models.middle_encoders import PointPillarsScatter
+from mmdet3d.models.voxel_encoders import PillarFeatureNet
+from torch import Tensor, nn
+
+from perception3d.geometry.segments import segment_max
+from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class CompactPillarFeatureNet(PillarFeatureNet):
+    """mmdet3d's PillarFeatureNet, computed on the points alone.
+
+    A pillar has room for 20 to 64 points and holds three in the mean. The padding is rows of zeros, which all become
+    the same vector: its part in the batch statistics and in the maximum is added at the end. Weights, results and
+    gradients are those of mmdet3d to rounding. On a GPU, where finding the points would wait for the device, and for
+    several layers or other norms than batch norm, mmdet3d's own code runs.
+    """
+
+    def forward(self, features: Tensor, num_points: Tensor, coors: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Returns (V, C) from points (V, P, F), counts (V,) and pillar indices (V, 4) as batch, z, y, x."""
+        layer = self.pfn_layers[0]
+        plain = len(self.pfn_layers) == 1 and layer.mode == 'max' and type(layer.norm) is nn.BatchNorm1d
+        if features.is_cuda or not plain or not len(features):
+            return super().forward(features, num_points, coors, *args, **kwargs)
+        with torch.autocast('cpu', enabled=False):
+            return self._compact(features.float(), num_points, coors)
+
+    def _compact(self, features: Tensor, num_points: Tensor, coors: Tensor) -> Tensor:
+        pillars, room, _ = features.shape
+        real = torch.arange(room)[None] < num_points[:, None]
+        run = torch.repeat_interleave(torch.arange(pillars), num_points.long())
+        points = features[real]
+        decorated = self._decorate(points, features, num_points, coors, run)
+        layer = self.pfn_layers[0]
+        rows = layer.linear(decorated)
+        scale, shift = _norm_with_padding(layer.norm, rows, pillars * room)
+        # ReLU and maximum change places; the padding has the value `shift`.
+        best = segment_max(rows * scale + shift, num_points)
+        best = torch.where((num_points < room)[:, None], torch.maximum(best, shift), best)
+        return torch.relu(best)
+
+    def _decorate(self, points: Tensor, features: Tensor, num_points: Tensor, coors: Tensor, run: Tensor) -> Tensor:
+        """Returns the rows (R, 4 + 3 + 3 + 1) that mmdet3d would make of points (R, F) of the pillars `run` (R,)."""
+        parts = [points]
+        if self._with_cluster_center:
+            means = features[:, :, :3].sum(1) / num_points[:, None].to(features.dtype)
+            parts.append(points[:, :3] - means[run])
+        if self._with_voxel_center:
+            size = points.new_tensor([self.vx, self.vy, self.vz])
+            offset = points.new_tensor([self.x_offset, self.y_offset, self.z_offset])
+            centres = coors[:, [3, 2, 1]].to(points.dtype) * size + offset
+            from_centre = points[:, :3] - centres[run]
+            if self.legacy:
+                # mmdet3d's early models overwrote the coordinates themselves.
+                parts[0] = torch.cat([from_centre, points[:, 3:]], 1)
+            parts.append(from_centre)
+        if self._with_distance:
+            parts.append(torch.linalg.vector_norm(parts[0][:, :3], dim=1, keepdim=True))
+        return torch.cat(parts, 1)
+
+
+def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns scale and shift (C,) of batch norm over `rows` (R, C) and count - R rows of zeros.
+
+    In training, its running averages move as batch norm moves them.
+    """
+    if norm.training or not norm.track_running_stats:
+        mean = rows.sum(0) / count
+        squares = (rows - mean).square().sum(0) + (count - len(rows)) * mean.square()
+        variance = squares / count
+        if norm.training and norm.track_running_stats:
+            with torch.no_grad():
+                norm.num_batches_tracked.add_(1)
+                share = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
+                norm.running_mean.lerp_(mean, share)
+                norm.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    scale = torch.rsqrt(variance + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
+
+
+@MODELS.register_module()
+class RowPillarsScatter(PointPillarsScatter):
+    """mmdet3d's PointPillarsScatter, filled pillar by pillar: whole rows of channels are written, all samples at once.
+
+    The map is channels-last where nothing is trained, which is the layout that convolutions read fastest on a CPU.
+    """
+
+    def forward(self, voxel_features: Tensor, coors: Tensor, batch_size: int | None = None) -> Tensor:
+        """Returns the map (B, C, ny, nx) of pillars (V, C) at indices (V, 4) as batch, z, y, x."""
+        if batch_size is None:
+            # Not known to mmdet3d's caller when there is one sample.
+            batch_size = 1
+        coors = coors.long()
+        cells = (coors[:, 0] * self.ny + coors[:, 2]) * self.nx + coors[:, 3]
+        rows = voxel_features.new_zeros(batch_size * self.ny * self.nx, self.in_channels)
+        rows = (
+            rows.index_copy(0, cells, voxel_features)
+            if voxel_features.requires_grad
+            else rows.index_copy_(0, cells, voxel_features)
+        )
+        canvas = rows.view(batch_size, self.ny, self.nx, self.in_channels).permute(0, 3, 1, 2)
+        return canvas.contiguous() if self.training else canvas
