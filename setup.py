@@ -34,6 +34,7 @@ setup(
     extras_require={
         'lidar': ['spconv==2.3.8'],
         'viz': ['open3d'],
+        'onnx': ['onnx<1.20', 'onnxruntime'],
         'dev': ['pytest', 'ruff'],
     },
     classifiers=[

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+
+from perception3d.apis.export import export_onnx
+from perception3d.checks import InputError
+from perception3d.models.lidar_det.export import DensePart
+from perception3d.registry import MODELS
+
+MODELS_FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'models'
+
+
+def _config(name, cells):
+    config = Config.fromfile(MODELS_FOLDER / f'{name}.py')
+    prefix = 'pts_' if 'center' in name else ''
+    config.model[f'{prefix}middle_encoder'].output_shape = cells
+    return config
+
+
+def test_onnxruntime_agrees_with_torch_on_the_dense_part_of_point_pillars(tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    config = _config('point_pillars_secfpn_16x', (32, 48))
+    checkpoint, out = tmp_path / 'net.pth', tmp_path / 'net.onnx'
+    torch.manual_seed(3)
+    model = MODELS.build(config.model).eval()
+    for part in model.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.running_mean.normal_(std=0.3), part.running_var.uniform_(0.5, 2.0)
+    torch.save(model.state_dict(), checkpoint)
+    result = export_onnx(config, checkpoint, out)
+    assert result['input'] == (1, 16, 32, 48) and result['outputs'] == ['scores', 'boxes', 'directions']
+    assert result['difference'] < 1e-4
+    # The unfolded detector itself on another input, so that weights and norms are those of the checkpoint.
+    canvas = torch.randn(1, 16, 32, 48)
+    with torch.no_grad():
+        wanted = [levels[0].numpy() for levels in model.bbox_head(model.neck(model.backbone(canvas)))]
+    got = onnxruntime.InferenceSession(str(out), providers=['CPUExecutionProvider']).run(
+        None, {'pillars': canvas.numpy()}
+    )
+    for a, b in zip(wanted, got, strict=True):
+        assert np.abs(a - b).max() < 1e-4 * max(1.0, np.abs(a).max())
+
+
+def test_the_outputs_of_center_point_are_named_by_task():
+    part = DensePart(MODELS.build(_config('center_point_pillar', (16, 16)).model))
+    names = part.output_names()
+    assert names[0] == 'task0_reg' and 'task5_heatmap' in names and len(names) == 36 == len(set(names))
+
+
+@pytest.mark.parametrize('name', ['second_secfpn_16x', 'point_rcnn_16x'])
+def test_what_has_no_dense_part_is_refused_with_the_reason(name, tmp_path):
+    config = Config.fromfile(MODELS_FOLDER / f'{name}.py')
+    with pytest.raises(InputError, match='no ONNX operator'):
+        export_onnx(config, None, tmp_path / 'net.onnx')
+    assert not list(tmp_path.iterdir())
