@@ -12,7 +12,8 @@ from perception3d.checks import InputError
 from perception3d.models.lidar_det.export import DensePart
 from perception3d.registry import MODELS
 
-MODELS_FOLDER = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'models'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+MODELS_FOLDER = CONFIGS / '_base_' / 'models'
 
 
 def _config(name, cells):
@@ -24,7 +25,7 @@ def _config(name, cells):
 
 def test_onnxruntime_agrees_with_torch_on_the_dense_part_of_point_pillars(tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
-    config = _config('point_pillars_secfpn_16x', (32, 48))
+    config = _config('../../lidar_det/point_pillars_secfpn_16x_160e_kitti', (32, 48))
     checkpoint, out = tmp_path / 'net.pth', tmp_path / 'net.onnx'
     torch.manual_seed(3)
     model = MODELS.build(config.model).eval()
@@ -52,7 +53,7 @@ def test_the_outputs_of_center_point_are_named_by_task():
     assert names[0] == 'task0_reg' and 'task5_heatmap' in names and len(names) == 36 == len(set(names))
 
 
-@pytest.mark.parametrize('name', ['second_secfpn_16x', 'point_rcnn_16x'])
+@pytest.mark.parametrize('name', ['second_secfpn', 'point_rcnn'])
 def test_what_has_no_dense_part_is_refused_with_the_reason(name, tmp_path):
     config = Config.fromfile(MODELS_FOLDER / f'{name}.py')
     with pytest.raises(InputError, match='no ONNX operator'):

@@ -1,4 +1,4 @@
-"""One cycle of AdamW for KITTI: the learning rate rises tenfold over 40 % and falls to 1e-4 of its start.
+"""One cycle of AdamW, as SECOND has it on KITTI: the rate rises tenfold over 40 % and falls to 1e-4 of its start.
 
 The first beta goes 0.95, 0.85, 0.95. The same lines in mmdet3d 1.x end at 1.0, where Adam forgets nothing: they pass
 the ratios of 0.x (0.85 / 0.95, then 1) as `eta_min`, which is absolute (open-mmlab/mmdetection3d #3115).

@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 with read_base():
-    from .point_pillars_fpn_nuscenes import *
+    from .point_pillars_fpn_24e_nuscenes import *
 
 model.pts_voxel_encoder.feat_channels = [32, 32]
 model.pts_middle_encoder.in_channels = 32

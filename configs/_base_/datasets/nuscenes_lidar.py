@@ -1,0 +1,101 @@
+"""nuScenes for LiDAR detectors: the sweep of a keyframe and nine before it. `tools/create_data.py nuscenes` first."""
+
+from mmdet3d.datasets.transforms import (
+    GlobalRotScaleTrans,
+    LoadAnnotations3D,
+    LoadPointsFromFile,
+    LoadPointsFromMultiSweeps,
+    ObjectNameFilter,
+    ObjectRangeFilter,
+    Pack3DDetInputs,
+    PointShuffle,
+    PointsRangeFilter,
+    RandomFlip3D,
+)
+from mmengine.dataset import DefaultSampler
+
+from perception3d.datasets.balanced import SeededCBGSDataset
+from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
+from perception3d.engine.reproducible import ResumableSampler
+from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+
+data_root = 'data/nuscenes'
+class_names = [
+    'car', 'truck', 'construction_vehicle', 'bus', 'trailer', 'barrier', 'motorcycle', 'bicycle', 'pedestrian',
+    'traffic_cone',
+]  # fmt: skip
+point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+sweeps_num = 9
+
+train_pipeline = [
+    dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
+    dict(
+        type=LoadPointsFromMultiSweeps,
+        sweeps_num=sweeps_num,
+        use_dim=[0, 1, 2, 3, 4],
+        pad_empty_sweeps=True,
+        remove_close=True,
+    ),
+    dict(type=LoadAnnotations3D, with_bbox_3d=True, with_label_3d=True),
+    dict(type=GlobalRotScaleTrans, rot_range=[-0.3925, 0.3925], scale_ratio_range=[0.95, 1.05]),
+    dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=0.5, flip_ratio_bev_vertical=0.5),
+    dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
+    dict(type=ObjectRangeFilter, point_cloud_range=point_cloud_range),
+    dict(type=ObjectNameFilter, classes=class_names),
+    dict(type=PointShuffle),
+    dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
+]
+meta_keys = (
+    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'ego2global', 'lidar2ego', 'box_type_3d',
+    'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
+    'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow',
+)  # fmt: skip
+test_pipeline = [
+    dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
+    dict(
+        type=LoadPointsFromMultiSweeps,
+        sweeps_num=sweeps_num,
+        use_dim=[0, 1, 2, 3, 4],
+        pad_empty_sweeps=True,
+        remove_close=True,
+        test_mode=True,
+    ),
+    dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
+    dict(type=Pack3DDetInputs, keys=['points'], meta_keys=meta_keys),
+]
+
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=ResumableSampler, shuffle=True),
+    dataset=dict(
+        type=SeededCBGSDataset,
+        dataset=dict(
+            type=MultiFrameNuScenesDataset,
+            data_root=data_root,
+            ann_file='perception3d_infos_train.pkl',
+            num_frames=1,
+            pipeline=train_pipeline,
+            test_mode=False,
+        ),
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=4,
+    persistent_workers=True,
+    sampler=dict(type=DefaultSampler, shuffle=False),
+    dataset=dict(
+        type=MultiFrameNuScenesDataset,
+        data_root=data_root,
+        ann_file='perception3d_infos_val.pkl',
+        num_frames=1,
+        pipeline=test_pipeline,
+        test_mode=True,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(type=NuScenesDetectionMetric, data_root=data_root)
+test_evaluator = val_evaluator

@@ -1,0 +1,236 @@
+"""mmcv's ops and mmdet3d's modules on CPU tensors, by our kernels behind mmcv's interface."""
+
+from __future__ import annotations
+
+import mmcv.ops
+import pytest
+import torch
+from mmcv import _ext
+from mmdet3d.models.layers import box3d_multiclass_nms, nms_bev, nms_normal_bev
+from mmdet3d.structures import LiDARInstance3DBoxes, xywhr2xyxyr
+from mmengine import ConfigDict
+
+from perception3d.models.lidar_det import host_ops
+from perception3d.registry import MODELS
+
+
+@pytest.fixture(autouse=True)
+def _installed():
+    host_ops.install()
+
+
+def _points(number=256, clouds=1, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(clouds, number, 3, generator=generator) * torch.tensor([20.0, 20, 3]) - torch.tensor([0, 10.0, 2])
+
+
+def _boxes(number=40, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    low, high = torch.tensor([0.0, -10, -2, 1, 1, 1, -3]), torch.tensor([20.0, 10, 0, 5, 3, 2, 3])
+    return low + torch.rand(number, 7, generator=generator) * (high - low)
+
+
+def test_installing_twice_changes_nothing():
+    modules = [mmcv.ops.iou3d, mmcv.ops.furthest_point_sample, mmcv.ops.voxelize]
+    before = [mmcv.ops.nms_rotated.__globals__['ext_module'], mmcv.ops.voxelize._Voxelization.forward]
+    host_ops.install()
+    after = [mmcv.ops.nms_rotated.__globals__['ext_module'], mmcv.ops.voxelize._Voxelization.forward]
+    assert before == after and modules
+    assert before[0].compiled is _ext
+
+
+def test_every_listed_function_exists_in_mmcv_and_all_others_pass_through():
+    assert all(hasattr(_ext, name) for name in host_ops._ON_CPU)
+    stand_in = mmcv.ops.nms_rotated.__globals__['ext_module']
+    assert stand_in.softnms is _ext.softnms
+    with pytest.raises(AttributeError):
+        _ = stand_in.no_such_function
+
+
+def test_tensors_of_other_devices_go_to_the_compiled_module():
+    class Compiled:
+        @staticmethod
+        def knn_forward(first, *args):
+            return 'compiled', first.device.type, args
+
+    stand_in = host_ops._ByDevice(Compiled())
+    assert stand_in.knn_forward(torch.zeros(1, device='meta'), 3) == ('compiled', 'meta', (3,))
+
+
+def test_neighbour_ops_keep_the_shapes_and_units_of_mmcv():
+    points, features = _points(300, 2), torch.randn(2, 4, 300, requires_grad=True)
+    picks = mmcv.ops.furthest_point_sample(points, 32)
+    assert picks.dtype == torch.int32 and picks.shape == (2, 32) and not picks[:, 0].any()
+    squared = (points[:, :, None] - points[:, None]).square().sum(-1)
+    assert mmcv.ops.furthest_point_sample_with_dist(squared, 32).shape == (2, 32)
+    centers = mmcv.ops.gather_points(points.transpose(1, 2).contiguous(), picks).transpose(1, 2).contiguous()
+    assert torch.equal(centers[0, 3], points[0, picks[0, 3]])
+    distance, indices = mmcv.ops.three_nn(points, centers)
+    wanted, order = torch.cdist(points, centers).sort()
+    assert torch.allclose(distance, wanted[..., :3], atol=1e-4) and torch.equal(indices.long(), order[..., :3])
+    assert torch.equal(mmcv.ops.knn(3, centers, points).transpose(1, 2), indices)
+    ball = mmcv.ops.ball_query(0, 2.0, 8, points, centers)
+    assert ball.shape == (2, 32, 8) and (mmcv.ops.grouping_operation(features, ball)[..., 0].shape == (2, 4, 32))
+    weights = torch.rand(2, 300, 3)
+    interpolated = mmcv.ops.three_interpolate(mmcv.ops.gather_points(features, picks), indices, weights)
+    (grad,) = torch.autograd.grad(interpolated.sum() + mmcv.ops.grouping_operation(features, ball).sum(), features)
+    wanted = torch.zeros(2, 300).scatter_add_(1, ball.flatten(1).long(), torch.ones(2, 256))
+    weight_of_pick = torch.zeros(2, 32).scatter_add_(1, indices.flatten(1).long(), weights.flatten(1))
+    wanted.scatter_add_(1, picks.long(), weight_of_pick)
+    assert torch.allclose(grad, wanted[:, None].expand_as(grad), atol=1e-4)
+
+
+@pytest.mark.parametrize('reduction', ['max', 'avg'])
+def test_roi_pooling_runs_through_mmcvs_modules(reduction):
+    points, boxes = _points(400)[0], _boxes(6)
+    features = torch.randn(400, 3, requires_grad=True)
+    pooled = mmcv.ops.RoIAwarePool3d((4, 2, 2), 16, reduction)(boxes, points, features)
+    pooled.sum().backward()
+    assert pooled.shape == (6, 4, 2, 2, 3) and features.grad.abs().sum() > 0
+    inside = mmcv.ops.points_in_boxes_all(points[None], boxes[None])[0]
+    assert not features.grad[~inside.any(1)].any()
+    pooled, empty = mmcv.ops.RoIPointPool3d(16)(points[None], features[None], boxes[None])
+    assert pooled.shape == (1, 6, 16, 6) and torch.equal(empty[0].bool(), ~inside.bool().any(0))
+
+
+def test_boxes_of_mmdet3d_find_their_points():
+    points, boxes = _points(2000)[0], LiDARInstance3DBoxes(_boxes(9))
+    marked = boxes.points_in_boxes_all(points)
+    theirs = mmcv.ops.points_in_boxes_cpu(points[None], boxes.tensor[None])[0]
+    assert torch.equal(marked, theirs) and marked.sum() > 10
+    assert torch.equal(boxes.points_in_boxes_part(points) >= 0, marked.any(1))
+
+
+def test_rotated_iou_is_that_of_mmcv():
+    first, second = (_boxes(30, seed)[:, [0, 1, 3, 4, 6]] for seed in (1, 2))
+    for aligned in (False, True):
+        for mode, flag in (('iou', 0), ('iof', 1)):
+            theirs = torch.zeros(30 if aligned else 900)
+            _ext.box_iou_rotated(first, second, theirs, mode_flag=flag, aligned=aligned)
+            ours = mmcv.ops.box_iou_rotated(first, second, mode, aligned)
+            assert ours.max() > 0.05 and torch.allclose(ours.flatten(), theirs, atol=2e-5)
+    clockwise = mmcv.ops.box_iou_rotated(
+        first * torch.tensor([1, 1, 1, 1, -1]), second * torch.tensor([1, 1, 1, 1, -1])
+    )
+    assert torch.equal(mmcv.ops.box_iou_rotated(first, second, clockwise=False), clockwise)
+    assert mmcv.ops.box_iou_rotated(first[:0], second).shape == (0, 30)
+
+
+def test_boxes_overlap_is_area_in_square_metres():
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1, 0], [1, 0, 5, 4, 2, 1, torch.pi]])
+    assert torch.allclose(mmcv.ops.boxes_overlap_bev(boxes, boxes), torch.tensor([[8.0, 6], [6, 8]]), atol=1e-5)
+    assert torch.allclose(mmcv.ops.boxes_iou3d(boxes, boxes), torch.eye(2), atol=1e-5)
+
+
+def _greedy(iou, scores, threshold, labels=None):
+    kept = []
+    for k in scores.argsort(descending=True).tolist():
+        if all(iou[k, j] <= threshold or (labels is not None and labels[k] != labels[j]) for j in kept):
+            kept.append(k)
+    return kept
+
+
+def test_suppression_is_greedy_above_the_threshold_and_heeds_labels():
+    boxes, scores = _boxes(120, 3), torch.rand(120, generator=torch.Generator().manual_seed(0))
+    bev = boxes[:, [0, 1, 3, 4, 6]].contiguous()
+    iou = torch.zeros(120 * 120)
+    _ext.box_iou_rotated(bev, bev, iou, mode_flag=0, aligned=False)
+    iou = iou.view(120, 120)
+    labels = torch.arange(120) % 3 * 7 - 7
+    kept = _greedy(iou, scores, 0.1)
+    assert 10 < len(kept) < 110
+    assert mmcv.ops.nms_rotated(bev, scores, 0.1)[1].tolist() == kept
+    assert mmcv.ops.nms_rotated(bev, scores, 0.1, labels)[1].tolist() == _greedy(iou, scores, 0.1, labels)
+    assert mmcv.ops.nms3d(boxes, scores, 0.1).tolist() == kept
+    # What mmcv's own CPU kernel keeps, where no IoU lies at the threshold and there are no labels.
+    order = scores.argsort(descending=True)
+    theirs = _ext.nms_rotated(bev, scores, order, bev[order], scores.new_empty(0, dtype=torch.int), 0.1, False)
+    assert theirs.tolist() == kept
+    straight = bev.clone()
+    straight[:, 4] = 0
+    _ext.box_iou_rotated(straight, straight, iou.view(-1), mode_flag=0, aligned=False)
+    assert mmcv.ops.nms3d_normal(boxes, scores, 0.1).tolist() == _greedy(iou, scores, 0.1)
+
+
+def test_a_box_at_the_threshold_stays():
+    bev = torch.tensor([[0.0, 0, 2, 2, 0], [1, 0, 2, 2, 0]])
+    scores = torch.tensor([0.9, 0.8])
+    assert len(mmcv.ops.nms_rotated(bev, scores, 1 / 3 + 1e-6)[1]) == 2
+    assert len(mmcv.ops.nms_rotated(bev, scores, 1 / 3 - 1e-6)[1]) == 1
+    assert mmcv.ops.nms_rotated(bev, scores, 0.25)[0].shape == (1, 6)
+
+
+def test_bird_eye_suppression_of_mmdet3d_runs():
+    boxes, scores = _boxes(50, 4), torch.rand(50, 3)
+    for_nms = xywhr2xyxyr(LiDARInstance3DBoxes(boxes).bev)
+    kept = nms_bev(for_nms, scores[:, 0], 0.2, pre_max_size=40, post_max_size=8)
+    assert 0 < len(kept) <= 8 and len(nms_normal_bev(for_nms, scores[:, 0], 0.2)) > 0
+    for rotated in (True, False):
+        found = box3d_multiclass_nms(
+            boxes, for_nms, scores, 0.3, 20, ConfigDict(use_rotate_nms=rotated, nms_thr=0.2), scores[:, 0]
+        )
+        assert [len(part) for part in found] == [len(found[0])] * 4 and 0 < len(found[0]) <= 20
+
+
+@pytest.mark.parametrize('layer', ['mmcv', 'mmdet3d'])
+def test_voxel_layers_give_what_the_compiled_kernel_gives(layer):
+    from mmcv.ops import Voxelization
+    from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
+
+    points = torch.cat([_points(3000)[0], torch.rand(3000, 1)], 1)
+    size, span = [0.5, 0.5, 1.0], [0, -10, -2, 20, 10, 1]
+    kind = Voxelization if layer == 'mmcv' else VoxelizationByGridShape
+    keywords = {'voxel_size': size, 'point_cloud_range': span}
+    voxels, coords, count = kind(**keywords, max_num_points=3, max_voxels=(700, 900), deterministic=False)(points)
+    theirs = torch.zeros(700, 3, 4), torch.zeros(700, 3).int(), torch.zeros(700).int()
+    number = torch.zeros((), dtype=torch.long)
+    _ext.hard_voxelize_forward(
+        points, torch.tensor(size), torch.tensor(span).float(), *theirs, number,
+        max_points=3, max_voxels=700, NDim=3, deterministic=True,
+    )  # fmt: skip
+    assert all(torch.equal(a, b[:number]) for a, b in zip((voxels, coords, count), theirs, strict=True))
+    dynamic = kind(**keywords, max_num_points=-1, max_voxels=-1)
+    assert torch.equal(dynamic(points), dynamic(points.double())) and dynamic(points).shape == (6000 // 2, 3)
+
+
+@pytest.mark.parametrize('encoder', ['DynamicVFE', 'DynamicPillarFeatureNet'])
+def test_dynamic_encoders_learn(encoder):
+    torch.manual_seed(0)
+    keywords = {'in_channels': 4, 'voxel_size': (1, 1, 3), 'point_cloud_range': (0, -10, -2, 20, 10, 1)}
+    model = MODELS.build({'type': encoder, 'feat_channels': [8, 8], **keywords})
+    points = torch.cat([_points(500)[0], torch.rand(500, 1)], 1)
+    cells = torch.cat([torch.arange(500)[:, None] // 250, mmcv.ops.Voxelization(
+        keywords['voxel_size'], keywords['point_cloud_range'], -1, -1)(points)], 1)  # fmt: skip
+    features, coords = model(points, cells)
+    assert len(features) == len(coords) == len(torch.unique(cells, dim=0))
+    features.square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert sum(p.grad.abs().sum() for p in model.parameters()) > 0
+
+
+def test_dynamic_scatter_is_ordered_by_cell_and_drops_negative_ones():
+    cells = torch.tensor([[0, 1, 0], [0, 0, 3], [-1, -1, -1], [0, 1, 0]], dtype=torch.int32)
+    features = torch.tensor([[1.0], [2], [9], [5]])
+    for average, wanted in ((True, [[2.0], [3]]), (False, [[2.0], [5]])):
+        values, coords = mmcv.ops.DynamicScatter([1, 1, 1], [0, 0, 0, 9, 9, 9], average)(features, cells)
+        assert values.tolist() == wanted and coords.tolist() == [[0, 0, 3], [0, 1, 0]]
+
+
+def test_the_point_network_of_point_rcnn_learns():
+    torch.manual_seed(0)
+    backbone = MODELS.build(
+        {
+            'type': 'PointNet2SAMSG', 'in_channels': 4, 'num_points': (64, 16), 'radii': ((1.0, 2.0), (2.0, 4.0)),
+            'num_samples': ((8, 16), (8, 16)), 'sa_channels': (((8, 8), (8, 8)), ((16, 16), (16, 16))),
+            'aggregation_channels': (None, None), 'fps_mods': ('D-FPS', 'D-FPS'), 'fps_sample_range_lists': (-1, -1),
+            'dilated_group': (False, False), 'out_indices': (0, 1),
+            'sa_cfg': {'type': 'PointSAModuleMSG', 'pool_mod': 'max', 'use_xyz': True, 'normalize_xyz': False},
+        }
+    )  # fmt: skip
+    neck = MODELS.build({'type': 'PointNetFPNeck', 'fp_channels': ((48, 16), (17, 8))})
+    points = torch.cat([_points(256, 2), torch.rand(2, 256, 1)], 2)
+    features = neck(backbone(points))['fp_features']
+    assert features.shape == (2, 8, 256)
+    features.square().mean().backward()
+    assert all(p.grad is not None for p in [*backbone.parameters(), *neck.parameters()])
+    assert sum(p.grad.abs().sum() for p in backbone.parameters()) > 0
