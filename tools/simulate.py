@@ -8,20 +8,23 @@ from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.checks import InputError
-from perception3d.simulation.profiles import PROFILES, find_profile
+from perception3d.simulation.profiles import Profile, find_profile
 from perception3d.simulation.run import default_jobs, simulate
-from perception3d.simulation.writers import Request
+from perception3d.simulation.writers import Request, find_writer, list_writers
 
 EXAMPLE = """python tools/simulate.py nuscenes --out data/sim_tiny --profile tiny
+  python tools/simulate.py kitti --out data/sim_kitti --profile tiny
   python tools/simulate.py nuscenes --out data/sim --profile default --scenes 8 --val-scenes 2 --seed 3"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and makes the data set; see --help."""
     parser = command_parser(__doc__, EXAMPLE)
-    parser.add_argument('format', metavar='FORMAT', help='format of the data set, such as nuscenes')
+    known = {name: ', '.join(writer.profiles) for name, writer in list_writers().items()}
+    parser.add_argument('format', metavar='FORMAT', help=f'format of the data set: {", ".join(known)}')
     parser.add_argument('--out', type=Path, required=True, help='folder to write; one that was interrupted goes on')
-    parser.add_argument('--profile', default='default', help=f'sizes and amounts: {", ".join(PROFILES)}')
+    listed = '; '.join(f'{name}: {profiles}' for name, profiles in known.items())
+    parser.add_argument('--profile', default='default', help=f'sizes and amounts ({listed})')
     parser.add_argument('--seed', type=int, default=0, help='the same seed gives the same bytes')
     parser.add_argument('--scenes', type=int, help='scenes to train on (default: as the profile says)')
     parser.add_argument('--val-scenes', type=int, help='scenes to test on (default: as the profile says)')
@@ -29,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--no-sweeps', action='store_true', help='write keyframes alone')
     parser.add_argument('--jobs', type=int, default=default_jobs(), help='processes (default: one per core)')
     args = parser.parse_args(argv)
-    profile = find_profile(args.profile)
+    profile = find_profile(args.profile, find_writer(args.format).profiles)
+    if not isinstance(profile, Profile) and (args.keyframes is not None or args.no_sweeps):
+        raise InputError(f'{args.format} has single frames: --keyframes and --no-sweeps are for other formats')
     if args.keyframes is not None:
         if args.keyframes < 1:
             raise InputError(f'--keyframes {args.keyframes} is too few: give 1 or more')

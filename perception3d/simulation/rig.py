@@ -8,6 +8,17 @@ import numpy as np
 
 from perception3d.simulation.render.lidar import HDL32E, Spinner
 
+HDL64E = Spinner(
+    elevations_rad=tuple(map(float, np.deg2rad(np.r_[np.linspace(-24.8, -8.87, 32), np.linspace(-8.53, 2.0, 32)]))),
+    columns=2083,
+    period_s=0.1,
+    last_azimuth_rad=float(np.deg2rad(270.0)),
+    min_range_m=0.9,
+    max_range_m=120.0,
+    drop_share=0.05,
+)
+"""KITTI's scanner: 64 beams in two blocks of about 0.5 and 0.33 degrees, 10 turns a second that end behind the car."""
+
 
 @dataclass(frozen=True)
 class CameraMount:
@@ -129,3 +140,36 @@ def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig
         rig.lidar, place_m=tuple(map(float, place)), yaw_rad=float(rng.normal(0, 0.01)), pitch_rad=float(-tilt)
     )
     return Rig(tuple(cameras), lidar)
+
+
+def _kitti_camera(name: str, place: tuple[float, float, float]) -> CameraMount:
+    return CameraMount(name, place, 0.0, 0.0, 721.5377, (609.5593, 172.854), 1242, 375, HDL64E.period_s / 2)
+
+
+KITTI_RIG = Rig(
+    cameras=(
+        _kitti_camera('image_0', (1.03, -0.004, 1.654)),
+        _kitti_camera('image_1', (1.03, -0.541, 1.654)),
+        _kitti_camera('image_2', (1.03, 0.056, 1.654)),
+        _kitti_camera('image_3', (1.03, -0.484, 1.654)),
+    ),
+    lidar=LidarMount('velodyne', (0.76, 0.0, 1.73), 0.006, 0.0, HDL64E),
+)
+"""Two grey (0, 1) and two colour cameras (2, 3; 0.54 m apart) and the scanner, about where KITTI has them.
+
+The cameras fire when the scanner looks ahead, half a turn before it ends.
+"""
+
+
+def draw_kitti_rig(rng: np.random.Generator, columns: int) -> Rig:
+    """Returns the rig of one frame with `columns` columns a turn; the car leans and bounces, the rig stays rigid."""
+    lift, pitch = np.clip(rng.normal(size=2), -2, 2) * (0.015, 0.004)
+    turn = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
+
+    def moved(mount: CameraMount | LidarMount) -> tuple[float, ...]:
+        return tuple(map(float, turn @ mount.place_m + [0, 0, lift]))
+
+    cameras = tuple(replace(c, place_m=moved(c), pitch_rad=float(pitch)) for c in KITTI_RIG.cameras)
+    lidar = KITTI_RIG.lidar
+    spinner = replace(lidar.spinner, columns=columns)
+    return Rig(cameras, replace(lidar, place_m=moved(lidar), pitch_rad=float(pitch), spinner=spinner))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 from perception3d.checks import InputError
 from perception3d.files import read_json, write_json
+from perception3d.simulation.profiles import Profile
 from perception3d.simulation.world.scene import WORLD_VERSION
 from perception3d.simulation.writers import Job, Request, Writer, find_writer
 
@@ -57,7 +59,7 @@ def list_jobs(request: Request) -> list[Job]:
 def _check(request: Request, jobs: int) -> None:
     if request.scenes < 1 or request.val_scenes < 0 or request.scenes > VAL_INDEX:
         raise InputError(f'cannot make {request.scenes} and {request.val_scenes} scenes: give 1 or more and 0 or more')
-    if request.profile.keyframes < 1:
+    if isinstance(request.profile, Profile) and request.profile.keyframes < 1:
         raise InputError(f'cannot make scenes of {request.profile.keyframes} keyframes: give --keyframes 1 or more')
     if request.seed < 0:
         raise InputError(f'seed {request.seed} is negative: give 0 or more')
@@ -67,7 +69,7 @@ def _check(request: Request, jobs: int) -> None:
 
 def _settings(format_name: str, request: Request) -> dict[str, Any]:
     profile = {k: v for k, v in asdict(request.profile).items() if k not in ('scenes', 'val_scenes')}
-    return {
+    settings = {
         'format': format_name,
         'seed': request.seed,
         'world_version': WORLD_VERSION,
@@ -75,6 +77,10 @@ def _settings(format_name: str, request: Request) -> dict[str, Any]:
         'scenes': request.scenes,
         'val_scenes': request.val_scenes,
     }
+    if version := find_writer(format_name).version:
+        settings['format_version'] = version
+    # JSON turns tuples into lists, and what is compared was read back.
+    return json.loads(json.dumps(settings))
 
 
 def _claim_folder(format_name: str, request: Request) -> None:

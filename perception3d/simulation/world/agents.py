@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +58,15 @@ class Body:
     worker: bool = False
 
 
-def make_body(rng: np.random.Generator, name: str, rider: bool = False, worker: bool = False) -> Body:
-    """Draws an object of class `name`."""
-    kind = KINDS[name]
+def make_body(
+    rng: np.random.Generator,
+    name: str,
+    rider: bool = False,
+    worker: bool = False,
+    kinds: Mapping[str, Kind] = KINDS,
+) -> Body:
+    """Draws an object of class `name`, of a size that `kinds` gives."""
+    kind = kinds[name]
     draw = np.array(kind.mean) + np.array(kind.spread) * np.clip(rng.normal(size=3), -1.8, 1.8)
     extra = {}
     if rider:

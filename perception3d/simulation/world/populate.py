@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from perception3d.simulation.world.agents import Agent, Body, make_body, still
 from perception3d.simulation.world.footprints import Places, collisions
+from perception3d.simulation.world.population import NUSCENES_POPULATION, RIDERS_M, Population
 from perception3d.simulation.world.road import Lane, Layout, Road
 from perception3d.simulation.world.traffic import Driver, drive
 
@@ -35,9 +37,14 @@ class Crowd:
     rng: np.random.Generator
     layout: Layout
     clock: Clock
+    population: Population = NUSCENES_POPULATION
     places: Places = field(default_factory=Places)
     agents: list[Agent] = field(default_factory=list)
     closed_lanes: set[int] = field(default_factory=set)
+
+    def body(self, name: str, rider: bool = False, worker: bool = False) -> Body:
+        """Draws an object of class `name`."""
+        return make_body(self.rng, name, rider, worker, self.population.kinds)
 
     def park(self, body: Body, x: float, y: float, yaw_rad: float, margin: float = 0.25, parked: bool = True) -> bool:
         """Leaves a body at a free place; tells whether the place was free."""
@@ -48,34 +55,11 @@ class Crowd:
         return True
 
 
-PARKED_ODDS = {
-    'car': 0.84,
-    'truck': 0.06,
-    'bus': 0.02,
-    'trailer': 0.04,
-    'construction_vehicle': 0.025,
-    'motorcycle': 0.04,
-}
-MOVING_ODDS = {
-    'car': 0.66,
-    'truck': 0.09,
-    'bus': 0.08,
-    'trailer': 0.08,
-    'motorcycle': 0.075,
-    'bicycle': 0.06,
-    'construction_vehicle': 0.03,
-}
-
-
-def _choose(rng: np.random.Generator, odds: dict[str, float]) -> str:
+def _choose(rng: np.random.Generator, odds: Mapping[str, float]) -> str:
     """Draws a name with the given odds."""
     names = list(odds)
     edges = np.cumsum(list(odds.values()))
     return names[int(np.searchsorted(edges[:-1], rng.random() * edges[-1], side='right'))]
-
-
-def _vehicle(rng: np.random.Generator, odds: dict[str, float]) -> Body:
-    return make_body(rng, _choose(rng, odds))
 
 
 def park_at_kerbs(crowd: Crowd, low_s: float, high_s: float) -> None:
@@ -85,13 +69,13 @@ def park_at_kerbs(crowd: Crowd, low_s: float, high_s: float) -> None:
         if road.parking < 1:
             continue
         for side in (-1, 1):
-            fill = rng.uniform(0.15, 0.75)
+            fill = rng.uniform(*crowd.population.kerb)
             s = low_s
             while s < high_s:
                 if rng.random() > fill:
                     s += rng.uniform(5.5, 7.0)
                     continue
-                body = _vehicle(rng, PARKED_ODDS)
+                body = crowd.body(_choose(rng, crowd.population.parked))
                 length, width = body.size_m[:2]
                 middle = s + length / 2
                 s += length + rng.uniform(0.8, 2.6)
@@ -127,7 +111,7 @@ def fill_lots(crowd: Crowd, low_s: float, high_s: float) -> None:
                     continue
                 yaw += np.pi / 2 * rng.choice([-1, 1]) + rng.normal(0, 0.04)
                 if rng.random() < fill:
-                    crowd.park(make_body(rng, 'car' if rng.random() < 0.94 else 'truck'), x, y, yaw, 0.15)
+                    crowd.park(crowd.body('car' if rng.random() < 0.94 else 'truck'), x, y, yaw, 0.15)
                 else:
                     crowd.places.claim((x, y, 5.0, 2.3, yaw), 0.0)
 
@@ -155,35 +139,36 @@ def work_zone(crowd: Crowd, near_s: float, ego_lane: int) -> None:
             x, y, yaw = map(float, road.pose(s, side * d))
             crowd.park(body, x, y, yaw + turn, margin)
 
-    _fence(rng, place, start, length, inner, outer)
+    _fence(crowd, place, start, length, inner, outer)
     if outer - inner > 2.4:
         middle = (inner + outer) / 2 + 0.3
         if rng.random() < 0.75:
-            body = make_body(rng, 'construction_vehicle')
+            body = crowd.body('construction_vehicle')
             place(body, start + length * rng.uniform(0.35, 0.6), middle, rng.choice([0, np.pi]) + rng.normal(0, 0.2))
         if rng.random() < 0.4:
-            place(make_body(rng, 'truck'), start + length * 0.8, middle, 0.0 if side * road.side < 0 else np.pi)
+            place(crowd.body('truck'), start + length * 0.8, middle, 0.0 if side * road.side < 0 else np.pi)
     for _ in range(int(rng.integers(1, 4))):
-        worker = make_body(rng, 'pedestrian', worker=True)
+        worker = crowd.body('pedestrian', worker=True)
         place(worker, start + rng.uniform(2, length), rng.uniform(inner + 0.5, outer), rng.uniform(-3, 3))
 
 
-def _fence(rng, place, start: float, length: float, inner: float, outer: float) -> None:
+def _fence(crowd: Crowd, place, start: float, length: float, inner: float, outer: float) -> None:
     """Taper of cones at both ends, then barriers or cones along the traffic side."""
+    rng = crowd.rng
     for k in range(5):
         share = k / 4
-        place(make_body(rng, 'traffic_cone'), start - 6 + 6 * share, outer - 0.3 + share * (inner - outer + 0.3), 0.0)
+        place(crowd.body('traffic_cone'), start - 6 + 6 * share, outer - 0.3 + share * (inner - outer + 0.3), 0.0)
         if k < 3:
-            place(make_body(rng, 'traffic_cone'), start + length + 2 * k, inner + share * (outer - inner), 0.0)
+            place(crowd.body('traffic_cone'), start + length + 2 * k, inner + share * (outer - inner), 0.0)
     barriers = rng.random() < 0.65
     s = start + 0.6
     while s < start + length:
         if barriers:
-            body = make_body(rng, 'barrier')
+            body = crowd.body('barrier')
             place(body, s + body.size_m[1] / 2, inner, np.pi / 2 + rng.normal(0, 0.05), 0.02)
             s += body.size_m[1] + rng.uniform(0.1, 0.5)
         else:
-            place(make_body(rng, 'traffic_cone'), s, inner + rng.normal(0, 0.08), rng.uniform(0, 1.5))
+            place(crowd.body('traffic_cone'), s, inner + rng.normal(0, 0.08), rng.uniform(0, 1.5))
             s += rng.uniform(1.8, 3.2)
 
 
@@ -194,7 +179,7 @@ def median(crowd: Crowd, near_s: float) -> None:
     end = s + rng.uniform(12, 45)
     name = 'barrier' if rng.random() < 0.7 else 'traffic_cone'
     while s < end:
-        body = make_body(rng, name)
+        body = crowd.body(name)
         s += body.size_m[1] + (rng.uniform(0.05, 0.3) if name == 'barrier' else rng.uniform(2, 4))
         if layout.in_junction(0, s, 6) or _near_crosswalk(layout, 0, s, 4):
             continue
@@ -214,7 +199,7 @@ def racks(crowd: Crowd, low_s: float, high_s: float) -> None:
             x, y, yaw = map(float, road.pose(s, side * (road.half + 1.3)))
             s += 0.95 if turn > 1 else 2.4
             if not layout.in_junction(layout.roads.index(road), s, 3):
-                crowd.park(make_body(rng, name), x, y, yaw + turn + rng.normal(0, 0.12), 0.05)
+                crowd.park(crowd.body(name), x, y, yaw + turn + rng.normal(0, 0.12), 0.05)
 
 
 def pedestrians(crowd: Crowd, low_s: float, high_s: float, density: float) -> None:
@@ -223,7 +208,7 @@ def pedestrians(crowd: Crowd, low_s: float, high_s: float, density: float) -> No
     times = crowd.clock.times()
     for number, road in enumerate(layout.roads):
         for _ in range(rng.poisson(density * (high_s - low_s) / 13)):
-            body = make_body(rng, 'pedestrian')
+            body = crowd.body('pedestrian')
             s, d = rng.uniform(low_s, high_s), rng.uniform(road.half + 1.2, road.outer - 0.2) * rng.choice([-1, 1])
             if layout.in_junction(number, s, 1.0):
                 continue
@@ -240,17 +225,39 @@ def pedestrians(crowd: Crowd, low_s: float, high_s: float, density: float) -> No
         if layout.kind == 'crossing' and number == layout.green:
             continue
         for _ in range(rng.poisson(1.3 * density)):
-            crowd.agents.append(_crossing_walker(rng, layout.roads[number], s0, s1, times))
+            crowd.agents.append(_crossing_walker(crowd, layout.roads[number], s0, s1))
 
 
-def _crossing_walker(rng, road: Road, s0: float, s1: float, times: np.ndarray) -> Agent:
+def _crossing_walker(crowd: Crowd, road: Road, s0: float, s1: float) -> Agent:
+    rng, times = crowd.rng, crowd.clock.times()
     pace, way = rng.uniform(1.0, 1.7), rng.choice([-1, 1])
     begin = rng.uniform(-2 * road.half / pace, 2.0)
     walked = np.clip((times - begin) * pace, 0, 2 * road.half + 3)
     track = road.pose(rng.uniform(s0 + 0.4, s1 - 0.4), way * (walked - road.half - 1.5))
     track[:, 2] += np.pi / 2 * way
     moving = (walked > 0) & (walked < 2 * road.half + 3)
-    return Agent(make_body(rng, 'pedestrian'), track, np.where(moving, pace, 0.0))
+    return Agent(crowd.body('pedestrian'), track, np.where(moving, pace, 0.0))
+
+
+def riders(crowd: Crowd, density: float) -> None:
+    """Lets cyclists ride along the outer edge of the carriageway with the traffic, or on the pavement either way."""
+    rng, layout, times = crowd.rng, crowd.layout, crowd.clock.times()
+    low_s, high_s = RIDERS_M
+    for number, road in enumerate(layout.roads):
+        for _ in range(rng.poisson(density * (high_s - low_s) / 13)):
+            s, side, pace = rng.uniform(low_s, high_s), int(rng.choice([-1, 1])), rng.uniform(1.5, 6.0)
+            way = -side * road.side
+            if rng.random() < 0.6:
+                d = side * (road.edge - rng.uniform(0.2, 1.0))
+            else:
+                d = side * rng.uniform(road.half + 0.7, road.outer - 0.4)
+                way = int(rng.choice([-1, 1]))
+            body = crowd.body('bicycle', rider=True)
+            if layout.in_junction(number, s, 1.0):
+                continue
+            track = road.pose(s + way * pace * times, d)
+            track[:, 2] += 0.0 if way > 0 else np.pi
+            crowd.agents.append(Agent(body, track, np.full(len(times), pace)))
 
 
 def _closures(crowd: Crowd, lane: Lane) -> list[tuple[float, float, float]]:
@@ -302,7 +309,7 @@ def vehicles(crowd: Crowd, ego_lane: int, low_s: float, high_s: float, density: 
         gap = 24.0 / density
         q = low + rng.uniform(0, gap)
         while q < high and number not in crowd.closed_lanes:
-            train, driver = _draw_driver(rng, number, q, closures)
+            train, driver = _draw_driver(crowd, number, q, closures)
             span = driver.length + driver.tow
             middle = q - driver.tow / 2
             blocked = layout.in_junction(lane.road, lane.direction * middle, span / 2 + 2)
@@ -319,15 +326,16 @@ def vehicles(crowd: Crowd, ego_lane: int, low_s: float, high_s: float, density: 
     return layout.roads[0].pose(places[ego] - EGO_FRONT_M, layout.lanes[ego_lane].offset)
 
 
-def _draw_driver(rng: np.random.Generator, lane: int, q: float, closures: list) -> tuple[list[Body], Driver]:
-    name = _choose(rng, MOVING_ODDS)
+def _draw_driver(crowd: Crowd, lane: int, q: float, closures: list) -> tuple[list[Body], Driver]:
+    rng = crowd.rng
+    name = _choose(rng, crowd.population.moving)
     desired = rng.uniform(6, 13)
     if name == 'trailer':
-        train, tow = [make_body(rng, 'truck'), make_body(rng, 'trailer')], 0.0
+        train, tow = [crowd.body('truck'), crowd.body('trailer')], 0.0
         tow = train[1].size_m[0] + 0.6
     else:
         ridden = name in ('motorcycle', 'bicycle')
-        train, tow = [make_body(rng, name, rider=True) if ridden else make_body(rng, name)], 0.0
+        train, tow = [crowd.body(name, rider=ridden)], 0.0
     desired = {'bicycle': rng.uniform(2.5, 5.5), 'construction_vehicle': rng.uniform(2, 5)}.get(name, desired)
     return train, Driver(lane, q, desired * rng.uniform(0.7, 1.0), desired, train[0].size_m[0], tow, closures)
 

@@ -11,6 +11,7 @@ from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
 from perception3d.simulation.world.look import draw_light, draw_soil
+from perception3d.simulation.world.population import NUSCENES_POPULATION, Population
 from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
@@ -91,7 +92,13 @@ class Scene:
         return concatenate([self.scenery, Primitives(**moved)])
 
 
-def make_scene(seed: int, index: int, duration_s: float, reach_m: float = float('inf')) -> Scene:
+def make_scene(
+    seed: int,
+    index: int,
+    duration_s: float,
+    reach_m: float = float('inf'),
+    population: Population = NUSCENES_POPULATION,
+) -> Scene:
     """Draws scene `index` of `seed`, valid from `LEAD_S` before 0 to `LEAD_S` after `duration_s` seconds.
 
     A longer scene starts like a shorter one only in kind, not in detail. Objects that never come within `reach_m` of
@@ -104,9 +111,9 @@ def make_scene(seed: int, index: int, duration_s: float, reach_m: float = float(
     light, mood = draw_light(rng)
     soil = draw_soil(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
-    crowd = populate.Crowd(rng, layout, clock)
+    crowd = populate.Crowd(rng, layout, clock, population)
     ego_lane = populate.choose_ego_lane(rng, layout)
-    low, high = -SIGHT_M, SIGHT_M + travel
+    low, high = -population.behind_m, SIGHT_M + travel
     for _ in range(1 + int(travel // 60)):
         near = rng.uniform(0, travel)
         for share in (0.85, 0.4):
@@ -117,7 +124,9 @@ def make_scene(seed: int, index: int, duration_s: float, reach_m: float = float(
     populate.park_at_kerbs(crowd, low, high)
     populate.fill_lots(crowd, low, high)
     populate.racks(crowd, low + 40, high - 40)
-    populate.pedestrians(crowd, low + 25, high - 25, density)
+    populate.pedestrians(crowd, low + 25, high - 25, density * population.people)
+    if population.riders > 0:
+        populate.riders(crowd, density * population.riders)
     ego_track = populate.vehicles(crowd, ego_lane, low, high, density)
     scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
     agents = populate.remove_collisions(crowd.agents, ego_track)

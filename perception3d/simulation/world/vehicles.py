@@ -66,6 +66,15 @@ def _plates(shape: ShapeBuilder, length: float, z: float) -> None:
 def car(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
     """A sedan, hatchback, estate, SUV, van or pick-up of the given outer size in metres; x is forward."""
     kind = rng.choice(['sedan', 'hatch', 'estate', 'suv', 'van', 'pickup'], p=[0.33, 0.24, 0.12, 0.2, 0.07, 0.04])
+    return _light_vehicle(rng, str(kind), length, width, height)
+
+
+def van(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
+    """A delivery van of the given outer size in metres; x is forward."""
+    return _light_vehicle(rng, 'van', length, width, height)
+
+
+def _light_vehicle(rng: np.random.Generator, kind: str, length: float, width: float, height: float) -> Primitives:
     color = paint(rng)
     shape = ShapeBuilder()
     wheel = float(np.clip(0.38 * height + rng.normal(0, 0.02), 0.56, 0.78))
@@ -164,6 +173,24 @@ def bus(rng: np.random.Generator, length: float, width: float, height: float) ->
     _plates(shape, length, 0.6)
     for side in (-1, 1):
         shape.box((length / 2 - 0.05, side * (width / 2 - 0.03), 0.75 * height), (0.15, 0.2, 0.4), DARK, MATTE)
+    return shape.build()
+
+
+def tram(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
+    """A tram of two cars with a bellows between them and a pantograph, of the given outer size in metres."""
+    color = paint(rng)
+    shape = ShapeBuilder()
+    half, top = (length - 0.7) / 2, height - 0.35
+    for end in (-1, 1):
+        x, lean = end * (half + 0.7) / 2, (0.06, 0.0) if end > 0 else (0.0, 0.06)
+        shape.box((x, 0, 0.25 + (top - 0.25) / 2), (half, width, top - 0.25), color, BUS_BODY, (*lean, 0.02))
+        shape.box((x, 0, 0.3), (0.5 * half, 0.7 * width, 0.5), DARK, METAL)
+        lamp, material = (WHITE_LAMP, HEAD_LAMP) if end > 0 else (RED_LAMP, TAIL_LAMP)
+        for side in (-1, 1):
+            shape.box((end * (length / 2 - 0.02), side * 0.36 * width, 0.8), (0.08, 0.3, 0.18), lamp, material)
+    shape.box((0, 0, 0.4 + (top - 0.5) / 2), (0.7, 0.85 * width, top - 0.5), DARK, MATTE)
+    shape.box((0.25 * length, 0, (top + height) / 2 - 0.05), (1.6, 0.06, 0.06), DARK, METAL, turn=about_y(-0.3))
+    shape.box((0.25 * length + 0.7, 0, height - 0.04), (0.08, 0.6 * width, 0.05), DARK, METAL)
     return shape.build()
 
 

@@ -1,0 +1,90 @@
+"""Who lives in a world: sizes, odds and numbers of road users. Each data set of the real world has its own mix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from perception3d.simulation.world import people, vehicles
+from perception3d.simulation.world.agents import KINDS, Kind
+
+
+@dataclass(frozen=True)
+class Population:
+    """A mix of road users.
+
+    kinds: sizes by class name; parked, moving: odds of the vehicles at the kerb and in the lanes; kerb: least and
+    greatest share of a street's parking places that are taken; people: how many pedestrians there are, 1 for the usual
+    number; riders: additional cyclists on each 13 m of every road's stretch `RIDERS_M`, on average; behind_m: how far
+    the world reaches behind the start.
+    """
+
+    kinds: Mapping[str, Kind]
+    parked: Mapping[str, float]
+    moving: Mapping[str, float]
+    kerb: tuple[float, float] = (0.15, 0.75)
+    people: float = 1.0
+    riders: float = 0.0
+    behind_m: float = 95.0
+
+
+RIDERS_M = (4.0, 56.0)
+"""Where additional cyclists ride, along each road; road 0 starts at the measuring car."""
+
+NUSCENES_POPULATION = Population(
+    kinds=KINDS,
+    parked={
+        'car': 0.84,
+        'truck': 0.06,
+        'bus': 0.02,
+        'trailer': 0.04,
+        'construction_vehicle': 0.025,
+        'motorcycle': 0.04,
+    },
+    moving={
+        'car': 0.66,
+        'truck': 0.09,
+        'bus': 0.08,
+        'trailer': 0.08,
+        'motorcycle': 0.075,
+        'bicycle': 0.06,
+        'construction_vehicle': 0.03,
+    },
+)
+
+KITTI_POPULATION = Population(
+    kinds={
+        **KINDS,
+        'car': Kind((3.85, 1.50, 1.50), (0.40, 0.09, 0.11), vehicles.car),
+        'van': Kind((4.95, 1.75, 2.15), (0.45, 0.10, 0.25), vehicles.van),
+        'tram': Kind((16.0, 2.45, 3.50), (1.80, 0.10, 0.10), vehicles.tram),
+        'bicycle': Kind((1.70, 0.58, 1.25), (0.10, 0.06, 0.08), people.bicycle),
+        'pedestrian': Kind((0.78, 0.62, 1.73), (0.11, 0.07, 0.10), people.pedestrian),
+    },
+    parked={
+        'car': 0.88,
+        'van': 0.08,
+        'truck': 0.01,
+        'trailer': 0.01,
+        'construction_vehicle': 0.01,
+        'motorcycle': 0.01,
+    },
+    moving={
+        'car': 0.74,
+        'van': 0.09,
+        'truck': 0.04,
+        'bus': 0.02,
+        'tram': 0.02,
+        'trailer': 0.02,
+        'motorcycle': 0.03,
+        'bicycle': 0.07,
+    },
+    kerb=(0.55, 0.98),
+    people=0.55,
+    riders=0.55,
+    behind_m=45.0,
+)
+"""About the sizes of KITTI's labels and, of the classes that its benchmark scores, enough in every frame to train on.
+
+Boxes enclose mirrors and 3 cm of air, so that the sizes here are smaller than those of the labels.
+"""
