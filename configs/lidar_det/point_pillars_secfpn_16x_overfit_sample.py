@@ -1,0 +1,41 @@
+"""The 16x smaller PointPillars made to learn three real frames by heart.
+
+A check of the whole path on real data: labels, calibration, frames, anchors, result files, metric.
+"""
+
+from mmengine.config import read_base
+from mmengine.dataset import RepeatDataset
+from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
+from torch.optim import AdamW
+
+with read_base():
+    from .point_pillars_secfpn_16x_160e_kitti import *
+
+data_root = 'data/sample_kitti'
+num_iters = 300
+
+# Three frames again and again, as the test sees them.
+frames = train_dataloader.dataset.dataset
+frames.data_root = data_root
+frames.pipeline = [step for step in frames.pipeline if step.type in (LoadCheckedPoints, CropToImage, LoadAnnotations3D)]
+frames.pipeline += train_pipeline[7:9] + train_pipeline[10:]
+train_dataloader.dataset = dict(type=RepeatDataset, dataset=frames, times=num_iters)
+train_dataloader.update(batch_size=3, num_workers=1)
+val_dataloader.update(num_workers=1)
+val_dataloader.dataset.update(data_root=data_root)
+test_dataloader = val_dataloader
+val_evaluator.data_root = data_root
+test_evaluator = val_evaluator
+del frames
+
+train_cfg.update(max_epochs=1, val_interval=1)
+optim_wrapper = dict(
+    type=OptimWrapper,
+    optimizer=dict(type=AdamW, lr=3e-3, weight_decay=0.0),
+    clip_grad=dict(max_norm=35, norm_type=2),
+)
+param_scheduler = [
+    dict(type=LinearLR, start_factor=1e-2, by_epoch=False, begin=0, end=20),
+    dict(type=CosineAnnealingLR, by_epoch=False, begin=20, end=num_iters, eta_min=1e-5),
+]
+default_hooks.logger.interval = 10

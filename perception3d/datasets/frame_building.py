@@ -1,0 +1,138 @@
+"""What data sets of single frames share when their infos are built: split files, checks, and work in processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from perception3d.checks import InputError, require_folder
+
+SPLITS = ('train', 'val', 'trainval', 'test')
+INFO_FILE = 'perception3d_infos_{}.pkl'
+_WORTH_PROCESSES = 500
+
+
+def read_splits(root: Path, id_pattern: str, id_example: str) -> dict[str, list[str]]:
+    """Returns split -> frame ids, in the order of the lines, of the files ImageSets/{train,val,trainval,test}.txt.
+
+    Splits without a file are left out. `id_pattern` is what a whole id must match.
+
+    Raises:
+        InputError: there is no such file, a file names no frames, or a line is no id or repeats an earlier one.
+    """
+    folder = require_folder(root / 'ImageSets', 'it holds train.txt, val.txt, ..: one frame id a line')
+    splits = {name: folder / f'{name}.txt' for name in SPLITS if (folder / f'{name}.txt').is_file()}
+    if not splits:
+        raise InputError(f'{folder} has none of {", ".join(f"{name}.txt" for name in SPLITS)}: one frame id a line')
+    return {name: _read_ids(path, id_pattern, id_example) for name, path in splits.items()}
+
+
+def _read_ids(path: Path, id_pattern: str, id_example: str) -> list[str]:
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+        frame_id = line.strip()
+        if not frame_id:
+            continue
+        if not re.fullmatch(id_pattern, frame_id):
+            raise InputError(f'{path}, line {number}: {frame_id!r} is no frame id such as {id_example}')
+        if frame_id in line_of:
+            raise InputError(
+                f'{path}, line {number}: frame {frame_id} is already in line {line_of[frame_id]}: remove one of them'
+            )
+        line_of[frame_id] = number
+    if not line_of:
+        raise InputError(f'{path} names no frames: remove the file, or write one frame id a line')
+    return list(line_of)
+
+
+def require_frame_files(root: Path, wanted: Mapping[str, Iterable[str]]) -> None:
+    """Raises InputError unless every file is there; `wanted` is folder -> file names, the folder relative to `root`.
+
+    The error counts what is missing in each folder and names the first ones. A folder is listed once, which for
+    thousands of files is far quicker than asking for each.
+    """
+    faults, missing, total = [], 0, 0
+    for folder, names in wanted.items():
+        names = list(names)
+        total += len(names)
+        present = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        absent = [name for name in names if name not in present]
+        if absent:
+            missing += len(absent)
+            some = ', '.join(absent[:3]) + (', ...' if len(absent) > 3 else '')
+            faults.append(f'{len(absent)} in {folder} ({some})')
+    if missing:
+        raise InputError(
+            f'{missing} of {total} files that ImageSets asks for are missing in {root}: {"; ".join(faults)}: unpack '
+            'the archives completely, or take the frames out of ImageSets'
+        )
+
+
+def _usable_cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)
+
+
+def map_frames(
+    build: Callable[[Any], Any], frames: Sequence[Any], jobs: int | None = None, progress: bool = True
+) -> list[Any]:
+    """Returns [build(frame) for frame in frames], in that order, by `jobs` processes, with a progress line.
+
+    By default one process a core, and one alone for few frames, which are done before others have started. `build` and
+    the frames travel to the processes by pickle. The first error ends the work.
+    """
+    if jobs is None:
+        jobs = _usable_cores() if len(frames) >= _WORTH_PROCESSES else 1
+    if jobs < 1:
+        raise InputError(f'cannot work with {jobs} jobs: give --jobs 1 or more')
+    from tqdm import tqdm
+
+    results = _results(partial(_packed, build), frames, min(jobs, len(frames)))
+    bar = tqdm(results, total=len(frames), desc='building infos', unit='frame', disable=not progress)
+    return [pickle.loads(result) for result in bar]
+
+
+def _packed(build: Callable[[Any], Any], frame: Any) -> bytes:
+    """Builds a frame and pickles it alone, so that files made of the results are the same byte for byte however the
+    frames were shared out: a pickle holds an object that it meets twice only once.
+    """
+    return pickle.dumps(build(frame), protocol=4)
+
+
+def _results(build: Callable[[Any], bytes], frames: Sequence[Any], jobs: int) -> Iterator[bytes]:
+    # The first frame is built here, so that kernels are compiled once and not in every process.
+    here = frames if jobs < 2 else frames[:1]
+    yield from map(build, here)
+    rest = frames[len(here) :]
+    if not rest:
+        return
+    with ProcessPoolExecutor(jobs, get_context('spawn')) as pool:
+        try:
+            # A chunk is a fraction of a second of work: less talk between processes, and the bar still moves.
+            yield from pool.map(build, rest, chunksize=max(1, min(32, len(rest) // (4 * jobs))))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
+    """Prints what a `create_infos` of single frames returned: files, frames, and objects of each class."""
+    splits, database = summary['splits'], summary['database']
+    for split, entry in splits.items():
+        print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
+    absent = [split for split in SPLITS if split not in splits]
+    if absent:
+        print(f'left out, since ImageSets has no such file: {", ".join(absent)}')
+    print(f'database of train: {sum(database.values())} objects -> {Path(root) / "perception3d_gt_database"}')
+    names = list(dict.fromkeys(name for entry in splits.values() for name in entry['classes']))
+    width = max(10, *(len(split) + 2 for split in splits))
+    print(f'{"objects":<22}' + ''.join(f'{title:>{width}}' for title in (*splits, 'database')))
+    for name in names:
+        counts = [*(entry['classes'].get(name, 0) for entry in splits.values()), database.get(name, 0)]
+        print(f'{name:<22}' + ''.join(f'{count:>{width}}' for count in counts))

@@ -1,0 +1,44 @@
+"""Reading of info files whose samples are single frames, with errors that say how to make them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.files import read_pickle
+
+
+def read_frame_infos(path: str | Path, dataset: str, root: str | Path) -> dict[str, Any]:
+    """Returns the content {'metainfo', 'data_list'} of an info file of `tools/create_data.py <dataset>`.
+
+    Raises:
+        InputError: the file is missing, holds no frames, or was made by another tool or for another format.
+    """
+    hint = f'run: python tools/create_data.py {dataset} --root {root}'
+    content = read_pickle(path, hint)
+    if not isinstance(content, dict) or not {'metainfo', 'data_list'} <= content.keys():
+        raise InputError(f'{path} is no info file (a dict of metainfo and data_list): {hint}')
+    infos = content['data_list']
+    if not infos:
+        raise InputError(f'{path} holds no frames: {hint}')
+    made_for = content['metainfo'].get('dataset')
+    if made_for != dataset or not {'frame_id', 'labelled'} <= infos[0].keys():
+        raise InputError(f'{path} was made by another tool or for {made_for!r}, not for {dataset!r}: {hint}')
+    return content
+
+
+def require_classes(path: str | Path, wanted: Iterable[str], content: dict[str, Any]) -> None:
+    """Raises InputError unless every class is one that the info file knows."""
+    known: Sequence[str] = [name for name in content['metainfo']['categories'] if name != 'DontCare']
+    for name in wanted:
+        if name not in known:
+            raise unknown_name(f'class (of {path})', name, known)
+
+
+def label_by_name(info: dict[str, Any], classes: Sequence[str]) -> None:
+    """Sets the labels of an info's instances to their place in `classes`, -1 for a class that is not among them."""
+    label_of = {name: label for label, name in enumerate(classes)}
+    for instance in info['instances']:
+        instance['bbox_label'] = instance['bbox_label_3d'] = label_of.get(instance['name'], -1)

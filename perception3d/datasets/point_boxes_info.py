@@ -1,0 +1,204 @@
+"""LiDAR-only data of one's own: clouds and boxes, without images and calibrations.
+
+The layout is that of OpenPCDet's custom data sets: `points/NAME.npy` or `.bin`, `labels/NAME.txt` with a line
+`x y z dx dy dz heading class` for each box, `ImageSets/train.txt`, `val.txt`, and what else of trainval and test there
+is. Frame: x forward, y left, z up, metres. (x, y, z) is the MIDDLE of the box; dx, dy, dz are its length, width and
+height; heading is 0 along x and grows towards y, radians.
+"""
+
+from __future__ import annotations
+
+import os.path as osp
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from perception3d.checks import InputError, require_file, require_folder, unknown_name
+from perception3d.datasets.frame_building import INFO_FILE, map_frames, read_splits, require_frame_files
+from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
+from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
+from perception3d.files import write_pickle, write_whole
+
+LABEL_LINE = 'x y z dx dy dz heading class'
+
+
+@dataclass(frozen=True)
+class BoxLabels:
+    """The M boxes of a frame: boxes (M, 7) x, y, z of the BOTTOM's middle, l, w, h, yaw; names (M) strings."""
+
+    boxes: np.ndarray
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame to build; paths are relative to the root, `labels` is None where there are none."""
+
+    frame_id: str
+    points: str
+    labels: str | None
+    in_database: bool
+
+
+def read_labels(path: str | Path) -> BoxLabels:
+    """Returns the boxes of a label file; an empty file has none.
+
+    Raises InputError with file and line: a missing field, a word where a number belongs, NaN, a size of 0 or less.
+    """
+    path = require_file(path)
+    boxes, names = [], []
+    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        fault = _fault(words)
+        if fault:
+            raise InputError(f'{path}, line {number}: {fault}; a line is: {LABEL_LINE}')
+        boxes.append([float(word) for word in words[:7]])
+        names.append(words[7])
+    table = np.array(boxes, np.float64).reshape(-1, 7)
+    table[:, 2] -= table[:, 5] / 2
+    return BoxLabels(table, names)
+
+
+def _fault(words: list[str]) -> str | None:
+    if len(words) != 8:
+        return f'{len(words)} fields, expected 8'
+    for word in words[:7]:
+        try:
+            finite = np.isfinite(float(word))
+        except ValueError:
+            return f'{word!r} is no number'
+        if not finite:
+            return f'{word} is not finite'
+    if min(float(word) for word in words[3:6]) <= 0:
+        return f'a size of {" ".join(words[3:6])} is none'
+    if not re.fullmatch(r'[\w.+-]+', words[7]):
+        return f'{words[7]!r} is no class name (letters, digits, _ . + -)'
+    return None
+
+
+def write_labels(path: str | Path, boxes: np.ndarray, names: Sequence[str]) -> None:
+    """Writes a label file of boxes (M, 7) with the BOTTOM's middle; `read_labels` gives them back to 1e-6."""
+    middle = np.array(boxes, np.float64).reshape(-1, 7)
+    middle[:, 2] += middle[:, 5] / 2
+    lines = [' '.join(f'{value:.6f}' for value in box) + f' {name}\n' for box, name in zip(middle, names, strict=True)]
+    with write_whole(path) as temporary:
+        temporary.write_text(''.join(lines), encoding='utf-8')
+
+
+def build_frame(
+    frame: Frame, root: Path, num_features: int, database: Path
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Returns the info of a frame, without label numbers, and the entries of its objects in the database.
+
+    Raises InputError, which names the file, for points or labels that cannot be used.
+    """
+    points = read_cloud(root / frame.points, num_features)
+    info: dict[str, Any] = {
+        'frame_id': frame.frame_id,
+        'labelled': frame.labels is not None,
+        'lidar_points': {'num_pts_feats': num_features, 'lidar_path': frame.points},
+        'instances': [],
+    }
+    if frame.labels is None:
+        return info, []
+    labels = read_labels(root / frame.labels)
+    rows = rows_in_boxes(points, labels.boxes)
+    info['instances'] = [
+        {'name': name, 'bbox_3d': labels.boxes[k].tolist(), 'num_lidar_pts': len(rows[k]), 'difficulty': 0}
+        for k, name in enumerate(labels.names)
+    ]
+    if not frame.in_database:
+        return info, []
+    easy = [0] * len(labels.names)
+    entries = write_objects_of_frame(database, frame.frame_id, points, labels.boxes, rows, labels.names, easy)
+    return info, entries
+
+
+def create_infos(
+    root: str | Path,
+    classes: Sequence[str] | None = None,
+    num_features: int = 4,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Checks the tree, then writes the info file of every split of ImageSets, and the database of `train`.
+
+    `classes` are those to keep, in the order of their labels; by default all that occur, by name. Frames of `test` may
+    be without label files. Nothing is replaced before every frame was read. The result does not depend on `jobs`.
+
+    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}}, 'database': {name: count}}.
+
+    Raises:
+        InputError: files are missing, which are counted and named, or one cannot be used, or a class never occurs.
+    """
+    root = require_folder(Path(root).resolve(), 'give --root the folder that holds ImageSets, points, labels')
+    if num_features < 3:
+        raise InputError(f'a point has {num_features} floats: expected at least x, y, z')
+    splits = read_splits(root, r'[\w.+-]+', 'scan_0001')
+    frames = _frames(root, splits)
+    with new_database(root) as database:
+        build = partial(build_frame, root=root, num_features=num_features, database=database)
+        built = dict(zip(frames, map_frames(build, list(frames.values()), jobs, progress)))
+        found = sorted({box['name'] for info, _ in built.values() for box in info['instances']})
+        for name in classes or ():
+            if name not in found:
+                raise unknown_name(f'class (of {root}/labels)', name, found)
+    kept = list(classes or found)
+    counts = write_database_info(
+        root, (entry for _, entries in built.values() for entry in entries if entry['name'] in kept)
+    )
+    summary = {
+        split: _write_split(root, split, [built[frame_id][0] for frame_id in ids], kept)
+        for split, ids in splits.items()
+    }
+    return {'splits': summary, 'database': counts}
+
+
+def _frames(root: Path, splits: dict[str, list[str]]) -> dict[str, Frame]:
+    """Returns frame id -> frame, after a check that every file is there."""
+    stored = {folder: set(_names(root / folder)) for folder in ('points', 'labels')}
+    must_have_labels = {frame_id for split, ids in splits.items() if split != 'test' for frame_id in ids}
+    in_train = set(splits.get('train', ()))
+    frames = {}
+    for frame_id in dict.fromkeys(frame_id for ids in splits.values() for frame_id in ids):
+        suffix = '.bin' if f'{frame_id}.bin' in stored['points'] else '.npy'
+        labelled = frame_id in must_have_labels or f'{frame_id}.txt' in stored['labels']
+        labels = f'labels/{frame_id}.txt' if labelled else None
+        frames[frame_id] = Frame(frame_id, f'points/{frame_id}{suffix}', labels, frame_id in in_train)
+    wanted = {
+        'points': [osp.basename(frame.points) for frame in frames.values()],
+        'labels': [osp.basename(frame.labels) for frame in frames.values() if frame.labels],
+    }
+    require_frame_files(root, wanted)
+    return frames
+
+
+def _names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []
+
+
+def _write_split(root: Path, split: str, infos: list[dict[str, Any]], classes: list[str]) -> dict[str, Any]:
+    """Numbers frames and labels and writes the info file of a split; returns what create_infos reports of it.
+
+    Boxes of classes that are not kept have label -1.
+    """
+    infos = [{'sample_idx': index, **info} for index, info in enumerate(infos)]
+    label_of = {name: label for label, name in enumerate(classes)}
+    for info in infos:
+        labels = [label_of.get(box['name'], -1) for box in info['instances']]
+        info['instances'] = [
+            {**box, 'bbox_label': label, 'bbox_label_3d': label} for box, label in zip(info['instances'], labels)
+        ]
+    metainfo = {'categories': label_of, 'dataset': 'lidar', 'split': split, 'info_version': '1.1'}
+    path = root / INFO_FILE.format(split)
+    write_pickle(path, {'metainfo': metainfo, 'data_list': infos})
+    counts = Counter(box['name'] for info in infos for box in info['instances'])
+    return {'path': path, 'frames': len(infos), 'classes': {name: counts[name] for name in sorted(counts)}}
