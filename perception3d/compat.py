@@ -8,6 +8,8 @@ Nothing heavy is imported here. A fix waits for its host module to be imported a
    holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
 3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
    out. Can go when `test_mmdet_still_prints` fails.
+4. spconv's backward asks CUDA for a stream also for CPU tensors: without CUDA the answer is 0, which nobody reads. Can
+   go when `test_spconv_still_asks_for_a_stream` fails.
 """
 
 from __future__ import annotations
@@ -80,11 +82,27 @@ def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     mmengine_checkpoint._safe_torch_load = safe_torch_load
 
 
+def _answer_without_cuda(spconv_ops: ModuleType) -> None:
+    """Lets `get_current_stream` of spconv answer 0 where there is no CUDA."""
+    ask = spconv_ops.get_current_stream
+
+    def get_current_stream() -> int:
+        import torch
+
+        return ask() if torch.cuda.is_available() else 0
+
+    get_current_stream.asks = ask
+    spconv_ops.get_current_stream = get_current_stream
+
+
 _AROUND: dict[str, Callable[[], Any]] = {
     'mmdet3d': _versions_that_mmdet3d_accepts,
     'mmdet.datasets': _without_the_onedl_lines,
 }
-_AFTER: dict[str, Callable[[ModuleType], None]] = {'mmengine.runner.checkpoint': _load_checkpoints_safely}
+_AFTER: dict[str, Callable[[ModuleType], None]] = {
+    'mmengine.runner.checkpoint': _load_checkpoints_safely,
+    'spconv.pytorch.ops': _answer_without_cuda,
+}
 
 
 class _PatchedLoader(importlib.abc.Loader):

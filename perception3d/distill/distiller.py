@@ -49,6 +49,10 @@ class Distiller(BaseModel):
         freeze: patterns of the student's parameters (fnmatch) that stay as they begin, such as BEV queries that it
             shares with its teacher.
         data_preprocessor: instead of the student's own.
+        labels: config of a module `forward(samples, predictions) -> samples` that makes the student's ground truth of
+            its own and of the teacher's predictions, such as `TeacherBoxes`. The teacher then predicts, to its end.
+        teacher_mode: the mode in which the teacher's taps are filled; 'predict' for detectors of mmdet3d that have no
+            'tensor', such as CenterPoint.
 
     Raises:
         InputError: a tap that does not exist, a teacher without weights, a teacher's setting without a teacher; in
@@ -64,6 +68,8 @@ class Distiller(BaseModel):
         inherit: WeightInheritance | Mapping[str, Any] | bool | None = None,
         freeze: Sequence[str] = (),
         data_preprocessor: dict[str, Any] | None = None,
+        labels: dict[str, Any] | None = None,
+        teacher_mode: str = 'tensor',
     ) -> None:
         if data_preprocessor is not None:
             if not isinstance(student, Mapping):
@@ -77,8 +83,12 @@ class Distiller(BaseModel):
         # Adapters draw from a copy of the random state: with or without them, the student begins with equal weights.
         with torch.random.fork_rng(devices=[]):
             self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
-        if teacher is None and (teacher_checkpoint or inherit):
-            raise InputError('teacher_checkpoint and inherit need a teacher: give its config')
+        if teacher is None and (teacher_checkpoint or inherit or labels):
+            raise InputError('teacher_checkpoint, inherit and labels need a teacher: give its config')
+        if teacher_mode not in ('tensor', 'predict'):
+            raise unknown_name('teacher_mode', teacher_mode, ('tensor', 'predict'))
+        self._labels = None if labels is None else MODELS.build(labels)
+        self._teacher_mode = teacher_mode if labels is None else 'predict'
         self.inherit = build_inheritance(inherit)
         taps = {side: self._taps(side, self.links) for side in ('student', 'teacher')}
         # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
@@ -125,11 +135,16 @@ class Distiller(BaseModel):
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
         mine_taps, their_taps = (self._taps(side, active) for side in ('student', 'teacher'))
         theirs: Mapping[str, Any] = {}
-        if active and self._teacher[0] is not None:
-            theirs = self._teacher[0].look(view['inputs'], view['data_samples'], self._device(), their_taps)
+        labelled = data_samples
+        if self._teacher[0] is not None and (active or self._labels is not None):
+            batch = view['inputs'], view['data_samples'], self._device()
+            whole = self._labels is not None
+            theirs, predictions = self._teacher[0].look(*batch, their_taps, self._teacher_mode, whole)
+            if self._labels is not None:
+                labelled = self._labels(data_samples, predictions)
         self_taught = their_taps if self._teacher[0] is None else []
         with self._student_taps.record([*mine_taps, *self_taught]) as mine:
-            losses = dict(self.student(inputs, data_samples, mode='loss'))
+            losses = dict(self.student(inputs, labelled, mode='loss'))
         if self._teacher[0] is None:
             theirs = _Detached(mine)
         own, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})

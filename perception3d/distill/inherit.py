@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError, unknown_name
 
+_ENDS = ('out', 'into', 'folded')
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
 
 
@@ -50,11 +51,14 @@ class WeightInheritance:
     Tensors of equal name and shape are copied. Where the student is narrower, `widths` says which modules share a set
     of channels; the channels with the largest sum of |gamma| of the batch norms among them are kept (without a norm:
     the largest L1 norm of the filters), and all consumers are sliced by the same indices. A consumer that reads a
-    multiple of the set (stacked frames, heights or levels, channels fastest) is sliced in every copy.
+    multiple of the set (stacked frames, heights or levels, channels fastest) is sliced in every copy. Sets that are
+    concatenated for one consumer are one set: name all their makers in `out`.
 
     Args:
         widths: dicts of `out`, names of modules that make the channels, and `into`, names of those that read them.
             '{i}' in a name stands for any text without dots: one set of channels for each match of the first name.
+            `folded`, where given, names modules that read every channel as several in a row (channels slowest), as
+            behind a sparse encoder whose heights become channels.
         depths: names of sequences of blocks of which the student has fewer: it gets every (n_T / n_S)-th, the last of
             each group, such as blocks 1, 3, 5 of six for three.
         resize: for embeddings of a grid, such as BEV queries (H*W, C): name -> ((H, W) of the teacher, of the student).
@@ -74,8 +78,8 @@ class WeightInheritance:
         skip: Sequence[str] = (),
     ) -> None:
         for group in widths:
-            if set(group) != {'out', 'into'} or not group['out']:
-                raise InputError(f"a set of widths has the keys 'out' and 'into', got {sorted(group)}")
+            if set(group) - {'folded'} != {'out', 'into'} or not group['out']:
+                raise InputError(f"a set of widths has the keys 'out' and 'into', maybe 'folded', got {sorted(group)}")
         if widths and (depths or rename):
             raise InputError('weight inheriting: widths need equal names, they do not go with depths or rename')
         self.widths, self.depths = tuple(widths), tuple(depths)
@@ -90,12 +94,12 @@ class WeightInheritance:
             InputError: a rule names what the networks do not have, or sizes that do not fit together.
         """
         self._check_rules(student, teacher)
-        axes = self._kept_channels(student, teacher)
+        kept = self._kept_channels(student, teacher)
         source, report = teacher.state_dict(), InheritReport()
         parameters = dict(student.named_parameters())
         inherited = 0
         for name, target in student.state_dict().items():
-            value, how = self._value(name, target, source, axes, student, teacher)
+            value, how = self._value(name, target, source, kept, student, teacher)
             if value is None:
                 report.own.append(name)
                 continue
@@ -119,7 +123,7 @@ class WeightInheritance:
         for prefix in self.rename:
             if not any(name.startswith(prefix) for name in names):
                 raise unknown_name('prefix to rename', prefix, names)
-        written = [name for group in self.widths for key in ('out', 'into') for name in group[key] if '{' not in name]
+        written = [name for group in self.widths for key in group for name in group[key] if '{' not in name]
         for name in (*self.depths, *self.frames, *written):
             if name not in modules:
                 raise unknown_name('submodule of the teacher in a rule of weight inheriting', name, modules)
@@ -129,7 +133,7 @@ class WeightInheritance:
         name: str,
         target: Tensor,
         source: Mapping[str, Tensor],
-        axes: Mapping[tuple[str, int], Tensor],
+        kept: Mapping[tuple[str, str], Tensor],
         student: nn.Module,
         teacher: nn.Module,
     ) -> tuple[Tensor | None, str]:
@@ -143,10 +147,13 @@ class WeightInheritance:
         module = theirs.rpartition('.')[0]
         if module in self.frames and value.ndim > 1 and value.shape != target.shape:
             value, how = _newest_frames(module, value, **self.frames[module]), 'sliced'
-        for axis in range(min(value.ndim, 2)):
-            index = axes.get((module, axis))
-            if index is not None and value.shape[axis] != target.shape[axis]:
-                value, how = _sliced(value, axis, index, target.shape[axis]), 'sliced'
+        for end in _ENDS if value.ndim > 1 else _ENDS[: value.ndim]:
+            index = kept.get((module, end))
+            if index is None:
+                continue
+            axis = _axis(_submodule(teacher, module), end) if value.ndim > 1 else 0
+            if value.shape[axis] != target.shape[axis]:
+                value, how = _sliced(value, axis, index, target.shape[axis], end == 'folded'), 'sliced'
         return (value, how) if value.shape == target.shape else (None, 'own')
 
     def _teacher_name(self, name: str, student: nn.Module, teacher: nn.Module) -> str:
@@ -162,20 +169,20 @@ class WeightInheritance:
                 name = f'{blocks}.{number}.{match[2]}'
         return name
 
-    def _kept_channels(self, student: nn.Module, teacher: nn.Module) -> dict[tuple[str, int], Tensor]:
-        """For (module, axis of its weight) the teacher's channels (k,) that the student keeps, ascending."""
-        axes: dict[tuple[str, int], Tensor] = {}
+    def _kept_channels(self, student: nn.Module, teacher: nn.Module) -> dict[tuple[str, str], Tensor]:
+        """For (module, key of a rule) the teacher's channels (k,) that the student keeps, ascending."""
+        channels: dict[tuple[str, str], Tensor] = {}
         names = [name for name, _ in teacher.named_modules()]
         for group in self.widths:
-            for out, into in _expanded(group, names):
-                width = _width(_submodule(student, out[0]), out[0])
+            for rule in _expanded(group, names):
+                out = rule['out']
+                width = len(_filters(_submodule(student, out[0]), out[0]))
                 modules = [_submodule(teacher, name) for name in out]
-                if width >= _width(modules[0], out[0]):
+                if width >= len(_filters(modules[0], out[0])):
                     continue
                 kept = _importance(modules, out).topk(width).indices.sort().values
-                axes.update({(name, 0): kept for name in out})
-                axes.update({(name, 1): kept for name in into})
-        return axes
+                channels.update({(name, end): kept for end in rule for name in rule[end]})
+        return channels
 
 
 def _submodule(model: nn.Module, name: str) -> nn.Module:
@@ -185,8 +192,8 @@ def _submodule(model: nn.Module, name: str) -> nn.Module:
         raise InputError(f'weight inheriting: {type(model).__name__} has no submodule {name!r}') from error
 
 
-def _expanded(group: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[tuple[list[str], list[str]]]:
-    """The (out, into) modules of every set of channels of a rule, one for each match of its first name.
+def _expanded(group: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[dict[str, list[str]]]:
+    """The modules of every set of channels of a rule by its keys, one for each match of its first name.
 
     Of names with a placeholder those that a match lacks are left out, such as the shortcut of a block without one;
     `_check_rules` has refused plain names that do not exist.
@@ -197,36 +204,46 @@ def _expanded(group: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[
         raise InputError(f'weight inheriting: no submodule of the teacher is called {group["out"][0]!r}')
     present = set(names)
     return [
-        tuple([name for text in group[key] if (name := text.format(**match)) in present] for key in ('out', 'into'))
+        {key: [name for text in group[key] if (name := text.format(**match)) in present] for key in group}
         for match in matches
     ]
 
 
-def _width(module: nn.Module, name: str) -> int:
+def _axis(module: nn.Module, end: str) -> int:
+    """The axis of a layer's weight that holds the channels it makes ('out') or reads."""
+    first = 1 if isinstance(module, nn.modules.conv._ConvTransposeNd) else 0
+    if end == 'out':
+        return first
+    # Sparse convolutions of spconv 2 keep their weights as (out, kernel z, y, x, in).
+    return -1 if hasattr(module, 'indice_key') else 1 - first
+
+
+def _filters(module: nn.Module, name: str) -> Tensor:
+    """The weight (C, ...) with the channels that a layer makes on its first axis."""
     weight = getattr(module, 'weight', None)
-    if isinstance(module, nn.modules.conv._ConvTransposeNd):
-        raise InputError(f'weight inheriting: {name} is a transposed convolution, whose channels lie on another axis')
     if weight is None:
         raise InputError(f'weight inheriting: {name} has no weight: name convolutions, linear layers and norms')
-    return weight.shape[0]
+    return weight.transpose(0, _axis(module, 'out'))
 
 
 def _importance(modules: Sequence[nn.Module], names: Sequence[str]) -> Tensor:
     """How much each channel (C,) counts: sum of |gamma| of the norms, without one the L1 norm of the filters."""
     norms = [module for module in modules if isinstance(module, _NORMS)]
-    scores = [m.weight.abs() if norms else m.weight.abs().flatten(1).sum(1) for m in norms or modules]
+    filters = [_filters(module, name).abs() for module, name in zip(modules, names)]
+    scores = [m.weight.abs() for m in norms] or [x.flatten(1).sum(1) for x in filters]
     if len({score.shape for score in scores}) != 1:
         raise InputError(f'weight inheriting: {", ".join(names)} do not have the same number of channels')
     return torch.stack(scores).sum(0)
 
 
-def _sliced(value: Tensor, axis: int, kept: Tensor, wanted: int) -> Tensor:
-    """Keeps channels of one axis; where it holds several copies of the set, those of each copy."""
+def _sliced(value: Tensor, axis: int, kept: Tensor, wanted: int, folded: bool) -> Tensor:
+    """Keeps channels of one axis; where it holds several copies of the set, or of each channel, those of each."""
     copies, rest = divmod(wanted, len(kept))
     if rest or copies < 1 or value.shape[axis] % copies or value.shape[axis] // copies <= int(kept.max()):
         return value
     width = value.shape[axis] // copies
-    index = (torch.arange(copies, device=kept.device)[:, None] * width + kept).flatten()
+    copy = torch.arange(copies, device=kept.device)
+    index = (kept[:, None] * copies + copy if folded else copy[:, None] * width + kept).flatten()
     return value.index_select(axis, index.to(value.device))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from mmengine.structures import BaseDataElement
 from torch import nn
 
 from perception3d.checkpoints import load_weights
@@ -64,12 +65,26 @@ class Teacher:
         return self._network
 
     @torch.no_grad()
-    def look(self, inputs: Any, samples: Sequence[Any], device: torch.device, texts: Sequence[str]) -> Records:
-        """Runs the teacher on a preprocessed batch until the last of the taps `texts` is filled; returns them."""
-        network = self.network(device)
-        with self._taps.record(texts, stop_early=True) as records:
-            network(inputs, samples, mode='tensor')
-        return records
+    def look(
+        self,
+        inputs: Any,
+        samples: Sequence[Any],
+        device: torch.device,
+        texts: Sequence[str],
+        mode: str = 'tensor',
+        whole: bool = False,
+    ) -> tuple[Records, Any]:
+        """Runs the teacher on a preprocessed batch until the last of the taps `texts` is filled.
+
+        Returns the taps, and what it gave; None where it did not run to its end, which `whole` has it do.
+        """
+        network, output = self.network(device), None
+        if mode == 'predict':
+            # mmdet3d writes its predictions into the samples that it gets.
+            samples = [sample.new() if isinstance(sample, BaseDataElement) else sample for sample in samples]
+        with self._taps.record(texts, stop_early=not whole) as records:
+            output = network(inputs, samples, mode=mode)
+        return records, output
 
 
 class PairPreprocessor(nn.Module):

@@ -111,8 +111,8 @@ def test_half_the_width_of_channels_that_live_answers_as_the_teacher():
                 module.running_mean.uniform_(-0.5, 0.5)
                 module.weight.uniform_(0.5, 1.5)
         for group in model.inherit.widths:
-            for out, _ in _expanded(group, names):
-                for part in map(model.teacher.get_submodule, out):
+            for rule in _expanded(group, names):
+                for part in map(model.teacher.get_submodule, rule['out']):
                     part.weight[1::2] = 0
                     if part.bias is not None:
                         part.bias[1::2] = 0

@@ -70,6 +70,52 @@ def test_a_consumer_of_stacked_copies_is_sliced_in_each():
     assert torch.equal(student.read.weight, teacher.read.weight[:, [0, 3, 4, 7, 8, 11]])
 
 
+def test_transposed_convolutions_and_concatenated_sets_are_sliced():
+    class Neck(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.make = nn.Conv2d(1, width, 1)
+            self.up = nn.ModuleList([nn.ConvTranspose2d(width, 2 * width, 2, stride=2) for _ in range(2)])
+            self.read = nn.Conv2d(4 * width, 3, 1)
+
+        def forward(self, x):
+            return self.read(torch.cat([up(self.make(x)) for up in self.up], 1))
+
+    teacher, student = Neck(3), Neck(2)
+    with torch.no_grad():
+        teacher.make.weight[1], teacher.make.bias[1] = 0.0, 0.0
+        for up in teacher.up:
+            up.weight[:, [0, 4]], up.bias[[0, 4]] = 0.0, 0.0
+    rules = [dict(out=['make'], into=['up.0', 'up.1']), dict(out=['up.0', 'up.1'], into=['read'])]
+    assert WeightInheritance(widths=rules).apply(student, teacher).share == 1.0
+    x = torch.randn(2, 1, 3, 4)
+    torch.testing.assert_close(student(x), teacher(x))
+
+
+def test_sparse_convolutions_and_heights_that_become_channels_are_sliced():
+    spconv = pytest.importorskip('spconv.pytorch')
+
+    class Encoder(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.first, self.second = (spconv.SubMConv3d(*ends, 3) for ends in ((1, width), (width, 2 * width)))
+            self.read = nn.Conv2d(4 * width, 3, 1)
+
+        def forward(self, x):
+            dense = self.second(self.first(x)).dense()
+            return self.read(dense.flatten(1, 2))
+
+    teacher, student = Encoder(3), Encoder(2)
+    with torch.no_grad():
+        teacher.first.weight[2], teacher.first.bias[2] = 0.0, 0.0
+        teacher.second.weight[[1, 3]], teacher.second.bias[[1, 3]] = 0.0, 0.0
+    rules = [dict(out=['first'], into=['second']), dict(out=['second'], into=[], folded=['read'])]
+    assert WeightInheritance(widths=rules).apply(student, teacher).share == 1.0
+    places = torch.stack(torch.meshgrid(*map(torch.arange, (1, 2, 3, 3)), indexing='ij'), -1).flatten(0, 3).int()
+    x = spconv.SparseConvTensor(torch.randn(18, 1), places, (2, 3, 3), 1)
+    torch.testing.assert_close(student(x), teacher(x))
+
+
 def test_the_newest_frames_are_kept():
     teacher, student = nn.ModuleDict(dict(fuse=nn.Conv2d(12, 1, 1))), nn.ModuleDict(dict(fuse=nn.Conv2d(4, 1, 1)))
     with torch.no_grad():

@@ -15,6 +15,7 @@ from perception3d.distill.losses import (  # noqa: F401
     balance,
     channel_wise,
     correlation,
+    feature_overhaul,
     fitnets,
     heatmap,
     logits,
@@ -28,6 +29,7 @@ FEATURES = {
     'mse of a standardised teacher': dict(type='FeatureMSE', normalise=True),
     'channel-wise': dict(type='ChannelWiseKD', tau=2.0),
     'pearson': dict(type='PearsonFeatureKD'),
+    'overhaul': dict(type='OverhaulKD'),
 }
 LOGITS = {
     'logits': dict(type='LogitKL', tau=2.0),
