@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -99,7 +100,11 @@ def _only_format(config: Config, folder: str) -> None:
     evaluators = config.get('test_evaluator')
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
         evaluator['format_only'] = True
-        evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
+        # One JSON file for nuScenes, a folder of text files for KITTI.
+        if 'result_dir' in inspect.signature(evaluator['type']).parameters:
+            evaluator['result_dir'] = folder
+        else:
+            evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
 
 
 def _draw_into(config: Config, folder: str, interval: int, score_thr: float, video: str | None) -> None:

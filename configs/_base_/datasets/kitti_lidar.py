@@ -24,7 +24,6 @@ from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.kitti_metric import KittiFrameMetric
 
 data_root = 'data/kitti'
-gt_dir = f'{data_root}/training/label_2'
 class_names = ['Pedestrian', 'Cyclist', 'Car']
 point_cloud_range = [0, -39.68, -3, 69.12, 39.68, 1]
 metainfo = dict(classes=class_names)
@@ -89,5 +88,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type=KittiFrameMetric, gt_dir=gt_dir)
+val_evaluator = dict(type=KittiFrameMetric, data_root=data_root)
 test_evaluator = val_evaluator

@@ -1,0 +1,140 @@
+"""AP in the LiDAR frame for mmengine's test loop: for data that has points and boxes, and no camera."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmdet3d.structures import LiDARInstance3DBoxes
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.evaluation.lidar_ap import DISTANCES_M, LidarBoxes, LidarScores, lidar_scores
+from perception3d.registry import METRICS
+
+_Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+
+
+@METRICS.register_module()
+class LidarDetectionMetric(BaseMetric):
+    """AP by IoU in the bird's-eye view and in space, and by distance of centres, of any boxes in the LiDAR frame.
+
+    Every sample must pack `frame_id` and `eval_ann_info`, a dict with `gt_bboxes_3d` (LiDARInstance3DBoxes) and
+    `gt_labels_3d`; objects with a label below 0 are left out. How AP is computed: see `lidar_ap`.
+
+    Scores, in percent: `bev/<class>`, `3d/<class>`, `distance/<class>` (mean over 0.5, 1, 2, 4 m) and
+    `distance@<d>m/<class>`; `<measure>/mAP` is the mean over the classes that have objects, the others have no key.
+    With `range_bins_m`, also `<measure>/<low>-<high>m/<class>`.
+
+    Args:
+        iou_thresholds: IoU that a match must exceed, for all classes or by class name.
+        range_bins_m: ranges (low, high) in metres to score on their own; a high of None has no end.
+        collect_device, prefix: As of mmengine's BaseMetric.
+    """
+
+    default_prefix = 'lidar'
+
+    def __init__(
+        self,
+        iou_thresholds: float | Mapping[str, float] = 0.5,
+        range_bins_m: Sequence[tuple[float, float | None]] = (),
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.iou_thresholds = iou_thresholds
+        self.range_bins_m = [(float(low), np.inf if high is None else float(high)) for low, high in range_bins_m]
+        if any(not 0 <= low < high for low, high in self.range_bins_m):
+            raise InputError(f'range_bins_m holds (low, high) with 0 <= low < high, got {list(range_bins_m)}')
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Keeps boxes, scores and labels of a batch, and the objects that come with it."""
+        self._thresholds()
+        for sample in data_samples:
+            lacking = [key for key in ('frame_id', 'eval_ann_info') if key not in sample]
+            if lacking:
+                raise InputError(f'predictions carry no {", ".join(lacking)}: pack them as metas (meta_keys)')
+            predicted, truth = sample['pred_instances_3d'], sample['eval_ann_info']
+            for boxes in (predicted['bboxes_3d'], truth['gt_bboxes_3d']):
+                if not isinstance(boxes, LiDARInstance3DBoxes):
+                    kind = type(boxes).__name__
+                    raise InputError(f'frame {sample["frame_id"]} has {kind}, expected LiDARInstance3DBoxes')
+            boxes = predicted['bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7]
+            scores = predicted['scores_3d'].detach().cpu().double().numpy()
+            finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
+            self.results.append(
+                (
+                    str(sample['frame_id']),
+                    truth['gt_bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7],
+                    np.asarray(truth['gt_labels_3d'], np.int64).reshape(-1),
+                    boxes[finite],
+                    predicted['labels_3d'].detach().cpu().numpy().astype(np.int64)[finite],
+                    scores[finite],
+                    int((~finite).sum()),
+                )
+            )
+
+    def compute_metrics(self, results: list[_Frame]) -> dict[str, float]:
+        """Returns the keys that the class describes."""
+        frames = [result[0] for result in results]
+        if len(set(frames)) < len(frames):
+            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
+            raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
+        classes = list(self.dataset_meta['classes'])
+        _, truth, truth_labels, boxes, labels, scores, not_finite = zip(*results, strict=True)
+        if sum(not_finite):
+            text = f'{sum(not_finite)} predictions with NaN or infinity were left out'
+            print_log(text, 'current', logging.WARNING)
+        every = lidar_scores(
+            LidarBoxes(np.concatenate(truth), np.concatenate(truth_labels), np.cumsum([0, *map(len, truth)])),
+            LidarBoxes(
+                np.concatenate(boxes), np.concatenate(labels), np.cumsum([0, *map(len, boxes)]), np.concatenate(scores)
+            ),
+            self._thresholds(),
+            self.range_bins_m,
+        )
+        names = ['', *(f'{low:g}-{"" if np.isinf(high) else f"{high:g}"}m/' for low, high in self.range_bins_m)]
+        print_log(f'{len(frames)} frames\n{self._table(classes, names, every)}', logger='current')
+        flat: dict[str, float] = {}
+        for name, part in zip(names, every, strict=True):
+            flat.update(_flatten(classes, name, part))
+        return flat
+
+    def _thresholds(self) -> list[float]:
+        """Returns the IoU thresholds by class."""
+        classes = list(self.dataset_meta['classes'])
+        if not isinstance(self.iou_thresholds, Mapping):
+            return [float(self.iou_thresholds)] * len(classes)
+        for name in self.iou_thresholds:
+            if name not in classes:
+                raise unknown_name('class in iou_thresholds', name, classes)
+        lacking = [name for name in classes if name not in self.iou_thresholds]
+        if lacking:
+            raise InputError(f'iou_thresholds has no entry for {", ".join(lacking)}')
+        return [float(self.iou_thresholds[name]) for name in classes]
+
+    @staticmethod
+    def _table(classes: list[str], names: list[str], every: list[LidarScores]) -> str:
+        titles = ['BEV', '3D', *(f'{distance:g} m' for distance in DISTANCES_M), 'objects', 'found']
+        lines = [f'{"AP in percent":<32}' + ''.join(f'{title:>9}' for title in titles)]
+        for name, part in zip(names, every, strict=True):
+            for c, label in enumerate(classes):
+                values = [part.bev[c], part.space[c], *part.distance[c]]
+                cells = ''.join(f'{"-":>9}' if np.isnan(value) else f'{value:>9.2f}' for value in values)
+                lines.append(f'{name + label:<32}{cells}{part.objects[c]:>9}{part.detections[c]:>9}')
+        return '\n'.join(lines)
+
+
+def _flatten(classes: list[str], name: str, part: LidarScores) -> dict[str, float]:
+    measures = {'bev': part.bev, '3d': part.space, 'distance': part.distance.mean(1)}
+    measures.update({f'distance@{d:g}m': part.distance[:, k] for k, d in enumerate(DISTANCES_M)})
+    flat: dict[str, float] = {}
+    for measure, values in measures.items():
+        known = {f'{measure}/{name}{label}': float(v) for label, v in zip(classes, values, strict=True) if v == v}
+        flat.update(known)
+        if known:
+            flat[f'{measure}/{name}mAP'] = float(np.mean(list(known.values())))
+    return flat

@@ -1,0 +1,1 @@
+"""LiDAR detection: what mmdet3d's detectors need to run anywhere, and fast."""
