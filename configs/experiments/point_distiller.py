@@ -1,0 +1,53 @@
+"""PointDistiller between two small PointPillars in the built-in world's KITTI, beside two rivals.
+
+The student of all rows is the same network with the same schedule, data order and seeds. `longer` is trained for twice
+the iterations without a teacher. One teacher serves all seeds.
+"""
+
+name = 'point_distiller'
+seeds = (0, 1, 2)
+metrics = (
+    'kitti/3d/mAP/moderate/R40',
+    'kitti/bev/mAP/moderate/R40',
+    'kitti/3d/car/moderate/R40',
+    'kitti/3d/pedestrian/moderate/R40',
+    'kitti/3d/cyclist/moderate/R40',
+    'kitti/bev/car/moderate/R40',
+    'kitti/bev/pedestrian/moderate/R40',
+    'kitti/bev/cyclist/moderate/R40',
+)
+prepare = [
+    ['tools/simulate.py', 'kitti', '--out', '{out}/data', '--profile', 'lidar'],
+    ['tools/create_data.py', 'kitti', '--root', '{out}/data'],
+]
+options = {'data_root': '{out}/data'}
+baseline = 'student'
+
+STUDENT = '../lidar_det/point_pillars_tiny_4x_10e_kitti_sim.py'
+
+
+def _distilled(config, options=None):
+    return dict(
+        config=f'../point_distiller/{config}_tiny_4x_10e_kitti_sim.py',
+        options={'model.teacher_checkpoint': '{teacher}', **(options or {})},
+        test_config=STUDENT,
+    )
+
+
+arms = {
+    'teacher': dict(config='../lidar_det/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
+    'student': dict(config=STUDENT),
+    'point_distiller': _distilled('point_distill'),
+    'sparse_kd': _distilled('sparse_kd'),
+    'fitnets': _distilled('fitnets'),
+    'longer': dict(
+        config=STUDENT,
+        options={
+            'train_cfg.max_epochs': 20,
+            'param_scheduler.0.end': 8, 'param_scheduler.0.T_max': 8,
+            'param_scheduler.1.begin': 8, 'param_scheduler.1.end': 20, 'param_scheduler.1.T_max': 12,
+            'param_scheduler.2.end': 8, 'param_scheduler.2.T_max': 8,
+            'param_scheduler.3.begin': 8, 'param_scheduler.3.end': 20, 'param_scheduler.3.T_max': 12,
+        },
+    ),
+}  # fmt: skip
