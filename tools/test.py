@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, where the config defines it')
+    parser.add_argument('--fast', action='store_true', help='fold batch norms, use the fastest convolutions')
     args = parser.parse_args(argv)
 
     from perception3d.apis.testing import test
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         launcher=args.launcher,
         amp=args.amp,
         tta=args.tta,
+        fast=args.fast,
     )
     return 0
 

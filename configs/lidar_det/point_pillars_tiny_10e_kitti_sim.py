@@ -7,6 +7,8 @@ Shallower than the published one and half as wide; everything else is the same. 
 
 from mmengine.config import read_base
 
+from perception3d.engine.fading import FadeObjectSampleHook
+
 with read_base():
     from .point_pillars_secfpn_160e_kitti import *
 
@@ -24,6 +26,7 @@ train_steps[7].point_cloud_range = point_cloud_range
 val_dataloader.update(batch_size=4, num_workers=1)
 val_dataloader.dataset.data_root = data_root
 val_dataloader.dataset.pipeline[2].point_cloud_range = point_cloud_range
+tta_pipeline[2].transforms[2] = [val_dataloader.dataset.pipeline[2]]
 test_dataloader = val_dataloader
 val_evaluator.data_root = data_root
 test_evaluator = val_evaluator
@@ -51,3 +54,5 @@ param_scheduler[0].update(T_max=rise_epochs, end=rise_epochs, eta_min=lr * 10)
 param_scheduler[1].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end=max_epochs, eta_min=lr * 1e-4)
 param_scheduler[2].update(T_max=rise_epochs, end=rise_epochs)
 param_scheduler[3].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end=max_epochs)
+# The last frames are real ones, without pasted objects.
+custom_hooks = [dict(type=FadeObjectSampleHook, last_epochs=2)]

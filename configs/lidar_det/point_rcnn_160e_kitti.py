@@ -19,6 +19,7 @@ test_steps[2].point_cloud_range = point_cloud_range
 train_steps.insert(9, dict(type=PointSample, num_points=16384, sample_range=40.0))
 test_steps.insert(3, dict(type=PointSample, num_points=16384, sample_range=40.0))
 train_dataloader.batch_size = 2
+tta_pipeline[2].transforms[2:] = [[step] for step in test_steps[2:]]
 test_dataloader = val_dataloader
 del train_steps, test_steps
 

@@ -16,5 +16,6 @@ train_steps[3].db_sampler.update(
 train_steps[7].point_cloud_range = point_cloud_range
 train_steps[8].point_cloud_range = point_cloud_range
 test_steps[2].point_cloud_range = point_cloud_range
+tta_pipeline[2].transforms[2] = [test_steps[2]]
 test_dataloader = val_dataloader
 del train_steps, test_steps

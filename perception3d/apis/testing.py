@@ -16,6 +16,7 @@ from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.files import write_json
+from perception3d.models.acceleration import accelerate
 
 
 def test(
@@ -33,6 +34,7 @@ def test(
     launcher: str = 'none',
     amp: bool = False,
     tta: bool = False,
+    fast: bool = False,
 ) -> dict[str, float]:
     """Evaluates `checkpoint` on the test data of `config` and returns its metrics.
 
@@ -49,6 +51,7 @@ def test(
         launcher: 'none', 'pytorch' or 'slurm'.
         amp: run the network in bf16.
         tta: use the test-time augmentation that the config defines.
+        fast: fold batch norms and use the fastest convolutions for inference; results change by rounding.
 
     Raises:
         InputError: a part of the config or the checkpoint cannot be used.
@@ -64,6 +67,8 @@ def test(
         _draw_into(config, show_dir, show_interval, score_thr, video)
     runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
     load_weights(_unwrapped(runner.model), checkpoint)
+    if fast:
+        accelerate(_unwrapped(runner.model))
     if amp:
         _test_in_bfloat16(runner.model)
     metrics = runner.test()
@@ -92,8 +97,9 @@ def _unwrapped(model: Any) -> Any:
 def _use_tta(config: Config) -> None:
     if 'tta_pipeline' not in config:
         raise InputError(f'{config.filename}: --tta needs a tta_pipeline in the config')
-    dataset = config.test_dataloader['dataset']
-    dataset['pipeline'] = config.tta_pipeline
+    config.test_dataloader['dataset']['pipeline'] = config.tta_pipeline
+    if 'tta_model' in config:
+        config.model = {**config.tta_model, 'module': config.model}
 
 
 def _only_format(config: Config, folder: str) -> None:

@@ -20,7 +20,9 @@ def accelerate(module: nn.Module, winograd: bool | None = None) -> nn.Module:
     """
     module.eval()
     fold_batch_norms(module)
-    module.to(memory_format=torch.channels_last)
+    for part in module.modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            part.to(memory_format=torch.channels_last)
     device = next(module.parameters()).device
     if device.type == 'cpu' if winograd is None else winograd:
         use_winograd(module)

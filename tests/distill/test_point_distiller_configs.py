@@ -21,6 +21,8 @@ def _shrink(model, prefix):
     """A sixteenth of the map: the channels, which is what links are about, stay."""
     if 'voxel_layer' not in model.data_preprocessor:
         model.backbone.num_points = (256, 64, 32, 16)
+        model.train_cfg.rpn.rpn_proposal.nms_post = 16
+        model.train_cfg.rcnn.sampler.num = 8
         return
     layer, encoder = model.data_preprocessor.voxel_layer, model[f'{prefix}voxel_encoder']
     size = layer.voxel_size

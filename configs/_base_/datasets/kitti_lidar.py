@@ -6,6 +6,7 @@ PointPillars of three classes has not), flip, rotation and scaling of the frame.
 the training pipeline and to step 2 of the test pipeline.
 """
 
+from mmcv.transforms import TestTimeAug
 from mmdet3d.datasets.transforms import (
     GlobalRotScaleTrans,
     LoadAnnotations3D,
@@ -22,6 +23,7 @@ from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObj
 from perception3d.datasets.transforms.lidar_loading import CropToImage, LoadCheckedPoints
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.kitti_metric import KittiFrameMetric
+from perception3d.models.lidar_det.tta import LidarTTAModel
 
 data_root = 'data/kitti'
 class_names = ['Pedestrian', 'Cyclist', 'Car']
@@ -90,3 +92,18 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type=KittiFrameMetric, data_root=data_root)
 test_evaluator = val_evaluator
+
+# tools/test.py --tta: every frame also mirrored, and both a little smaller and larger.
+tta_model = dict(type=LidarTTAModel, iou_thr=0.2)
+tta_pipeline = [
+    *test_pipeline[:2],
+    dict(
+        type=TestTimeAug,
+        transforms=[
+            [dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=float(flip)) for flip in (False, True)],
+            [dict(type=GlobalRotScaleTrans, rot_range=[0, 0], scale_ratio_range=[s, s]) for s in (0.97, 1.0, 1.03)],
+            [test_pipeline[2]],
+            [test_pipeline[3]],
+        ],
+    ),
+]

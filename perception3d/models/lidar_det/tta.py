@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet3d.structures import BaseInstance3DBoxes, Det3DDataSample
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
 
-from perception3d.checks import InputError
+from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.geometry.boxes import to_bev
 from perception3d.geometry.nms import nms_rotated
 from perception3d.registry import MODELS
@@ -50,6 +51,8 @@ class LidarTTAModel(BaseTTAModel):
         scores = torch.cat([result.scores_3d for result in results])
         labels = torch.cat([result.labels_3d for result in results])
         kept = nms_rotated(to_bev(tensor), scores, self.iou_thr, labels)[: self.max_num]
+        # The joined boxes are those of the stored cloud, whatever the first view did to it.
+        sample.set_metainfo(dict(transformation_3d_flow=[]))
         sample.pred_instances_3d = InstanceData(
             bboxes_3d=boxes[0].new_box(tensor[kept]), scores_3d=scores[kept], labels_3d=labels[kept]
         )
@@ -59,19 +62,6 @@ class LidarTTAModel(BaseTTAModel):
 def undo_augmentation(boxes: BaseInstance3DBoxes, metainfo: dict) -> BaseInstance3DBoxes:
     """Returns boxes of the cloud as it was, from boxes of the augmented one; `boxes` stays as it is.
 
-    Reads mmdet3d's `transformation_3d_flow`, the order of the steps R, S, T, HF and VF, and undoes them backwards.
-    InputError for another step.
+    Reads mmdet3d's `transformation_3d_flow`, see `geometry.augmentation`; InputError for an unknown step.
     """
-    boxes = boxes.clone()
-    for step in reversed(metainfo.get('transformation_3d_flow', ())):
-        if step == 'R':
-            boxes.rotate(-torch.as_tensor(metainfo['pcd_rotation_angle'], dtype=boxes.tensor.dtype))
-        elif step == 'S':
-            boxes.scale(1.0 / metainfo['pcd_scale_factor'])
-        elif step == 'T':
-            boxes.translate(-torch.as_tensor(metainfo['pcd_trans'], dtype=boxes.tensor.dtype))
-        elif step in ('HF', 'VF'):
-            boxes.flip('horizontal' if step == 'HF' else 'vertical')
-        else:
-            raise InputError(f'a view has the unknown step {step!r}: R, S, T, HF and VF can be undone')
-    return boxes
+    return boxes.new_box(move_boxes(boxes.tensor, np.linalg.inv(aug_from_lidar(metainfo))))
