@@ -1,4 +1,4 @@
-"""Measure detectors (size, latency), Fast-BEV (view transformation, streaming), and what a distillation step costs."""
+"""Measure detectors (size, latency), Fast-BEV, LiDAR detectors and ops beside mmdet3d's, and distillation steps."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from perception3d.apis.benchmark import machine, markdown_table
 from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import benchmark_view, compare_stream
+from perception3d.apis.benchmark_lidar import benchmark_lidar, benchmark_lidar_ops
 from perception3d.apis.benchmark_model import benchmark_model
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.config import load_config, parse_options
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--device', help="'cpu' or 'cuda'; a GPU if there is one")
     parser.add_argument('--checkpoint', help='weights for the box differences; random ones by default')
     parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='K=V', help='such as data_root, for model and distill'
+        '--cfg-options', nargs='+', default=[], metavar='K=V', help='such as data_root, for all but view and stream'
     )
     parser.add_argument('--out', default='docs/results', metavar='DIR', help='folder of benchmark_<part>.md and .json')
     args = parser.parse_args(argv)
@@ -69,12 +70,21 @@ def _measure_model(args: Any, device: torch.device) -> dict[str, list[dict]]:
     return {'One sample': _rows(benchmark_model, args, device)}
 
 
-def _rows(benchmark: Callable[..., dict[str, Any]], args: Any, device: torch.device) -> list[dict]:
+def _measure_lidar(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    return {'One scan, boxes included': _rows(benchmark_lidar, args, device)}
+
+
+def _measure_lidar_ops(args: Any, device: torch.device) -> dict[str, list[dict]]:
+    return {'Ops on the CPU': _rows(benchmark_lidar_ops, args, torch.device('cpu'))}
+
+
+def _rows(benchmark: Callable[..., Any], args: Any, device: torch.device) -> list[dict]:
     rows = []
     for path in args.configs:
         config = load_config(path, parse_options(args.cfg_options))
-        rows.append({'config': _short(path), **benchmark(config, device, args.runs)})
-        print(markdown_table(rows[-1:]), flush=True)
+        measured = benchmark(config, device, args.runs)
+        rows += [{'config': _short(path), **row} for row in (measured if isinstance(measured, list) else [measured])]
+        print(markdown_table(rows), flush=True)
     return rows
 
 
@@ -95,7 +105,7 @@ def _write(part: str, tables: dict[str, list[dict]], out: Path, device: torch.de
     for title, rows in tables.items():
         text += [f'## {title}', '', markdown_table(rows), '']
     print('\n'.join(text))
-    name = f'benchmark_{part}' + ('' if device.type == 'cpu' else f'_{device.type}')
+    name = f'benchmark_{part.replace("-", "_")}' + ('' if device.type == 'cpu' else f'_{device.type}')
     out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / f'{name}.md') as temporary:
         temporary.write_text('\n'.join(text), encoding='utf-8')
@@ -103,7 +113,14 @@ def _write(part: str, tables: dict[str, list[dict]], out: Path, device: torch.de
     print(f'written to {out / name}.md and .json')
 
 
-_PARTS = {'view': _measure_view, 'stream': _measure_stream, 'model': _measure_model, 'distill': _measure_distill}
+_PARTS = {
+    'view': _measure_view,
+    'stream': _measure_stream,
+    'model': _measure_model,
+    'distill': _measure_distill,
+    'lidar': _measure_lidar,
+    'lidar-ops': _measure_lidar_ops,
+}
 
 
 if __name__ == '__main__':

@@ -6,13 +6,22 @@ from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
 
+INPUTS = (
+    'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR detector clouds (.bin or '
+    '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are used where they are'
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and infers; see --help."""
-    parser = command_parser(__doc__, 'python tools/infer.py CONFIG CKPT frame.json --out work_dirs/pictures')
+    parser = command_parser(
+        __doc__,
+        'python tools/infer.py CONFIG CKPT frame.json --out work_dirs/pictures\n'
+        '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures',
+    )
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('checkpoint', help='path of a checkpoint of that config')
-    parser.add_argument('inputs', nargs='+', help='frames (.json) or info files of create_data.py (.pkl)')
+    parser.add_argument('inputs', nargs='+', help=INPUTS)
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files')
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
