@@ -34,13 +34,20 @@ def outputs(tmp_path_factory):
         args = [_moved(arg, folder) for arg in args]
         smaller = SMALLER.get(Path(tool).name, [])
         if '--cfg-options' not in args and any('configs/' in arg for arg in args):
-            smaller = ['--cfg-options', f'data_root={folder / "data" / "sim_tiny"}', *smaller]
+            smaller = ['--cfg-options', f'data_root={folder / "data" / _data(line)}', *smaller]
+        elif 'kitti' in line and '--cfg-options' in args:
+            smaller = [f'data_root={folder / "data" / _data(line)}', *smaller]
         if Path(tool).name == 'infer.py':
             _write_frame(folder)
         command = [sys.executable, str(ROOT / tool), *args, *smaller]
         out = subprocess.run(command, capture_output=True, text=True, cwd='/', timeout=600)
         assert out.returncode == 0, f'{line}\n{out.stdout[-1500:]}\n{out.stderr[-1500:]}'
     return folder
+
+
+def _data(line):
+    """The folder of the data that the configs of a command read."""
+    return 'kitti_sim' if 'kitti' in line else 'sim_tiny'
 
 
 def _moved(arg, folder):
@@ -86,6 +93,12 @@ def test_the_readme_shows_the_whole_path():
         'infer.py',
         'train.py',
         'compare.py',
+        'simulate.py',
+        'create_data.py',
+        'train.py',
+        'test.py',
+        'train.py',
+        'export_onnx.py',
     ]
 
 
@@ -103,6 +116,11 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert (outputs / 'work_dirs/tiny/epoch_1.pth').is_file()
     compared = read_image(outputs / 'work_dirs/compare/compare_0000.png')
     assert compared.shape == (960, 960, 3) and compared.std() > 10
+    scores = json.loads((outputs / 'work_dirs/pillars/metrics.json').read_text())
+    assert 'kitti/3d/mAP/moderate/R40' in scores
+    assert list((outputs / 'work_dirs/pillars/shown').glob('*.png'))
+    assert (outputs / 'work_dirs/pillars_4x/epoch_1.pth').is_file()
+    assert (outputs / 'work_dirs/pillars/dense.onnx').stat().st_size > 100_000
 
 
 def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):

@@ -17,17 +17,19 @@ from mmengine.utils import ProgressBar
 
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError, unknown_name
+from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.files import write_image
 from perception3d.registry import DATASETS
 from perception3d.visualization.draw import BoxSet, Style, draw_sample
 from perception3d.visualization.sample import (
     CameraViews,
     box_set,
+    ground_of,
     ground_truth_of,
     info_views,
     network_views,
     points_of,
-    raw_views,
+    stored_views,
     title_of,
 )
 from perception3d.visualization.video import write_video
@@ -142,10 +144,15 @@ def draw_training_sample(dataset: Any, index: int, frame: int = 0, seed: int = 0
         raise InputError(f'the pipeline leaves sample {index} out, for example since it has no boxes')
     inputs, data_sample = packed['inputs'], packed['data_samples']
     metas = data_sample.metainfo
-    views = network_views(inputs['img'], metas, frame) if 'img' in inputs else CameraViews()
-    points, notes = (inputs['points'].numpy(), []) if 'points' in inputs else points_of(metas)
     extra = f'as it enters the network{f", history frame {frame}" if frame else ""}'
-    return _draw(dataset, views, ground_truth_of(data_sample), points, notes, title_of(metas, extra), width_px)
+    if 'img' in inputs:
+        views, view_notes = network_views(inputs['img'], metas, frame), []
+    else:
+        views, view_notes = _lidar_views(metas)
+        extra += _about_the_image(dataset) if views.images else ''
+    points, notes = (inputs['points'].numpy(), []) if 'points' in inputs else points_of(metas)
+    notes = [*notes, *view_notes]
+    return _draw(dataset, views, ground_truth_of(data_sample), points, notes, metas, extra, width_px)
 
 
 def draw_stored_sample(dataset: Any, index: int, width_px: int = 1920) -> np.ndarray:
@@ -156,8 +163,10 @@ def draw_stored_sample(dataset: Any, index: int, width_px: int = 1920) -> np.nda
     if annotations:
         ground_truth = box_set(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
     points, notes = points_of(info)
-    views = raw_views(info) if 'img_paths' in info else info_views(info)
-    return _draw(dataset, views, ground_truth, points, notes, title_of(info, 'as stored'), width_px)
+    views, view_notes = stored_views(info)
+    if not views.images and not view_notes:
+        views = info_views(info)
+    return _draw(dataset, views, ground_truth, points, [*notes, *view_notes], info, 'as stored', width_px)
 
 
 def _draw(
@@ -166,12 +175,36 @@ def _draw(
     ground_truth: BoxSet | None,
     points: np.ndarray | None,
     notes: Sequence[str],
-    title: str,
+    metas: Mapping[str, Any],
+    extra: str,
     width_px: int,
 ) -> np.ndarray:
-    classes = list(dataset.metainfo['classes'])
-    settings = dict(ground_truth=ground_truth, points=points, title=title, notes=notes, style=Style(width_px=width_px))
-    return draw_sample(views.images, views.img_from_lidar, classes, **settings)
+    return draw_sample(
+        views.images,
+        views.img_from_lidar,
+        list(dataset.metainfo['classes']),
+        ground_truth=ground_truth,
+        points=points,
+        title=title_of(metas, extra),
+        notes=notes,
+        style=Style(width_px=width_px),
+        ground=ground_of(metas),
+    )
+
+
+def _lidar_views(metas: Mapping[str, Any]) -> tuple[CameraViews, list[str]]:
+    """The image beside a cloud, which no pipeline of a LiDAR detector reads; those of camera data are left out."""
+    return (CameraViews(), []) if 'img_paths' in metas else stored_views(metas)
+
+
+def _about_the_image(dataset: Any) -> str:
+    """What a picture should say where boxes are not what the image shows."""
+    changed = [
+        word
+        for kind, word in ((PasteObjects, 'pasted'), (MoveObjects, 'moved'))
+        if any(isinstance(step, kind) for step in dataset.pipeline.transforms)
+    ]
+    return f', but the image is as stored: {" and ".join(changed)} boxes do not fit it' if changed else ''
 
 
 def _pictures(dataset: Any, indices: list[int], options: BrowseOptions) -> Iterator[tuple[int, str, np.ndarray]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,24 @@ from mmengine.dataset import pseudo_collate
 
 from perception3d.apis.config import load_config
 from perception3d.checkpoints import load_weights
-from perception3d.checks import InputError
+from perception3d.checks import InputError, require_file
 from perception3d.datasets.camera_frames import read_infos, repeat_history
+from perception3d.datasets.kitti import KittiFrameDataset
+from perception3d.datasets.kitti_info import InfoSettings, png_size
+from perception3d.datasets.point_boxes import PointBoxDataset
+from perception3d.datasets.transforms.lidar_loading import CropToImage
 from perception3d.engine.memory import keep_freed_memory
 from perception3d.files import write_json
+from perception3d.kitti_files import read_calibration
 from perception3d.registry import DATASETS, MODELS
+from perception3d.visualization.sample import ground_of
+
+_AXES = {
+    (1, 0): 'x forward, y left',
+    (0, 1): 'x right, y forward',
+    (-1, 0): 'x backward, y right',
+    (0, -1): 'x left, y backward',
+}
 
 
 class Inferencer:
@@ -25,6 +38,8 @@ class Inferencer:
     >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'epoch_9.pth')
     >>> for sample in inferencer('frame.json'):
     ...     print(sample.pred_instances_3d.bboxes_3d)
+
+    A LiDAR detector of KITTI's frames or of LiDAR-only data takes clouds instead: `inferencer('velodyne/000042.bin')`.
 
     Args:
         config: a path or a loaded config; its test data set says how a sample is prepared.
@@ -52,11 +67,15 @@ class Inferencer:
         self.model.to(self.device).eval()
 
     def __call__(self, path: str | Path) -> Iterator[Any]:
-        """Yields the data sample of each frame in `path` (.json frame or .pkl infos), with its predictions.
+        """Yields the data sample of each frame in `path`, with its predictions.
 
-        Paths inside the file are relative to its folder.
+        A camera detector takes a frame (.json), with paths relative to its folder, or infos (.pkl). A LiDAR detector
+        takes a cloud (.bin or .npy); see `read_cloud_frame` for what is read beside it.
         """
         dataset = self._dataset(Path(path).resolve().parent)
+        if isinstance(dataset, KittiFrameDataset | PointBoxDataset):
+            yield self._predict(dataset, self._cloud_sample(dataset, path))
+            return
         for info in read_infos(path):
             if getattr(self.model, 'ground_z_m', None) is not None and 'lidar2ego' not in info['lidar_points']:
                 raise InputError(
@@ -64,7 +83,7 @@ class Inferencer:
                     'lidar_points.lidar2ego, 4 x 4, to the ego frame on the road'
                 )
             num_frames = dataset.num_frames or 1 + len(dataset.offsets_s or info['history'])
-            yield self._predict(dataset, repeat_history(info, num_frames))
+            yield self._predict(dataset, dataset.parse_data_info(repeat_history(info, num_frames)))
 
     def write(self, path: str | Path, out: str | Path, score_thr: float = 0.25) -> list[Path]:
         """Writes a PNG and a JSON for each frame of `path` into the folder `out`; returns their paths.
@@ -84,20 +103,69 @@ class Inferencer:
     def _dataset(self, root: Path) -> Any:
         settings = {**self.config.test_dataloader['dataset'], 'data_root': str(root), 'lazy_init': True}
         dataset = DATASETS.build(settings)
-        if not hasattr(dataset, 'num_frames'):
+        if not hasattr(dataset, 'num_frames') and not isinstance(dataset, KittiFrameDataset | PointBoxDataset):
             raise InputError(f'{type(dataset).__name__} cannot be fed from raw files yet: use tools/test.py')
         return dataset
 
+    def _cloud_sample(self, dataset: Any, path: str | Path) -> dict[str, Any]:
+        steps = dataset.pipeline.transforms
+        num_features = next((step.load_dim for step in steps if hasattr(step, 'load_dim')), None)
+        if num_features is None:
+            raise InputError(f'{self.config.filename}: no step of its test pipeline loads points')
+        sample = read_cloud_frame(path, num_features, with_camera=isinstance(dataset, KittiFrameDataset))
+        if 'lidar2img' not in sample:
+            # Without a calibration, all points go to the network, which keeps those in its range.
+            dataset.pipeline.transforms = [step for step in steps if not isinstance(step, CropToImage)]
+        return sample
+
     @torch.inference_mode()
-    def _predict(self, dataset: Any, info: dict[str, Any]) -> Any:
-        sample = dataset.parse_data_info(info)
+    def _predict(self, dataset: Any, sample: dict[str, Any]) -> Any:
         sample.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
         batch = pseudo_collate([dataset.pipeline(sample)])
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
             return self.model.test_step(batch)[0]
 
 
-def describe(sample: Any, classes: tuple[str, ...]) -> dict[str, Any]:
+def read_cloud_frame(path: str | Path, num_features: int, with_camera: bool) -> dict[str, Any]:
+    """Returns the sample of a cloud on disk, ready for a test pipeline: its file, and what lies beside it.
+
+    Args:
+        path: `.bin` (raw float32) or `.npy`, (N, num_features).
+        num_features: floats a point.
+        with_camera: looks for `../calib/ID.txt` and `../image_2/ID.png`, KITTI's layout, where ID is the name of the
+            cloud. Both may be missing: without a calibration there is no camera, without an image the camera has
+            KITTI's usual size.
+
+    Raises:
+        InputError: the cloud is missing or another kind of file; the calibration or the image cannot be read.
+    """
+    path = Path(path)
+    if path.suffix not in ('.bin', '.npy'):
+        raise InputError(f'{path}: expected a cloud (.bin or .npy), not {path.suffix or "a folder"}')
+    path = require_file(path).resolve()
+    sample: dict[str, Any] = {
+        'sample_idx': 0,
+        'frame_id': path.stem,
+        'token': path.stem,
+        'lidar_points': {'lidar_path': str(path), 'num_pts_feats': num_features},
+        'lidar_path': str(path),
+        'num_pts_feats': num_features,
+    }
+    calibration_path = path.parents[1] / 'calib' / f'{path.stem}.txt'
+    if not with_camera or not calibration_path.is_file():
+        return sample
+    calibration = read_calibration(calibration_path)
+    lidar2cam, cam2img = calibration.cam_from_lidar(), calibration.img_from_cam()
+    sample.update(lidar2cam=lidar2cam, cam2img=cam2img, lidar2img=cam2img @ lidar2cam)
+    image = path.parents[1] / 'image_2' / f'{path.stem}.png'
+    if image.is_file():
+        sample.update(img_path=str(image), image_hw=png_size(image))
+    else:
+        sample.update(image_hw=InfoSettings().image_hw)
+    return sample
+
+
+def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
     """Returns the predictions of a data sample as plain numbers: metres, radians, m/s, in the frame of the LiDAR."""
     predictions = sample.pred_instances_3d
     boxes = predictions.bboxes_3d
@@ -111,7 +179,7 @@ def describe(sample: Any, classes: tuple[str, ...]) -> dict[str, Any]:
     )
     return {
         'token': sample.metainfo.get('token', ''),
-        'frame': 'lidar: x right, y forward, z up',
+        'frame': f'lidar: {_AXES[ground_of(sample.metainfo).forward]}, z up',
         'boxes': [
             {
                 'class': classes[label],
@@ -119,7 +187,8 @@ def describe(sample: Any, classes: tuple[str, ...]) -> dict[str, Any]:
                 'center_m': center,
                 'size_lwh_m': size,
                 'yaw_rad': yaw,
-                'velocity_mps': velocity,
+                # Not every data set labels velocities.
+                **({'velocity_mps': velocity} if velocity else {}),
             }
             for center, size, yaw, velocity, score, label in rows
         ],

@@ -18,7 +18,7 @@ from perception3d.apis.benchmark_fast_bev import (
     drive,
     prepare_model,
 )
-from perception3d.apis.benchmark_model import benchmark_model
+from perception3d.apis.benchmark_model import SparseMacs, benchmark_model
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.registry import MODELS
@@ -116,3 +116,21 @@ def test_size_and_latency_of_a_model():
     del config._cfg_dict['test_dataloader']
     with pytest.raises(InputError, match='no test_dataloader'):
         benchmark_model(config, CPU, runs=1)
+
+
+@pytest.mark.parametrize('kind', ['SubMConv3d', 'SparseConv3d'])
+def test_sparse_convolutions_are_counted_by_the_pairs_that_they_multiply(kind):
+    spconv = pytest.importorskip('spconv.pytorch')
+    torch.manual_seed(0)
+    stride = 1 if kind == 'SubMConv3d' else 2
+    conv = getattr(spconv, kind)(3, 4, 3, stride=stride, padding=1, bias=False, indice_key='a')
+    cells = torch.randperm(5 * 6 * 7)[:60]
+    indices = torch.stack([torch.zeros(60), cells // 42, cells // 7 % 6, cells % 7], 1).int()
+    occupied = torch.zeros(1, 1, 5, 6, 7)
+    occupied.view(-1)[cells] = 1
+    with SparseMacs(conv) as count:
+        conv(spconv.SparseConvTensor(torch.randn(60, 3), indices, [5, 6, 7], 1))
+    # A kernel of ones on the occupied cells counts the neighbours of each output.
+    neighbours = torch.nn.functional.conv3d(occupied, torch.ones(1, 1, 3, 3, 3), stride=stride, padding=1)
+    pairs = (neighbours * occupied).sum() if kind == 'SubMConv3d' else neighbours.sum()
+    assert count.total == int(pairs) * 3 * 4

@@ -1,0 +1,221 @@
+"""Inference of LiDAR detectors on raw clouds: what enters the network, what is written, and unusable inputs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kitti_tree import IMAGE_HW, KittiTree
+from mmdet3d.datasets.transforms import Pack3DDetInputs, PointsRangeFilter
+from mmengine.config import Config
+from mmengine.structures import InstanceData
+
+from perception3d.apis.inferencer import Inferencer, read_cloud_frame
+from perception3d.checks import InputError
+from perception3d.datasets.point_boxes import POINT_META_KEYS, PointBoxDataset
+from perception3d.datasets.point_clouds import in_image
+from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
+from perception3d.files import read_image
+from perception3d.registry import MODELS
+from tools import infer
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / 'configs' / 'lidar_det' / 'point_pillars_tiny_10e_kitti_sim.py'
+CLASSES = ['Pedestrian', 'Cyclist', 'Car']
+RANGE = np.array([0, -20, -3, 40, 20, 1.0])
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory: pytest.TempPathFactory) -> KittiTree:
+    """A tree of two frames, without info files: inference needs none. Read only."""
+    tree = KittiTree(tmp_path_factory.mktemp('raw'))
+    tree.write({'train': ['000000', '000001']})
+    return tree
+
+
+def small(config: Config) -> Config:
+    """A twentieth of the network, that answers with every box that suppression leaves."""
+    config.model.backbone.update(layer_nums=[0, 0, 0], out_channels=[8, 8, 8])
+    config.model.neck.update(in_channels=[8, 8, 8], out_channels=[8, 8, 8])
+    config.model.bbox_head.update(in_channels=24, feat_channels=24)
+    config.model.test_cfg.update(score_thr=0.0, nms_pre=20)
+    return config
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp('weights') / 'random.pth'
+    torch.save({'state_dict': MODELS.build(small(Config.fromfile(CONFIG)).model).state_dict()}, path)
+    return path
+
+
+@pytest.fixture
+def inferencer(checkpoint: Path) -> Inferencer:
+    return Inferencer(small(Config.fromfile(CONFIG)), checkpoint, device='cpu')
+
+
+@pytest.fixture
+def entered(inferencer: Inferencer, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """The clouds that enter the network, which then runs as ever."""
+    seen: list[np.ndarray] = []
+    step = inferencer.model.test_step
+
+    def note(batch: dict[str, Any]) -> Any:
+        seen.append(batch['inputs']['points'][0].numpy())
+        return step(batch)
+
+    monkeypatch.setattr(inferencer.model, 'test_step', note)
+    return seen
+
+
+def in_range(points: np.ndarray) -> np.ndarray:
+    return points[((points[:, :3] > RANGE[:3]) & (points[:, :3] < RANGE[3:])).all(axis=1)]
+
+
+def read(path: Path) -> np.ndarray:
+    return np.fromfile(path, np.float32).reshape(-1, 4)
+
+
+def test_a_frame_brings_its_picture_and_its_boxes(tree: KittiTree, inferencer: Inferencer, tmp_path: Path):
+    cloud = tree.root / 'training' / 'velodyne' / '000001.bin'
+    (sample,) = inferencer(cloud)
+    written = inferencer.write(cloud, tmp_path / 'out', score_thr=0.0)
+    assert written == [tmp_path / 'out' / '000001.png', tmp_path / 'out' / '000001.json']
+    content = json.loads(written[1].read_text())
+    assert content['token'] == '000001' and content['frame'] == 'lidar: x forward, y left, z up'
+    found = sample.pred_instances_3d
+    assert len(content['boxes']) == len(found) > 0
+    for entry, box, score, label in zip(content['boxes'], found.bboxes_3d, found.scores_3d, found.labels_3d):
+        x, y, bottom, length, width, height, yaw = box.tolist()
+        assert entry.keys() == {'class', 'score', 'center_m', 'size_lwh_m', 'yaw_rad'}
+        assert entry['class'] == CLASSES[label] and entry['score'] == pytest.approx(float(score), abs=1e-4)
+        assert entry['center_m'] == pytest.approx([x, y, bottom + height / 2], abs=1e-4)
+        assert entry['size_lwh_m'] == pytest.approx([length, width, height]) and entry['yaw_rad'] == pytest.approx(yaw)
+    # Title, image of 1242 x 375 in 540 rows at most, bird's-eye views.
+    assert read_image(written[0]).shape == (34 + 540 + 840, 1920, 3)
+
+
+def test_the_network_gets_what_the_camera_sees(
+    tree: KittiTree, inferencer: Inferencer, entered: list[np.ndarray], tmp_path: Path
+):
+    cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
+    points = read(cloud)
+    (with_camera,) = inferencer(cloud)
+    calibration = tree.calibration
+    img_from_lidar = calibration.img_from_cam() @ calibration.cam_from_lidar()
+    np.testing.assert_array_equal(entered[0], in_range(points[in_image(points, img_from_lidar, IMAGE_HW)]))
+    np.testing.assert_allclose(with_camera.metainfo['lidar2img'], img_from_lidar)
+    assert with_camera.metainfo['img_path'] == str(tree.root / 'training' / 'image_2' / '000000.png')
+    # Alone, the cloud is used whole; as an array in any float type too.
+    shutil.copy(cloud, tmp_path / 'cloud.bin')
+    np.save(tmp_path / 'array.npy', points.astype(np.float64))
+    for name in ('cloud.bin', 'array.npy'):
+        (alone,) = inferencer(tmp_path / name)
+        assert 'lidar2cam' not in alone.metainfo and 'img_path' not in alone.metainfo
+        np.testing.assert_array_equal(entered[-1], in_range(points))
+    assert len(entered[0]) < len(entered[1]) == len(entered[2])
+    assert read_image(inferencer.write(tmp_path / 'array.npy', tmp_path)[0]).shape == (34 + 840, 1920, 3)
+
+
+def test_a_calibration_without_an_image_has_the_usual_size(tree: KittiTree, tmp_path: Path):
+    shutil.copytree(tree.root / 'training', tmp_path / 'training')
+    cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
+    sample = read_cloud_frame(cloud, 4, with_camera=True)
+    assert sample['image_hw'] == IMAGE_HW and sample['img_path'].endswith('image_2/000000.png')
+    (tmp_path / 'training' / 'image_2' / '000000.png').unlink()
+    sample = read_cloud_frame(cloud, 4, with_camera=True)
+    assert sample['image_hw'] == (375, 1242) and 'img_path' not in sample and 'lidar2img' in sample
+    assert 'lidar2cam' not in read_cloud_frame(cloud, 4, with_camera=False)
+
+
+def test_the_score_decides_what_is_drawn_but_not_what_is_written(
+    tree: KittiTree, inferencer: Inferencer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    predict = inferencer._predict
+
+    def two_boxes(*args: Any) -> Any:
+        sample = predict(*args)
+        boxes = sample.pred_instances_3d.bboxes_3d
+        new = boxes.new_box(torch.tensor([[15.0, 0, -1.7, 4, 1.6, 1.5, 0], [20, 4, -1.7, 4, 1.6, 1.5, 0]]))
+        found = InstanceData(bboxes_3d=new, scores_3d=torch.tensor([0.9, 0.4]), labels_3d=torch.tensor([2, 0]))
+        sample.pred_instances_3d = found
+        return sample
+
+    monkeypatch.setattr(inferencer, '_predict', two_boxes)
+    cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
+    red = []
+    for score_thr in (0.3, 0.5):
+        picture, boxes = inferencer.write(cloud, tmp_path / str(score_thr), score_thr)
+        classes = [box['class'] for box in json.loads(boxes.read_text())['boxes']]
+        assert classes == ['Car', 'Pedestrian']
+        image = read_image(picture)[:, : 1920 - 240]
+        assert (image == (255, 160, 64)).all(axis=2).sum() > 100
+        red.append((image == (80, 70, 255)).all(axis=2).sum())
+    assert red[0] > 100 and red[1] == 0
+
+
+def test_lidar_only_data_in_its_own_order_of_classes(checkpoint: Path, tree: KittiTree, tmp_path: Path):
+    config = small(Config.fromfile(CONFIG))
+    config.test_dataloader.dataset = dict(
+        type=PointBoxDataset,
+        data_root='nowhere',
+        ann_file='none.pkl',
+        metainfo=dict(classes=['Forklift', 'Person', 'Truck']),
+        test_mode=True,
+        pipeline=[
+            dict(type=LoadCheckedPoints, load_dim=4, use_dim=4),
+            dict(type=PointsRangeFilter, point_cloud_range=RANGE.tolist()),
+            dict(type=Pack3DDetInputs, keys=['points'], meta_keys=POINT_META_KEYS),
+        ],
+    )
+    # A camera beside the cloud is none of this data's business.
+    cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
+    picture, boxes = Inferencer(config, checkpoint, device='cpu').write(cloud, tmp_path)
+    content = json.loads(boxes.read_text())
+    assert content['boxes'] and {box['class'] for box in content['boxes']} <= {'Forklift', 'Person', 'Truck'}
+    assert content['frame'] == 'lidar: x forward, y left, z up'
+    assert read_image(picture).shape == (34 + 840, 1920, 3)
+
+
+def test_inputs_that_cannot_be_used_are_named(tree: KittiTree, inferencer: Inferencer, tmp_path: Path):
+    def fails(path: Path, words: str) -> None:
+        with pytest.raises(InputError, match=words):
+            list(inferencer(path))
+
+    fails(tmp_path / 'frame.json', r'frame\.json: expected a cloud \(\.bin or \.npy\), not \.json')
+    fails(tmp_path, 'expected a cloud .* not a folder')
+    fails(tmp_path / 'gone.bin', r'gone\.bin does not exist')
+    (tmp_path / 'short.bin').write_bytes(b'12345')
+    fails(tmp_path / 'short.bin', r'short\.bin is truncated: 5 bytes is no multiple of 16')
+    np.save(tmp_path / 'five.npy', np.zeros((3, 5)))
+    fails(tmp_path / 'five.npy', r'five\.npy holds float64 of shape \(3, 5\): expected floats of shape \(N, 4\)')
+    shutil.copytree(tree.root / 'training', tmp_path / 'training')
+    cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
+    (tmp_path / 'training' / 'image_2' / '000000.png').write_bytes(b'no image')
+    fails(cloud, r'000000\.png is no PNG image')
+    (tmp_path / 'training' / 'calib' / '000000.txt').write_text('P2: 1 2 3')
+    fails(cloud, r'calib/000000\.txt, line 1: P2 has 3 values')
+
+
+def test_a_pipeline_that_loads_no_points_is_named(checkpoint: Path, tree: KittiTree):
+    config = small(Config.fromfile(CONFIG))
+    config.test_dataloader.dataset.pipeline = config.test_dataloader.dataset.pipeline[1:]
+    with pytest.raises(InputError, match=r'kitti_sim\.py: no step of its test pipeline loads points'):
+        list(Inferencer(config, checkpoint, device='cpu')(tree.root / 'training' / 'velodyne' / '000000.bin'))
+
+
+def test_the_tool_writes_all_frames(
+    tree: KittiTree, inferencer: Inferencer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+):
+    monkeypatch.setattr('perception3d.apis.inferencer.Inferencer', lambda *args: inferencer)
+    clouds = [str(tree.root / 'training' / 'velodyne' / f'00000{i}.bin') for i in (0, 1)]
+    assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path)]) == 0
+    names = ['000000.json', '000000.png', '000001.json', '000001.png']
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert sorted(Path(line).name for line in capsys.readouterr().out.split()) == names
