@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,9 @@ class DrawPredictionsHook(Hook):
         self._visualizer = visualizer
 
     def _draw_batch(self, runner: Runner, data_batch: dict | None, outputs: Sequence | None, num_samples: int) -> None:
-        images = ((data_batch or {}).get('inputs') or {}).get('img')
+        inputs = (data_batch or {}).get('inputs')
+        # Test-time augmentation lists its views there; pictures then show the images on disk.
+        images = inputs.get('img') if isinstance(inputs, Mapping) else None
         for position, data_sample in enumerate(outputs or ()):
             # mmengine's sampler deals samples to the processes in turn and repeats some to come out even.
             index = self._seen * get_world_size() + get_rank()

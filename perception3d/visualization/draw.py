@@ -10,8 +10,9 @@ import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.geometry.boxes import corners as box_corners
-from perception3d.visualization.bev import BevView, draw_bev_boxes, draw_ground, write_scores
+from perception3d.visualization.bev import BevWindow, draw_bev_boxes, draw_ground, write_scores
 from perception3d.visualization.canvas import text
+from perception3d.visualization.ground import NUSCENES_FORWARD, Ground, Panel, fitted_panels, square_panels
 from perception3d.visualization.layout import GAP, fit_images
 from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.palette import class_colors
@@ -72,8 +73,8 @@ class Style:
     Attributes:
         width_px: width of the whole picture; everything scales with it.
         max_camera_height_px: no camera image gets higher than this share of the width, in pixels at 1920.
-        range_m: half the side of the wide bird's eye view.
-        zoom_m: half the side of the near bird's eye view.
+        range_m: half the side of the wide bird's eye view in the nuScenes frame.
+        zoom_m: half the side of the near one.
         ground_truth: lines of ground truth boxes.
         prediction: lines of predicted boxes.
     """
@@ -107,8 +108,9 @@ def draw_sample(
     title: str = '',
     notes: Sequence[str] = (),
     style: Style | None = None,
+    ground: Ground | None = None,
 ) -> np.ndarray:
-    """Draws the cameras with 3D boxes, two bird's eye views and a legend.
+    """Draws the cameras with 3D boxes, bird's eye views and a legend.
 
     Args:
         images: camera name -> (H, W, 3) uint8 BGR; any number, sizes may differ; an empty mapping leaves them out.
@@ -121,6 +123,7 @@ def draw_sample(
         title: one line on top.
         notes: short lines below the legend.
         style: sizes.
+        ground: how the LiDAR frame lies; by default as that of nuScenes.
 
     Returns:
         (H, `style.width_px`, 3) uint8 BGR.
@@ -137,7 +140,7 @@ def draw_sample(
     parts = [_draw_title(title, style)]
     if images:
         parts.append(_draw_cameras(images, img_from_lidar, names, ground_truth, predictions, style))
-    parts.append(_draw_ground_row(names, ground_truth, predictions, points, notes, style))
+    parts.append(_draw_ground_row(names, ground_truth, predictions, points, notes, style, ground or Ground()))
     return np.concatenate(parts, axis=0)
 
 
@@ -225,29 +228,42 @@ def _draw_ground_row(
     points: np.ndarray | None,
     notes: Sequence[str],
     style: Style,
+    ground: Ground,
 ) -> np.ndarray:
     legend_width = round(232 * style.scale)
     gap = max(2, round(4 * style.scale))
-    side = (style.width_px - legend_width - 2 * gap) // 2
+    sets = [boxes for boxes in (ground_truth, predictions) if boxes is not None]
+    panels = _panels(ground, points, sets, style, legend_width, gap)
     parts = []
-    for half_range_m in (style.range_m, style.zoom_m):
-        view = BevView(half_range_m, side)
-        panel = draw_ground(view, points, style.scale)
-        _draw_bev_sets(panel, view, names, ground_truth, predictions, style, half_range_m == style.zoom_m)
-        caption = f"bird's eye view, {half_range_m:g} m to each side, forward is up"
-        text(panel, caption, (4, 4), height_px=9 * style.scale, plate=0.6)
-        parts += [panel, np.full((side, gap, 3), GAP, np.uint8)]
+    for panel in panels:
+        picture = draw_ground(panel.window, points, style.scale, panel.point_px)
+        _draw_bev_sets(picture, panel.window, names, ground_truth, predictions, style, panel.with_scores)
+        text(picture, panel.caption, (4, 4), height_px=9 * style.scale, plate=0.6)
+        parts += [picture, np.full((len(picture), gap, 3), GAP, np.uint8)]
     counts = [_count(boxes, len(names)) for boxes in (ground_truth, predictions)]
     used = any(count is not None and count[-1] for count in counts)
     shown = names if used else names[:-1]
     rest = style.width_px - sum(part.shape[1] for part in parts)
-    parts.append(draw_legend(rest, side, shown, counts, notes, style.scale))
+    # Data without velocities has no arrows to be explained.
+    with_motion = not sets or any(boxes.velocities is not None for boxes in sets)
+    parts.append(draw_legend(rest, len(parts[0]), shown, counts, notes, style.scale, with_motion))
     return np.concatenate(parts, axis=1)
+
+
+def _panels(
+    ground: Ground, points: np.ndarray | None, sets: Sequence[BoxSet], style: Style, legend_px: int, gap_px: int
+) -> list[Panel]:
+    side = (style.width_px - legend_px - 2 * gap_px) // 2
+    if ground.forward == NUSCENES_FORWARD:
+        return square_panels((style.range_m, style.zoom_m), side)
+    corners = np.concatenate([np.zeros((0, 8, 3)), *(boxes.corners for boxes in sets)])
+    width = style.width_px - legend_px - gap_px
+    return fitted_panels(ground, points, corners, width, side, gap_px, style.range_m)
 
 
 def _draw_bev_sets(
     panel: np.ndarray,
-    view: BevView,
+    view: BevWindow,
     names: Sequence[str],
     ground_truth: BoxSet | None,
     predictions: BoxSet | None,

@@ -21,7 +21,7 @@ def camera_grid(names: Sequence[str]) -> dict[str, tuple[int, int]]:
     CAM_FRONT_LEFT says its place. Where two cameras claim one place, or a name says nothing, all are laid out in rows
     in the given order.
     """
-    claimed = {name: _place(name) for name in names}
+    claimed = {name: camera_place(name) for name in names}
     if None in claimed.values() or len(set(claimed.values())) < len(claimed):
         columns = max(1, math.ceil(math.sqrt(len(names))))
         return {name: divmod(index, columns) for index, name in enumerate(names)}
@@ -66,7 +66,8 @@ def resize(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def _place(name: str) -> tuple[int, int] | None:
+def camera_place(name: str) -> tuple[int, int] | None:
+    """Returns (row, column) in a grid of 3 x 3 that the name of a camera says, (0, 1) for FRONT, or None."""
     words = [word for word in re.split(r'[^A-Z]+', name.upper()) if word]
     rows = {_ROW[word] for word in words if word in _ROW}
     columns = {_COLUMN[word] for word in words if word in _COLUMN}

@@ -21,6 +21,7 @@ def draw_legend(
     counts: Sequence[np.ndarray | None],
     notes: Sequence[str] = (),
     scale: float = 1.0,
+    with_motion: bool = True,
 ) -> np.ndarray:
     """Returns a (height, width, 3) BGR panel.
 
@@ -31,6 +32,7 @@ def draw_legend(
         counts: (K,) number of ground truth boxes and (K,) of predictions; None where there are none to speak of.
         notes: further lines, muted.
         scale: size of text and lines.
+        with_motion: explains the arrows of velocities.
     """
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     # Many classes share the height; text stays readable down to 7 pixels.
@@ -49,7 +51,7 @@ def draw_legend(
         number = ' / '.join(str(int(count[index])) for count in counts if count is not None)
         _write_row(panel, name.replace('_', ' '), number, (left + 1.4 * step, y), _BRIGHT, size)
     y += 1.6 * step
-    y = _draw_line_styles(panel, (left, y), step, size, with_gt, with_pred, scale)
+    y = _draw_line_styles(panel, (left, y), step, size, with_gt, with_pred, with_motion, scale)
     for note in notes:
         text(panel, note, (left, y), _MUTED, size)
         y += step
@@ -74,6 +76,7 @@ def _draw_line_styles(
     size: float,
     with_gt: bool,
     with_pred: bool,
+    with_motion: bool,
     scale: float,
 ) -> float:
     left, y = corner
@@ -91,9 +94,10 @@ def _draw_line_styles(
     front = _rectangle(left + 0.4 * step, y + 0.05 * step, 0.8 * step, 0.7 * step)
     fill(panel, [front], [_BRIGHT], 0.35)
     text(panel, 'front face', (left + 2.0 * step, y), _BRIGHT, size)
-    y += step
-    arrow(panel, (left, y + 0.4 * step), (left + 1.6 * step, y + 0.4 * step), _BRIGHT, 1)
-    text(panel, 'motion in 1 s', (left + 2.0 * step, y), _BRIGHT, size)
+    if with_motion:
+        y += step
+        arrow(panel, (left, y + 0.4 * step), (left + 1.6 * step, y + 0.4 * step), _BRIGHT, 1)
+        text(panel, 'motion in 1 s', (left + 2.0 * step, y), _BRIGHT, size)
     return y + 1.4 * step
 
 

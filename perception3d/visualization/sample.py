@@ -12,7 +12,11 @@ import torch
 
 from perception3d.checks import InputError
 from perception3d.files import read_image, read_points
+from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.visualization.draw import BoxSet, title_line
+from perception3d.visualization.ground import Ground
+from perception3d.visualization.layout import camera_place
+from perception3d.visualization.wireframe import to_homogeneous
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,16 @@ def box_set(bboxes_3d: Any, labels: Any, scores: Any = None) -> BoxSet:
 
 
 def ground_truth_of(data_sample: Any) -> BoxSet | None:
-    """Returns the annotated boxes: those that training uses, else those kept for evaluation, else None."""
+    """Returns the annotated boxes: those that training uses, else those kept for evaluation, else None.
+
+    Those kept for evaluation are moved as mmdet3d's augmentation moved the cloud, so that they fit the predictions.
+    """
     boxes = boxes_of(data_sample.get('gt_instances_3d'))
     annotations = data_sample.get('eval_ann_info')
     if boxes is None and annotations:
         boxes = box_set(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
+        if data_sample.metainfo.get('transformation_3d_flow'):
+            boxes = BoxSet(move_boxes(boxes.boxes, aug_from_lidar(data_sample.metainfo)), boxes.labels, boxes.scores)
     return boxes
 
 
@@ -99,6 +108,26 @@ def raw_views(metas: Mapping[str, Any]) -> CameraViews:
     )
 
 
+def stored_views(metas: Mapping[str, Any]) -> tuple[CameraViews, list[str]]:
+    """Returns the camera images on disk that a sample names, and notes for the legend; without any, an empty set.
+
+    Several cameras are as `raw_views` reads them. A single one, as in KITTI, has `img_path`, `cam2img` and `lidar2cam`;
+    what mmdet3d's augmentation did to the boxes is undone in its matrix. Its missing file is a note, not an error:
+    LiDAR data sets are often unpacked without their images.
+    """
+    if all(key in metas for key in ('img_paths', 'cam2img', 'lidar2cam')):
+        return raw_views(metas), []
+    if not _has_one_camera(metas) or not isinstance(metas.get('img_path'), str | Path):
+        return CameraViews(), []
+    path = Path(metas['img_path'])
+    if not path.is_file():
+        return CameraViews(), ['no camera image on disk']
+    # The folder says which camera it is: image_2 is the left colour camera of KITTI.
+    name = path.parent.name or 'camera'
+    matrix = _single_img_from_lidar(metas) @ np.linalg.inv(aug_from_lidar(metas))
+    return CameraViews({name: read_image(path)}, {name: matrix}), []
+
+
 def info_views(info: Mapping[str, Any]) -> CameraViews:
     """Reads the camera images that an info entry (mmdet3d's layout, paths complete) names, with their matrices."""
     images, matrices = {}, {}
@@ -109,20 +138,58 @@ def info_views(info: Mapping[str, Any]) -> CameraViews:
     return CameraViews(images, matrices)
 
 
+def ground_of(metas: Mapping[str, Any]) -> Ground:
+    """Returns which way is forward in the LiDAR frame of a sample, to the nearest axis, and whether only that is seen.
+
+    The camera called front, or the only one, looks ahead. Several cameras of which none is called front belong to a
+    frame as that of nuScenes (y), which the house's camera data sets share. Without cameras it is the x axis of the
+    vehicle where `lidar2ego` is known, else x, as in most LiDAR data sets.
+    """
+    if metas.get('lidar2cam') is None:
+        if metas.get('lidar2ego') is None:
+            return Ground((1, 0))
+        return Ground(_nearest_axis(_to_4x4(metas['lidar2ego'])[0, :2]))
+    cameras = _to_numpy(metas['lidar2cam'])
+    if cameras.ndim == 2:
+        return Ground(_nearest_axis(cameras[2, :2]), only_ahead=True)
+    names = camera_names(metas, len(cameras))
+    ahead = [index for index, name in enumerate(names) if camera_place(name) == (0, 1)]
+    if len(ahead) != 1:
+        return Ground()
+    # The augmentation of camera data is in lidar2cam too; the axis is that of the frame as it was.
+    cam_from_lidar = _to_4x4(cameras[ahead[0]]) @ _to_4x4(metas.get('aug_from_lidar', np.eye(4)))
+    return Ground(_nearest_axis(cam_from_lidar[2, :2]))
+
+
 def points_of(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
     """Returns the points (N, 3) of the LiDAR file that `metas` names, or None, and notes for the legend.
 
-    They are moved by `aug_from_lidar` where the frame was augmented, so that they fit the boxes. A missing file is a
-    note, not an error: camera data sets are often unpacked without their point clouds.
+    They are moved as the frame was augmented, so that they fit the boxes. Where a frame has one camera, only the points
+    that it sees are returned: nothing else is labelled. A missing file is a note, not an error: camera data sets are
+    often unpacked without their point clouds.
     """
     path = metas.get('lidar_path')
     if not path:
         return None, []
     if not Path(path).is_file():
         return None, ['no point cloud on disk']
-    points = read_points(path, int(metas.get('num_pts_feats') or 5))[:, :3]
-    move = _to_4x4(metas.get('aug_from_lidar', np.eye(4)))
+    points = _read_xyz(path, int(metas.get('num_pts_feats') or 5))
+    if _has_one_camera(metas) and metas.get('image_hw'):
+        scaled = to_homogeneous(points, _single_img_from_lidar(metas))
+        height, width = metas['image_hw']
+        inside = (scaled >= 0).all(axis=1) & (scaled[:, :2] < scaled[:, 2:] * [width, height]).all(axis=1)
+        points = points[inside]
+    move = _to_4x4(metas['aug_from_lidar']) if 'aug_from_lidar' in metas else aug_from_lidar(metas)
     return (points @ move[:3, :3].T + move[:3, 3]).astype(np.float32), []
+
+
+def _read_xyz(path: str | Path, num_features: int) -> np.ndarray:
+    if not str(path).endswith('.npy'):
+        return read_points(path, num_features)[:, :3]
+    try:
+        return np.load(path, allow_pickle=False)[:, :3].astype(np.float32)
+    except (ValueError, EOFError, OSError, IndexError) as error:
+        raise InputError(f'{path} is no readable array of points ({error}): write or copy it again') from error
 
 
 def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
@@ -133,6 +200,22 @@ def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
     token = metas.get('token') or metas.get('sample_idx')
     scene = metas.get('scene_name') or metas.get('scene_token')
     return title_line('' if token is None else str(token), str(scene or ''), time_s, extra)
+
+
+def _has_one_camera(metas: Mapping[str, Any]) -> bool:
+    """Whether the matrices of a sample are those of a single camera, as KITTI's are."""
+    return all(np.ndim(metas.get(key)) == 2 for key in ('cam2img', 'lidar2cam'))
+
+
+def _single_img_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
+    return _to_4x4(metas['cam2img']) @ _to_4x4(metas['lidar2cam'])
+
+
+def _nearest_axis(direction: np.ndarray) -> tuple[int, int]:
+    """Returns which of +x, +y, -x, -y a direction (x, y) comes nearest to."""
+    axis = int(np.abs(direction[1]) > np.abs(direction[0]))
+    sign = 1 if direction[axis] >= 0 else -1
+    return (0, sign) if axis else (sign, 0)
 
 
 def _matrices(metas: Mapping[str, Any], key: str, num_images: int) -> np.ndarray:

@@ -18,23 +18,24 @@ from perception3d.visualization.draw import Style, draw_sample
 from perception3d.visualization.sample import (
     CameraViews,
     boxes_of,
+    ground_of,
     ground_truth_of,
     network_views,
     points_of,
-    raw_views,
+    stored_views,
     title_of,
 )
 
 
 @VISUALIZERS.register_module()
 class MultiViewVisualizer(Visualizer):
-    """Draws all cameras, two bird's eye views, ground truth and predictions of a sample; needs no display.
+    """Draws all cameras, bird's eye views, ground truth and predictions of a sample; needs no display.
 
     Args:
         name: of this instance.
         style: fields of `perception3d.visualization.draw.Style`, such as `dict(width_px=1280, range_m=60.0)`.
-        raw_images: reads the original images where the sample names them with their matrices (`img_paths`, `cam2img`,
-            `lidar2cam`); otherwise, and with False, the images as they entered the network.
+        raw_images: reads the original images where the sample names them with their matrices (`img_paths`, or one
+            `img_path`, `cam2img`, `lidar2cam`); otherwise, and with False, the images as they entered the network.
         draw_points: reads the LiDAR file of the sample for the bird's eye views.
         kwargs: further arguments of mmengine's Visualizer, such as `vis_backends` and `save_dir`.
     """
@@ -78,7 +79,7 @@ class MultiViewVisualizer(Visualizer):
         predictions = boxes_of(data_sample.get('pred_instances_3d'), pred_score_thr) if draw_pred else None
         if predictions is not None:
             notes = [f'scores from {pred_score_thr:g}', *notes]
-        views = self._views(image, metas)
+        views, view_notes = self._views(image, metas)
         return draw_sample(
             views.images,
             views.img_from_lidar,
@@ -87,8 +88,9 @@ class MultiViewVisualizer(Visualizer):
             predictions=predictions,
             points=points,
             title=title_of(metas),
-            notes=notes,
+            notes=[*notes, *view_notes],
             style=self.style,
+            ground=ground_of(metas),
         )
 
     def write(self, path: str | Path, image: Any, data_sample: Any, **settings: Any) -> None:
@@ -130,17 +132,18 @@ class MultiViewVisualizer(Visualizer):
             raise InputError("the visualizer knows no class names: set its dataset_meta to the data set's metainfo")
         return list(classes)
 
-    def _views(self, image: Any, metas: Mapping[str, Any]) -> CameraViews:
+    def _views(self, image: Any, metas: Mapping[str, Any]) -> tuple[CameraViews, list[str]]:
         if isinstance(image, CameraViews):
-            return image
-        if self.raw_images and all(key in metas for key in ('img_paths', 'cam2img', 'lidar2cam')):
-            return raw_views(metas)
+            return image, []
+        views, notes = stored_views(metas) if self.raw_images else (CameraViews(), [])
+        if views.images or notes:
+            return views, notes
         if isinstance(image, Mapping):
             image = image.get('img')
         if isinstance(image, torch.Tensor | np.ndarray) or image:
-            return network_views(image, metas)
+            return network_views(image, metas), []
         if metas.get('lidar_path') and not metas.get('img_paths'):
-            return CameraViews()
+            return CameraViews(), []
         raise InputError(
             'the sample names no images to draw: hand in the images of the network, or add img_paths, cam2img and '
             'lidar2cam to the meta keys of the last pipeline step'
