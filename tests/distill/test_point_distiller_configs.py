@@ -23,6 +23,8 @@ def _shrink(model, prefix):
         model.backbone.num_points = (256, 64, 32, 16)
         model.train_cfg.rpn.rpn_proposal.nms_post = 16
         model.train_cfg.rcnn.sampler.num = 8
+        model.roi_head.bbox_roi_extractor.roi_layer.num_sampled_points = 32
+        model.roi_head.bbox_head.num_points = (8, 4, -1)
         return
     layer, encoder = model.data_preprocessor.voxel_layer, model[f'{prefix}voxel_encoder']
     size = layer.voxel_size
