@@ -1,4 +1,4 @@
-"""A small PointPillars for the built-in world in KITTI's format, on a CPU: 0 to 40 m ahead, maps of 0.4 m, 0.46 M.
+"""A small PointPillars for the built-in world in KITTI's format, on a CPU: 0 to 40 m ahead, maps of 0.4 m, 0.64 M.
 
 Shallower than the published one and half as wide; everything else is the same. Make the data first:
 `python tools/simulate.py kitti --out data/kitti_sim --profile lidar` and
