@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from mmdet3d.models.detectors import MVXTwoStageDetector
+from mmdet3d.models.detectors.two_stage import TwoStage3DDetector
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
@@ -49,11 +51,9 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
 
 
 def _network_alone(model: nn.Module, batch: dict[str, Any]) -> None:
-    """Runs the network; mmdet3d's detectors of several stages and sensors have no way to do so without decoding."""
-    try:
-        model(**batch, mode='tensor')
-    except (TypeError, KeyError, NotImplementedError):
-        model(**batch, mode='predict')
+    """Runs the network; mmdet3d's detectors of several stages or sensors have no way to do so without decoding."""
+    decodes = isinstance(model, (MVXTwoStageDetector, TwoStage3DDetector))
+    model(**batch, mode='predict' if decodes else 'tensor')
 
 
 class SparseMacs:

@@ -1,96 +1,40 @@
-"""SECOND (Yan et al. 2018) for KITTI's three classes, in the sizes of mmdet3d: 5.326 M."""
+"""SECOND (Yan et al. 2018) for KITTI's three classes, in the sizes of mmdet3d: 5.326 M. Its head is PointPillars'."""
 
-from mmdet.models.losses import CrossEntropyLoss, SmoothL1Loss
-from mmdet3d.models.backbones import SECOND
-from mmdet3d.models.detectors import VoxelNet
 from mmdet3d.models.middle_encoders import SparseEncoder
-from mmdet3d.models.necks import SECONDFPN
-from mmdet3d.models.task_modules import (
-    Anchor3DRangeGenerator,
-    DeltaXYZWLHRBBoxCoder,
-    Max3DIoUAssigner,
-)
+from mmdet3d.models.task_modules import Anchor3DRangeGenerator
 from mmdet3d.models.voxel_encoders import HardSimpleVFE
-from mmdet3d.structures.ops import BboxOverlapsNearest3D
+from mmengine.config import read_base
 
-from perception3d.models.lidar_det.anchor_head import FastAnchor3DHead
-from perception3d.models.lidar_det.preprocessor import LidarDataPreprocessor
+with read_base():
+    from .point_pillars_secfpn import *
 
 voxel_size = [0.05, 0.05, 0.1]
 point_cloud_range = [0, -40, -3, 70.4, 40, 1]
 
-model = dict(
-    type=VoxelNet,
-    data_preprocessor=dict(
-        type=LidarDataPreprocessor,
-        voxel=True,
-        voxel_layer=dict(
-            max_num_points=5,
-            point_cloud_range=point_cloud_range,
-            voxel_size=voxel_size,
-            max_voxels=(16000, 40000),
-        ),
-    ),
-    voxel_encoder=dict(type=HardSimpleVFE),
-    middle_encoder=dict(
-        type=SparseEncoder,
-        in_channels=4,
-        sparse_shape=[41, 1600, 1408],
-        order=('conv', 'norm', 'act'),
-        base_channels=16,
-        encoder_channels=((16,), (32, 32, 32), (64, 64, 64), (64, 64, 64)),
-        output_channels=128,
-    ),
-    backbone=dict(type=SECOND, in_channels=256, layer_nums=[5, 5], layer_strides=[1, 2], out_channels=[128, 256]),
-    neck=dict(type=SECONDFPN, in_channels=[128, 256], upsample_strides=[1, 2], out_channels=[256, 256]),
-    bbox_head=dict(
-        type=FastAnchor3DHead,
-        num_classes=3,
-        in_channels=512,
-        feat_channels=512,
-        use_direction_classifier=True,
-        anchor_generator=dict(
-            type=Anchor3DRangeGenerator,
-            ranges=[
-                [0, -40.0, -0.6, 70.4, 40.0, -0.6],
-                [0, -40.0, -0.6, 70.4, 40.0, -0.6],
-                [0, -40.0, -1.78, 70.4, 40.0, -1.78],
-            ],
-            sizes=[[0.8, 0.6, 1.73], [1.76, 0.6, 1.73], [3.9, 1.6, 1.56]],
-            rotations=[0, 1.57],
-            reshape_out=False,
-        ),
-        diff_rad_by_sin=True,
-        bbox_coder=dict(type=DeltaXYZWLHRBBoxCoder),
-        # By name: the head compares this word to learn that focal loss needs no sampling of anchors.
-        loss_cls=dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=1.0),
-        loss_bbox=dict(type=SmoothL1Loss, beta=1.0 / 9.0, loss_weight=2.0),
-        loss_dir=dict(type=CrossEntropyLoss, use_sigmoid=False, loss_weight=0.2),
-    ),
-    train_cfg=dict(
-        # Pedestrian, Cyclist, Car.
-        assigner=[
-            dict(
-                type=Max3DIoUAssigner,
-                iou_calculator=dict(type=BboxOverlapsNearest3D),
-                pos_iou_thr=positive,
-                neg_iou_thr=negative,
-                min_pos_iou=negative,
-                ignore_iof_thr=-1,
-            )
-            for positive, negative in ((0.35, 0.2), (0.35, 0.2), (0.6, 0.45))
-        ],
-        allowed_border=0,
-        pos_weight=-1,
-        debug=False,
-    ),
-    test_cfg=dict(
-        use_rotate_nms=True,
-        nms_across_levels=False,
-        nms_thr=0.01,
-        score_thr=0.1,
-        min_bbox_size=0,
-        nms_pre=100,
-        max_num=50,
-    ),
+model.data_preprocessor.voxel_layer.update(max_num_points=5, point_cloud_range=point_cloud_range, voxel_size=voxel_size)
+model.voxel_encoder = dict(type=HardSimpleVFE)
+model.middle_encoder = dict(
+    type=SparseEncoder,
+    in_channels=4,
+    sparse_shape=[41, 1600, 1408],
+    order=('conv', 'norm', 'act'),
+    base_channels=16,
+    encoder_channels=((16,), (32, 32, 32), (64, 64, 64), (64, 64, 64)),
+    output_channels=128,
 )
+model.backbone.update(in_channels=256, layer_nums=[5, 5], layer_strides=[1, 2], out_channels=[128, 256])
+model.neck.update(in_channels=[128, 256], upsample_strides=[1, 2], out_channels=[256, 256])
+# In contrast to PointPillars', the classes share their targets.
+model.bbox_head.update(in_channels=512, feat_channels=512)
+del model.bbox_head['assign_per_class']
+model.bbox_head.anchor_generator.update(
+    type=Anchor3DRangeGenerator,
+    ranges=[
+        [0, -40.0, -0.6, 70.4, 40.0, -0.6],
+        [0, -40.0, -0.6, 70.4, 40.0, -0.6],
+        [0, -40.0, -1.78, 70.4, 40.0, -1.78],
+    ],
+)
+# Pedestrian and Cyclist.
+model.train_cfg.assigner[0].update(pos_iou_thr=0.35, neg_iou_thr=0.2, min_pos_iou=0.2)
+model.train_cfg.assigner[1].update(pos_iou_thr=0.35, neg_iou_thr=0.2, min_pos_iou=0.2)
