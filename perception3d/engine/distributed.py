@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 
@@ -34,6 +35,15 @@ def start_processes(launcher: str, backend: str | None = None) -> None:
             'start it as torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch'
         )
     distributed.init_process_group(backend=backend or 'gloo')
+    # gloo's thread may hold the last reference to a tensor that Python has seen. If it gives that up while the
+    # interpreter is being taken down, the process aborts after its work is done; to leave the group first joins it.
+    atexit.register(leave_processes)
+
+
+def leave_processes() -> None:
+    """Leaves the process group, if there is one, and waits for its threads; may be called more than once."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _describe_slurm_job() -> None:

@@ -32,6 +32,32 @@ def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
         torch.testing.assert_close(weights[1][name], value, rtol=1e-5, atol=1e-6)
 
 
+LEAVE = """
+import os, sys
+from torch import distributed
+from perception3d.engine.distributed import start_processes
+os.environ.update(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
+for round_ in range(6):
+    children = []
+    for rank in range(2):
+        children.append(os.fork())
+        if children[-1] == 0:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=str(29630 + round_))
+            start_processes('pytorch')
+            # The threads of gloo now wait for Python until it is taken down, as they may on a busy machine.
+            sys.setswitchinterval(10)
+            for _ in range(20):
+                distributed.broadcast_object_list([list(range(1000))], 0)
+            sys.exit(0)
+    print(*(os.waitpid(child, 0)[1] for child in children))
+"""
+
+
+def test_a_process_that_ends_right_after_a_collective_does_not_abort():
+    out = subprocess.run([sys.executable, '-c', LEAVE], capture_output=True, text=True, cwd=ROOT, timeout=300)
+    assert out.stdout.split() == ['0'] * 12, out.stderr[-2000:]
+
+
 def _tiny_model(config):
     from mmengine.registry import init_default_scope
 
