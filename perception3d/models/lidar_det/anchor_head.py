@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmdet.models.utils import images_to_levels
 from mmdet3d.models.dense_heads import Anchor3DHead
+from mmdet3d.models.dense_heads.train_mixins import get_direction_target
 from mmdet3d.models.layers import box3d_multiclass_nms
 from mmdet3d.structures import limit_period, xywhr2xyxyr
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from perception3d.models.lidar_det.anchor_targets import assign, is_supported, nearest_bev
 from perception3d.registry import MODELS
 
 
@@ -21,12 +24,13 @@ class _KeptAnchors:
     def __init__(self, generator: Any) -> None:
         self._generator = generator
         self._kept: dict[tuple, list[Tensor]] = {}
+        self._rectangles: dict[tuple, list[Tensor]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
 
     def __getstate__(self) -> dict:
-        return {'_generator': self._generator, '_kept': {}}
+        return {'_generator': self._generator, '_kept': {}, '_rectangles': {}}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -38,13 +42,27 @@ class _KeptAnchors:
             self._kept[key] = self._generator.grid_anchors(featmap_sizes, device=device)
         return self._kept[key]
 
+    def rectangles(self, anchors: list[Tensor], coordinate: str, by_class: bool) -> list[Tensor]:
+        """Returns `nearest_bev` (A, 4) of all anchors or of each class's, for levels of `grid_anchors`; made once.
+
+        Anchors (..., C, R, D) belong to C classes.
+        """
+        key = next(key for key, levels in self._kept.items() if levels is anchors), coordinate, by_class
+        if key not in self._rectangles:
+            together = torch.cat(anchors)
+            parts = together.unbind(-3) if by_class else [together]
+            flat = [part.reshape(-1, part.shape[-1]) for part in parts]
+            self._rectangles[key] = [nearest_bev(part, coordinate) for part in flat]
+        return self._rectangles[key]
+
 
 @MODELS.register_module()
 class FastAnchor3DHead(Anchor3DHead):
-    """Anchor3DHead that keeps its anchors and decodes only the best ones.
+    """Anchor3DHead that keeps its anchors, decodes only the best ones and assigns targets only where objects are.
 
     The `nms_pre` best anchors are chosen by their logits, and only theirs are turned into scores, directions and boxes:
-    the same boxes as mmdet3d's, which turns all of them first. Arguments are those of mmdet3d's class.
+    the same boxes as mmdet3d's, which turns all of them first. On the CPU the targets come from `anchor_targets`, equal
+    to mmdet3d's. Arguments are those of mmdet3d's class.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -83,6 +101,81 @@ class FastAnchor3DHead(Anchor3DHead):
             turn = limit_period(boxes[..., 6] - self.dir_offset, self.dir_limit_offset, torch.pi)
             boxes[..., 6] = turn + self.dir_offset + torch.pi * directions.to(boxes.dtype)
         return InstanceData(bboxes_3d=box_type(boxes, box_dim=self.box_code_size), scores_3d=scores, labels_3d=labels)
+
+    def anchor_target_3d(
+        self,
+        anchor_list: list,
+        batch_gt_instances_3d: list[InstanceData],
+        batch_input_metas: list[dict],
+        batch_gt_instances_ignore: list | None = None,
+        label_channels: int = 1,
+        num_classes: int = 1,
+        sampling: bool = True,
+    ) -> tuple:
+        """Targets of the anchors of all frames; see mmdet3d's method for the eight results."""
+        levels = anchor_list[0]
+        by_class = isinstance(self.bbox_assigner, list)
+        assigners = self.bbox_assigner if by_class else [self.bbox_assigner]
+        ignored = any(ignore is not None for ignore in batch_gt_instances_ignore or ())
+        plain = not ignored and not sampling and all(map(is_supported, assigners))
+        if not plain or not torch.is_tensor(levels[0]) or levels[0].device.type != 'cpu':
+            return super().anchor_target_3d(
+                anchor_list,
+                batch_gt_instances_3d,
+                batch_input_metas,
+                batch_gt_instances_ignore,
+                label_channels,
+                num_classes,
+                sampling,
+            )
+        anchors = torch.cat(levels)
+        rectangles = self.prior_generator.rectangles(levels, assigners[0].iou_calculator.coordinate, by_class)
+        frames = [
+            self._targets_of_frame(anchors, rectangles, assigners, instances) for instances in batch_gt_instances_3d
+        ]
+        *targets, positives, negatives = zip(*frames, strict=True)
+        counts = [level.numel() // self.box_code_size for level in levels]
+        by_level = [images_to_levels(parts, counts) for parts in targets]
+        return *by_level, sum(max(count, 1) for count in positives), sum(max(count, 1) for count in negatives)
+
+    def _targets_of_frame(
+        self, anchors: Tensor, rectangles: list[Tensor], assigners: list, instances: InstanceData
+    ) -> tuple:
+        """Returns labels, their weights, box targets, their weights, directions, their weights; two counts."""
+        by_class = isinstance(self.bbox_assigner, list)
+        boxes, classes = instances.bboxes_3d, instances.labels_3d
+        boxes = boxes if torch.is_tensor(boxes) else boxes.tensor
+        owners = torch.empty(anchors.shape[:-1], dtype=torch.long)
+        for i, (assigner, own) in enumerate(zip(assigners, rectangles, strict=True)):
+            chosen = torch.arange(len(boxes))
+            if by_class and self.assign_per_class:
+                chosen = chosen[classes == i]
+            part = owners.select(-2, i) if by_class else owners
+            if not len(chosen):
+                part.zero_()
+                continue
+            found = assign(assigner, own, nearest_bev(boxes[chosen], assigner.iou_calculator.coordinate))
+            found = torch.where(found > 0, chosen[(found - 1).clamp_(min=0)] + 1, found)
+            part.copy_(found.view(part.shape))
+        owners, anchors = owners.view(-1), anchors.reshape(-1, self.box_code_size)
+        positive = (owners > 0).nonzero().squeeze(1)
+        owner = owners[positive] - 1
+        weights = (owners >= 0).float()
+        if self.train_cfg.pos_weight > 0:
+            weights[positive] = self.train_cfg.pos_weight
+        labels = torch.full_like(owners, self.num_classes)
+        labels[positive] = classes[owner]
+        deltas, delta_weights = torch.zeros_like(anchors), torch.zeros_like(anchors)
+        directions, direction_weights = torch.zeros_like(owners), torch.zeros_like(weights)
+        if len(positive):
+            encoded = self.bbox_coder.encode(anchors[positive], boxes[owner])
+            deltas[positive], delta_weights[positive] = encoded, 1.0
+            directions[positive] = get_direction_target(
+                anchors[positive], encoded, self.dir_offset, self.dir_limit_offset, one_hot=False
+            )
+            direction_weights[positive] = 1.0
+        negatives = int((owners == 0).sum())
+        return labels, weights, deltas, delta_weights, directions, direction_weights, len(positive), negatives
 
     def _best_of_level(
         self, logits: Tensor, deltas: Tensor, directions: Tensor, priors: Tensor, count: int

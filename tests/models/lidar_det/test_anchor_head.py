@@ -99,3 +99,44 @@ def test_anchors_are_made_once_a_size_and_are_no_part_of_a_copy():
     again = twin.prior_generator.grid_anchors([(4, 5)], device='cpu')
     assert again is not first and torch.equal(again[0], first[0])
     assert twin.prior_generator.num_base_anchors == ours.prior_generator.num_base_anchors
+
+
+def _objects(count, seed):
+    """Objects that often stand in each other's way, some at the same place, some across the border."""
+    random = torch.Generator().manual_seed(seed)
+    boxes = torch.rand(count, 7, generator=random) * torch.tensor([18.0, 18, 1, 4, 2, 1, 6]) - torch.tensor(
+        [1.0, 9, 2, -0.4, -0.4, -1, 3]
+    )
+    boxes[count // 2 :, :2] = boxes[: count - count // 2, :2]
+    labels = torch.randint(0, 2, (count,), generator=random)
+    return InstanceData(bboxes_3d=LiDARInstance3DBoxes(boxes), labels_3d=labels)
+
+
+@pytest.mark.parametrize('per_class', [True, False])
+@pytest.mark.parametrize(
+    'change', [{}, {'neg_iou_thr': (0.1, 0.3)}, {'gt_max_assign_all': False}, {'min_pos_iou': 0.0}]
+)
+@pytest.mark.parametrize('one_assigner', [True, False])
+def test_targets_equal_those_of_mmdet3d(per_class, change, one_assigner):
+    settings = _settings()
+    settings.update(assign_per_class=per_class)
+    for assigner in settings['train_cfg'].assigner:
+        assigner.update(change)
+    if one_assigner:
+        settings['train_cfg'].assigner = settings['train_cfg'].assigner[0]
+        settings['anchor_generator']['reshape_out'] = True
+    theirs, ours = Anchor3DHead(**copy.deepcopy(settings)), FastAnchor3DHead(**settings)
+    counts = (7, 0, 40)
+    results = []
+    for head in (theirs, ours):
+        anchors = head.get_anchors([(24, 20)], METAS[:1] * 3, device='cpu')
+        objects = [_objects(count, seed) for seed, count in enumerate(counts)]
+        results.append(
+            head.anchor_target_3d(anchors, objects, METAS[:1] * 3, [None] * 3, num_classes=2, sampling=False)
+        )
+        assert ours is not head or all(isinstance(item.bboxes_3d, LiDARInstance3DBoxes) for item in objects)
+    for wanted, got in zip(*results, strict=True):
+        if isinstance(wanted, int):
+            assert wanted == got > 10
+        else:
+            assert torch.equal(wanted[0], got[0])
