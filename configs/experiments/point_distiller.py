@@ -1,7 +1,7 @@
-"""PointDistiller between two small PointPillars in the built-in world's KITTI, beside two rivals.
+"""PointDistiller between two small PointPillars in the built-in world's KITTI, beside two rivals; and two small SECONDs.
 
-The student of all rows is the same network with the same schedule, data order and seeds. `longer` is trained for twice
-the iterations without a teacher. One teacher serves all seeds.
+The student of all rows of a pair is the same network with the same schedule, data order and seeds. `longer` is trained
+for twice the iterations without a teacher. One teacher serves all seeds.
 """
 
 name = 'point_distiller'
@@ -24,6 +24,7 @@ options = {'data_root': '{out}/data'}
 baseline = 'student'
 
 STUDENT = '../lidar_det/point_pillars_tiny_4x_10e_kitti_sim.py'
+SECOND_STUDENT = '../lidar_det/second_tiny_4x_10e_kitti_sim.py'
 
 
 def _distilled(config, options=None):
@@ -49,5 +50,13 @@ arms = {
             'param_scheduler.2.end': 8, 'param_scheduler.2.T_max': 8,
             'param_scheduler.3.begin': 8, 'param_scheduler.3.end': 20, 'param_scheduler.3.T_max': 12,
         },
+    ),
+    'second_teacher': dict(config='../lidar_det/second_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
+    'second_student': dict(config=SECOND_STUDENT, baseline=None),
+    'second_point_distiller': dict(
+        config='../point_distiller/point_distill_second_tiny_4x_10e_kitti_sim.py',
+        options={'model.teacher_checkpoint': '{second_teacher}'},
+        test_config=SECOND_STUDENT,
+        baseline='second_student',
     ),
 }  # fmt: skip
