@@ -1,4 +1,4 @@
-"""PointDistiller between two small PointPillars, beside two rivals, and between two small SECONDs in the built-in world.
+"""PointDistiller between two small PointPillars, beside two rivals, and between two SECONDs, in the built-in world.
 
 The student of all rows of a pair is the same network with the same schedule, data order and seeds. `longer` is trained
 for twice the iterations without a teacher. One teacher serves all seeds.
