@@ -108,6 +108,37 @@ def build_frames_lut(
     return torch.from_numpy(table) if isinstance(img_from_lidar, torch.Tensor) else table
 
 
+def build_overlaps(
+    img_from_lidar: np.ndarray,
+    grid: VoxelGrid,
+    feature_hw: tuple[int, int],
+    valid_hw: tuple[int, int],
+    first_rows: np.ndarray,
+    wanted: np.ndarray | None = None,
+) -> np.ndarray:
+    """Finds the voxels that two cameras of a sample see: their pixels in the first and in the last camera.
+
+    Args:
+        img_from_lidar: (B, C, 3|4, 4) projections of every sample and camera to feature-map pixels.
+        grid: voxels, sampled at their lower corners.
+        feature_hw: (H, W) of the feature maps.
+        valid_hw: part of the feature map that holds image.
+        first_rows: (B, C) index of each feature map's first pixel in the gathered rows.
+        wanted: (B, X, Y, Z) voxels to look at; all of them by default.
+
+    Returns:
+        (B, X, Y, Z, 2) int64 rows, or -1, -1 where fewer than two cameras see the voxel.
+    """
+    _check(img_from_lidar, 'first')
+    wanted = np.ones((len(img_from_lidar), *grid.shape), bool) if wanted is None else wanted
+    table = np.full((*wanted.shape, 2), -1, np.int64)
+    matrices = np.ascontiguousarray(img_from_lidar[:, :, :3], np.float32)
+    bounds = np.asarray(valid_hw, np.int64)
+    share_threads_with_torch()
+    _fill_overlaps(matrices, np.asarray(first_rows, np.int64), *grid.axes(), bounds, feature_hw[1], wanted, table)
+    return table
+
+
 def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
     if priority not in PRIORITIES[:2]:
         raise InputError(f'priority {priority!r} is none of {", ".join(PRIORITIES)} (mean: one frame at a time)')
@@ -116,12 +147,46 @@ def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
     return int(img_from_lidar.shape[0]), int(img_from_lidar.shape[1])
 
 
-@njit(cache=True, parallel=True, error_model='numpy')
-def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table):
-    frames, cameras = first_rows.shape
-    height_f, width_f = np.float32(bounds[0]), np.float32(bounds[1])
+@njit(cache=True, inline='always', error_model='numpy')
+def _plane(m, x, y):
+    """The part of a projection (numerators of u and v, depth) that does not depend on z."""
+    return m[0, 0] * x + m[0, 1] * y, m[1, 0] * x + m[1, 1] * y, m[2, 0] * x + m[2, 1] * y
+
+
+@njit(cache=True, inline='always', error_model='numpy')
+def _is_beside(m, a0, d0, low, high, width):
+    """Tells whether a column from `low` to `high` cannot be seen: all is linear in z, so both ends decide."""
+    d1, d2 = d0 + m[2, 2] * low + m[2, 3], d0 + m[2, 2] * high + m[2, 3]
+    if d1 <= 0 and d2 <= 0:
+        return True
+    a1, a2 = a0 + m[0, 2] * low + m[0, 3], a0 + m[0, 2] * high + m[0, 3]
+    return (a1 < -d1 and a2 < -d2) or (a1 > width * d1 and a2 > width * d2)
+
+
+@njit(cache=True, inline='always', error_model='numpy')
+def _pixel(m, a0, b0, d0, z, width, height, row_length):
+    """Index of the pixel that a voxel falls on, or -1."""
     zero = np.float32(0)
-    low, high = zs[0], zs[-1]
+    depth = (d0 + m[2, 2] * z) + m[2, 3]
+    if not depth > zero:
+        return -1
+    a = (a0 + m[0, 2] * z) + m[0, 3]
+    # Generous bounds first, to divide for few pairs of voxel and camera.
+    if a < -depth or a > width * depth:
+        return -1
+    b = (b0 + m[1, 2] * z) + m[1, 3]
+    if b < -depth or b > height * depth:
+        return -1
+    u, v = np.rint(a / depth), np.rint(b / depth)
+    if u >= zero and u < width and v >= zero and v < height:
+        return np.int64(v) * row_length + np.int64(u)
+    return -1
+
+
+@njit(cache=True, parallel=True, error_model='numpy')
+def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, row_length, table):
+    frames, cameras = first_rows.shape
+    height, width = np.float32(bounds[0]), np.float32(bounds[1])
     for i in prange(xs.size):
         for j in range(ys.size):
             for f in range(frames):
@@ -133,34 +198,42 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, width, table):
                         break
                     cam = order[n]
                     m = matrices[f, cam]
-                    a0 = m[0, 0] * xs[i] + m[0, 1] * ys[j]
-                    b0 = m[1, 0] * xs[i] + m[1, 1] * ys[j]
-                    d0 = m[2, 0] * xs[i] + m[2, 1] * ys[j]
-                    # All three are linear in z: a column whose both ends lie beyond one side of the view is not seen.
-                    d1, d2 = d0 + m[2, 2] * low + m[2, 3], d0 + m[2, 2] * high + m[2, 3]
-                    if d1 <= zero and d2 <= zero:
-                        continue
-                    a1, a2 = a0 + m[0, 2] * low + m[0, 3], a0 + m[0, 2] * high + m[0, 3]
-                    if (a1 < -d1 and a2 < -d2) or (a1 > width_f * d1 and a2 > width_f * d2):
+                    a0, b0, d0 = _plane(m, xs[i], ys[j])
+                    if _is_beside(m, a0, d0, zs[0], zs[-1], width):
                         continue
                     for k in range(zs.size):
                         if table[i, j, k, f] >= 0:
                             continue
-                        depth = (d0 + m[2, 2] * zs[k]) + m[2, 3]
-                        if not depth > zero:
-                            continue
-                        a = (a0 + m[0, 2] * zs[k]) + m[0, 3]
-                        # Generous bounds first, to divide for few pairs of voxel and camera.
-                        if a < -depth or a > width_f * depth:
-                            continue
-                        b = (b0 + m[1, 2] * zs[k]) + m[1, 3]
-                        if b < -depth or b > height_f * depth:
-                            continue
-                        u = np.rint(a / depth)
-                        v = np.rint(b / depth)
-                        if u >= zero and u < width_f and v >= zero and v < height_f:
-                            table[i, j, k, f] = first_rows[f, cam] + np.int64(v) * width + np.int64(u)
+                        pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
+                        if pixel >= 0:
+                            table[i, j, k, f] = first_rows[f, cam] + pixel
                             left -= 1
+
+
+@njit(cache=True, parallel=True, error_model='numpy')
+def _fill_overlaps(matrices, first_rows, xs, ys, zs, bounds, row_length, wanted, table):
+    frames, cameras = first_rows.shape
+    height, width = np.float32(bounds[0]), np.float32(bounds[1])
+    for i in prange(xs.size):
+        for f in range(frames):
+            for j in range(ys.size):
+                for n in range(cameras):
+                    m = matrices[f, n]
+                    a0, b0, d0 = _plane(m, xs[i], ys[j])
+                    if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+                        continue
+                    for k in range(zs.size):
+                        if not wanted[f, i, j, k]:
+                            continue
+                        pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
+                        if pixel >= 0:
+                            table[f, i, j, k, 1] = first_rows[f, n] + pixel
+                            if table[f, i, j, k, 0] < 0:
+                                table[f, i, j, k, 0] = first_rows[f, n] + pixel
+                for k in range(zs.size):
+                    # Where the first camera that sees a voxel is also the last, it is the only one.
+                    if table[f, i, j, k, 0] == table[f, i, j, k, 1]:
+                        table[f, i, j, k] = -1
 
 
 def _project_torch(

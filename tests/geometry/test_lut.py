@@ -10,7 +10,7 @@ from camera_rig import REAL_RIG_16X44, rig_for_images
 from perception3d.checks import InputError
 from perception3d.geometry import lut as lut_module
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_frames_lut, build_lut, scale_to_features
+from perception3d.geometry.lut import build_frames_lut, build_lut, build_overlaps, scale_to_features
 from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 PUBLISHED_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (128, 128, 6))
@@ -134,6 +134,24 @@ def test_frames_interleave_and_start_where_they_are_told():
         expected = np.where(single < 0, -1, starts[f][single // 704] + single % 704)
         np.testing.assert_array_equal(out[1][..., f], expected)
     assert not out[0].any() and not out[1][..., 2].any()
+
+
+def test_overlaps_are_the_voxels_whose_first_and_last_camera_differ():
+    samples = np.stack([REAL_RIG_16X44, REAL_RIG_16X44[::-1]])
+    starts = np.array([[5000 + 700 * c for c in range(6)], [704 * c for c in range(6)]])
+    tables = build_overlaps(samples, SMALL_GRID, (16, 44), (14, 40), starts)
+    for sample, matrices, start in zip(tables, samples, starts, strict=True):
+        first, last = (
+            build_frames_lut(matrices[None], SMALL_GRID, (16, 44), priority, (14, 40), start[None])[..., 0]
+            for priority in ('first', 'last')
+        )
+        twice = first != last
+        assert 0.01 < twice.mean() < 0.3
+        np.testing.assert_array_equal(sample, np.where(twice[..., None], np.stack([first, last], -1), -1))
+    wanted = np.zeros((2, *SMALL_GRID.shape), bool)
+    wanted[1, ::2] = True
+    some = build_overlaps(samples, SMALL_GRID, (16, 44), (14, 40), starts, wanted)
+    np.testing.assert_array_equal(some, np.where(wanted[..., None], tables, -1))
 
 
 def test_bad_arguments_are_named():

@@ -14,7 +14,7 @@ from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import full_precision, tempered_kl
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_lut, scale_to_features, valid_part
+from perception3d.geometry.lut import build_lut, build_overlaps, scale_to_features, valid_part
 from perception3d.registry import MODELS
 
 
@@ -47,14 +47,9 @@ class ViewRelationKD(nn.Module):
         """
         if isinstance(student, Tensor) or isinstance(teacher, Tensor) or min(len(student), len(teacher)) < 3:
             raise InputError("views need the arguments of a view transform: tap 'view_transforms.0:input'")
-        tables = [self._overlaps(view) for view in (student, teacher)]
         mine, theirs = _rows(student), _rows(teacher).detach()
         # Rounding at the borders of maps of other sizes: a voxel counts where both networks have two pixels for it.
-        both = (torch.stack(tables) >= 0).all(2).all(0)
-        if not mine.is_cuda:
-            # A tenth of the voxels is seen twice. A device would have to be asked how many; it computes all instead.
-            kept = both.nonzero().flatten()
-            tables, both = [table.index_select(0, kept) for table in tables], both.index_select(0, kept)
+        tables, both = (self._all_overlaps if mine.is_cuda else self._host_overlaps)((student, teacher))
         cosines = []
         for rows, table in ((mine, tables[0]), (theirs, tables[1])):
             first, second = (rows.index_select(0, table[:, camera].clamp(min=0)) for camera in (0, 1))
@@ -65,6 +60,25 @@ class ViewRelationKD(nn.Module):
         return (
             loss + self.gram_weight * tempered_kl(gram[1], gram[0], self.temperature, -1).mean() / self.temperature**2
         )
+
+    def _host_overlaps(self, views: Sequence[Sequence[Any]]) -> tuple[list[Tensor], Tensor]:
+        """Rows (V, 2) of the first and the last camera, for the voxels alone that two cameras see in both networks.
+
+        A tenth of the voxels is seen twice: the second network looks at those of the first one.
+        """
+        tables, wanted = [], None
+        for view in views:
+            level = view[0][0]
+            scaled = scale_to_features(view[1], view[2], level.hw)
+            tables.append(build_overlaps(scaled[:, 0], self.grid, level.hw, _valid_hw(view), level.first[:, 0], wanted))
+            wanted = tables[-1][..., 0] >= 0
+        kept = [torch.from_numpy(table[wanted]) for table in tables]
+        return kept, torch.ones(len(kept[0]), dtype=torch.bool)
+
+    def _all_overlaps(self, views: Sequence[Sequence[Any]]) -> tuple[list[Tensor], Tensor]:
+        """Rows (V, 2) for all voxels on a device, which need not be asked how many count, and which do."""
+        tables = [self._overlaps(view) for view in views]
+        return tables, (torch.stack(tables) >= 0).all(2).all(0)
 
     def _overlaps(self, view: Sequence[Any]) -> Tensor:
         """Rows (V, 2) of the first and last camera that see each voxel of the current frame of the batch, or -1, -1."""
