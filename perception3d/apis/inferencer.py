@@ -21,6 +21,7 @@ from perception3d.datasets.transforms.lidar_loading import CropToImage
 from perception3d.engine.memory import keep_freed_memory
 from perception3d.files import write_json
 from perception3d.kitti_files import read_calibration
+from perception3d.models.acceleration import accelerate
 from perception3d.registry import DATASETS, MODELS
 from perception3d.visualization.sample import ground_of
 
@@ -46,13 +47,19 @@ class Inferencer:
         checkpoint: weights of that config, loaded strictly.
         device: 'cuda', 'cpu', ...; by default a GPU if there is one.
         amp: run the network in bf16.
+        fast: fold batch norms and use the fastest convolutions, as `tools/test.py --fast`; results change by rounding.
 
     Raises:
         InputError: the config or the checkpoint cannot be used.
     """
 
     def __init__(
-        self, config: str | Path | Config, checkpoint: str | Path, device: str | None = None, amp: bool = False
+        self,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        device: str | None = None,
+        amp: bool = False,
+        fast: bool = False,
     ) -> None:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
@@ -65,6 +72,8 @@ class Inferencer:
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
         load_weights(self.model, checkpoint)
         self.model.to(self.device).eval()
+        if fast:
+            accelerate(self.model)
 
     def __call__(self, path: str | Path) -> Iterator[Any]:
         """Yields the data sample of each frame in `path`, with its predictions.

@@ -105,9 +105,13 @@ def _use_tta(config: Config) -> None:
 def _only_format(config: Config, folder: str) -> None:
     evaluators = config.get('test_evaluator')
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
+        known = inspect.signature(evaluator['type']).parameters
+        if 'format_only' not in known:
+            name = evaluator['type'].__name__
+            raise InputError(f'{name} writes no submission files: tools/infer.py writes the boxes of raw files')
         evaluator['format_only'] = True
         # One JSON file for nuScenes, a folder of text files for KITTI.
-        if 'result_dir' in inspect.signature(evaluator['type']).parameters:
+        if 'result_dir' in known:
             evaluator['result_dir'] = folder
         else:
             evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')

@@ -58,6 +58,11 @@ class LidarDetectionMetric(BaseMetric):
             if lacking:
                 raise InputError(f'predictions carry no {", ".join(lacking)}: pack them as metas (meta_keys)')
             predicted, truth = sample['pred_instances_3d'], sample['eval_ann_info']
+            if truth is None:
+                raise InputError(
+                    f'frame {sample["frame_id"]} has no labels, so it cannot be scored: test on another split, or '
+                    'write its boxes with tools/infer.py'
+                )
             for boxes in (predicted['bboxes_3d'], truth['gt_bboxes_3d']):
                 if not isinstance(boxes, LiDARInstance3DBoxes):
                     kind = type(boxes).__name__

@@ -97,6 +97,15 @@ def fitted_panels(
     return [Panel(window, _caption(window), True, point_size(window, points)) for window in windows]
 
 
+def covering_window(ground: Ground, ranges_m: Sequence[Sequence[float]], width_px: int) -> BevWindow:
+    """Returns the window around rectangles (x0, y0, x1, y1) of the LiDAR frame, in metres, and around the own car."""
+    turn = BevWindow((-1, 1), (-1, 1), 2, ground.forward).to_map
+    edges = turn(np.asarray(ranges_m, np.float64).reshape(-1, 2))
+    low, high = edges.min(axis=0), edges.max(axis=0)
+    ahead_m = (min(float(low[1]), -_BEHIND_M), max(float(high[1]), _BEHIND_M))
+    return BevWindow((float(low[0]), float(high[0])), ahead_m, width_px, ground.forward)
+
+
 def extents(
     ground: Ground, points: np.ndarray | None, corners: np.ndarray, range_m: float
 ) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -1,15 +1,24 @@
-"""Mistakes in the command line of tools/compare.py; its pictures are made by the README's test."""
+"""tools/compare.py: mistakes in its command line, and LiDAR detectors; camera ones are drawn by the README's test."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from kitti_tree import KittiTree
+from mmengine.config import Config
 
 from perception3d.apis.compare import compare
 from perception3d.checks import InputError
+from perception3d.datasets.kitti_info import create_infos
+from perception3d.files import read_image
+from perception3d.registry import MODELS
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+CONFIG = CONFIGS / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+PILLARS = CONFIGS / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
 
 
 @pytest.mark.parametrize(
@@ -29,12 +38,54 @@ def test_models_are_named_by_title_config_and_checkpoint(model, message, tmp_pat
 def test_a_head_of_object_queries_has_no_map_to_draw():
     from torch import nn
 
-    from perception3d.apis.compare import _range_of
+    from perception3d.apis.compare import _map_of
 
     model, head = nn.Module(), nn.Module()
     head.range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
     model.bbox_head = head
     with pytest.raises(InputError, match='logits on a map'):
-        _range_of(model)
+        _map_of(model)
     head.range_m = (-25.6, -25.6, 25.6, 25.6)
-    assert _range_of(model) == head.range_m
+    assert _map_of(model) == (head.range_m, False)
+
+
+@pytest.fixture(scope='module')
+def cluster_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One frame without objects to test on, whose points are all around one place: 30 m ahead, 10 m to the right."""
+    root = KittiTree(tmp_path_factory.mktemp('kitti')).write({'train': ['000000'], 'val': ['000002']})
+    points = np.random.default_rng(0).uniform([29.5, -10.5, -1.5, 0], [30.5, -9.5, 0, 1], (400, 4))
+    points.astype(np.float32).tofile(root / 'training' / 'velodyne' / '000002.bin')
+    create_infos(root, progress=False)
+    return root
+
+
+@pytest.fixture(scope='module')
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a detector that answers where points are: all positive, and a class bias below zero."""
+    model = MODELS.build(Config.fromfile(PILLARS).model)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.constant_(parameter, 1 / parameter[0].numel())
+    torch.nn.init.constant_(model.bbox_head.conv_cls.weight, 1.0)
+    torch.nn.init.constant_(model.bbox_head.conv_cls.bias, -4.0)
+    path = tmp_path_factory.mktemp('weights') / 'seeing.pth'
+    torch.save({'state_dict': model.state_dict()}, path)
+    return path
+
+
+def test_lidar_detectors_are_drawn_with_their_forward_up(cluster_tree: Path, seeing: Path, tmp_path: Path):
+    models = [f'{title}={PILLARS},{seeing}' for title in ('teacher', 'student')]
+    (path,) = compare(models, [0], tmp_path, {'data_root': str(cluster_tree)}, score_thr=2.0, device='cpu')
+    picture = read_image(path)
+    # 40 m wide, from 4 m behind the scanner to 40 m ahead, at 12 pixels a metre.
+    assert picture.shape == (2 * 44 * 12, 2 * 40 * 12, 3)
+    for column in (0, 480):
+        rows, columns = np.nonzero(picture[528:, column : column + 479].sum(2) > 300)
+        assert abs(columns.mean() - (20 + 10) * 12) < 24 and abs(rows.mean() - (40 - 30) * 12) < 24
+        assert 0 < len(rows) < 0.1 * 528 * 480
+
+
+def test_a_tap_that_holds_no_map_is_named(cluster_tree: Path, seeing: Path, tmp_path: Path):
+    with pytest.raises(InputError, match="student: the tap 'bbox_head' holds no class logits"):
+        options = {'data_root': str(cluster_tree)}
+        compare([f'student={PILLARS},{seeing}'], [0], tmp_path, options, logits='bbox_head', device='cpu')

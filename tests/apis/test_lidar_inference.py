@@ -123,6 +123,36 @@ def test_the_network_gets_what_the_camera_sees(
     assert read_image(inferencer.write(tmp_path / 'array.npy', tmp_path)[0]).shape == (34 + 840, 1920, 3)
 
 
+def test_fast_inference_finds_the_same_boxes(tree: KittiTree, tmp_path: Path):
+    torch.manual_seed(0)
+    config = Config.fromfile(CONFIG)
+    config.model.test_cfg.update(score_thr=0.0, nms_pre=60, max_num=6)
+    model = MODELS.build(config.model)
+    for part in model.modules():
+        if isinstance(part, torch.nn.modules.batchnorm._BatchNorm):
+            torch.nn.init.uniform_(part.weight, 0.5, 1.5)
+            torch.nn.init.normal_(part.bias, 0, 0.3)
+            part.running_mean.normal_(0, 0.3)
+            part.running_var.uniform_(0.5, 2.0)
+    torch.nn.init.normal_(model.bbox_head.conv_cls.weight, 0, 0.2)
+    torch.save({'state_dict': model.state_dict()}, tmp_path / 'random.pth')
+    # Points everywhere: where there are none, all anchors would have the same score.
+    points = np.random.default_rng(0).uniform([*RANGE[:3], 0], [*RANGE[3:], 1], (9000, 4)).astype(np.float32)
+    cloud = read(tree.root / 'training' / 'velodyne' / '000000.bin')
+    np.concatenate([cloud, points]).tofile(tmp_path / 'cloud.bin')
+    plain, fast = (
+        next(Inferencer(config, tmp_path / 'random.pth', 'cpu', fast=fast)(tmp_path / 'cloud.bin')).pred_instances_3d
+        for fast in (False, True)
+    )
+    # The order is certain: no two scores are as near to each other as rounding could bring them.
+    assert len(plain) == 6 and plain.scores_3d.diff().abs().min() > 1e-5
+    assert plain.labels_3d.tolist() == fast.labels_3d.tolist()
+    torch.testing.assert_close(fast.bboxes_3d.tensor, plain.bboxes_3d.tensor, atol=1e-3, rtol=0)
+    torch.testing.assert_close(fast.scores_3d, plain.scores_3d, atol=1e-3, rtol=0)
+    # Other arithmetic, not the same one twice.
+    assert not torch.equal(fast.bboxes_3d.tensor, plain.bboxes_3d.tensor)
+
+
 def test_a_calibration_without_an_image_has_the_usual_size(tree: KittiTree, tmp_path: Path):
     shutil.copytree(tree.root / 'training', tmp_path / 'training')
     cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
@@ -213,9 +243,12 @@ def test_a_pipeline_that_loads_no_points_is_named(checkpoint: Path, tree: KittiT
 def test_the_tool_writes_all_frames(
     tree: KittiTree, inferencer: Inferencer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ):
-    monkeypatch.setattr('perception3d.apis.inferencer.Inferencer', lambda *args: inferencer)
+    wanted = []
+    monkeypatch.setattr('perception3d.apis.inferencer.Inferencer', lambda *args: wanted.append(args[3:]) or inferencer)
     clouds = [str(tree.root / 'training' / 'velodyne' / f'00000{i}.bin') for i in (0, 1)]
-    assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path)]) == 0
+    assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path), '--fast']) == 0
+    amp, fast = False, True
+    assert wanted == [(amp, fast)]
     names = ['000000.json', '000000.png', '000001.json', '000001.png']
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert sorted(Path(line).name for line in capsys.readouterr().out.split()) == names

@@ -276,6 +276,8 @@ def test_bad_samples_and_settings_get_one_line():
         run([samples[0], samples[0]])
     with pytest.raises(InputError, match='carry no eval_ann_info: pack them'):
         run([{key: value for key, value in samples[0].items() if key != 'eval_ann_info'}])
+    with pytest.raises(InputError, match='frame drive-0 has no labels, so it cannot be scored'):
+        run([{**samples[0], 'eval_ann_info': None}])
     camera = {**samples[0]['eval_ann_info'], 'gt_bboxes_3d': CameraInstance3DBoxes(torch.zeros(1, 7))}
     with pytest.raises(InputError, match='frame drive-0 has CameraInstance3DBoxes'):
         run([{**samples[0], 'eval_ann_info': camera}])

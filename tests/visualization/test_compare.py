@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from perception3d.checks import InputError
-from perception3d.visualization.bev import BevView
+from perception3d.visualization.bev import BevView, BevWindow
 from perception3d.visualization.compare import Answer, draw_comparison, draw_response
 from perception3d.visualization.draw import BoxSet
+from perception3d.visualization.ground import Ground, covering_window
 
 RANGE = (-10.0, -10.0, 10.0, 10.0)
 
@@ -35,10 +36,32 @@ def test_a_response_that_covers_less_than_the_window_keeps_its_place():
     assert abs(rows.min() - 50) <= 1 and abs(rows.max() - 149) <= 1 and abs(columns.mean() - 99.5) < 1
 
 
+@pytest.mark.parametrize('forward', [(1, 0), (0, 1), (-1, 0), (0, -1)])
+def test_a_response_is_turned_as_the_data_are(forward: tuple[int, int]):
+    """A map of 40 x 30 pillars of half a metre; one pillar 9 to 9.5 m ahead, 4 to 4.5 m to the left is bright."""
+    left = (-forward[1], forward[0])
+    place = 9.25 * np.array(forward) + 4.25 * np.array(left)
+    low = place - [12.25, 3.25]
+    response = np.zeros((40, 30))
+    response[24, 6] = 1.0
+    window = BevWindow((-10.0, 10.0), (-5.0, 15.0), 200, forward)
+    rows, columns = np.nonzero(draw_response(response, (*low, *(low + [20, 15])), window).sum(2) > 300)
+    # Ten pixels a metre: the left border is 10 m to the left, the upper one 15 m ahead. So 5.5 to 6 m from both.
+    assert sorted(set(columns)) == sorted(set(rows)) == [55, 56, 57, 58, 59]
+    assert len(rows) == 25
+
+
+def test_the_window_covers_all_maps_and_the_own_car():
+    ahead = covering_window(Ground((1, 0), only_ahead=True), [(0, -20, 40, 10), (0, -16, 69, 16)], 360)
+    assert ahead == BevWindow((-16.0, 20.0), (-4.0, 69.0), 360, (1, 0))
+    around = covering_window(Ground(), [(-25.6, -25.6, 25.6, 25.6)], 480)
+    assert around == BevWindow((-25.6, 25.6), (-25.6, 25.6), 480, (0, 1))
+
+
 def test_every_answer_has_a_column_with_its_boxes():
     car = BoxSet(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
     answers = [Answer('found', car, np.zeros((8, 8)), RANGE), Answer('missed', nothing(), np.zeros((8, 8)), RANGE)]
-    picture = draw_comparison(answers, ['car'], half_range_m=10.0, size_px=100)
+    picture = draw_comparison(answers, ['car'], width_px=100)
     assert picture.shape == (200, 200, 3)
     # The second column differs from the first where the car is, and in the title.
     differs = np.nonzero((picture[:100, :99] != picture[:100, 100:199]).any(2))
@@ -49,7 +72,7 @@ def test_every_answer_has_a_column_with_its_boxes():
 def test_annotated_boxes_are_in_both_rows():
     truth = BoxSet(np.array([[0.0, 6, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]))
     answer = Answer('', nothing(), np.zeros((8, 8)), RANGE)
-    with_truth, without = (draw_comparison([answer], ['car'], boxes, 10.0, 100) for boxes in (truth, None))
+    with_truth, without = (draw_comparison([answer], ['car'], boxes, width_px=100) for boxes in (truth, None))
     rows = np.nonzero((with_truth != without).any(2))[0]
     assert (rows < 100).any() and (rows >= 100).any()
 
