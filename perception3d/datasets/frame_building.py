@@ -80,9 +80,13 @@ def _usable_cores() -> int:
 
 
 def map_frames(
-    build: Callable[[Any], Any], frames: Sequence[Any], jobs: int | None = None, progress: bool = True
+    build: Callable[[Any], Any],
+    frames: Sequence[Any],
+    jobs: int | None = None,
+    progress: bool = True,
+    task: str = 'building infos',
 ) -> list[Any]:
-    """Returns [build(frame) for frame in frames], in that order, by `jobs` processes, with a progress line.
+    """Returns [build(frame) for frame in frames], in that order, by `jobs` processes; `task` is what the progress says.
 
     By default one process a core, and one alone for few frames, which are done before others have started. `build` and
     the frames travel to the processes by pickle. The first error ends the work.
@@ -94,7 +98,7 @@ def map_frames(
     from tqdm import tqdm
 
     results = _results(partial(_packed, build), frames, min(jobs, len(frames)))
-    bar = tqdm(results, total=len(frames), desc='building infos', unit='frame', disable=not progress)
+    bar = tqdm(results, total=len(frames), desc=task, unit='frame', disable=not progress)
     return [pickle.loads(result) for result in bar]
 
 

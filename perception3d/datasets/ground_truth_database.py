@@ -2,6 +2,7 @@
 
 Layout, as mmdet3d's DataBaseSampler reads it: `perception3d_gt_database/<frame>_<class>_<k>.bin`, float32 points with
 x, y, z relative to the middle of the box's bottom, and `perception3d_dbinfos_train.pkl`, class -> list of objects.
+A box has 7 numbers, or 9 where the data set knows velocities.
 """
 
 from __future__ import annotations
@@ -14,27 +15,39 @@ from typing import Any
 
 import numpy as np
 
-from perception3d.files import write_pickle
+from perception3d.files import read_json, write_json, write_pickle
 
 FOLDER = 'perception3d_gt_database'
 INFO_FILE = 'perception3d_dbinfos_train.pkl'
+_MARK = 'mark.json'
 
 
 @contextmanager
-def new_database(root: Path) -> Iterator[Path]:
+def new_database(root: Path, mark: str | None = None) -> Iterator[Path]:
     """Gives an empty folder for the objects' files; on success it takes the place of the database of `root`.
 
-    On an error it is removed, and the earlier database stays.
+    On an error the earlier database stays. Without a `mark` what was done until then is removed. With one it is kept,
+    and a later call with the same mark gives that folder again; the mark stands for all that the objects depend on.
+    Files other than `.bin` are notes for that call and do not get into the database.
     """
     partial = root / f'.{FOLDER}.partial'
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    stamp = partial / _MARK
+    if mark is None or not stamp.is_file() or read_json(stamp) != mark:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+    if mark is not None:
+        write_json(stamp, mark)
     try:
         yield partial
-        shutil.rmtree(root / FOLDER, ignore_errors=True)
-        partial.rename(root / FOLDER)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException:
+        if mark is None:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for path in partial.iterdir():
+        if path.suffix != '.bin':
+            path.unlink()
+    shutil.rmtree(root / FOLDER, ignore_errors=True)
+    partial.rename(root / FOLDER)
 
 
 def write_objects_of_frame(
@@ -48,9 +61,9 @@ def write_objects_of_frame(
 ) -> list[dict[str, Any]]:
     """Writes the points of a frame's objects to `folder`, one file an object; returns what the database says of them.
 
-    points (N, F) float32; boxes (M, 7) with the bottom's middle, in the frame of the points; `rows` the points in each
-    box, as of `rows_in_boxes`; names and difficulties (M). An object without points is left out: there is nothing to
-    paste.
+    points (N, F) float32; boxes (M, 7), or (M, 9) with velocities, with the bottom's middle, in the frame of the
+    points; `rows` the points in each box, as of `rows_in_boxes`; names and difficulties (M). An object without points
+    is left out: there is nothing to paste.
     """
     entries = []
     for k, name in enumerate(names):

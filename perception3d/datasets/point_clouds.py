@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -35,6 +37,22 @@ def read_cloud(path: str | Path, num_features: int) -> np.ndarray:
             f'{path} holds NaN or infinity in {len(wrong)} of {len(points)} points (first: point {wrong[0]}): '
             'remove those points from the file'
         )
+    return points
+
+
+def read_sweep(sweep: Mapping[str, Any], time_s: float, num_features: int, remove_close: bool) -> np.ndarray:
+    """Returns an earlier sweep as (N, num_features) float32 in the LiDAR frame of its keyframe.
+
+    Column 4 becomes the age in seconds, column 3 stays. `sweep` is an entry of an info's `lidar_sweeps`, whose
+    `lidar2sensor` takes points of the keyframe to the sweep; `time_s` is the keyframe's time. With `remove_close`
+    points less than 1 m from the sensor along both x and y are left out: they are on the vehicle itself.
+    """
+    points = read_cloud(sweep['lidar_points']['lidar_path'], num_features)
+    if remove_close:
+        points = points[(np.abs(points[:, :2]) >= 1.0).any(1)]
+    sensor_from_lidar = np.array(sweep['lidar_points']['lidar2sensor'], np.float64)
+    points[:, :3] = (points[:, :3] - sensor_from_lidar[:3, 3]) @ sensor_from_lidar[:3, :3]
+    points[:, 4] = time_s - sweep['timestamp']
     return points
 
 

@@ -4,7 +4,6 @@ from mmdet3d.datasets.transforms import (
     GlobalRotScaleTrans,
     LoadAnnotations3D,
     LoadPointsFromFile,
-    LoadPointsFromMultiSweeps,
     ObjectNameFilter,
     ObjectRangeFilter,
     Pack3DDetInputs,
@@ -16,6 +15,7 @@ from mmengine.dataset import DefaultSampler
 
 from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
+from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
 
@@ -30,7 +30,7 @@ sweeps_num = 9
 train_pipeline = [
     dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
     dict(
-        type=LoadPointsFromMultiSweeps,
+        type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
         use_dim=[0, 1, 2, 3, 4],
         pad_empty_sweeps=True,
@@ -43,6 +43,7 @@ train_pipeline = [
     dict(type=ObjectRangeFilter, point_cloud_range=point_cloud_range),
     dict(type=ObjectNameFilter, classes=class_names),
     dict(type=PointShuffle),
+    dict(type=ZeroUnknownVelocities),
     dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
 ]
 meta_keys = (
@@ -53,7 +54,7 @@ meta_keys = (
 test_pipeline = [
     dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
     dict(
-        type=LoadPointsFromMultiSweeps,
+        type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
         use_dim=[0, 1, 2, 3, 4],
         pad_empty_sweeps=True,

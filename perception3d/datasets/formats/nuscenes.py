@@ -1,8 +1,13 @@
-"""Info files with history frames from a nuScenes tree: v1.0-mini, -trainval, -test, or tables with a splits.json."""
+"""Info files with history frames from a nuScenes tree: v1.0-mini, -trainval, -test, or tables with a splits.json.
+
+With --database also the ground-truth database, which LiDAR detectors such as CenterPoint paste objects from.
+"""
 
 from __future__ import annotations
 
 import argparse
+
+from perception3d.checks import InputError
 
 EXAMPLE = 'python tools/create_data.py nuscenes --root data/nuscenes --version v1.0-trainval'
 
@@ -27,17 +32,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=['camera', 'lidar'],
         help='whose files must be there; leave lidar out if you have only the images',
     )
+    parser.add_argument(
+        '--database',
+        nargs='?',
+        const='',
+        metavar='SPLIT',
+        help='also cut the objects of a split out of ten sweeps, to be pasted into other frames (default: the split '
+        'named train or ..._train)',
+    )
+    parser.add_argument(
+        '--jobs', type=int, metavar='N', help='processes for --database (default: one a core for many frames)'
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Writes the info files and prints where they are and what they count."""
+    """Writes the files and prints where they are and what they count."""
     from perception3d.datasets.nuscenes_info import CLASSES, InfoSettings, create_infos
 
+    wants_database = args.database is not None
+    if wants_database and 'lidar' not in args.sensors:
+        raise InputError('--database cuts objects out of the LiDAR clouds: add lidar to --sensors')
     settings = InfoSettings(tuple(args.offsets), args.sweeps, tuple(args.sensors))
     summary = create_infos(args.root, args.version, settings)
     for split, entry in summary.items():
         print(f'{split}: {entry["samples"]} samples of {entry["scenes"]} scenes -> {entry["path"]}')
-    width = max(12, *(len(split) + 2 for split in summary))
-    print(f'{"boxes":<22}' + ''.join(f'{split:>{width}}' for split in summary))
+    columns = {split: entry['classes'] for split, entry in summary.items()}
+    if wants_database:
+        from perception3d.datasets.ground_truth_database import FOLDER
+        from perception3d.datasets.nuscenes_database import create_database
+
+        paths = {split: entry['path'] for split, entry in summary.items()}
+        split, columns['database'] = create_database(paths, args.database or None, args.jobs)
+        print(f'database of {split}: {sum(columns["database"].values())} objects -> {paths[split].parent / FOLDER}')
+    width = max(12, *(len(title) + 2 for title in columns))
+    print(f'{"boxes":<22}' + ''.join(f'{title:>{width}}' for title in columns))
     for name in CLASSES:
-        print(f'{name:<22}' + ''.join(f'{entry["classes"][name]:>{width}}' for entry in summary.values()))
+        print(f'{name:<22}' + ''.join(f'{counts.get(name, 0):>{width}}' for counts in columns.values()))

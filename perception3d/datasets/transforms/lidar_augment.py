@@ -27,12 +27,14 @@ from perception3d.geometry.overlap import overlap_area
 from perception3d.registry import TRANSFORMS
 
 _BEV = [0, 1, 3, 4, 6]
+# From here on numpy's choice, which shuffles the numbers of all objects, takes milliseconds: nuScenes has 300,000 cars.
+_MANY_OBJECTS = 50_000
 
 
 def free_places(boxes: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Returns a mask (K,) of the candidates (K, 7) that overlap neither `boxes` (M, 7) nor an earlier free candidate.
 
-    Overlap is that of the rectangles in the bird's-eye view, exact.
+    Overlap is that of the rectangles in the bird's-eye view, exact; further numbers of a box do not count.
     """
     flat = candidates[:, _BEV]
     taken = (bev_overlap(flat, boxes[:, _BEV]) > 0).any(1)
@@ -49,7 +51,7 @@ class GroundTruthSampler:
 
     A draw depends on numpy's global state alone, so that a resumed run goes on exactly (mmdet3d's sampler walks through
     a shuffled list, whose place a restart forgets). What does not fit is left out, so that a frame can end with fewer
-    objects. Points are kept in memory once they were read.
+    objects. Points are kept in memory once they were read, up to `memory_mib`.
 
     Args:
         data_root: the folder that holds the database.
@@ -60,6 +62,8 @@ class GroundTruthSampler:
         load_dim: floats a point in the database.
         use_dim: how many of them to keep.
         info_file: table of the database, relative to data_root.
+        made_by: the words after `tools/create_data.py` that write the database, for the error of a missing one.
+        memory_mib: what the kept points may take in each process that loads data; objects beyond it are read anew.
 
     Raises:
         InputError: the table is missing, or a class of sample_groups or min_points is none of `classes`.
@@ -75,16 +79,19 @@ class GroundTruthSampler:
         load_dim: int = 4,
         use_dim: int = 4,
         info_file: str = INFO_FILE,
+        made_by: str = 'kitti (or lidar)',
+        memory_mib: float = 1024.0,
     ) -> None:
         self.data_root, self.classes = Path(data_root), tuple(classes)
         self.sample_groups = dict(sample_groups)
         self.load_dim, self.use_dim = load_dim, use_dim
         self._points: dict[str, np.ndarray] = {}
+        self._free_bytes = memory_mib * 2**20
         least = dict(min_points or {})
         for name in (*self.sample_groups, *least):
             if name not in self.classes:
                 raise unknown_name('class of the ground-truth sampler', name, self.classes)
-        hint = f'run: python tools/create_data.py kitti (or lidar) --root {data_root}'
+        hint = f'run: python tools/create_data.py {made_by} --root {data_root}'
         table = read_pickle(self.data_root / info_file, hint)
         self.objects: dict[str, list[dict[str, Any]]] = {}
         for name in self.sample_groups:
@@ -99,17 +106,23 @@ class GroundTruthSampler:
     def sample_all(
         self, gt_bboxes: np.ndarray, gt_labels: np.ndarray, img: None = None, ground_plane: np.ndarray | None = None
     ) -> dict[str, Any] | None:
-        """Returns objects for a frame with boxes (M, 7) and labels (M,), as mmdet3d's ObjectSample wants them.
+        """Returns objects for a frame with boxes (M, 7 or 9) and labels (M,), as mmdet3d's ObjectSample wants them.
 
-        Keys: gt_bboxes_3d (K, 7) float32, gt_labels_3d (K,), points (LiDARPoints); None if there are none.
+        Keys: gt_bboxes_3d (K, 7 or 9, as the frame's) float32, gt_labels_3d (K,), points (LiDARPoints); None if there
+        are none. Velocities are those of the database.
         """
-        taken, chosen, labels = np.asarray(gt_bboxes)[:, :7], [], []
+        taken, chosen, labels = np.asarray(gt_bboxes), [], []
         for name, wanted in self.sample_groups.items():
             label = self.classes.index(name)
             drawn = self._draw(name, wanted - int(np.sum(np.asarray(gt_labels) == label)))
             if not drawn:
                 continue
-            boxes = np.stack([entry['box3d_lidar'] for entry in drawn])
+            boxes = np.stack([entry['box3d_lidar'] for entry in drawn])[:, : taken.shape[1]]
+            if boxes.shape[1] < taken.shape[1]:
+                raise InputError(
+                    f'boxes of the database in {self.data_root} have {boxes.shape[1]} numbers, those of the frame '
+                    f'{taken.shape[1]}: create the database again, with velocities, or load the frame without them'
+                )
             free = np.flatnonzero(free_places(taken, boxes))
             taken = np.concatenate([taken, boxes[free]])
             chosen += [drawn[k] for k in free]
@@ -135,20 +148,28 @@ class GroundTruthSampler:
         count = min(count, len(objects))
         if count < 1:
             return []
-        return [objects[k] for k in np.random.choice(len(objects), count, replace=False)]
+        if len(objects) < _MANY_OBJECTS:
+            return [objects[k] for k in np.random.choice(len(objects), count, replace=False)]
+        rows: dict[int, None] = {}
+        while len(rows) < count:
+            rows[np.random.randint(len(objects))] = None
+        return [objects[k] for k in rows]
 
     def _placed(self, entry: dict[str, Any]) -> np.ndarray:
         """Returns the points of an object at the place that it had in its own frame."""
         path = entry['path']
-        if path not in self._points:
+        points = self._points.get(path)
+        if points is None:
             points = read_cloud(self.data_root / path, self.load_dim)
             if len(points) != entry['num_points_in_gt']:
                 raise InputError(
                     f'{self.data_root / path} has {len(points)} points, its table says {entry["num_points_in_gt"]}: '
                     'create the database again'
                 )
-            self._points[path] = points
-        points = self._points[path].copy()
+            if points.nbytes <= self._free_bytes:
+                self._points[path] = points
+                self._free_bytes -= points.nbytes
+        points = points.copy()
         points[:, :3] += entry['box3d_lidar'][:3]
         return points
 
@@ -170,9 +191,9 @@ class PasteObjects(ObjectSample):
 
     @staticmethod
     def remove_points_in_boxes(points: BasePoints, boxes: np.ndarray) -> BasePoints:
-        """Returns the points outside all boxes (K, 7)."""
+        """Returns the points outside all boxes (K, 7 or 9)."""
         keep = np.ones(len(points), bool)
-        keep[np.concatenate(rows_in_boxes(points.tensor.numpy(), boxes))] = False
+        keep[np.concatenate(rows_in_boxes(points.tensor.numpy(), boxes[:, :7]))] = False
         return points[keep]
 
 
@@ -235,7 +256,7 @@ class MoveObjects(BaseTransform):
         chosen = _choose_moves(prepare_flat(boxes[:, _BEV]), shifts, turns)
         moved = boxes.copy()
         owned = np.zeros(len(points), bool)
-        for k, rows in enumerate(rows_in_boxes(points, boxes)):
+        for k, rows in enumerate(rows_in_boxes(points, boxes[:, :7])):
             # A point in two boxes goes with the first.
             rows = rows[~owned[rows]]
             owned[rows] = True
@@ -245,7 +266,10 @@ class MoveObjects(BaseTransform):
             moved[k, :3] += shift
             moved[k, 6] += turn
             cos, sin = np.cos(turn), np.sin(turn)
-            own = points[rows, :3] - boxes[k, :3]
-            points[rows, :3] = own @ np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) + moved[k, :3]
+            rotation = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+            points[rows, :3] = (points[rows, :3] - boxes[k, :3]) @ rotation + moved[k, :3]
+            if boxes.shape[1] > 7:
+                # An object that is turned drives another way.
+                moved[k, 7:9] = boxes[k, 7:9] @ rotation[:2, :2]
         results['gt_bboxes_3d'] = results['gt_bboxes_3d'].new_box(moved.astype(np.float32))
         return results
