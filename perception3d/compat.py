@@ -10,6 +10,8 @@ Nothing heavy is imported here. A fix waits for its host module to be imported a
    out. Can go when `test_mmdet_still_prints` fails.
 4. spconv's backward asks CUDA for a stream also for CPU tensors: without CUDA the answer is 0, which nobody reads. Can
    go when `test_spconv_still_asks_for_a_stream` fails.
+5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
+   checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
 """
 
 from __future__ import annotations
@@ -97,6 +99,25 @@ def _answer_without_cuda(spconv_ops: ModuleType) -> None:
     spconv_ops.get_current_stream = get_current_stream
 
 
+def _remember_formatted_texts(yapf_api: ModuleType) -> None:
+    """Lets yapf's FormatCode answer at once for a text that it has formatted before."""
+    form = yapf_api.FormatCode
+    if hasattr(form, 'forms'):
+        return
+    known: dict[str, Any] = {}
+
+    def FormatCode(text: str, *args: Any, **kwargs: Any) -> Any:
+        key = repr((text, args, sorted(kwargs.items())))
+        if key not in known:
+            if len(known) >= 8:
+                known.pop(next(iter(known)))
+            known[key] = form(text, *args, **kwargs)
+        return known[key]
+
+    FormatCode.forms = form
+    yapf_api.FormatCode = FormatCode
+
+
 _AROUND: dict[str, Callable[[], Any]] = {
     'mmdet3d': _versions_that_mmdet3d_accepts,
     'mmdet.datasets': _without_the_onedl_lines,
@@ -104,6 +125,7 @@ _AROUND: dict[str, Callable[[], Any]] = {
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmengine.runner.checkpoint': _load_checkpoints_safely,
     'spconv.pytorch.ops': _answer_without_cuda,
+    'yapf.yapflib.yapf_api': _remember_formatted_texts,
 }
 
 

@@ -148,3 +148,19 @@ def test_spconv_still_asks_for_a_stream():
     with pytest.raises((RuntimeError, AssertionError)):
         ops.get_current_stream.asks()
     assert ops.get_current_stream() == 0
+
+
+def test_mmengine_still_formats_anew(monkeypatch):
+    from mmengine.config import Config
+    from yapf.yapflib import yapf_api
+
+    texts = []
+    form = yapf_api.FormatCode.forms
+    config = Config(dict(width=3, parts=[dict(a=1)]))
+    with monkeypatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', lambda text, **kwargs: (texts.append(text), form(text, **kwargs))[1])
+        assert config.pretty_text == config.pretty_text and len(texts) == 2
+    first = config.pretty_text
+    assert config.pretty_text == first == form(texts[0])[0]
+    config.width = 4
+    assert config.pretty_text == first.replace('3', '4')
