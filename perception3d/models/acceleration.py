@@ -1,4 +1,4 @@
-"""Trained networks made faster for inference without other weights: folded norms, memory layout, Winograd."""
+"""Trained networks made faster for inference without other weights: folded norms, memory layout, host kernels."""
 
 from __future__ import annotations
 
@@ -6,27 +6,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from perception3d.models.winograd import use_winograd
+from perception3d.models.active_convolutions import ActiveBackbone
+from perception3d.models.upsampled_maps import UpsampledMaps
+from perception3d.models.winograd import Workspace, use_winograd
 
 _SPARSE = ('SubMConv3d', 'SparseConv3d', 'SparseInverseConv3d', 'SubMConv2d', 'SparseConv2d')
 
 
-def accelerate(module: nn.Module, winograd: bool | None = None) -> nn.Module:
+def accelerate(module: nn.Module, host_kernels: bool | None = None) -> nn.Module:
     """Prepares `module` for inference in float32, in place, and returns it in eval mode.
 
-    Batch norms are folded into the convolutions before them, dense convolutions get the channels-last layout, and on a
-    CPU the wide 3x3 ones run by `WinogradConv2d` (`winograd`: None where that works). Outputs change by rounding only,
-    about 1e-5 of their size. The module cannot be trained afterwards, and its state dict has other keys.
+    Batch norms are folded into the convolutions before them and dense convolutions get the channels-last layout. On a
+    CPU (`host_kernels`: None where that is) SECOND's backbone computes only what is not background, its neck is one
+    pass (`ActiveBackbone`, `UpsampledMaps`), and other wide 3x3 convolutions run by `WinogradConv2d`. A module with a
+    method `prepare_for_inference` is told. Outputs change by rounding only, about 1e-5 of their size. The module cannot
+    be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the next call reuses.
     """
     module.eval()
     fold_batch_norms(module)
     for part in module.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
             part.to(memory_format=torch.channels_last)
+        if hasattr(part, 'prepare_for_inference'):
+            part.prepare_for_inference()
     device = next(module.parameters()).device
-    if device.type == 'cpu' if winograd is None else winograd:
-        use_winograd(module)
+    if device.type == 'cpu' if host_kernels is None else host_kernels:
+        workspace = Workspace()
+        _use_host_kernels(module, workspace)
+        use_winograd(module, workspace=workspace)
     return module
+
+
+def _use_host_kernels(module: nn.Module, workspace: Workspace) -> None:
+    """Replaces, in place, the backbones and necks of SECOND that are nothing but plain convolutions."""
+    for name, child in list(module.named_children()):
+        kind = type(child).__name__
+        if kind == 'SECOND' and ActiveBackbone.fits(child.blocks):
+            setattr(module, name, ActiveBackbone(child.blocks, workspace))
+        elif kind == 'SECONDFPN' and UpsampledMaps.fits(child.deblocks):
+            setattr(module, name, UpsampledMaps(child.deblocks, workspace))
+        else:
+            _use_host_kernels(child, workspace)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:

@@ -1,8 +1,9 @@
 """CenterPoint (Yin et al. 2021, arXiv 2006.11275) on voxels of 0.1 m for nuScenes, in the sizes of mmdet3d."""
 
-from mmdet3d.models.middle_encoders import SparseEncoder
 from mmdet3d.models.voxel_encoders import HardSimpleVFE
 from mmengine.config import read_base
+
+from perception3d.models.lidar_det.sparse_encoder import RowSparseEncoder
 
 with read_base():
     from .center_point_pillar import *
@@ -11,7 +12,7 @@ voxel_size = [0.1, 0.1, 0.2]
 model.data_preprocessor.voxel_layer.update(max_num_points=10, voxel_size=voxel_size, max_voxels=(90000, 120000))
 model.pts_voxel_encoder = dict(type=HardSimpleVFE, num_features=5)
 model.pts_middle_encoder = dict(
-    type=SparseEncoder,
+    type=RowSparseEncoder,
     in_channels=5,
     sparse_shape=[41, 1024, 1024],
     output_channels=128,

@@ -1,9 +1,10 @@
 """SECOND (Yan et al. 2018) for KITTI's three classes, in the sizes of mmdet3d: 5.326 M. Its head is PointPillars'."""
 
-from mmdet3d.models.middle_encoders import SparseEncoder
 from mmdet3d.models.task_modules import Anchor3DRangeGenerator
 from mmdet3d.models.voxel_encoders import HardSimpleVFE
 from mmengine.config import read_base
+
+from perception3d.models.lidar_det.sparse_encoder import RowSparseEncoder
 
 with read_base():
     from .point_pillars_secfpn import *
@@ -14,7 +15,7 @@ point_cloud_range = [0, -40, -3, 70.4, 40, 1]
 model.data_preprocessor.voxel_layer.update(max_num_points=5, point_cloud_range=point_cloud_range, voxel_size=voxel_size)
 model.voxel_encoder = dict(type=HardSimpleVFE)
 model.middle_encoder = dict(
-    type=SparseEncoder,
+    type=RowSparseEncoder,
     in_channels=4,
     sparse_shape=[41, 1600, 1408],
     order=('conv', 'norm', 'act'),

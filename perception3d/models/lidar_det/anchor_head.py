@@ -12,7 +12,7 @@ from mmdet3d.models.dense_heads.train_mixins import get_direction_target
 from mmdet3d.models.layers import box3d_multiclass_nms
 from mmdet3d.structures import limit_period, xywhr2xyxyr
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from perception3d.models.lidar_det.anchor_targets import assign, is_supported, nearest_bev
 from perception3d.registry import MODELS
@@ -68,6 +68,25 @@ class FastAnchor3DHead(Anchor3DHead):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prior_generator = _KeptAnchors(self.prior_generator)
+        self._together: nn.Conv2d | None = None
+
+    def prepare_for_inference(self) -> None:
+        """Puts the head's convolutions together, so that the map is read once; weights must not change afterwards."""
+        parts = [self.conv_cls, self.conv_reg, *([self.conv_dir_cls] if self.use_direction_classifier else [])]
+        together = nn.Conv2d(parts[0].in_channels, sum(part.out_channels for part in parts), 1)
+        together.weight.data = torch.cat([part.weight.data for part in parts])
+        together.bias.data = torch.cat([part.bias.data for part in parts])
+        self._together = together.to(parts[0].weight.device, memory_format=torch.channels_last).requires_grad_(False)
+
+    def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Returns the maps of scores, box deltas and directions (None without them) of one level."""
+        if self._together is None:
+            return super().forward_single(x)
+        sizes = [self.conv_cls.out_channels, self.conv_reg.out_channels]
+        maps = self._together(x)
+        rest = maps.shape[1] - sum(sizes)
+        scores, deltas, *directions = maps.split([*sizes, *([rest] if rest else [])], 1)
+        return scores, deltas, directions[0] if directions else None
 
     def _predict_by_feat_single(
         self,
