@@ -8,8 +8,9 @@ Nothing heavy is imported here. A fix waits for its host module to be imported a
    holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
 3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
    out. Can go when `test_mmdet_still_prints` fails.
-4. spconv's backward asks CUDA for a stream also for CPU tensors: without CUDA the answer is 0, which nobody reads. Can
-   go when `test_spconv_still_asks_for_a_stream` fails.
+4. spconv's loops on the CPU lose additions when torch has several threads (a strided convolution was off by its own
+   size), and its backward asks CUDA for a stream also for CPU tensors: CPU tensors go to `geometry/sparse_conv.py`. Can
+   go when spconv equals a dense convolution with many threads; what is lost depends on timing, so no test can tell.
 5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
    checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
 """
@@ -84,19 +85,35 @@ def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     mmengine_checkpoint._safe_torch_load = safe_torch_load
 
 
-def _answer_without_cuda(spconv_ops: ModuleType) -> None:
-    """Lets `get_current_stream` of spconv answer 0 where there is no CUDA."""
-    ask = spconv_ops.get_current_stream
-    if hasattr(ask, 'asks'):
+def _convolve_on_the_host(spconv_ops: ModuleType) -> None:
+    """Sends spconv's convolutions of CPU tensors, and their gradients, to our own."""
+    forward, backward = spconv_ops.indice_conv, spconv_ops.indice_conv_backward
+    if hasattr(forward, 'of_device'):
         return
 
-    def get_current_stream() -> int:
-        import torch
+    def indice_conv(
+        features: Any, filters: Any, pairs: Any, counts: Any, num_out: int, inverse: bool = False, subm: bool = False,
+        *args: Any, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        # A bias or an activation in the same call goes to spconv, which refuses it on the CPU.
+        if features.is_cuda or kwargs.get('bias') is not None:
+            return forward(features, filters, pairs, counts, num_out, inverse, subm, *args, **kwargs)
+        from perception3d.geometry.sparse_conv import sparse_conv
 
-        return ask() if torch.cuda.is_available() else 0
+        return sparse_conv(features, filters, pairs, counts, num_out, inverse, subm)
 
-    get_current_stream.asks = ask
-    spconv_ops.get_current_stream = get_current_stream
+    def indice_conv_backward(
+        features: Any, filters: Any, grad: Any, pairs: Any, counts: Any, inverse: bool = False, subm: bool = False,
+        *args: Any, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        if features.is_cuda:
+            return backward(features, filters, grad, pairs, counts, inverse, subm, *args, **kwargs)
+        from perception3d.geometry.sparse_conv import sparse_conv_backward
+
+        return sparse_conv_backward(features, filters, grad, pairs, counts, inverse, subm)
+
+    indice_conv.of_device = forward
+    spconv_ops.indice_conv, spconv_ops.indice_conv_backward = indice_conv, indice_conv_backward
 
 
 def _remember_formatted_texts(yapf_api: ModuleType) -> None:
@@ -124,7 +141,7 @@ _AROUND: dict[str, Callable[[], Any]] = {
 }
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmengine.runner.checkpoint': _load_checkpoints_safely,
-    'spconv.pytorch.ops': _answer_without_cuda,
+    'spconv.pytorch.ops': _convolve_on_the_host,
     'yapf.yapflib.yapf_api': _remember_formatted_texts,
 }
 
