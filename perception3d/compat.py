@@ -9,8 +9,9 @@ Nothing heavy is imported here. A fix waits for its host module to be imported a
 3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
    out. Can go when `test_mmdet_still_prints` fails.
 4. spconv's loops on the CPU lose additions when torch has several threads (a strided convolution was off by its own
-   size), and its backward asks CUDA for a stream also for CPU tensors: CPU tensors go to `geometry/sparse_conv.py`. Can
-   go when spconv equals a dense convolution with many threads; what is lost depends on timing, so no test can tell.
+   size), and its backward asks CUDA for a stream also for CPU tensors: those go to `geometry/sparse_conv.py` and
+   `sparse_pairs.py`. Can go when spconv equals a dense convolution with many threads; what is lost depends on timing,
+   so no test can tell.
 5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
    checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
 """
@@ -86,8 +87,9 @@ def _load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
 
 
 def _convolve_on_the_host(spconv_ops: ModuleType) -> None:
-    """Sends spconv's convolutions of CPU tensors, and their gradients, to our own."""
+    """Sends spconv's convolutions of CPU tensors, their gradients and their lists of pairs to our own."""
     forward, backward = spconv_ops.indice_conv, spconv_ops.indice_conv_backward
+    list_pairs = spconv_ops.get_indice_pairs
     if hasattr(forward, 'of_device'):
         return
 
@@ -112,8 +114,22 @@ def _convolve_on_the_host(spconv_ops: ModuleType) -> None:
 
         return sparse_conv_backward(features, filters, grad, pairs, counts, inverse, subm)
 
-    indice_conv.of_device = forward
+    def get_indice_pairs(
+        indices: Any, batch_size: int, shape: Any, algo: Any, kernel: Any, stride: Any, padding: Any, dilation: Any,
+        out_padding: Any, subm: bool = False, transpose: bool = False, *args: Any, **kwargs: Any,
+    ) -> Any:  # fmt: skip
+        if indices.is_cuda or transpose or len(shape) != 3:
+            rest = (out_padding, subm, transpose, *args)
+            return list_pairs(indices, batch_size, shape, algo, kernel, stride, padding, dilation, *rest, **kwargs)
+        from perception3d.geometry.sparse_pairs import strided_pairs, submanifold_pairs
+
+        if subm:
+            return indices, *submanifold_pairs(indices, shape, kernel, dilation)
+        return strided_pairs(indices, shape, kernel, stride, padding, dilation)
+
+    indice_conv.of_device, get_indice_pairs.of_device = forward, list_pairs
     spconv_ops.indice_conv, spconv_ops.indice_conv_backward = indice_conv, indice_conv_backward
+    spconv_ops.get_indice_pairs = get_indice_pairs
 
 
 def _remember_formatted_texts(yapf_api: ModuleType) -> None:

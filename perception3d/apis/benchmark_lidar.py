@@ -90,12 +90,12 @@ def _own_loops_of_spconv() -> Iterator[None]:
     except ImportError:
         yield
         return
-    ours = ops.indice_conv
-    ops.indice_conv = ours.of_device
+    ours = ops.indice_conv, ops.get_indice_pairs
+    ops.indice_conv, ops.get_indice_pairs = (function.of_device for function in ours)
     try:
         yield
     finally:
-        ops.indice_conv = ours
+        ops.indice_conv, ops.get_indice_pairs = ours
 
 
 def _predict(model: Any, batch: dict) -> Callable[[], None]:

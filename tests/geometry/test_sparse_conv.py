@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from perception3d.checks import InputError
+from perception3d.geometry.sparse_pairs import strided_pairs, submanifold_pairs
+
 spconv = pytest.importorskip('spconv.pytorch')
 
 SHAPE = (11, 18, 20)
@@ -91,3 +94,38 @@ def test_a_site_without_neighbours_sees_itself_alone():
     with torch.no_grad():
         out = conv(_sparse(features, lonely)).features
         assert torch.allclose(out, features @ conv.weight[:, 1, 1, 1].T, atol=1e-6)
+
+
+def _pairs_of(lists, counts):
+    return [sorted(zip(*(side[k, :count].tolist() for side in lists), strict=True)) for k, count in enumerate(counts)]
+
+
+@pytest.mark.parametrize('kernel', [(3, 3, 3), (1, 3, 5)])
+@pytest.mark.parametrize('dilation', [(1, 1, 1), (2, 1, 3)])
+@pytest.mark.parametrize('count', [60, 3000])
+def test_pairs_are_those_of_spconv(kernel, dilation, count):
+    from spconv.core import ConvAlgo
+    from spconv.pytorch import ops
+
+    indices = _sites(count)
+    for subm, stride, padding in ((True, (1, 1, 1), (0, 0, 0)), (False, (2, 1, 3), (0, 1, 2))):
+        arguments = (indices, 2, list(SHAPE), ConvAlgo.Native, kernel, stride, padding, dilation, (0, 0, 0), subm)
+        wanted_out, wanted, wanted_counts = ops.get_indice_pairs.of_device(*arguments)
+        out, pairs, counts = ops.get_indice_pairs(*arguments)
+        order = {tuple(site): i for i, site in enumerate(wanted_out.tolist())}
+        assert len(out) == len(wanted_out) and {tuple(site) for site in out.tolist()} == set(order)
+        renumbered = torch.tensor([order[tuple(site)] for site in out.tolist()])
+        half = len(counts) // 2 if subm else len(counts)
+        assert counts.tolist()[:half] == wanted_counts.tolist()[:half]
+        for k in range(half):
+            count = int(counts[k])
+            pairs[1, k, :count] = renumbered[pairs[1, k, :count].long()].int()
+        assert _pairs_of(pairs, counts[:half].tolist()) == _pairs_of(wanted, wanted_counts[:half].tolist())
+
+
+def test_what_cannot_be_convolved_is_refused():
+    indices = _sites(10)
+    with pytest.raises(InputError, match='odd'):
+        submanifold_pairs(indices, SHAPE, (2, 3, 3), (1, 1, 1))
+    with pytest.raises(InputError, match='leaves nothing'):
+        strided_pairs(indices, SHAPE, (13, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1))
