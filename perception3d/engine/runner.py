@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -26,6 +28,18 @@ class PerceptionRunner(Runner):
         """Joins the process group on machines without CUDA before mmengine would look for a GPU."""
         start_processes(self._launcher)
         super().setup_env(env_cfg)
+
+    def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
+        """Builds a visualizer of this run alone.
+
+        mmengine would return that of an earlier run of the process with the same name, which writes to its folder.
+        """
+        if isinstance(visualizer, dict):
+            wanted = visualizer.get('name', self._experiment_name)
+            names = (f'{wanted} {number}' if number > 1 else wanted for number in itertools.count(1))
+            free = next(name for name in names if not Visualizer.check_instance_created(name))
+            visualizer = {**visualizer, 'name': free}
+        return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
         """Wraps the model for several processes; on the CPU without the device ids that mmengine would pass."""

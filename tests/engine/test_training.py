@@ -86,6 +86,14 @@ def test_a_checkpoint_of_another_model_is_refused(whole_run, tmp_path):
     assert 'is of another model or variant' in out.stderr and 'net.0.weight (16, 2) instead of (8, 2)' in out.stderr
 
 
+def test_two_runs_in_one_process_log_to_their_own_folders(tmp_path):
+    from perception3d.apis.training import train
+
+    for name in 'ab':
+        train(CONFIG, ['train_cfg.max_epochs=1'], work_dir=str(tmp_path / name))
+        assert len(list((tmp_path / name).rglob('scalars.json'))) == 1
+
+
 def test_mixed_precision_trains_on_the_cpu(tmp_path):
     _tool('train.py', CONFIG, '--work-dir', tmp_path, '--amp', '--cfg-options', 'train_cfg.max_epochs=1')
     assert torch.load(tmp_path / 'iter_6.pth', weights_only=False)['optimizer']['loss_scaler'] == {}
