@@ -94,7 +94,6 @@ def gradients_of_a_share(rank, world_size, port, path):
     from perception3d.distill.adapter import ConvAdapter
     from perception3d.distill.distiller import Distiller
 
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     adapter = dict(type=ConvAdapter, in_channels=4, out_channels=4)
     links = dict(
@@ -107,6 +106,7 @@ def gradients_of_a_share(rank, world_size, port, path):
     # Batch statistics of half a batch are those of half a batch.
     model.student.norm.eval()
     if world_size > 1:
+        torch.set_num_threads(1)
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=port
         )
