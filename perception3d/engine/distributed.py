@@ -5,11 +5,14 @@ from __future__ import annotations
 import atexit
 import os
 import subprocess
+import time
 
 import torch
 from torch import distributed
 
 from perception3d.checks import InputError
+
+_LAST_WORDS_S = 0.3
 
 
 def start_processes(launcher: str, backend: str | None = None) -> None:
@@ -35,15 +38,19 @@ def start_processes(launcher: str, backend: str | None = None) -> None:
             'start it as torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch'
         )
     distributed.init_process_group(backend=backend or 'gloo')
-    # gloo's thread may hold the last reference to a tensor that Python has seen. If it gives that up while the
-    # interpreter is being taken down, the process aborts after its work is done; to leave the group first joins it.
+    # gloo's threads may hold the last reference to a tensor that Python has seen. If one gives that up while the
+    # interpreter is being taken down, the process aborts after its work is done.
     atexit.register(leave_processes)
 
 
 def leave_processes() -> None:
-    """Leaves the process group, if there is one, and waits for its threads; may be called more than once."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.destroy_process_group()
+    """Leaves the process group, if there is one, and gives its threads time to end; may be called more than once."""
+    if not distributed.is_available() or not distributed.is_initialized():
+        return
+    distributed.destroy_process_group()
+    # Where something still refers to the group, its threads are not joined. They need the interpreter's lock, which
+    # sleeping gives them, for what they hold.
+    time.sleep(_LAST_WORDS_S)
 
 
 def _describe_slurm_job() -> None:

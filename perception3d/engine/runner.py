@@ -10,7 +10,7 @@ from mmengine.device import get_device
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from mmengine.visualization import Visualizer
+from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -34,6 +34,8 @@ class PerceptionRunner(Runner):
 
         mmengine would return that of an earlier run of the process with the same name, which writes to its folder.
         """
+        if visualizer is None:
+            visualizer = dict(type=Visualizer, vis_backends=[dict(type=LocalVisBackend)])
         if isinstance(visualizer, dict):
             wanted = visualizer.get('name', self._experiment_name)
             names = (f'{wanted} {number}' if number > 1 else wanted for number in itertools.count(1))
