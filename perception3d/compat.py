@@ -98,7 +98,8 @@ def _convolve_on_the_host(spconv_ops: ModuleType) -> None:
         *args: Any, **kwargs: Any,
     ) -> Any:  # fmt: skip
         # A bias or an activation in the same call goes to spconv, which refuses it on the CPU.
-        if features.is_cuda or kwargs.get('bias') is not None:
+        fused = kwargs.get('bias') is not None or getattr(kwargs.get('act_type'), 'name', 'None_') != 'None_'
+        if features.is_cuda or fused:
             return forward(features, filters, pairs, counts, num_out, inverse, subm, *args, **kwargs)
         from perception3d.geometry.sparse_conv import sparse_conv
 

@@ -11,7 +11,7 @@ with read_base():
     from .._base_.datasets.lidar_only import *
     from .._base_.models.point_pillars_secfpn import *
     from .._base_.runtime import *
-    from .._base_.schedules.one_cycle import *
+    from .._base_.schedules.one_cycle_pillars import *
 
 voxel_size = [0.16, 0.16, 8]
 point_cloud_range = [-51.2, -51.2, -5, 51.2, 51.2, 3]
@@ -24,13 +24,3 @@ model.voxel_encoder.update(in_channels=num_features, voxel_size=voxel_size, poin
 model.middle_encoder.output_shape = [640, 640]
 model.bbox_head.num_classes = len(class_names)
 model.bbox_head.anchor_generator.ranges = [[-51.2, -51.2, -1.7, 51.2, 51.2, -1.7]] * len(class_names)
-
-# The schedule of PointPillars on KITTI: 80 epochs over the data repeated twice.
-lr, max_epochs, rise_epochs = 0.001, 80, 32
-optim_wrapper.optimizer.lr = lr
-optim_wrapper.clip_grad.max_norm = 35
-train_cfg.update(max_epochs=max_epochs, val_interval=2)
-param_scheduler[0].update(T_max=rise_epochs, end=rise_epochs, eta_min=lr * 10)
-param_scheduler[1].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end=max_epochs, eta_min=lr * 1e-4)
-param_scheduler[2].update(T_max=rise_epochs, end=rise_epochs)
-param_scheduler[3].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end=max_epochs)

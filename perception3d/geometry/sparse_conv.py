@@ -48,13 +48,13 @@ def sparse_conv_backward(
     into_features = _run(grad, by_position, table)
     outputs, inputs = grad.to(features.dtype), features
     into_weight = torch.zeros_like(by_position, dtype=features.dtype)
-    numbers, sides = _numbers(counts, subm), pairs.long()
+    numbers = _numbers(counts, subm)
     for k, count in enumerate(numbers):
         if subm and k == len(numbers) // 2:
             torch.mm(outputs.T, inputs, out=into_weight[k])
         elif count:
-            given = inputs.index_select(0, sides[int(inverse), k, :count])
-            taken = outputs.index_select(0, sides[int(not inverse), k, :count])
+            given = inputs.index_select(0, pairs[int(inverse), k, :count])
+            taken = outputs.index_select(0, pairs[int(not inverse), k, :count])
             torch.mm(taken.T, given, out=into_weight[k])
     return into_features.to(features.dtype), into_weight.transpose(0, 1).reshape(filters.shape).to(filters.dtype)
 

@@ -47,12 +47,12 @@ class ActiveMap:
 class ActiveConv2d(nn.Module):
     """An `nn.Conv2d` of kernel 3, padding 1, stride 1 or 2, with the ReLU behind it, on an ActiveMap.
 
-    The output lies in the part `slot` of the workspace.
+    The output lies in `maps`, at `slot`; `workspace` is for what is used up within a call.
     """
 
-    def __init__(self, conv: nn.Conv2d, workspace: Workspace, slot: str) -> None:
+    def __init__(self, conv: nn.Conv2d, workspace: Workspace, maps: Workspace, slot: str) -> None:
         super().__init__()
-        self.slot = slot
+        self.maps, self.slot = maps, slot
         self.stride, self.wide = conv.stride[0], min(conv.in_channels, conv.out_channels) >= 64
         self.workspace = workspace
         weight = conv.weight.detach().float()
@@ -89,7 +89,7 @@ class ActiveConv2d(nn.Module):
         return ActiveMap(dense.permute(0, 2, 3, 1), mask, background)
 
     def _empty(self, mask: np.ndarray, background: Tensor, filled: bool) -> Tensor:
-        out = self.workspace.take(self.slot, *mask.shape, len(background))
+        out = self.maps.take(self.slot, *mask.shape, len(background))
         return out.copy_(background.expand_as(out)) if filled else out
 
     def _gather(self, x: Tensor, pixels: np.ndarray, out: Tensor) -> None:
@@ -105,12 +105,13 @@ class ActiveBackbone(nn.Module):
 
     def __init__(self, blocks: Sequence[nn.Sequential], workspace: Workspace) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList()
+        self.blocks, maps = nn.ModuleList(), Workspace()
         for b, block in enumerate(blocks):
             convs = [part for part in block if isinstance(part, nn.Conv2d)]
             # A convolution reads one map and writes the other; the last map of a block stays.
             slots = [f'block {b}, map {i % 2}' for i in range(len(convs))]
-            self.blocks.append(nn.ModuleList(map(ActiveConv2d, convs, [workspace] * len(convs), slots)))
+            layers = [ActiveConv2d(conv, workspace, maps, slot) for conv, slot in zip(convs, slots, strict=True)]
+            self.blocks.append(nn.ModuleList(layers))
 
     @staticmethod
     def fits(blocks: Sequence[nn.Module]) -> bool:

@@ -26,12 +26,12 @@ class UpsampledMaps(nn.Module):
 
     Args:
         deblocks: one for each map, of which `fits` holds.
-        workspace: scratch memory.
+        workspace: scratch memory for what is used up within a call.
     """
 
     def __init__(self, deblocks: Sequence[nn.Sequential], workspace: Workspace) -> None:
         super().__init__()
-        self.workspace = workspace
+        self.workspace, self.joined = workspace, Workspace()
         self.scales = [deblock[0].stride[0] for deblock in deblocks]
         for i, deblock in enumerate(deblocks):
             conv = deblock[0]
@@ -56,7 +56,7 @@ class UpsampledMaps(nn.Module):
         if len(sizes) > 1:
             raise InputError(f'upsampled maps have the sizes (B, H, W) {sorted(sizes)}: they cannot be joined')
         parts = [(getattr(self, f'weight{i}'), getattr(self, f'bias{i}')) for i in range(len(maps))]
-        out = self.workspace.take('joined', *sizes.pop(), sum(len(bias) for _, bias in parts))
+        out = self.joined.take('map', *sizes.pop(), sum(len(bias) for _, bias in parts))
         share_threads_with_torch()
         offset = 0
         with torch.autocast('cpu', enabled=False):

@@ -129,3 +129,9 @@ def test_what_cannot_be_convolved_is_refused():
         submanifold_pairs(indices, SHAPE, (2, 3, 3), (1, 1, 1))
     with pytest.raises(InputError, match='leaves nothing'):
         strided_pairs(indices, SHAPE, (13, 3, 3), (1, 1, 1), (0, 0, 0), (1, 1, 1))
+
+
+def test_a_bias_on_the_cpu_is_refused_and_not_forgotten():
+    conv, sites = spconv.SubMConv3d(4, 4, 3, indice_key='a').eval(), _sites(10)
+    with torch.no_grad(), pytest.raises(AssertionError, match='bias'):
+        conv(_sparse(torch.randn(len(sites), 4), sites))

@@ -82,3 +82,14 @@ def test_only_stacks_of_plain_convolutions_with_relu_fit():
         changed = copy.deepcopy(fitting)
         changed[k] = other
         assert not ActiveBackbone.fits([changed])
+
+
+def test_two_backbones_share_scratch_memory_but_not_their_maps():
+    torch.manual_seed(0)
+    workspace = Workspace()
+    first, second = (ActiveBackbone([_block(8, 16, 3), _block(16, 24, 2)], workspace) for _ in range(2))
+    x = _map((64, 48), 0.02)
+    kept = first(x)
+    copies = [out.clone() for out in kept]
+    second(x)
+    assert all(torch.equal(out, copy) for out, copy in zip(kept, copies, strict=True))

@@ -10,7 +10,7 @@ from torch.optim import AdamW
 
 from perception3d.engine.reproducible import ResumableEpochTrainLoop
 
-# SECOND's; PointPillars has 0.001, 80 epochs and a clip of 35. Data sets are repeated twice an epoch.
+# SECOND's; PointPillars' is `one_cycle_pillars`. Data sets are repeated twice an epoch.
 lr = 0.0018
 max_epochs = 40
 rise_epochs = 16

@@ -43,17 +43,20 @@ class _KeptAnchors:
         return self._kept[key]
 
     def rectangles(self, anchors: list[Tensor], coordinate: str, by_class: bool) -> list[Tensor]:
-        """Returns `nearest_bev` (A, 4) of all anchors or of each class's, for levels of `grid_anchors`; made once.
+        """Returns `nearest_bev` (A, 4) of all anchors or of each class's; made once for levels of `grid_anchors`.
 
         Anchors (..., C, R, D) belong to C classes.
         """
-        key = next(key for key, levels in self._kept.items() if levels is anchors), coordinate, by_class
-        if key not in self._rectangles:
-            together = torch.cat(anchors)
-            parts = together.unbind(-3) if by_class else [together]
-            flat = [part.reshape(-1, part.shape[-1]) for part in parts]
-            self._rectangles[key] = [nearest_bev(part, coordinate) for part in flat]
-        return self._rectangles[key]
+        size = next((key for key, levels in self._kept.items() if levels is anchors), None)
+        key = (size, coordinate, by_class)
+        if key in self._rectangles:
+            return self._rectangles[key]
+        together = torch.cat(anchors)
+        parts = together.unbind(-3) if by_class else [together]
+        rectangles = [nearest_bev(part.reshape(-1, part.shape[-1]), coordinate) for part in parts]
+        if size is not None:
+            self._rectangles[key] = rectangles
+        return rectangles
 
 
 @MODELS.register_module()

@@ -117,7 +117,8 @@ def _objects(count, seed):
     'change', [{}, {'neg_iou_thr': (0.1, 0.3)}, {'gt_max_assign_all': False}, {'min_pos_iou': 0.0}]
 )
 @pytest.mark.parametrize('one_assigner', [True, False])
-def test_targets_equal_those_of_mmdet3d(per_class, change, one_assigner):
+@pytest.mark.parametrize('own_anchors', [True, False])
+def test_targets_equal_those_of_mmdet3d(per_class, change, one_assigner, own_anchors):
     settings = _settings()
     settings.update(assign_per_class=per_class)
     for assigner in settings['train_cfg'].assigner:
@@ -130,6 +131,8 @@ def test_targets_equal_those_of_mmdet3d(per_class, change, one_assigner):
     results = []
     for head in (theirs, ours):
         anchors = head.get_anchors([(24, 20)], METAS[:1] * 3, device='cpu')
+        if own_anchors:
+            anchors = [[level.clone() for level in anchors[0]]] * 3
         objects = [_objects(count, seed) for seed, count in enumerate(counts)]
         results.append(
             head.anchor_target_3d(anchors, objects, METAS[:1] * 3, [None] * 3, num_classes=2, sampling=False)
