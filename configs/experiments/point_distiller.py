@@ -35,10 +35,24 @@ def _distilled(config, options=None):
     )
 
 
+LEVELS = ('level0', 'level1', 'level2')
+
+
+def _with(links, inherit=False):
+    """The student with PointDistiller at some of the places, and with or without the teacher's weights."""
+    options = {f'model.links.{link}.weight': 0.0 for link in ('local', *LEVELS, 'neck') if link not in links}
+    return _distilled('point_distill_maps', options if inherit else {'model.inherit': False, **options})
+
+
 arms = {
     'teacher': dict(config='../lidar_det/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
     'point_distiller': _distilled('point_distill'),
+    # Where the link sits, and the teacher's weights: one seed each.
+    'levels': dict(**_with(('local', *LEVELS)), seeds=(0,)),
+    'neck': dict(**_with(('neck',)), seeds=(0,)),
+    'inherit': dict(**_with((), inherit=True), seeds=(0,)),
+    'point_distiller-inherit': dict(**_with(('local',), inherit=True), seeds=(0,)),
     'sparse_kd': _distilled('sparse_kd'),
     'fitnets': _distilled('fitnets'),
     'longer': dict(
