@@ -72,14 +72,16 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
 
     A plain value at the top of the config, such as data_root, is also set wherever a part has it under the same name
-    with the same value.
+    with the same value. A list of plain values there, such as voxel_size, is one that the parts were computed from when
+    the file was read, so that to change it would change nothing, or half of what follows from it: refused.
 
     Raises:
-        InputError: the key is unknown; names the nearest keys.
+        InputError: the key is unknown; names the nearest keys. Or such a list; names the parts that have it.
     """
     for key, value in options.items():
         may_add = key.startswith(_ADD)
         parts = key.removeprefix(_ADD).split('.')
+        _refuse_source_of_parts(config._cfg_dict, parts[0])
         node: Any = config._cfg_dict
         for depth, part in enumerate(parts[:-1]):
             if isinstance(node, Mapping) and may_add and part not in node:
@@ -93,6 +95,17 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         else:
             _child(config, node, leaf, '.'.join(parts))
             node[int(leaf)] = value
+
+
+def _refuse_source_of_parts(root: Mapping[str, Any], key: str) -> None:
+    value = root.get(key)
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (dict, list, tuple)):
+        places = [name for name in _dotted_keys(root) if name.endswith(f'.{key}')]
+        shown = ', '.join(places[:6]) + (', ...' if len(places) > 6 else '')
+        raise InputError(
+            f'{key} at the top of the config changes nothing by an option: its parts were computed from it when the '
+            f'file was read. Set {shown or "the parts"} and what depends on them, or write a config'
+        )
 
 
 def _rename_everywhere(node: Any, key: str, old: Any, new: Any) -> None:

@@ -33,6 +33,19 @@ def test_an_option_for_the_top_reaches_the_parts_that_share_it(tmp_path):
     assert config.loaders[0].set.data_root == 'b' and config.loaders[1].data_root == 'other'
 
 
+@pytest.mark.parametrize('key', ['voxel_size', 'voxel_size.0', '+voxel_size'])
+def test_an_option_for_a_list_at_the_top_names_the_parts_that_have_it(tmp_path, key):
+    text = "voxel_size = [1, 2]\nmodel = dict(type='A', voxel_size=[1, 2])\nloaders = [dict(voxel_size=[1, 2])]\n"
+    with pytest.raises(InputError, match='voxel_size at the top .* Set model.voxel_size, loaders.0.voxel_size and'):
+        load_config(_write(tmp_path, leaf=text), {key: [3, 4]})
+
+
+def test_a_list_of_parts_at_the_top_can_be_set(tmp_path):
+    text = "model = dict(type='A')\ncustom_hooks = []\nparam_scheduler = [dict(end=1)]\n"
+    config = load_config(_write(tmp_path, leaf=text), {'custom_hooks': [dict(type='B')], 'param_scheduler.0.end': 2})
+    assert config.custom_hooks[0].type == 'B' and config.param_scheduler[0].end == 2
+
+
 @pytest.mark.parametrize(
     'key, message',
     [
