@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ def _measure_model(args: Any, device: torch.device) -> dict[str, list[dict]]:
 
 
 def _measure_lidar(args: Any, device: torch.device) -> dict[str, list[dict]]:
-    return {'One scan, boxes included': _rows(benchmark_lidar, args, device)}
+    benchmark = functools.partial(benchmark_lidar, checkpoint=args.checkpoint)
+    return {'One scan, boxes included': _rows(benchmark, args, device)}
 
 
 def _measure_lidar_ops(args: Any, device: torch.device) -> dict[str, list[dict]]:

@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
 from mmdet3d.models.dense_heads import Anchor3DHead
-from mmdet3d.models.middle_encoders import PointPillarsScatter
+from mmdet3d.models.middle_encoders import PointPillarsScatter, SparseEncoder
 from mmdet3d.models.voxel_encoders import PillarFeatureNet
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from perception3d.apis.benchmark import median_ms, peak_memory
+from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.files import read_points
+from perception3d.geometry.boxes import limit_period
 from perception3d.geometry.iou import bev_iou
 from perception3d.geometry.nms import nms_rotated
 from perception3d.geometry.voxels import hard_voxelize
@@ -30,6 +33,7 @@ from perception3d.models.acceleration import accelerate
 from perception3d.models.lidar_det.anchor_head import FastAnchor3DHead
 from perception3d.models.lidar_det.pillars import CompactPillarFeatureNet, RowPillarsScatter
 from perception3d.models.lidar_det.preprocessor import LidarDataPreprocessor
+from perception3d.models.lidar_det.sparse_encoder import RowSparseEncoder
 from perception3d.registry import MODELS
 
 _STOCK = {
@@ -37,34 +41,47 @@ _STOCK = {
     FastAnchor3DHead: Anchor3DHead,
     CompactPillarFeatureNet: PillarFeatureNet,
     RowPillarsScatter: PointPillarsScatter,
+    RowSparseEncoder: SparseEncoder,
 }
+# Boxes are compared from this score on, and are the same object up to this distance.
+_SURE = 0.1
+_SAME_PLACE_M = 0.5
 
 
-def benchmark_lidar(config: Config, device: torch.device, runs: int) -> list[dict[str, Any]]:
+def benchmark_lidar(
+    config: Config, device: torch.device, runs: int, checkpoint: str | None = None
+) -> list[dict[str, Any]]:
     """Times `predict` on the first test sample: mmdet3d's own parts, ours, and ours prepared for inference.
 
-    All three have the same random weights and keep a frame's best boxes, whatever their score. mmdet3d's goes first,
-    since ours put faster ops under mmcv for the life of the process, and is timed with spconv's own loops. Loading is
-    not in it. `difference` is the largest one between the head's maps and those of mmdet3d (with our sparse
-    convolutions, since spconv's lose additions on several threads), as a share of their largest value. Boxes are not
-    compared: with random weights the empty part of a map is full of equal scores, of which any may be chosen.
+    All three have the same weights. mmdet3d's goes first, since ours put faster ops under mmcv for the life of the
+    process, and is timed with spconv's own loops. Loading is not in it. `difference` is the largest one between the
+    head's maps and those of mmdet3d (with our sparse convolutions, since spconv's lose additions on several threads),
+    as a share of their largest value.
+
+    Without a checkpoint the weights are random, and each keeps a frame's best boxes, whatever their score. Boxes are
+    not compared then: the empty part of a map is full of equal scores, of which any may be chosen. With a checkpoint
+    the thresholds are those of the config, and the rows carry what `box_gap` says of the boxes.
 
     Raises:
-        InputError: the config has no test data.
+        InputError: the config has no test data, or the checkpoint is of another model.
     """
     if 'test_dataloader' not in config:
         raise InputError(f'{config.filename} has no test_dataloader: there is no sample to measure with')
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     settings = copy.deepcopy(config.model)
-    _keep_all_boxes(settings)
+    if checkpoint is None:
+        _keep_all_boxes(settings)
     stock = copy.deepcopy(settings)
     _replace(stock)
     torch.manual_seed(0)
     models = {'mmdet3d': MODELS.build(stock).to(device).eval()}
-    _enliven(models['mmdet3d'])
+    if checkpoint is None:
+        _enliven(models['mmdet3d'])
+    else:
+        load_weights(models['mmdet3d'], checkpoint)
     loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
     batch = pseudo_collate([loader.dataset[0]])
-    rows, wanted = [], None
+    rows, wanted, wanted_boxes = [], None, None
     for name in ('mmdet3d', 'ours', 'ours, --fast'):
         if name not in models:
             models[name] = MODELS.build(copy.deepcopy(settings)).to(device).eval()
@@ -72,14 +89,46 @@ def benchmark_lidar(config: Config, device: torch.device, runs: int) -> list[dic
         if name == 'ours, --fast':
             accelerate(models[name])
         step = _predict(models[name], batch)
-        maps = _head_maps(models[name], step)
-        wanted = maps if wanted is None else wanted
+        maps, boxes = _maps_and_boxes(models[name], step)
+        wanted, wanted_boxes = (maps, boxes) if wanted is None else (wanted, wanted_boxes)
         with peak_memory(device) as memory, _own_loops_of_spconv() if name == 'mmdet3d' else nullcontext():
             latency = median_ms(step, device, runs, warm_up=2)
         gap = float((maps - wanted).abs().max() / wanted.abs().max())
-        memory_mib = memory['peak_mib']
-        rows.append({'parts': name, 'latency ms': latency, 'peak MiB': memory_mib, 'difference': f'{gap:.1e}'})
+        row = {'parts': name, 'latency ms': latency, 'peak MiB': memory['peak_mib'], 'difference': f'{gap:.1e}'}
+        rows.append(row if checkpoint is None else {**row, **box_gap(wanted_boxes, boxes)})
     return [{**row, 'times faster': rows[0]['latency ms'] / row['latency ms']} for row in rows]
+
+
+def box_gap(wanted: InstanceData, found: InstanceData) -> dict[str, str]:
+    """Compares boxes with scores above 0.1: how many match, and the largest differences of those that do.
+
+    Each wanted box is matched with the nearest found one of its class, up to 0.5 m away; a found one may match once.
+    Differences of boxes are in metres, radians (a whole turn is none) and, of velocities, metres a second.
+    """
+    (mine, my_scores, my_labels), (theirs, scores, labels) = (_sure_boxes(part) for part in (found, wanted))
+    distance = torch.cdist(theirs[:, :3].double(), mine[:, :3].double())
+    distance[labels[:, None] != my_labels] = torch.inf
+    pairs = []
+    for _ in range(min(distance.shape)):
+        row, column = divmod(int(distance.argmin()), distance.shape[1])
+        if distance[row, column] > _SAME_PLACE_M:
+            break
+        pairs.append((row, column))
+        distance[row], distance[:, column] = torch.inf, torch.inf
+    rows, columns = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
+    gaps = mine[columns] - theirs[rows]
+    gaps[:, 6] = limit_period(gaps[:, 6])
+    largest = [
+        f'{float(gap.abs().max()):.1e}' if len(pairs) else '-' for gap in (gaps, my_scores[columns] - scores[rows])
+    ]
+    count = f'{len(pairs)} of {max(len(mine), len(theirs))}'
+    return {'boxes matched': count, 'box difference': largest[0], 'score difference': largest[1]}
+
+
+def _sure_boxes(found: InstanceData) -> tuple[Tensor, Tensor, Tensor]:
+    sure = found.scores_3d > _SURE
+    tensors = found.bboxes_3d.tensor[sure], found.scores_3d[sure], found.labels_3d[sure]
+    return tuple(tensor.detach().cpu() for tensor in tensors)
 
 
 @contextmanager
@@ -98,23 +147,23 @@ def _own_loops_of_spconv() -> Iterator[None]:
         ops.indice_conv, ops.get_indice_pairs = ours
 
 
-def _predict(model: Any, batch: dict) -> Callable[[], None]:
-    def predict() -> None:
+def _predict(model: Any, batch: dict) -> Callable[[], InstanceData]:
+    def predict() -> InstanceData:
         with torch.no_grad():
             data = model.data_preprocessor(copy.copy(batch), False)
-            model(data['inputs'], data['data_samples'], mode='predict')
+            return model(data['inputs'], data['data_samples'], mode='predict')[0].pred_instances_3d
 
     return predict
 
 
-def _head_maps(model: Any, step: Callable[[], None]) -> Tensor:
-    """Returns all that the head put out in one step, in one row."""
+def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tensor, InstanceData]:
+    """Returns all that the head put out in one step, in one row, and the boxes."""
     kept: list[Any] = []
     name = next(key for key in ('bbox_head', 'pts_bbox_head', 'rpn_head') if hasattr(model, key))
     hook = getattr(model, name).register_forward_hook(lambda module, inputs, output: kept.append(output))
-    step()
+    boxes = step()
     hook.remove()
-    return torch.cat([tensor.flatten() for tensor in _tensors(kept[0])])
+    return torch.cat([tensor.flatten() for tensor in _tensors(kept[0])]), boxes
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from typing import Any
 
 import torch
@@ -24,8 +26,8 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
 
     GMACs are half of the floating point operations of all convolutions and matrix products of the network without
     decoding, as torch's counter sees them, and those of sparse convolutions on this sample (on a CPU, where spconv
-    tells its pairs): gathers, norms and samplings at points are not in it. The latency is that of `predict`, boxes
-    included, batch 1, without loading the data.
+    tells its pairs; elsewhere GMACs are NaN, with a warning): gathers, norms and samplings at points are not in it. The
+    latency is that of `predict`, boxes included, batch 1, without loading the data.
 
     Raises:
         InputError: the config has no test data.
@@ -57,11 +59,14 @@ def _network_alone(model: nn.Module, batch: dict[str, Any]) -> None:
 
 
 class SparseMacs:
-    """Counts multiply-accumulates of the spconv convolutions of a model while it is open: pairs x inputs x outputs."""
+    """Counts multiply-accumulates of the spconv convolutions of a model while it is open: pairs x inputs x outputs.
+
+    Where spconv convolves without a list of pairs (its implicit GEMM, on a GPU), `total` becomes NaN, with a warning.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.total = 0
+        self.total: float = 0
 
     def __enter__(self) -> SparseMacs:
         convolutions = [m for m in self.model.modules() if type(m).__module__.startswith('spconv.pytorch.conv')]
@@ -79,6 +84,9 @@ class SparseMacs:
             data = output.find_indice_pair(module.indice_key)
             counts = getattr(data, 'indice_pair_num', None)
             if counts is None:
+                if not math.isnan(self.total):
+                    warnings.warn('spconv tells no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
+                self.total = math.nan
                 return
             if data.is_subm:
                 # Only half of the offsets are listed: the others mirror them, and the middle one pairs all.

@@ -1,8 +1,8 @@
 """Exact overlap of rotated boxes in the bird's-eye view and in space.
 
 The overlap of a pair is computed by the kernels of `geometry/overlap.py`. Boxes may be numpy arrays or torch tensors,
-and the answer is of the same kind. The work is done on the CPU by numba; all-pairs IoU of CUDA tensors is left to
-mmcv's kernel.
+and the answer is of the same kind; half types are computed as float32 or better. The work is done on the CPU by numba;
+IoU of CUDA tensors in the bird's-eye view is left to mmcv's kernel.
 """
 
 from __future__ import annotations
@@ -64,6 +64,14 @@ def _each_pair(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarr
         out[i] = _compare(first[i], second[i], ratio, poly, spare)
 
 
+def to_numpy(array: Array) -> np.ndarray:
+    """The array, or the tensor's values on the CPU, as float32 where numpy has no such type (bfloat16)."""
+    if not isinstance(array, torch.Tensor):
+        return np.asarray(array)
+    array = array.detach().cpu()
+    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+
+
 def prepare_flat(bev: np.ndarray) -> np.ndarray:
     """Rows of `prepare` for bird's-eye boxes (N, 5): as if each were one metre high."""
     bev = np.ascontiguousarray(bev[:, :5], np.float64)
@@ -77,7 +85,7 @@ def _prepare_boxes(boxes: np.ndarray) -> np.ndarray:
 
 
 def _run(first: Array, second: Array, aligned: bool, flat: bool, ratio: bool) -> Array:
-    arrays = [b.detach().cpu().numpy() if isinstance(b, torch.Tensor) else np.asarray(b) for b in (first, second)]
+    arrays = [to_numpy(first), to_numpy(second)]
     a, b = ((prepare_flat if flat else _prepare_boxes)(array) for array in arrays)
     dtype = arrays[0].dtype if arrays[0].dtype in (np.float32, np.float64) else np.float64
     out = np.empty(len(a) if aligned else (len(a), len(b)), dtype)

@@ -1,7 +1,8 @@
 """Non-maximum suppression in the bird's-eye view: by rotated IoU or by distance of centres, class by class.
 
-Kernels are numba on the CPU; a CUDA tensor makes one round trip. A box is suppressed by a better box of the same
-class whose IoU with it is greater than the threshold (or whose centre is not further away than the radius).
+Kernels are numba on the CPU; a CUDA tensor makes one round trip, or goes to mmcv where it has the op. A box is
+suppressed by a better box of the same class whose IoU with it is greater than the threshold (or whose centre is not
+further away than the radius). Boxes or scores that are not finite are dropped, on any device.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from numba import njit
 
 from perception3d.geometry.boxes import Array
-from perception3d.geometry.iou import prepare_flat
+from perception3d.geometry.iou import prepare_flat, to_numpy
 from perception3d.geometry.overlap import overlap_area
 
 
@@ -72,14 +73,14 @@ def nms_groups(
 
     Args:
         bev: (N, 5) bird's-eye boxes (x, y, l, w, yaw), metres and radians.
-        scores: (N,) scores; boxes with NaN are dropped. Equal scores are taken in the order given.
+        scores: (N,) scores. Equal scores are taken in the order given.
         labels: (N,) class of each box, 0 .. C-1.
         bounds: for each class the IoU above which, or the squared distance (m^2) up to which, a box is suppressed.
         circle: for each class whether `bounds` is a squared distance; default no class.
         limits: for each class the largest number of survivors; default unlimited.
     """
-    boxes = np.ascontiguousarray(_to_numpy(bev)[:, :5], np.float64)
-    values, groups = _to_numpy(scores).astype(np.float64), _to_numpy(labels).astype(np.int64)
+    boxes = np.ascontiguousarray(to_numpy(bev)[:, :5], np.float64)
+    values, groups = to_numpy(scores).astype(np.float64), to_numpy(labels).astype(np.int64)
     usable = np.flatnonzero(np.isfinite(values) & np.isfinite(boxes).all(1))
     order = usable[np.lexsort((-values[usable], groups[usable]))]
     classes = len(bounds)
@@ -99,23 +100,30 @@ def nms_groups(
 def nms_rotated(bev: Array, scores: Array, iou_threshold: float, labels: Array | None = None) -> Array:
     """Indices (K,), by falling score, of bird's-eye boxes (N, 5) that survive rotated NMS, per class if `labels`."""
     if isinstance(bev, torch.Tensor) and bev.is_cuda:
-        from mmcv.ops import nms_rotated as cuda_nms
-
-        return cuda_nms(bev[:, :5].float(), scores.float(), iou_threshold, labels)[1]
+        return _nms_by_mmcv(bev[:, :5].float(), scores.float(), iou_threshold, labels)
     if labels is None:
         labels = np.zeros(len(bev), np.int64)
     classes = int(labels.max()) + 1 if len(labels) else 1
     return nms_groups(bev, scores, labels, [iou_threshold] * classes)
 
 
+def _nms_by_mmcv(
+    bev: torch.Tensor, scores: torch.Tensor, iou_threshold: float, labels: torch.Tensor | None
+) -> torch.Tensor:
+    from mmcv.ops import nms_rotated as mmcv_nms
+
+    usable = (bev.isfinite().all(1) & scores.isfinite()).nonzero().squeeze(1)
+    if not len(usable):
+        # mmcv answers None instead of no indices.
+        return usable
+    labels = None if labels is None else labels[usable]
+    return usable[mmcv_nms(bev[usable], scores[usable], iou_threshold, labels)[1]]
+
+
 def circle_nms(centers: Array, scores: Array, squared_distance: float, limit: int | None = None) -> Array:
     """Indices (K,) of centres (N, >=2) that have no better centre within sqrt(`squared_distance`) metres."""
-    xy = _to_numpy(centers)[:, :2]
+    xy = to_numpy(centers)[:, :2]
     bev = np.concatenate([xy, np.zeros((len(xy), 3), xy.dtype)], 1)
     limit = len(xy) if limit is None else limit
-    chosen = nms_groups(bev, _to_numpy(scores), np.zeros(len(xy), np.int64), [squared_distance], [True], [limit])
+    chosen = nms_groups(bev, to_numpy(scores), np.zeros(len(xy), np.int64), [squared_distance], [True], [limit])
     return torch.from_numpy(chosen).to(centers.device) if isinstance(centers, torch.Tensor) else chosen
-
-
-def _to_numpy(array: Array) -> np.ndarray:
-    return array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)

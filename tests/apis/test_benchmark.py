@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import sys
 from pathlib import Path
@@ -134,3 +135,14 @@ def test_sparse_convolutions_are_counted_by_the_pairs_that_they_multiply(kind):
     neighbours = torch.nn.functional.conv3d(occupied, torch.ones(1, 1, 3, 3, 3), stride=stride, padding=1)
     pairs = (neighbours * occupied).sum() if kind == 'SubMConv3d' else neighbours.sum()
     assert count.total == int(pairs) * 3 * 4
+
+
+def test_sparse_convolutions_without_pairs_are_not_counted_as_nothing():
+    spconv = pytest.importorskip('spconv.pytorch')
+    conv = spconv.SubMConv3d(3, 4, 3, bias=False, indice_key='a')
+    # What spconv keeps of its implicit GEMM on a GPU has no list of pairs.
+    conv.register_forward_hook(lambda module, inputs, output: output.indice_dict.update(a=object()))
+    with SparseMacs(conv) as count, pytest.warns(UserWarning, match='on the CPU') as seen:
+        for _ in range(2):
+            conv(spconv.SparseConvTensor(torch.randn(1, 3), torch.zeros(1, 4).int(), [5, 6, 7], 1))
+    assert math.isnan(count.total) and len(seen) == 1

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from kitti_tree import KittiTree
+from mmdet3d.structures import LiDARInstance3DBoxes
+from mmengine.structures import InstanceData
 
-from perception3d.apis.benchmark_lidar import benchmark_lidar, benchmark_lidar_ops
+from perception3d.apis import benchmark_lidar as benchmark_lidar_module
+from perception3d.apis.benchmark_lidar import benchmark_lidar, benchmark_lidar_ops, box_gap
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
+from perception3d.checks import InputError
 from perception3d.datasets.kitti_info import create_infos
 from perception3d.kitti_files import read_objects
 
@@ -72,11 +76,64 @@ def test_result_files_are_named_by_frame_and_hold_the_best_boxes(options, checkp
     assert all(set(found.names) <= {'Car', 'Pedestrian', 'Cyclist'} for found in objects)
 
 
-def test_ours_and_mmdet3d_compute_the_same_in_the_benchmark(options):
-    config = load_config(CONFIG, parse_options(options))
+@pytest.mark.parametrize('name', [CONFIG.name, 'second_tiny_4x_10e_kitti_sim.py'])
+def test_ours_and_mmdet3d_compute_the_same_in_the_benchmark(options, name):
+    if 'second' in name:
+        pytest.importorskip('spconv')
+    config = load_config(CONFIG.with_name(name), parse_options(options))
     rows = benchmark_lidar(config, torch.device('cpu'), runs=1)
     assert [row['parts'] for row in rows] == ['mmdet3d', 'ours', 'ours, --fast']
     assert all(float(row['difference']) < 1e-4 and row['times faster'] > 0 for row in rows)
-    assert float(rows[2]['difference']) > 0
+    assert float(rows[2]['difference']) > 0 and all(row['peak MiB'] > 0 for row in rows)
     ops = benchmark_lidar_ops(config, torch.device('cpu'), runs=1)
     assert len(ops) == 3 and all(row['difference'] < 1e-5 for row in ops)
+
+
+def test_boxes_of_trained_weights_are_compared_in_the_benchmark(options, checkpoint, tmp_path):
+    weights = torch.load(checkpoint, weights_only=False)['state_dict']
+    # So little trained, it is sure of nothing.
+    weights['bbox_head.conv_cls.bias'] += 4
+    torch.save(weights, tmp_path / 'sure.pth')
+    config = load_config(CONFIG, parse_options(options))
+    rows = benchmark_lidar(config, torch.device('cpu'), 1, str(tmp_path / 'sure.pth'))
+    matched, found = rows[0]['boxes matched'].split(' of ')
+    assert matched == found and int(found) > 5
+    for row in rows:
+        assert row['boxes matched'] == rows[0]['boxes matched'] and row['peak MiB'] > 0
+        assert float(row['box difference']) < 1e-3 and float(row['score difference']) < 1e-4
+    with pytest.raises(InputError, match='missing.pth'):
+        benchmark_lidar(config, torch.device('cpu'), 1, 'missing.pth')
+
+
+def _boxes(rows, scores, labels):
+    boxes = torch.tensor([[*row[:2], 0, 4, 2, 1.5, row[2]] for row in rows])
+    return InstanceData(
+        bboxes_3d=LiDARInstance3DBoxes(boxes), scores_3d=torch.tensor(scores), labels_3d=torch.tensor(labels)
+    )
+
+
+def test_the_gap_of_boxes_is_that_of_the_nearest_pairs_of_a_class():
+    wanted = _boxes([[0, 0, 3.13], [10, 0, 0], [20, 0, 0], [30, 0, 0]], [0.9, 0.8, 0.7, 0.05], [0, 1, 0, 0])
+    # In another order; the first turned over pi, one of another class, one new, one that nobody is sure of.
+    found = _boxes(
+        [[10, 0, 0], [0.25, 0, -3.13], [20, 0, 0], [50, 0, 0], [30, 0, 0]], [0.8, 0.7, 0.7, 0.5, 0.1], [1, 0, 1, 0, 0]
+    )
+    gap = box_gap(wanted, found)
+    assert gap == {'boxes matched': '2 of 4', 'box difference': '2.5e-01', 'score difference': '2.0e-01'}
+    none = {'boxes matched': '0 of 4', 'box difference': '-', 'score difference': '-'}
+    assert box_gap(_boxes([[90, 0, 0]], [0.9], [0]), found) == none
+    assert box_gap(wanted[:0], found) == none
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in CONFIG.parent.glob('*.py')))
+def test_nothing_of_ours_is_in_the_row_of_mmdet3d(name):
+    settings = load_config(CONFIG.parent / f'{name}.py').model
+    before = _types(settings)
+    benchmark_lidar_module._replace(settings)
+    assert any(kind.__module__.startswith('perception3d') for kind in before)
+    assert not [kind for kind in _types(settings) if kind.__module__.startswith('perception3d')]
+
+
+def _types(settings):
+    found = [settings['type']] if isinstance(settings.get('type'), type) else []
+    return found + [kind for value in settings.values() if isinstance(value, dict) for kind in _types(value)]

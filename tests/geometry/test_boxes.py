@@ -185,3 +185,35 @@ def test_nms_drops_broken_boxes_and_takes_none() -> None:
     assert nms.nms_rotated(bev[:0], np.zeros(0), 0.2).tolist() == []
     mixed = nms.nms_groups(bev[[0, 0, 0]], np.array([3.0, 2, 1]), np.array([1, 1, 0]), [0.2, 0.2], [False, True])
     assert mixed.tolist() == [0, 2]
+
+
+@pytest.fixture
+def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tensor says that it is on a GPU, where mmcv's op keeps broken boxes and has no indices for no boxes."""
+    import mmcv.ops
+
+    def cuda_nms(dets, scores, iou_threshold, labels=None):
+        if not len(dets):
+            return dets, None
+        apart = dets + 0 if labels is None else dets + 1000.0 * labels[:, None] * torch.tensor([1.0, 0, 0, 0, 0])
+        kept = torch.tensor(reference_nms(apart.numpy(), scores.numpy(), iou_threshold))
+        return torch.cat([dets, scores[:, None]], 1)[kept], kept
+
+    monkeypatch.setattr(mmcv.ops, 'nms_rotated', cuda_nms)
+    monkeypatch.setattr(torch.Tensor, 'is_cuda', property(lambda tensor: True))
+
+
+@pytest.mark.parametrize('labelled', [False, True])
+def test_cuda_tensors_take_no_boxes_and_drop_broken_ones_as_the_cpu_does(as_on_cuda: None, labelled: bool) -> None:
+    rng = np.random.default_rng(7)
+    bev, scores = random_bev(rng, 60, 10.0).astype(np.float32), rng.random(60).astype(np.float32)
+    bev[7, 3], bev[20, 0], scores[31], scores[40] = np.nan, np.inf, np.nan, np.inf
+    labels = rng.integers(0, 3, 60) if labelled else None
+    wanted = nms.nms_rotated(bev, scores, 0.2, labels)
+    tensors = [None if array is None else torch.from_numpy(array) for array in (bev, scores, labels)]
+    assert 5 < len(wanted) < 56
+    assert nms.nms_rotated(*tensors[:2], 0.2, tensors[2]).tolist() == wanted.tolist()
+    for rows in (slice(0, 0), [7, 31]):
+        some = [None if tensor is None else tensor[rows] for tensor in tensors]
+        none = nms.nms_rotated(*some[:2], 0.2, some[2])
+        assert none.dtype == torch.int64 and none.shape == (0,)

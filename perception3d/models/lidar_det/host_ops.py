@@ -149,7 +149,8 @@ def _nms_rotated(
 
 
 def _box_iou_rotated(first: Tensor, second: Tensor, ious: Tensor, mode_flag: int, aligned: bool) -> None:
-    first, second = first.detach(), second.detach()
+    # In float32, since the smallest area is nothing in half precision.
+    first, second = first.detach().float(), second.detach().float()
     if mode_flag == 0:
         result = bev_iou(first, second, aligned)
     else:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmcv.ops
 import numpy as np
 import pytest
 import torch
@@ -77,7 +78,11 @@ def test_views_are_joined_and_doubles_are_dropped_class_by_class():
     assert torch.allclose(result.bboxes_3d.tensor[:, :6], BOXES[[0, 1, 0], :6], atol=1e-5)
 
 
-def test_views_without_boxes_are_no_boxes():
+@pytest.mark.parametrize('cuda', [False, True])
+def test_views_without_boxes_are_no_boxes(monkeypatch, cuda):
+    monkeypatch.setattr(torch.Tensor, 'is_cuda', property(lambda tensor: cuda))
+    # What mmcv's op answers on a GPU.
+    monkeypatch.setattr(mmcv.ops, 'nms_rotated', lambda dets, *args: (dets, None))
     empty = _sample(torch.zeros(0, 7), [], [])
     (merged,) = LidarTTAModel(_Net()).merge_preds([[empty, _sample(torch.zeros(0, 7), [], [])]])
     assert len(merged.pred_instances_3d.scores_3d) == 0
