@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob('*.py'))
 # Floor of each part; the parts of floor 3 may not import each other, nor one model another.
 FLOORS = {
     'checks': 0, 'compat': 0, 'files': 0.5, 'checkpoints': 0.5,
-    'geometry': 1, 'nuscenes_tables': 1, 'kitti_files': 1,
+    'geometry': 1, 'nuscenes_tables': 1, 'kitti_files': 1, 'lidar_files': 1,
     'registry': 2,
     'simulation': 3, 'datasets': 3, 'models': 3, 'distill': 3, 'evaluation': 3, 'visualization': 3,
     'engine': 4,

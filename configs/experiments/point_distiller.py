@@ -53,6 +53,7 @@ arms = {
     'neck': dict(**_with(('neck',)), seeds=(0,)),
     'inherit': dict(**_with((), inherit=True), seeds=(0,)),
     'point_distiller-inherit': dict(**_with(('local',), inherit=True), seeds=(0,)),
+    'objects-inherit': dict(**_distilled('point_distill_objects'), seeds=(0,)),
     'sparse_kd': _distilled('sparse_kd'),
     'fitnets': _distilled('fitnets'),
     'longer': dict(

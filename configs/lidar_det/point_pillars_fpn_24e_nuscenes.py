@@ -19,6 +19,8 @@ train_steps[5].point_cloud_range = point_cloud_range
 train_steps[6].point_cloud_range = point_cloud_range
 test_steps[2].point_cloud_range = point_cloud_range
 test_dataloader = val_dataloader
+tta_pipeline[1] = test_steps[1]
+tta_pipeline[2].transforms[1] = [test_steps[2]]
 del steps, train_steps, test_steps
 
 max_epochs = 24

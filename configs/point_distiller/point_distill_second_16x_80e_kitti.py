@@ -1,5 +1,7 @@
 """PointDistiller: SECOND teaches the 16x smaller one on both levels of its 2D backbone.
 
+Both branches go to 32 channels, as in the released code, also for this student.
+
 Give the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
 """
 
@@ -27,7 +29,7 @@ model = dict(
                 type=PointDistiller,
                 student_channels=32,
                 teacher_channels=128,
-                channels=16,
+                channels=32,
                 num_nodes=256,
                 num_neighbors=128,
                 importance='feature',
@@ -40,7 +42,7 @@ model = dict(
                 type=PointDistiller,
                 student_channels=64,
                 teacher_channels=256,
-                channels=16,
+                channels=32,
                 num_nodes=256,
                 num_neighbors=128,
                 importance='feature',

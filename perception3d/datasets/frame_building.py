@@ -34,6 +34,12 @@ def read_splits(root: Path, id_pattern: str, id_example: str) -> dict[str, list[
     return {name: _read_ids(path, id_pattern, id_example) for name, path in splits.items()}
 
 
+def database_split(splits: Iterable[str]) -> str | None:
+    """Returns the split whose objects the ground-truth database gets: train, else trainval, else none."""
+    there = set(splits)
+    return next((split for split in ('train', 'trainval') if split in there), None)
+
+
 def _read_ids(path: Path, id_pattern: str, id_example: str) -> list[str]:
     line_of: dict[str, int] = {}
     for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
@@ -133,7 +139,12 @@ def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
     absent = [split for split in SPLITS if split not in splits]
     if absent:
         print(f'left out, since ImageSets has no such file: {", ".join(absent)}')
-    print(f'database of train: {sum(database.values())} objects -> {Path(root) / "perception3d_gt_database"}')
+    source = database_split(splits)
+    if source is None:
+        print('database: no objects, since ImageSets has neither train.txt nor trainval.txt')
+    else:
+        count = sum(database.values())
+        print(f'database of {source}: {count} objects -> {Path(root) / "perception3d_gt_database"}')
     names = list(dict.fromkeys(name for entry in splits.values() for name in entry['classes']))
     width = max(10, *(len(split) + 2 for split in splits))
     print(f'{"objects":<22}' + ''.join(f'{title:>{width}}' for title in (*splits, 'database')))

@@ -1,9 +1,9 @@
 """Info files and ground-truth database of a KITTI object tree, in mmdet3d's layout (info_version 1.1).
 
 `create_infos` writes `<root>/perception3d_infos_<split>.pkl` for every split that ImageSets has, and the database of
-`train`. Paths in them are relative to the root. What mmdet3d's own infos lack is added: the frame id, whether there are
-labels, and the class names beside the label numbers. Points outside the left colour image count nowhere, as only what
-that camera sees is labelled.
+`train`, or of `trainval` where there is no `train`. Paths in them are relative to the root. What mmdet3d's own infos
+lack is added: the frame id, whether there are labels, and the class names beside the label numbers. Points outside the
+left colour image count nowhere, as only what that camera sees is labelled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 
 from perception3d.checks import InputError, require_folder
-from perception3d.datasets.frame_building import INFO_FILE, map_frames, read_splits, require_frame_files
+from perception3d.datasets.frame_building import (
+    INFO_FILE,
+    database_split,
+    map_frames,
+    read_splits,
+    require_frame_files,
+)
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
 from perception3d.datasets.point_clouds import in_image, read_cloud, rows_in_boxes
 from perception3d.files import write_pickle
@@ -185,22 +191,30 @@ def _read_labels(path: Path) -> Objects:
     objects = read_objects(path)
     for row, name in enumerate(objects.names.tolist()):
         if not re.fullmatch(r'[\w.+-]+', name):
-            raise InputError(f'{path}, object {row + 1}: {name!r} is no class name: use letters, digits and _')
-    if np.any((objects.sizes_m <= 0).any(1) & (objects.names != 'DontCare')):
-        row = int(np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != 'DontCare'))[0])
-        raise InputError(f'{path}, object {row + 1}: a {objects.names[row]} without height, width or length')
+            line = _line_of(path, row)
+            raise InputError(f'{path}, line {line}: {name!r} is no class name: use letters, digits and _')
+    flat = np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != 'DontCare'))
+    if len(flat):
+        line, name = _line_of(path, flat[0]), objects.names[flat[0]]
+        raise InputError(f'{path}, line {line}: a {name} without height, width or length')
     return objects
+
+
+def _line_of(path: Path, row: int) -> int:
+    """Returns the number of the line that holds object `row`, both as `read_objects` counts: blank lines hold none."""
+    lines = path.read_text(encoding='ascii').splitlines()
+    return [number for number, line in enumerate(lines, start=1) if line.split()][row]
 
 
 def _frames(splits: dict[str, list[str]], root: Path) -> dict[tuple[str, str], Frame]:
     """Returns (folder, frame id) -> frame, each once though trainval repeats train and val."""
     frames: dict[tuple[str, str], Frame] = {}
-    in_train = set(splits.get('train', ()))
+    pasted = set(splits.get(database_split(splits), ()))
     for split, ids in splits.items():
         folder = 'testing' if split == 'test' else 'training'
         labelled = split != 'test' or (root / folder / 'label_2').is_dir()
         for frame_id in ids:
-            in_database = folder == 'training' and frame_id in in_train
+            in_database = folder == 'training' and frame_id in pasted
             frames.setdefault((folder, frame_id), Frame(folder, frame_id, labelled, in_database))
     return frames
 
@@ -209,6 +223,8 @@ def create_infos(
     root: str | Path, settings: InfoSettings | None = None, jobs: int | None = None, progress: bool = True
 ) -> dict[str, Any]:
     """Checks the tree, then writes the info file of every split of ImageSets, and the database of `train`.
+
+    Where there is no `train`, the database is that of `trainval`.
 
     Nothing is replaced before every frame was read, so that an error or an interruption leaves earlier files as they
     were. The result does not depend on `jobs`, the number of processes (default: see map_frames).

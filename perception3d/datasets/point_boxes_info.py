@@ -1,15 +1,12 @@
 """LiDAR-only data of one's own: clouds and boxes, without images and calibrations.
 
-The layout is that of OpenPCDet's custom data sets: `points/NAME.npy` or `.bin`, `labels/NAME.txt` with a line
-`x y z dx dy dz heading class` for each box, `ImageSets/train.txt`, `val.txt`, and what else of trainval and test there
-is. Frame: x forward, y left, z up, metres. (x, y, z) is the MIDDLE of the box; dx, dy, dz are its length, width and
-height; heading is 0 along x and grows towards y, radians.
+The layout is that of OpenPCDet's custom data sets: `points/NAME.npy` or `.bin`, `labels/NAME.txt` with a line for each
+box (see `lidar_files`), `ImageSets/train.txt`, `val.txt`, and what else of trainval and test there is.
 """
 
 from __future__ import annotations
 
 import os.path as osp
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,23 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from perception3d.checks import InputError, require_file, require_folder, unknown_name
-from perception3d.datasets.frame_building import INFO_FILE, map_frames, read_splits, require_frame_files
+from perception3d.checks import InputError, require_folder, unknown_name
+from perception3d.datasets.frame_building import (
+    INFO_FILE,
+    database_split,
+    map_frames,
+    read_splits,
+    require_frame_files,
+)
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
 from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
-from perception3d.files import write_pickle, write_whole
-
-LABEL_LINE = 'x y z dx dy dz heading class'
-
-
-@dataclass(frozen=True)
-class BoxLabels:
-    """The M boxes of a frame: boxes (M, 7) x, y, z of the BOTTOM's middle, l, w, h, yaw; names (M) strings."""
-
-    boxes: np.ndarray
-    names: list[str]
+from perception3d.files import write_pickle
+from perception3d.lidar_files import read_labels
 
 
 @dataclass(frozen=True)
@@ -44,53 +36,6 @@ class Frame:
     points: str
     labels: str | None
     in_database: bool
-
-
-def read_labels(path: str | Path) -> BoxLabels:
-    """Returns the boxes of a label file; an empty file has none.
-
-    Raises InputError with file and line: a missing field, a word where a number belongs, NaN, a size of 0 or less.
-    """
-    path = require_file(path)
-    boxes, names = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        fault = _fault(words)
-        if fault:
-            raise InputError(f'{path}, line {number}: {fault}; a line is: {LABEL_LINE}')
-        boxes.append([float(word) for word in words[:7]])
-        names.append(words[7])
-    table = np.array(boxes, np.float64).reshape(-1, 7)
-    table[:, 2] -= table[:, 5] / 2
-    return BoxLabels(table, names)
-
-
-def _fault(words: list[str]) -> str | None:
-    if len(words) != 8:
-        return f'{len(words)} fields, expected 8'
-    for word in words[:7]:
-        try:
-            finite = np.isfinite(float(word))
-        except ValueError:
-            return f'{word!r} is no number'
-        if not finite:
-            return f'{word} is not finite'
-    if min(float(word) for word in words[3:6]) <= 0:
-        return f'a size of {" ".join(words[3:6])} is none'
-    if not re.fullmatch(r'[\w.+-]+', words[7]):
-        return f'{words[7]!r} is no class name (letters, digits, _ . + -)'
-    return None
-
-
-def write_labels(path: str | Path, boxes: np.ndarray, names: Sequence[str]) -> None:
-    """Writes a label file of boxes (M, 7) with the BOTTOM's middle; `read_labels` gives them back to 1e-6."""
-    middle = np.array(boxes, np.float64).reshape(-1, 7)
-    middle[:, 2] += middle[:, 5] / 2
-    lines = [' '.join(f'{value:.6f}' for value in box) + f' {name}\n' for box, name in zip(middle, names, strict=True)]
-    with write_whole(path) as temporary:
-        temporary.write_text(''.join(lines), encoding='utf-8')
 
 
 def build_frame(
@@ -131,6 +76,8 @@ def create_infos(
 ) -> dict[str, Any]:
     """Checks the tree, then writes the info file of every split of ImageSets, and the database of `train`.
 
+    Where there is no `train`, the database is that of `trainval`.
+
     `classes` are those to keep, in the order of their labels; by default all that occur, by name. Frames of `test` may
     be without label files. Nothing is replaced before every frame was read. The result does not depend on `jobs`.
 
@@ -166,13 +113,13 @@ def _frames(root: Path, splits: dict[str, list[str]]) -> dict[str, Frame]:
     """Returns frame id -> frame, after a check that every file is there."""
     stored = {folder: set(_names(root / folder)) for folder in ('points', 'labels')}
     must_have_labels = {frame_id for split, ids in splits.items() if split != 'test' for frame_id in ids}
-    in_train = set(splits.get('train', ()))
+    pasted = set(splits.get(database_split(splits), ()))
     frames = {}
     for frame_id in dict.fromkeys(frame_id for ids in splits.values() for frame_id in ids):
         suffix = '.bin' if f'{frame_id}.bin' in stored['points'] else '.npy'
         labelled = frame_id in must_have_labels or f'{frame_id}.txt' in stored['labels']
         labels = f'labels/{frame_id}.txt' if labelled else None
-        frames[frame_id] = Frame(frame_id, f'points/{frame_id}{suffix}', labels, frame_id in in_train)
+        frames[frame_id] = Frame(frame_id, f'points/{frame_id}{suffix}', labels, frame_id in pasted)
     wanted = {
         'points': [osp.basename(frame.points) for frame in frames.values()],
         'labels': [osp.basename(frame.labels) for frame in frames.values() if frame.labels],

@@ -21,7 +21,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -36,8 +36,10 @@ from perception3d.evaluation.kitti_reading import (
     FrameTable,
     X,
     Y,
+    label_frames,
     list_frames,
     read_frames,
+    skipped,
 )
 
 CLASSES = ('car', 'pedestrian', 'cyclist')
@@ -62,7 +64,7 @@ class KittiResult:
 
     scores: class -> metric -> difficulty -> {'R11', 'R40'}, in percent (AOS may be None); with loose overlaps the same
     form again under 'loose'. objects: class -> valid objects by difficulty. frames and detections: their numbers.
-    undetected: classes that no detection has.
+    undetected: classes that no detection has. unscored: label files without a result file, whose frames do not count.
     """
 
     scores: ClassScores
@@ -70,6 +72,7 @@ class KittiResult:
     frames: int
     detections: int
     undetected: list[str] = field(default_factory=list)
+    unscored: int = 0
 
 
 def evaluate_folders(
@@ -91,9 +94,11 @@ def evaluate_folders(
         InputError: names file and line of what cannot be read, frames that `gt` or `pred` lacks, and what in `pred` is
             no result file.
     """
-    frames = list_frames(pred) if frames is None else list(frames)
-    truth = read_frames(gt, frames, scored=False)
-    return evaluate_tables(truth, read_frames(pred, frames, scored=True), loose, above_min_height)
+    chosen = list_frames(pred) if frames is None else list(frames)
+    truth = read_frames(gt, chosen, scored=False)
+    result = evaluate_tables(truth, read_frames(pred, chosen, scored=True), loose, above_min_height)
+    unscored = len(set(label_frames(gt)) - set(chosen)) if frames is None else 0
+    return replace(result, unscored=unscored)
 
 
 def evaluate_tables(
@@ -215,6 +220,7 @@ def table(result: KittiResult) -> str:
     ]
     if small:
         lines.append(f'note: with 40 objects or fewer not even perfect detections score 100: {", ".join(small)}')
+    lines += [f'note: {note}' for note in skipped(result.unscored)]
     if result.undetected:
         lines.append(f'note: never detected, so AP is 0: {", ".join(result.undetected)}')
     if result.scores['car']['aos']['easy']['R40'] is None:

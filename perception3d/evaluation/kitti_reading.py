@@ -77,6 +77,19 @@ def list_frames(folder: str | Path) -> list[str]:
     return sorted(stem for stem, _ in frames)
 
 
+def label_frames(folder: str | Path) -> list[str]:
+    """Returns the names of the frames that have a label file in `folder`, sorted."""
+    return sorted(name.removesuffix('.txt') for name in os.listdir(require_folder(folder)) if name.endswith('.txt'))
+
+
+def skipped(unscored: int) -> list[str]:
+    """Returns what to say of label files without a result file, if there are any."""
+    if not unscored:
+        return []
+    files = '1 label file has' if unscored == 1 else f'{unscored} label files have'
+    return [f'{files} no result file: those frames are not scored']
+
+
 def read_frames(folder: str | Path, frames: Sequence[str], scored: bool) -> FrameTable:
     """Returns the objects of the files `<frame>.txt` of a folder: labels, or results if `scored`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from perception3d.checks import InputError, unknown_name
-from perception3d.evaluation.lidar_ap import DISTANCES_M, LidarBoxes, LidarScores, lidar_scores
+from perception3d.checks import InputError
+from perception3d.evaluation.lidar_ap import LidarBoxes, lidar_scores
+from perception3d.evaluation.lidar_table import class_thresholds, flatten, require_ranges, table
+from perception3d.lidar_files import write_labels
 from perception3d.registry import METRICS
 
 _Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
@@ -32,6 +35,8 @@ class LidarDetectionMetric(BaseMetric):
     Args:
         iou_thresholds: IoU that a match must exceed, for all classes or by class name.
         range_bins_m: ranges (low, high) in metres to score on their own; a high of None has no end.
+        result_dir: Result files are written there, `<frame_id>.txt`, an empty one for a frame without detections;
+            `tools/evaluate.py lidar` reads them. Nowhere if None.
         collect_device, prefix: As of mmengine's BaseMetric.
     """
 
@@ -41,18 +46,18 @@ class LidarDetectionMetric(BaseMetric):
         self,
         iou_thresholds: float | Mapping[str, float] = 0.5,
         range_bins_m: Sequence[tuple[float, float | None]] = (),
+        result_dir: str | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.iou_thresholds = iou_thresholds
-        self.range_bins_m = [(float(low), np.inf if high is None else float(high)) for low, high in range_bins_m]
-        if any(not 0 <= low < high for low, high in self.range_bins_m):
-            raise InputError(f'range_bins_m holds (low, high) with 0 <= low < high, got {list(range_bins_m)}')
+        self.range_bins_m = require_ranges(range_bins_m)
+        self.result_dir = result_dir
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps boxes, scores and labels of a batch, and the objects that come with it."""
-        self._thresholds()
+        class_thresholds(self.iou_thresholds, self.dataset_meta['classes'])
         for sample in data_samples:
             lacking = [key for key in ('frame_id', 'eval_ann_info') if key not in sample]
             if lacking:
@@ -93,53 +98,18 @@ class LidarDetectionMetric(BaseMetric):
         if sum(not_finite):
             text = f'{sum(not_finite)} predictions with NaN or infinity were left out'
             print_log(text, 'current', logging.WARNING)
+        if self.result_dir is not None:
+            for frame, found, kinds, sure in zip(frames, boxes, labels, scores, strict=True):
+                names = [classes[kind] for kind in kinds]
+                write_labels(Path(self.result_dir) / f'{frame}.txt', found, names, sure)
+            print_log(f'results of {len(frames)} frames written to {self.result_dir}', logger='current')
         every = lidar_scores(
             LidarBoxes(np.concatenate(truth), np.concatenate(truth_labels), np.cumsum([0, *map(len, truth)])),
             LidarBoxes(
                 np.concatenate(boxes), np.concatenate(labels), np.cumsum([0, *map(len, boxes)]), np.concatenate(scores)
             ),
-            self._thresholds(),
+            class_thresholds(self.iou_thresholds, classes),
             self.range_bins_m,
         )
-        names = ['', *(f'{low:g}-{"" if np.isinf(high) else f"{high:g}"}m/' for low, high in self.range_bins_m)]
-        print_log(f'{len(frames)} frames\n{self._table(classes, names, every)}', logger='current')
-        flat: dict[str, float] = {}
-        for name, part in zip(names, every, strict=True):
-            flat.update(_flatten(classes, name, part))
-        return flat
-
-    def _thresholds(self) -> list[float]:
-        """Returns the IoU thresholds by class."""
-        classes = list(self.dataset_meta['classes'])
-        if not isinstance(self.iou_thresholds, Mapping):
-            return [float(self.iou_thresholds)] * len(classes)
-        for name in self.iou_thresholds:
-            if name not in classes:
-                raise unknown_name('class in iou_thresholds', name, classes)
-        lacking = [name for name in classes if name not in self.iou_thresholds]
-        if lacking:
-            raise InputError(f'iou_thresholds has no entry for {", ".join(lacking)}')
-        return [float(self.iou_thresholds[name]) for name in classes]
-
-    @staticmethod
-    def _table(classes: list[str], names: list[str], every: list[LidarScores]) -> str:
-        titles = ['BEV', '3D', *(f'{distance:g} m' for distance in DISTANCES_M), 'objects', 'found']
-        lines = [f'{"AP in percent":<32}' + ''.join(f'{title:>9}' for title in titles)]
-        for name, part in zip(names, every, strict=True):
-            for c, label in enumerate(classes):
-                values = [part.bev[c], part.space[c], *part.distance[c]]
-                cells = ''.join(f'{"-":>9}' if np.isnan(value) else f'{value:>9.2f}' for value in values)
-                lines.append(f'{name + label:<32}{cells}{part.objects[c]:>9}{part.detections[c]:>9}')
-        return '\n'.join(lines)
-
-
-def _flatten(classes: list[str], name: str, part: LidarScores) -> dict[str, float]:
-    measures = {'bev': part.bev, '3d': part.space, 'distance': part.distance.mean(1)}
-    measures.update({f'distance@{d:g}m': part.distance[:, k] for k, d in enumerate(DISTANCES_M)})
-    flat: dict[str, float] = {}
-    for measure, values in measures.items():
-        known = {f'{measure}/{name}{label}': float(v) for label, v in zip(classes, values, strict=True) if v == v}
-        flat.update(known)
-        if known:
-            flat[f'{measure}/{name}mAP'] = float(np.mean(list(known.values())))
-    return flat
+        print_log(f'{len(frames)} frames\n{table(classes, self.range_bins_m, every)}', logger='current')
+        return flatten(classes, self.range_bins_m, every)

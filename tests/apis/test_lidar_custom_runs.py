@@ -16,8 +16,9 @@ from mmengine.structures import InstanceData
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
 from perception3d.checks import InputError
-from perception3d.datasets.point_boxes_info import write_labels
+from perception3d.evaluation.lidar_folders import evaluate_files
 from perception3d.files import read_image
+from perception3d.lidar_files import write_labels
 from tools import create_data, infer
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_lidar.py'
@@ -121,6 +122,37 @@ def test_boxes_of_the_label_files_are_perfect(trained, options, monkeypatch: pyt
     assert {key: value for key, value in scores.items() if key.endswith('mAP')} == pytest.approx(
         {f'lidar/{name}/mAP': 100 for name in ('bev', '3d', 'distance', *(f'distance@{d}m' for d in (0.5, 1, 2, 4)))}
     )
+
+
+def test_mirrored_views_are_undone_before_scoring_and_result_files_score_the_same(
+    trained, options, root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    flows = set()
+
+    def predict(model: VoxelNet, inputs: dict, samples: list, **kwargs: Any) -> list:
+        for sample in samples:
+            flow = tuple(sample.metainfo.get('transformation_3d_flow', ()))
+            flows.add(flow)
+            truth = sample.eval_ann_info
+            labels = torch.as_tensor(truth['gt_labels_3d'])
+            boxes = truth['gt_bboxes_3d'].clone()
+            for step in flow:
+                boxes.flip({'HF': 'horizontal', 'VF': 'vertical'}[step])
+            sample.pred_instances_3d = InstanceData(bboxes_3d=boxes, labels_3d=labels, scores_3d=0.9 - labels / 10)
+        return samples
+
+    monkeypatch.setattr(VoxelNet, 'predict', predict)
+    results = tmp_path / 'results'
+    settings = [*options, f'+test_evaluator.result_dir={results}']
+    scores = run_test(CONFIG, trained[0], settings, work_dir=str(tmp_path / 'w'), tta=True)
+    assert flows == {(), ('HF',), ('VF',), ('HF', 'VF')}
+    found = {key.removeprefix('lidar/'): value for key, value in scores.items() if key.startswith('lidar/')}
+    assert found == pytest.approx(dict.fromkeys(found, 100.0)) and '3d/Pedestrian' in found
+    assert sorted(path.name for path in results.iterdir()) == ['yard_4.txt', 'yard_5.txt']
+    assert (results / 'yard_5.txt').read_text() == ''
+    again, _ = evaluate_files(root / 'perception3d_infos_val.pkl', results)
+    assert again.pop('notes') == ['no objects, so no AP: Cyclist']
+    assert again == pytest.approx(found)
 
 
 def test_raw_clouds_get_a_picture_and_a_file(trained, options, root: Path, tmp_path: Path, capsys):

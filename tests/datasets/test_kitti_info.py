@@ -221,6 +221,27 @@ def test_the_database_holds_the_objects_of_train(tree: KittiTree):
     assert len(list((tree.root / 'perception3d_gt_database').iterdir())) == 10
 
 
+def test_without_train_the_database_is_that_of_trainval(copy: Path, capsys: pytest.CaptureFixture):
+    for split in ('train', 'val'):
+        (copy / 'ImageSets' / f'{split}.txt').unlink()
+    assert create_data.main(['kitti', '--root', str(copy), '--jobs', '1']) == 0
+    assert 'database of trainval: 15 objects' in capsys.readouterr().out
+    table = read_pickle(copy / 'perception3d_dbinfos_train.pkl')
+    counts = {name: len(entries) for name, entries in table.items()}
+    assert counts == {'Car': 6, 'Cyclist': 3, 'Pedestrian': 3, 'Van': 3}
+    frames = {entry['image_idx'] for entries in table.values() for entry in entries}
+    assert frames == {'000000', '000001', '000004'}, 'frames 2 and 5 have no objects'
+    assert all((copy / entry['path']).is_file() for entries in table.values() for entry in entries)
+
+
+def test_a_tree_without_labels_for_training_has_no_database(copy: Path, capsys: pytest.CaptureFixture):
+    for split in ('train', 'val', 'trainval'):
+        (copy / 'ImageSets' / f'{split}.txt').unlink()
+    assert create_data.main(['kitti', '--root', str(copy), '--jobs', '1']) == 0
+    assert 'no objects, since ImageSets has neither train.txt nor trainval.txt' in capsys.readouterr().out
+    assert read_pickle(copy / 'perception3d_dbinfos_train.pkl') == {}
+
+
 def test_mmdet3ds_sampler_reads_the_database(tree: KittiTree):
     from mmdet3d.datasets.transforms import DataBaseSampler
 
@@ -304,12 +325,12 @@ def break_label(root: Path) -> None:
 
 def break_extent(root: Path) -> None:
     path = root / 'training' / 'label_2' / '000001.txt'
-    path.write_text('Car 0 0 0 1 1 9 9 1.5 0 3.9 1 1 20 0\n')
+    path.write_text('\nVan 0 0 0 1 1 9 9 1.5 1 3.9 1 1 20 0\n \nCar 0 0 0 1 1 9 9 1.5 0 3.9 1 1 20 0\n')
 
 
 def break_class_name(root: Path) -> None:
     path = root / 'training' / 'label_2' / '000001.txt'
-    path.write_text('../Car 0 0 0 1 1 9 9 1.5 1 3.9 1 1 20 0\n')
+    path.write_text('\n\n../Car 0 0 0 1 1 9 9 1.5 1 3.9 1 1 20 0\n')
 
 
 def break_calibration(root: Path) -> None:
@@ -359,8 +380,8 @@ def break_root(root: Path) -> None:
         (break_infinity, r'velodyne/000001.bin holds NaN or infinity in 1 of 650 points'),
         (break_cloud, r'velodyne/000001.bin holds no points'),
         (break_label, r'label_2/000001.txt, line 2: 14 columns, a label line has 15'),
-        (break_extent, r'label_2/000001.txt, object 1: a Car without height, width or length'),
-        (break_class_name, r"label_2/000001.txt, object 1: '../Car' is no class name"),
+        (break_extent, r'label_2/000001.txt, line 4: a Car without height, width or length'),
+        (break_class_name, r"label_2/000001.txt, line 3: '../Car' is no class name"),
         (break_calibration, r'calib/000001.txt has no Tr_velo_to_cam'),
         (break_image, r'image_2/000001.png is no PNG image'),
         (break_split, r'train.txt, line 5: frame 000002 is already in line 2'),

@@ -16,8 +16,9 @@ from mmengine.registry import init_default_scope
 
 from perception3d.checks import InputError
 from perception3d.datasets.point_boxes import POINT_META_KEYS, PointBoxDataset
-from perception3d.datasets.point_boxes_info import create_infos, read_labels, write_labels
+from perception3d.datasets.point_boxes_info import create_infos
 from perception3d.files import read_pickle
+from perception3d.lidar_files import read_labels, write_labels
 from perception3d.registry import DATASETS
 from tools import create_data
 
@@ -87,6 +88,31 @@ def test_a_label_gives_the_middle_of_a_box_and_we_keep_its_bottom(tmp_path: Path
     np.testing.assert_allclose(read_labels(tmp_path / 'y.txt').boxes, labels.boxes, atol=1e-6)
     (tmp_path / 'z.txt').write_text('')
     assert read_labels(tmp_path / 'z.txt').boxes.shape == (0, 7)
+
+
+def test_a_result_line_has_a_score_behind_it(tmp_path: Path):
+    boxes = np.array([[1.5, -2, 0.25, 4, 2, 1.5, 0.5], [70, 3, -1, 3e-7, 1, 2, -3]], np.float32)
+    scores = np.array([0.9, 0.1 + 1e-9], np.float32)
+    write_labels(tmp_path / 'x.txt', boxes, ['Car', 'Van'], scores)
+    assert (tmp_path / 'x.txt').read_text().splitlines()[0] == f'1.5 -2 1 4 2 1.5 0.5 Car {float(scores[0])!r}'
+    found = read_labels(tmp_path / 'x.txt', scored=True)
+    np.testing.assert_allclose(found.boxes, boxes, rtol=1e-7, atol=1e-6)
+    np.testing.assert_array_equal(found.scores, scores.astype(np.float64))
+    assert (found.names, found.lines) == (['Car', 'Van'], [1, 2])
+    with pytest.raises(
+        InputError, match=r'x.txt, line 1: 9 fields, expected 8; a line is: x y z dx dy dz heading class$'
+    ):
+        read_labels(tmp_path / 'x.txt')
+
+
+def test_without_train_the_database_is_that_of_trainval(broken: Path, capsys: pytest.CaptureFixture):
+    (broken / 'ImageSets' / 'trainval.txt').write_text('yard_a\nyard_c\n')
+    for split in ('train', 'val', 'test'):
+        (broken / 'ImageSets' / f'{split}.txt').unlink()
+    assert create_data.main(['lidar', '--root', str(broken), '--jobs', '1']) == 0
+    assert 'database of trainval: 8 objects' in capsys.readouterr().out
+    table = read_pickle(broken / 'perception3d_dbinfos_train.pkl')
+    assert {entry['image_idx'] for entries in table.values() for entry in entries} == {'yard_a', 'yard_c'}
 
 
 def test_heading_turns_from_x_to_y_with_the_length_along_it(tmp_path: Path):

@@ -202,6 +202,25 @@ def test_empty_frames_count_and_frames_without_a_result_file_do_not(tmp_path: Pa
     assert (result.frames, result.detections) == (2, 1)
 
 
+def test_label_files_without_result_files_are_told(tmp_path: Path, capsys):
+    gt, pred = folders(tmp_path, {f'{k:06d}': ([car()], [car(score=0.5)]) for k in range(4)})
+    out = tmp_path / 'metrics.json'
+    command = ['kitti', '--gt', str(gt), '--pred', str(pred), '--out', str(out)]
+    evaluate_tool.main(command)
+    assert 'no result file' not in capsys.readouterr().out and 'notes' not in json.loads(out.read_text())
+    for count, frame, words in ((1, '000003', '1 label file has'), (2, '000001', '2 label files have')):
+        (pred / f'{frame}.txt').unlink()
+        evaluate_tool.main(command)
+        note = f'{words} no result file: those frames are not scored'
+        assert f'note: {note}' in capsys.readouterr().out.splitlines()
+        scores = json.loads(out.read_text())
+        assert scores.pop('notes') == [note]
+        assert scores == evaluate_folders(gt, pred).scores
+        assert evaluate_folders(gt, pred).unscored == count
+    # Whoever names the frames has left the others out on purpose.
+    assert evaluate_folders(gt, pred, frames=['000000']).unscored == 0
+
+
 def test_frames_without_any_detection_score_zero(tmp_path: Path):
     result = evaluate_folders(*folders(tmp_path, {'000000': ([car()], []), '000001': ([], [])}))
     assert set(flatten(result.scores).values()) == {0.0}

@@ -2,9 +2,10 @@
 
 The classes, the floats a point, the range and the database's numbers are those of a first try: set them in the leaf
 config for the data at hand. A scanner that sees all around is assumed, so that frames are mirrored along both axes.
-Another range goes to steps 6 and 7 of the training pipeline and to step 1 of the test pipeline.
+Another range goes to steps 6 and 7 of the training pipeline, to step 1 of the test pipeline and of its `--tta` form.
 """
 
+from mmcv.transforms import TestTimeAug
 from mmdet3d.datasets.transforms import (
     GlobalRotScaleTrans,
     LoadAnnotations3D,
@@ -21,6 +22,7 @@ from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObj
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.lidar_metric import LidarDetectionMetric
+from perception3d.models.lidar_det.tta import LidarTTAModel
 
 data_root = 'data/lidar'
 class_names = ['Pedestrian', 'Cyclist', 'Car']
@@ -90,3 +92,26 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type=LidarDetectionMetric, iou_thresholds=0.5)
 test_evaluator = val_evaluator
+
+# tools/test.py --tta: every cloud as it is, mirrored along either axis, and along both.
+tta_model = dict(type=LidarTTAModel, iou_thr=0.2)
+tta_pipeline = [
+    test_pipeline[0],
+    dict(
+        type=TestTimeAug,
+        transforms=[
+            [
+                dict(
+                    type=RandomFlip3D,
+                    sync_2d=False,
+                    flip_ratio_bev_horizontal=float(horizontal),
+                    flip_ratio_bev_vertical=float(vertical),
+                )
+                for horizontal in (False, True)
+                for vertical in (False, True)
+            ],
+            [test_pipeline[1]],
+            [test_pipeline[2]],
+        ],
+    ),
+]

@@ -1,9 +1,9 @@
 """nuScenes for LiDAR detectors: the sweep of a keyframe and nine before it. `tools/create_data.py nuscenes` first."""
 
+from mmcv.transforms import TestTimeAug
 from mmdet3d.datasets.transforms import (
     GlobalRotScaleTrans,
     LoadAnnotations3D,
-    LoadPointsFromFile,
     ObjectNameFilter,
     ObjectRangeFilter,
     Pack3DDetInputs,
@@ -15,9 +15,10 @@ from mmengine.dataset import DefaultSampler
 
 from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
-from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, ZeroUnknownVelocities
+from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, LoadCheckedPoints, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+from perception3d.models.lidar_det.tta import LidarTTAModel
 
 data_root = 'data/nuscenes'
 class_names = [
@@ -28,7 +29,7 @@ point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
 sweeps_num = 9
 
 train_pipeline = [
-    dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
+    dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
     dict(
         type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
@@ -52,7 +53,7 @@ meta_keys = (
     'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow',
 )  # fmt: skip
 test_pipeline = [
-    dict(type=LoadPointsFromFile, coord_type='LIDAR', load_dim=5, use_dim=5),
+    dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
     dict(
         type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
@@ -100,3 +101,26 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type=NuScenesDetectionMetric, data_root=data_root)
 test_evaluator = val_evaluator
+
+# tools/test.py --tta: every cloud as it is, mirrored along either axis, and along both; nuScenes takes 500 boxes.
+tta_model = dict(type=LidarTTAModel, iou_thr=0.2, max_num=500)
+tta_pipeline = [
+    *test_pipeline[:2],
+    dict(
+        type=TestTimeAug,
+        transforms=[
+            [
+                dict(
+                    type=RandomFlip3D,
+                    sync_2d=False,
+                    flip_ratio_bev_horizontal=float(horizontal),
+                    flip_ratio_bev_vertical=float(vertical),
+                )
+                for horizontal in (False, True)
+                for vertical in (False, True)
+            ],
+            [test_pipeline[2]],
+            [test_pipeline[3]],
+        ],
+    ),
+]

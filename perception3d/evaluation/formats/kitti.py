@@ -1,7 +1,8 @@
 """KITTI object benchmark: 2D, AOS, BEV and 3D AP of a folder of result files, by the official rules, on the CPU.
 
 GT and PRED are folders of <frame>.txt in the benchmark's formats; the frames that have a file in PRED are scored, so a
-frame without detections needs an empty file. AP is in percent, at 11 and at 40 recall points.
+frame without detections needs an empty file. A note says how many label files have none. AP is in percent, at 11 and at
+40 recall points.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Returns the scores by class, metric, difficulty and recall points, and the table to print."""
+    """Returns the scores by class, metric, difficulty and recall points, and the table to print.
+
+    Where frames are left out, the entry 'notes' of the scores says so.
+    """
     from perception3d.evaluation.kitti import evaluate_folders, table
+    from perception3d.evaluation.kitti_reading import skipped
 
     result = evaluate_folders(args.gt, args.pred, args.loose, args.above_min_height)
-    return result.scores, table(result)
+    notes = skipped(result.unscored)
+    return {**result.scores, **({'notes': notes} if notes else {})}, table(result)
