@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--seeds', nargs='+', type=int, metavar='K', help='run these seeds, and what they need')
     parser.add_argument('--redo', nargs='+', default=[], metavar='ARM', help='do these arms again, and what needs them')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--nproc', type=int, default=1, help='processes of a cell, with --launcher pytorch')
+    parser.add_argument('--nproc', type=int, default=1, help='processes of a cell, each with a batch of its own')
     parser.add_argument('--slurm-args', default='', metavar='ARGS', help='for srun: --slurm-args="--gres=gpu:1 -n 1"')
     parser.add_argument('--dry-run', action='store_true', help='print the commands of every cell, run none')
     parser.add_argument('--table-only', action='store_true', help='write the table of what is done, run nothing')
@@ -31,8 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ('jobs', 'nproc'):
         if getattr(args, name) < 1:
             raise InputError(f'--{name} {getattr(args, name)} is too few: give 1 or more')
-    if args.nproc > 1 and args.launcher != 'pytorch':
-        raise InputError('--nproc is for torchrun: add --launcher pytorch')
+    if args.nproc > 1 and args.launcher == 'none':
+        raise InputError('--nproc is for torchrun and srun: add --launcher pytorch or --launcher slurm')
     if args.slurm_args and args.launcher != 'slurm':
         raise InputError('--slurm-args is for srun: add --launcher slurm')
 

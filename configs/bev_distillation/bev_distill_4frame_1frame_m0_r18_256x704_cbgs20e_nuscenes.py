@@ -23,8 +23,8 @@ train_dataloader.dataset.dataset.pipeline = [
 ]
 teacher = copy.deepcopy(model)
 teacher.neck_3d.fuse_channels = 64 * 4 * 4
-# With one moment there is no relation between moments.
-del links['moments']
+# With one moment there is no relation between moments, and nothing that the others add.
+del links['moments'], links['increment']
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),

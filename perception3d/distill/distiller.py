@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatch
 from types import MappingProxyType
 from typing import Any
 
@@ -13,9 +12,11 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from perception3d.checks import InputError, unknown_name
-from perception3d.distill.context import DistillContext
+from perception3d.distill.context import DistillContext, SecondPass
+from perception3d.distill.freezing import Freezing
 from perception3d.distill.inherit import WeightInheritance, build_inheritance
 from perception3d.distill.link import Link
+from perception3d.distill.nested import with_tensors
 from perception3d.distill.tap import TapSet
 from perception3d.distill.teacher import PairPreprocessor, Teacher
 from perception3d.distill.watch import FiniteWatch
@@ -48,9 +49,12 @@ class Distiller(BaseModel):
         inherit: begin with the teacher's weights where they fit: True, or arguments of `WeightInheritance`.
         freeze: patterns of the student's parameters (fnmatch) that stay as they begin, such as BEV queries that it
             shares with its teacher.
+        freeze_until: when these are let go, in iterations as an int or as a float a share of the training; None for
+            never.
         data_preprocessor: instead of the student's own.
-        labels: config of a module `forward(samples, predictions) -> samples` that makes the student's ground truth of
-            its own and of the teacher's predictions, such as `TeacherBoxes`. The teacher then predicts, to its end.
+        labels: config of a module `forward(samples, predictions) -> samples` without state that makes the student's
+            ground truth of its own and of the teacher's predictions, such as `TeacherBoxes`. The teacher then predicts,
+            to its end.
         teacher_mode: the mode in which the teacher's taps are filled; 'predict' for detectors of mmdet3d that have no
             'tensor', such as CenterPoint.
 
@@ -67,6 +71,7 @@ class Distiller(BaseModel):
         teacher_checkpoint: str | None = None,
         inherit: WeightInheritance | Mapping[str, Any] | bool | None = None,
         freeze: Sequence[str] = (),
+        freeze_until: int | float | None = None,
         data_preprocessor: dict[str, Any] | None = None,
         labels: dict[str, Any] | None = None,
         teacher_mode: str = 'tensor',
@@ -79,7 +84,7 @@ class Distiller(BaseModel):
         built = student if isinstance(student, nn.Module) else MODELS.build(student)
         super().__init__(PairPreprocessor(built.data_preprocessor))
         self.student = built
-        _freeze(built, freeze)
+        self._freezing = Freezing(built, freeze, freeze_until)
         # Adapters draw from a copy of the random state: with or without them, the student begins with equal weights.
         with torch.random.fork_rng(devices=[]):
             self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
@@ -87,13 +92,14 @@ class Distiller(BaseModel):
             raise InputError('teacher_checkpoint, inherit and labels need a teacher: give its config')
         if teacher_mode not in ('tensor', 'predict'):
             raise unknown_name('teacher_mode', teacher_mode, ('tensor', 'predict'))
-        self._labels = None if labels is None else MODELS.build(labels)
+        self._labels = _build_labels(labels)
         self._teacher_mode = teacher_mode if labels is None else 'predict'
         self.inherit = build_inheritance(inherit)
-        taps = {side: self._taps(side, self.links) for side in ('student', 'teacher')}
+        # A path of a module is a tap as well: what no network has is refused in one place.
+        taps = {side: self._taps(side, self.links) + self._asked(side, self.links) for side in ('student', 'teacher')}
         # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
         self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, taps['teacher'], own)]
-        self.data_preprocessor.teacher = self._teacher[0]
+        self.data_preprocessor.teacher, self.data_preprocessor.is_due = self._teacher[0], self._teacher_is_due
         self_taught = taps['teacher'] if teacher is None else []
         self._student_taps = TapSet(self.student, [*taps['student'], *self_taught])
         self._watch = FiniteWatch()
@@ -129,8 +135,8 @@ class Distiller(BaseModel):
         self, inputs: Any, data_samples: Sequence[Any], teacher: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
         """Returns the student's losses and those of the links."""
-        step, max_steps = _progress()
-        weights = {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+        self._freezing.follow(*_progress())
+        step, weights = self._weights()
         active = {name: link for name, link in self.links.items() if weights[name]}
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
         mine_taps, their_taps = (self._taps(side, active) for side in ('student', 'teacher'))
@@ -149,19 +155,32 @@ class Distiller(BaseModel):
             theirs = _Detached(mine)
         own, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
         context = DistillContext(
-            step, MappingProxyType(mine), theirs, inputs, data_samples, view['inputs'], view['data_samples']
+            step,
+            MappingProxyType(mine),
+            theirs,
+            inputs,
+            data_samples,
+            view['inputs'],
+            view['data_samples'],
+            *(self._passes(side, active) for side in ('student', 'teacher')),
         )
         for name, link in self.links.items():
             if name in active:
                 found = link(context, weights[name], own)
-                self._watch.look(name, found['value'], step)
+                self._watch.note(name, found['value'], step)
                 losses.update({f'distill.{name}.{key}': value for key, value in found.items()})
-            elif (idle := link.idle()) is not None:
+            elif (idle := link.idle(own.device)) is not None:
                 losses[f'distill.{name}.loss'] = idle
+        self._watch.end_step(step)
         return losses
 
     def training_state(self) -> dict[str, Tensor]:
-        """State that a resumed training needs and the student does not have: adapters, scales."""
+        """State that a resumed training needs and the student does not have: adapters, scales.
+
+        Raises:
+            InputError: a link's loss was not finite and nobody has looked since: nothing may be saved behind it.
+        """
+        self._watch.look()
         return self.links.state_dict()
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
@@ -176,9 +195,26 @@ class Distiller(BaseModel):
         except RuntimeError as error:
             raise InputError(f'the checkpoint was trained with other links, it cannot be resumed: {error}') from error
 
+    def _weights(self) -> tuple[int, dict[str, float]]:
+        step, max_steps = _progress()
+        return step, {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+
+    def _teacher_is_due(self) -> bool:
+        return self._labels is not None or any(self._weights()[1].values())
+
     @staticmethod
     def _taps(side: str, links: Mapping[str, Link]) -> list[str]:
         return [text for link in links.values() for text in getattr(link, f'{side}_taps')]
+
+    @staticmethod
+    def _asked(side: str, links: Mapping[str, Link]) -> list[str]:
+        return [path for link in links.values() for path in getattr(link.loss, f'{side}_modules', ())]
+
+    def _passes(self, side: str, links: Mapping[str, Link]) -> dict[str, SecondPass]:
+        """The submodules of one side that losses have asked for, by their paths."""
+        paths, learns = self._asked(side, links), side == 'student'
+        network = self.student if learns or self._teacher[0] is None or not paths else self.teacher
+        return {path: SecondPass(network.get_submodule(path), learns) for path in paths}
 
     def _device(self) -> torch.device:
         return next(self.student.parameters()).device
@@ -196,16 +232,6 @@ class Distiller(BaseModel):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _freeze(student: nn.Module, patterns: Sequence[str]) -> None:
-    parameters = dict(student.named_parameters())
-    for pattern in patterns:
-        found = [name for name in parameters if fnmatch(name, pattern)]
-        if not found:
-            raise unknown_name('parameter to freeze', pattern, parameters)
-        for name in found:
-            parameters[name].requires_grad_(False)
-
-
 class _Detached(Mapping[str, Any]):
     """Records without their gradients: the student as its own teacher."""
 
@@ -213,14 +239,23 @@ class _Detached(Mapping[str, Any]):
         self._records = records
 
     def __getitem__(self, text: str) -> Any:
-        value = self._records[text]
-        return value.detach() if isinstance(value, Tensor) else value
+        return with_tensors(Tensor.detach, self._records[text])
 
     def __iter__(self) -> Any:
         return iter(self._records)
 
     def __len__(self) -> int:
         return len(self._records)
+
+
+def _build_labels(config: dict[str, Any] | None) -> nn.Module | None:
+    if config is None:
+        return None
+    labels = MODELS.build(config)
+    state = list(labels.state_dict()) if isinstance(labels, nn.Module) else []
+    if state:
+        raise InputError(f'labels: {type(labels).__name__} has {", ".join(state)}, which no checkpoint would keep')
+    return labels
 
 
 def _build_link(name: str, settings: Mapping[str, Any]) -> Link:

@@ -62,6 +62,8 @@ class WeightInheritance:
         depths: names of sequences of blocks of which the student has fewer: it gets every (n_T / n_S)-th, the last of
             each group, such as blocks 1, 3, 5 of six for three.
         resize: for embeddings of a grid, such as BEV queries (H*W, C): name -> ((H, W) of the teacher, of the student).
+            Bicubic. Both grids must cover the same metres, so that a cell takes what lay at its place: the networks
+            are not asked for their ranges. An embedding of one axis is a grid of one column, ((H, 1), (H', 1)).
         frames: for modules that read stacked moments (heights and levels outermost, then frames, then channels):
             name -> dict(teacher=frames, student=frames, channels=of a frame). The newest, which come first, are kept.
         rename: prefix of names in the student -> prefix in the teacher, where they differ.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
+from perception3d.distill.nested import tensors_of, with_tensors
 from perception3d.distill.schedule import WeightSchedule
 from perception3d.distill.tap import Tap
 from perception3d.registry import MODELS
@@ -28,7 +29,7 @@ class Link(nn.Module):
         adapter: config of a module on the student's end.
         match: the share of the student's own loss to scale to; None leaves the loss as it is.
         match_steps: how many active steps the scale may follow.
-        **schedule: weight, start, ramp, decay_start, decay, decay_to of `WeightSchedule`.
+        **schedule: weight, start, ramp, decay_start, decay, decay_to, every of `WeightSchedule`.
     """
 
     def __init__(
@@ -71,7 +72,8 @@ class Link(nn.Module):
     def forward(self, context: DistillContext, weight: float, student_loss: Tensor) -> dict[str, Tensor]:
         """Returns `loss` (weighted, to be summed), `value` (as the loss module gives it) and `scale` (the weight)."""
         mine, theirs = context.student[self.student.text], context.teacher[self.teacher.text]
-        if isinstance(mine, Tensor) and torch.is_grad_enabled() and not mine.requires_grad:
+        learned = [tensor for tensor in tensors_of(mine) if tensor.is_floating_point()]
+        if learned and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in learned):
             raise InputError(
                 f'the student has no gradient at {self.student.text!r}: it is frozen, detached, or checkpointed with '
                 'use_reentrant=True'
@@ -101,13 +103,19 @@ class Link(nn.Module):
         self.scale.copy_(torch.where(follows, scale, self.scale))
         self.seen += follows
 
-    def idle(self) -> Tensor | None:
-        """A zero that depends on the parameters of the link, so that processes agree on what has a gradient."""
+    def idle(self, device: torch.device) -> Tensor | None:
+        """What a step without the link adds: nothing, or a zero.
+
+        The zero depends on the parameters of the link, so that processes agree on what has a gradient. A link that is
+        left out of some steps gives one in any case, so that the log averages over all steps.
+        """
         parameters = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
-        return sum(parameters) * 0 if parameters else None
+        if parameters:
+            return sum(parameters) * 0
+        return torch.zeros((), device=device) if self.schedule.every > 1 else None
 
 
 def _at_least_float32(value: Any) -> Any:
     """Half precision has too few digits for differences; float64 stays."""
-    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if is_half else value
+    halves = (torch.float16, torch.bfloat16)
+    return with_tensors(lambda tensor: tensor.float() if tensor.dtype in halves else tensor, value)

@@ -11,7 +11,8 @@ from perception3d.checks import InputError
 class WeightSchedule:
     """Nothing before `start`, then a linear rise over `ramp`; from `decay_start` on a linear fall over `decay`.
 
-    Each is a number of iterations, or as a float between 0 and 1 a share of the whole training.
+    Each is a number of iterations, or as a float between 0 and 1 a share of the whole training. With `every` = k there
+    is something in iterations 0, k, 2k, ... alone, and k times as much, so that the mean stays about the same.
 
     Attributes:
         weight: the full weight.
@@ -20,6 +21,7 @@ class WeightSchedule:
         decay_start: when it begins to fall; None for never.
         decay: how long the fall lasts; None for the rest of the training.
         decay_to: the share of the weight that is left after the fall.
+        every: iterations from one with the link to the next.
     """
 
     weight: float = 1.0
@@ -28,8 +30,13 @@ class WeightSchedule:
     decay_start: int | float | None = None
     decay: int | float | None = None
     decay_to: float = 0.0
+    every: int = 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.weight < float('inf'):
+            raise InputError(f'weight={self.weight}: give a number from 0 on; a link never pushes the ends apart')
+        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
+            raise InputError(f'every={self.every}: give a number of iterations from 1 on')
         for name in ('start', 'ramp', 'decay_start', 'decay'):
             value = getattr(self, name)
             if value is not None and (value < 0 or (isinstance(value, float) and value > 1)):
@@ -49,7 +56,7 @@ class WeightSchedule:
             InputError: the schedule counts in shares, and the length of the training is not known.
         """
         start, ramp = self._iterations(self.start, max_steps), self._iterations(self.ramp, max_steps)
-        if step < start:
+        if step < start or step % self.every:
             return 0.0
         weight = self.weight * min(1.0, (step - start + 1) / ramp) if ramp else self.weight
         if self.decay_start is not None:
@@ -58,7 +65,7 @@ class WeightSchedule:
             span = rest if rest is not None else self._iterations(self.decay, max_steps)
             fallen = min(1.0, max(0.0, (step - begin + 1) / max(span, 1)))
             weight *= 1 - fallen * (1 - self.decay_to)
-        return weight
+        return weight * self.every
 
     @staticmethod
     def _iterations(value: int | float, max_steps: int | None) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.distill.nested import tensors_of
 
 _GRAMMAR = re.compile(r'(?P<path>\w[\w.]*)(?P<input>:input)?(?P<keys>(?:\[\w+\])*)')
 
@@ -66,24 +67,23 @@ class Records(Mapping[str, Any]):
     """What was tapped in one forward pass, by the text of the tap. Read only.
 
     Raises:
-        InputError: on reading a tensor that a later in-place operation has overwritten.
+        InputError: on reading what a later in-place operation has overwritten, in whole or in part.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, list[int]] = {}
 
     def take(self, tap: Tap, value: Any) -> None:
         """Keeps what passed a tap, with the state of its memory."""
         self._values[tap.text] = value
-        if isinstance(value, Tensor) and not value.is_inference():
-            self._versions[tap.text] = value._version
+        self._versions[tap.text] = _versions(value)
 
     def __getitem__(self, text: str) -> Any:
         if text not in self._values:
             raise unknown_name('tap', text, self._values)
         value = self._values[text]
-        if text in self._versions and value._version != self._versions[text]:
+        if _versions(value) != self._versions[text]:
             raise InputError(
                 f'tap {text!r}: the next operation, such as an in-place ReLU, has overwritten this output: '
                 'tap the module around it, or set inplace=False'
@@ -95,6 +95,11 @@ class Records(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+
+def _versions(value: Any) -> list[int]:
+    """How often the memory of each tensor has been written to."""
+    return [tensor._version for tensor in tensors_of(value) if not tensor.is_inference()]
 
 
 class TapSet:

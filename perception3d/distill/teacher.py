@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,17 +81,25 @@ class Teacher:
         network, output = self.network(device), None
         if mode == 'predict':
             # mmdet3d writes its predictions into the samples that it gets.
-            samples = [sample.new() if isinstance(sample, BaseDataElement) else sample for sample in samples]
+            samples = copied(samples)
         with self._taps.record(texts, stop_early=not whole) as records:
             output = network(inputs, samples, mode=mode)
         return records, output
+
+
+def copied(samples: Any) -> Any:
+    """Returns samples whose fields may be set without those of `samples`; what the fields hold is shared."""
+    if not isinstance(samples, (list, tuple)):
+        return samples
+    return [sample.new() if isinstance(sample, BaseDataElement) else sample for sample in samples]
 
 
 class PairPreprocessor(nn.Module):
     """The student's data preprocessor, and beside it the teacher's on its view of the batch.
 
     Without a view of its own the teacher gets the student's processed batch where both preprocess alike, else the raw
-    batch through its own data preprocessor.
+    batch through its own data preprocessor, which writes into samples of its own. In a step without the teacher its
+    view is left out.
 
     Args:
         student: the student's data preprocessor.
@@ -102,6 +110,7 @@ class PairPreprocessor(nn.Module):
         # In a list, since it is already a submodule of the student.
         self._student = [student]
         self.teacher: Teacher | None = None
+        self.is_due: Callable[[], bool] = lambda: True
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the processed batch; in training with the entry 'teacher' where the teacher's differs."""
@@ -111,8 +120,10 @@ class PairPreprocessor(nn.Module):
         data = dict(data)
         view = data.pop('teacher', None)
         theirs = None
-        if training and self.teacher is not None and (view is not None or not self.teacher.shares_batch):
+        differs = self.teacher is not None and (view is not None or not self.teacher.shares_batch)
+        if training and differs and self.is_due():
             network = self.teacher.network(student.device)
-            theirs = network.data_preprocessor(dict(view if view is not None else data), False)
+            view = dict(view) if view is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
+            theirs = network.data_preprocessor(view, False)
         batch = student(data, training)
         return batch if theirs is None else {**batch, 'teacher': theirs}

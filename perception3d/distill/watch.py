@@ -19,20 +19,33 @@ class FiniteWatch:
         self.interval = interval
         self._first: dict[str, Tensor] = {}
 
-    def look(self, name: str, value: Tensor, step: int) -> None:
-        """Notes whether `value` of link `name` is finite.
+    def note(self, name: str, value: Tensor, step: int) -> None:
+        """Notes whether `value` of link `name` is finite; on a device nothing waits for it.
 
         Raises:
-            InputError: it was not, in this step or in one since the last look; names link and step.
+            InputError: it is not, on the CPU.
         """
         bad = torch.where(value.isfinite(), -1, step)
         before = self._first.get(name)
         self._first[name] = bad if before is None else torch.where(before < 0, bad, before)
-        if value.device.type != 'cpu' and step % self.interval:
-            return
-        first = int(self._first.pop(name))
-        if first >= 0:
-            raise InputError(
-                f'link {name!r}: its loss is not finite in iteration {first}: check what it compares, its weight, and '
-                'the learning rate; the last checkpoint was written before'
-            )
+        if value.device.type == 'cpu':
+            self.look()
+
+    def end_step(self, step: int) -> None:
+        """Looks when it is time, also at links that were not active in this step; errors as in `look`."""
+        if self._first and step % self.interval == 0:
+            self.look()
+
+    def look(self) -> None:
+        """Reads all that was noted since the last look.
+
+        Raises:
+            InputError: a value was not finite; names link and step.
+        """
+        noted, self._first = self._first, {}
+        for name, first in noted.items():
+            if int(first) >= 0:
+                raise InputError(
+                    f'link {name!r}: its loss is not finite in iteration {int(first)}: check what it compares, its '
+                    'weight, and the learning rate; the last checkpoint was written before'
+                )

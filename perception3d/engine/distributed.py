@@ -13,12 +13,14 @@ from torch import distributed
 from perception3d.checks import InputError
 
 _LAST_WORDS_S = 0.3
+# Below the ports that Linux gives to outgoing connections.
+_FIRST_PORT, _PORTS = 10000, 20000
 
 
 def start_processes(launcher: str, backend: str | None = None) -> None:
     """Joins the process group that torchrun or slurm has prepared, with gloo where there is no CUDA device.
 
-    With CUDA it does nothing, since mmengine then does it (device by local rank, nccl).
+    With CUDA it only names the port of a slurm job, since mmengine then does the rest (device by local rank, nccl).
 
     Args:
         launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
@@ -27,6 +29,8 @@ def start_processes(launcher: str, backend: str | None = None) -> None:
     Raises:
         InputError: the environment variables of the launcher are missing.
     """
+    if launcher == 'slurm':
+        _name_port()
     if launcher == 'none' or torch.cuda.is_available() or distributed.is_initialized():
         return
     if launcher == 'slurm':
@@ -51,6 +55,17 @@ def leave_processes() -> None:
     # Where something still refers to the group, its threads are not joined. They need the interpreter's lock, which
     # sleeping gives them, for what they hold.
     time.sleep(_LAST_WORDS_S)
+
+
+def _name_port() -> None:
+    """Sets a port that differs between the jobs and steps which share a node, but not between the processes of one.
+
+    Only the node of the first process can tell whether a port is free, and the others would have to hear of it.
+    """
+    if 'MASTER_PORT' not in os.environ and 'SLURM_JOB_ID' in os.environ:
+        job, step = int(os.environ['SLURM_JOB_ID']), int(os.environ.get('SLURM_STEP_ID', '0'))
+        # A prime, so that steps of one job and neighbouring jobs come to the same port late.
+        os.environ['MASTER_PORT'] = str(_FIRST_PORT + (job * 131 + step) % _PORTS)
 
 
 def _describe_slurm_job() -> None:

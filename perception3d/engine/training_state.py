@@ -24,6 +24,12 @@ class TrainingStateHook(Hook):
         if hasattr(model, 'training_state'):
             checkpoint['training_state'] = {name: value.cpu() for name, value in model.training_state().items()}
 
+    def after_train(self, runner: Runner) -> None:
+        """Asks once more, in every process: a model refuses where it has found that its training went wrong."""
+        model = _unwrapped(runner)
+        if hasattr(model, 'training_state'):
+            model.training_state()
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Gives it back when a run is resumed."""
         model = _unwrapped(runner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import math
@@ -9,6 +10,7 @@ import multiprocessing
 import os
 import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ from perception3d.apis.experiment.fingerprint import fingerprints
 from perception3d.apis.experiment.plan import read_experiment
 from perception3d.apis.experiment.run import Request, run_experiment
 from perception3d.apis.experiment.statistics import paired_difference, spread
+from perception3d.apis.experiment.table import wall_times
 from perception3d.checks import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +60,18 @@ scores = ast.literal_eval(options['+score'])
 metrics = {'score': scores[int(options['+randomness.seed'])], 'other': 1.0}
 pathlib.Path(sys.argv[sys.argv.index('--out') + 1]).write_text(json.dumps(metrics))
 """
+# As srun: the command once for each task, with the variables that slurm sets. Its own words go to a file.
+FAKE_SRUN = """#!{python}
+import os, subprocess, sys
+place = sys.argv.index(sys.executable)
+with open({log!r}, 'a') as file:
+    file.write(' '.join(sys.argv[1:place]) + os.linesep)
+tasks = int(sys.argv[place - 1].removeprefix('--ntasks='))
+job = {{'SLURM_NTASKS': str(tasks), 'SLURM_JOB_ID': '7', 'SLURM_NODELIST': 'here'}}
+ranks = [{{**os.environ, **job, 'SLURM_PROCID': str(rank), 'SLURM_LOCALID': str(rank)}} for rank in range(tasks)]
+running = [subprocess.Popen(sys.argv[place:], env=environment) for environment in ranks]
+sys.exit(max(process.wait() for process in running))
+"""
 FAKE_PREPARE = "import pathlib, sys\nwith open(sys.argv[1], 'a') as file: file.write(sys.argv[2])\n"
 
 
@@ -75,7 +90,8 @@ class Lab:
         (self.folder / 'exam.py').write_text(head + text)
 
     def run(self, **settings):
-        launch = Launch(self.tools, **{key: settings.pop(key) for key in ('jobs', 'launcher') if key in settings})
+        words = ('jobs', 'launcher', 'nproc', 'slurm_args')
+        launch = Launch(self.tools, **{key: settings.pop(key) for key in words if key in settings})
         return run_experiment(Request(self.folder / 'exam.py', launch, self.out, **settings))
 
     def cell(self, name):
@@ -221,6 +237,18 @@ def test_killed_cells_go_on_and_the_tool_does_nothing_twice(tool, tmp_path, monk
     assert 'in 2 parts' in page and '--resume --cfg-options +randomness.seed=1 +load_from=' in page
 
 
+def test_torchrun_trains_and_tests_a_cell_with_two_processes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    main = runpy.run_path(str(ROOT / 'tools' / 'experiment.py'))['main']
+    words = [str(TINY), '--out', str(tmp_path / 'out'), '--only', 'plain', '--seeds', '0']
+    assert main([*words, '--launcher', 'pytorch', '--nproc', '2']) == 0, capsys.readouterr().out
+    cell = _cell(tmp_path / 'out', 'plain/seed0')
+    # 24 samples, two processes with a batch of 4 each: 3 iterations an epoch, 4 epochs.
+    assert Path(cell['checkpoint']).name == 'iter_12.pth' and cell['machine']['processes of a cell'] == 2
+    assert 0 < cell['metrics']['centre_error'] < 2.4
+    assert '--launcher pytorch --nproc 2' in (tmp_path / 'out' / 'tiny.md').read_text()
+
+
 def test_a_failed_cell_stops_those_alone_that_need_it(lab, capsys):
     lab.write(f"""
 arms = {{
@@ -337,6 +365,58 @@ arms = {{
     assert lab.cell('a/seed0')['metrics']['score'] == 3.0 and lab.cell('b/seed1')['needs'].keys() == {'a/seed1'}
 
 
+PAIR = """
+options = {'+score': [1.0, 2.0, 4.0]}
+arms = {
+    'teacher': dict(config='config.py', seeds=(0,)),
+    'student': dict(config='config.py', options={'teacher': '{teacher}'}),
+}"""
+
+
+def test_doing_an_arm_again_loses_nothing_that_is_not_done_again(lab, capsys):
+    def finished():
+        return {path.parent: json.loads(path.read_text())['finished'] for path in lab.out.glob('cells/*/*/cell.json')}
+
+    lab.write(PAIR)
+    assert lab.run() == 0
+    before = finished()
+    for mode, lost in (
+        ({'only': ['teacher']}, 'student/seed0, student/seed1, student/seed2'),
+        (
+            {'seeds': [0]},
+            'student/seed1, student/seed2',
+        ),
+    ):
+        for dry_run in (True, False):
+            with pytest.raises(InputError, match=f'--redo teacher: {lost} were made from what is done again'):
+                lab.run(redo=['teacher'], dry_run=dry_run, **mode)
+    # Whatever may go wrong comes before anything is removed.
+    lab.write('prepare = [["sh", "-c", "exit 1"]]' + PAIR)
+    with pytest.raises(InputError, match='ended with code 1'):
+        lab.run(redo=['teacher'])
+    lab.write(PAIR.replace('2.0', '3.0'))
+    with pytest.raises(InputError, match='teacher/seed0 was run with another config'):
+        lab.run(redo=['student'], seeds=[1])
+    assert finished() == before
+
+    lab.write(PAIR)
+    capsys.readouterr()
+    assert lab.run(redo=['student'], only=['student'], seeds=[1]) == 0
+    assert capsys.readouterr().out.count('is done again') == 1
+    after = finished()
+    assert {path.name for path in before if before[path] != after[path]} == {'seed1'} and len(after) == 4
+
+    # What has not begun holds nothing up, and does not begin.
+    for seed in (1, 2):
+        shutil.rmtree(lab.out / f'cells/student/seed{seed}')
+    assert lab.run(redo=['teacher'], seeds=[0]) == 0
+    assert len(finished()) == 2 and all(before[path] != stamp for path, stamp in finished().items())
+    capsys.readouterr()
+    assert lab.run(redo=['teacher'], dry_run=True) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('#')]
+    assert lines[:2] == ['# teacher/seed0, is done again', '# student/seed0, is done again, needs teacher/seed0']
+
+
 def test_a_cell_whose_source_was_made_anew_is_refused(lab):
     lab.write("""
 options = {'+score': [1.0]}
@@ -363,6 +443,46 @@ def test_prepare_runs_once_and_may_not_change_under_cells(lab):
         lab.run()
     assert (lab.out / 'made').read_text() == 'x'
     assert json.loads((lab.out / 'prepare.json').read_text())[0]['words'][-1] == 'x'
+
+
+def test_what_prepare_has_left_is_made_again_when_it_is_gone(lab, capsys):
+    first, second = (
+        '"tools/prepare.py", "{out}/first", "x"',
+        '"sh", "-c", "cat {out}/first > {out}/second; rm -f {out}/no"',
+    )
+    lab.write(
+        f'prepare = [[{first}], [{second}]]\n'
+        'arms = {"a": dict(config="config.py", options={"+score": [1.0, 2.0, 4.0]})}'
+    )
+    assert lab.run(seeds=[0]) == 0
+    entries = json.loads((lab.out / 'prepare.json').read_text())
+    assert [entry['left'] for entry in entries] == [['first'], ['first', 'second']]
+    (lab.out / 'second').unlink()
+    assert lab.run(seeds=[1]) == 0
+    assert (lab.out / 'first').read_text() == (lab.out / 'second').read_text() == 'x'
+    assert 'prepare: second is gone' in capsys.readouterr().out
+
+    # The first is gone, and the run ends before the second is made again: the next one makes it.
+    (lab.out / 'first').unlink()
+    path = lab.tools / 'prepare.py'
+    path.write_text('import sys; sys.exit(1)')
+    with pytest.raises(InputError, match='ended with code 1'):
+        lab.run(seeds=[2])
+    assert [entry['seconds'] for entry in json.loads((lab.out / 'prepare.json').read_text())] == [None, None]
+    path.write_text(FAKE_PREPARE.replace("'a'", "'w'"))
+    (lab.out / 'first').write_text('half')
+    assert lab.run(seeds=[2]) == 0 and (lab.out / 'second').read_text() == 'x'
+
+    # A record of an earlier version does not say what was left.
+    entries = json.loads((lab.out / 'prepare.json').read_text())
+    (lab.out / 'prepare.json').write_text(
+        json.dumps([{k: v for k, v in e.items() if k != 'left'} for e in entries[:1]])
+    )
+    lab.write(f'prepare = [[{first}]]\narms = {{"a": dict(config="config.py", options={{"+score": [1.0, 2.0, 4.0]}})}}')
+    capsys.readouterr()
+    assert lab.run() == 0 and 'prepare:' not in capsys.readouterr().out
+    (lab.out / 'first').unlink()
+    assert lab.run() == 0 and (lab.out / 'first').read_text() == 'x'
 
 
 def test_a_prepare_that_fails_trains_nothing_and_is_tried_again(lab):
@@ -423,7 +543,21 @@ arms = {
     assert [row[-2:] for row in cells[1:4]] == [['0.25', '-'], ['-', '-'], ['-', 'a/b']]
     content = json.loads((lab.out / 'exam.json').read_text())
     assert content['arms'][1]['metrics']['score']['difference']['mean'] == pytest.approx(0.04 / 3)
+    seconds = [cell['train_seconds'] + cell['test_seconds'] for cell in content['cells']]
+    assert content['seconds'] == {
+        'cells': pytest.approx(sum(seconds)), 'cells_side_by_side': pytest.approx(sum(seconds) / 2), 'prepare': 0.0
+    }  # fmt: skip
     assert len(content['cells']) == 16 and content['cells'][0]['train']['parts'][0]['command']
+
+
+def test_the_page_says_how_long_all_cells_take():
+    def record(train, test, jobs):
+        return {'train_seconds': train, 'test_seconds': test, 'machine': {'cells side by side': jobs}}
+
+    records = [record(3600.0, 60.0, 2), record(1800.0, 30.0, 1)]
+    assert wall_times(records, [{'seconds': 5.0}, {'seconds': None}]) == {
+        'cells': 5490.0, 'cells_side_by_side': 3660.0, 'prepare': 5.0
+    }  # fmt: skip
 
 
 def test_the_table_alone_shows_what_is_there(lab, capsys):
@@ -488,12 +622,56 @@ def test_cells_are_handed_to_torchrun_and_slurm(lab, capsys):
     for line, name in zip(capsys.readouterr().out.splitlines()[1:], ('train', 'test')):
         assert line.startswith(f'srun -p gpu -n 2 {sys.executable} {ROOT}/tools/{name}.py')
         assert line.endswith('--launcher slurm')
+    assert tool([*words, '--launcher', 'slurm', '--slurm-args=-p gpu', '--nproc', '4']) == 0
+    assert f'srun -p gpu --ntasks=4 {sys.executable}' in capsys.readouterr().out
+    assert tool([*words, '--launcher', 'slurm']) == 0
+    assert f'srun --ntasks=1 {sys.executable}' in capsys.readouterr().out
     with pytest.raises(InputError, match='--nproc is for torchrun'):
         tool([*words, '--nproc', '2'])
+    with pytest.raises(InputError, match="--nproc 2, but --slurm-args '-n 3' asks for 3 tasks"):
+        tool([*words, '--launcher', 'slurm', '--nproc', '2', '--slurm-args=-n 3'])
+    with pytest.raises(InputError, match='does not say how many tasks a cell has: add -n'):
+        tool([*words, '--launcher', 'slurm', '--slurm-args=-N 2 --ntasks-per-node=4'])
     with pytest.raises(InputError, match='--slurm-args is for srun'):
         tool([*words, '--slurm-args=-n 1'])
     with pytest.raises(InputError, match='--jobs 0 is too few'):
         tool([*words, '--jobs', '0'])
+
+
+@pytest.mark.parametrize(
+    'text, tasks', [('-n 2', 2), ('-n3', 3), ('--ntasks=4 -N 2', 4), ('-p x --ntasks 5', 5), ('', 1)]
+)
+def test_the_number_of_tasks_is_read_as_srun_reads_it(text, tasks):
+    assert Launch(Path(), launcher='slurm', slurm_args=tuple(text.split())).processes == tasks
+
+
+def test_cells_of_another_number_of_processes_do_not_mix(lab, monkeypatch):
+    programs, log = lab.folder / 'bin', lab.folder / 'srun.log'
+    programs.mkdir()
+    (programs / 'srun').write_text(FAKE_SRUN.format(python=sys.executable, log=str(log)))
+    (programs / 'srun').chmod(0o755)
+    monkeypatch.setenv('PATH', f'{programs}:{os.environ["PATH"]}')
+    monkeypatch.delenv('MASTER_PORT', raising=False)
+    train = "import os\nassert 'MASTER_PORT' not in os.environ and int(os.environ['SLURM_PROCID']) < 2\n" + FAKE_TRAIN
+    (lab.tools / 'train.py').write_text(train)
+    assert lab.run(seeds=[0], launcher='slurm', nproc=2, slurm_args=('--mem', '1G')) == 0
+    # Training and test, each with two tasks.
+    assert log.read_text().splitlines() == ['--mem 1G --ntasks=2'] * 2 and len(lab.runs('a/seed0')) == 2
+    assert lab.cell('a/seed0')['machine']['processes of a cell'] == 2
+    assert "--launcher slurm --nproc 2 '--slurm-args=--mem 1G'" in (lab.out / 'exam.md').read_text()
+    for launch in ({}, {'launcher': 'slurm'}, {'launcher': 'pytorch', 'nproc': 3}):
+        with pytest.raises(InputError, match='a/seed0 was run with another .*number of processes'):
+            lab.run(**launch)
+    # Who starts the processes is all the same.
+    assert lab.run(launcher='pytorch', nproc=2, table_only=True) == 0
+
+
+def test_one_process_has_the_digest_that_it_always_had(lab):
+    experiment = read_experiment(lab.folder / 'exam.py')
+    assert fingerprints(experiment) == fingerprints(experiment, 1) != fingerprints(experiment, 2)
+    config = {'model': {'type': 'A', 'width': 3}, 'teacher': None, 'default_scope': 'mmdet3d', 'score': [1.0, 2.0, 4.0]}
+    text = json.dumps({'train': config, 'test': config, 'needs': []}, sort_keys=True)
+    assert fingerprints(experiment) == {'a': hashlib.sha256(text.encode()).hexdigest()[:16]}
 
 
 def test_processes_of_a_cell_share_its_cores(monkeypatch):
@@ -505,8 +683,7 @@ def test_processes_of_a_cell_share_its_cores(monkeypatch):
     monkeypatch.delenv('MKL_NUM_THREADS', raising=False)
     environment = Launch(Path()).environment(8)
     assert (environment['OMP_NUM_THREADS'], environment['MKL_NUM_THREADS']) == ('3', '8')
-    slurm = Launch(Path(), launcher='slurm')
-    assert slurm.threads is None and int(slurm.environment(None)['MASTER_PORT']) > 1023
+    assert Launch(Path(), launcher='slurm').threads is None
 
 
 def test_a_program_that_is_not_there_fails_its_cells(lab, monkeypatch, capsys):

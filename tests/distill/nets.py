@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import nn
 from torch.nn import functional as F
@@ -100,7 +101,11 @@ def gradients_of_a_share(rank, world_size, port, path):
         maps=gap(adapter=adapter, match=0.5, match_steps=3),
         heat=gap('head[0]', weight=2.0),
         late=gap(adapter=adapter, start=100),
+        seldom=gap(adapter=adapter, every=2),
+        often=gap('head[1]', every=3),
     )
+    # Iteration 3: one of the last two counts, three times, and the other not at all.
+    MessageHub.get_current_instance().update_info('iter', 3)
     model = Distiller(net(0), links, teacher=net(1)).double()
     model.teacher.double()
     # Batch statistics of half a batch are those of half a batch.

@@ -9,12 +9,24 @@ import pytest
 import torch
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
-from tiny_rig import tiny_rig
+from tiny_rig import intrinsics, tiny_rig
 
 from perception3d.apis.config import load_config
 from perception3d.distill import distiller
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.inherit import _expanded
+from perception3d.distill.losses import (  # noqa: F401  (registered: named as text below)
+    attention_transfer,
+    balance,
+    channel_wise,
+    correlation,
+    feature_overhaul,
+    fitnets,
+    heatmap,
+    logits,
+    pearson,
+    similarity,
+)
 from perception3d.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'bev_distillation'
@@ -38,19 +50,46 @@ def small(config):
         if 'encoder' in net:
             net.encoder.num_cams = 2
             net.encoder.grid.shape = (8, 8)
+    if 'small_tiny' in config.filename:
+        shrink_queries(config.model)
     torch.manual_seed(0)
     teacher = config.model.teacher = MODELS.build(config.model.teacher)
     # A teacher that is sure everywhere, so that its boxes count.
     head = teacher.bbox_head
-    torch.nn.init.zeros_(head.conv_cls.bias if hasattr(head, 'conv_cls') else head.out_conv.bias)
+    for name in ('conv_cls', 'out_conv'):
+        if hasattr(head, name):
+            torch.nn.init.zeros_(getattr(head, name).bias)
     return MODELS.build(config.model)
+
+
+def shrink_queries(model):
+    """A teacher of 12 x 16 pillars (X, Y) and a student of 6 x 8; of the backbones a ResNet-18 and -50 remain."""
+    model.teacher.encoder.grid.shape, model.student.encoder.grid.shape = (12, 16), (6, 8)
+    model.teacher.backbone.depth = 50
+    model.student.backbone.depth, model.student.neck.in_channels = 18, [512]
+    for net in (model.teacher, model.student):
+        net.bbox_head.num_query, net.bbox_head.num_layers = 30, 2
+    model.inherit.resize = {
+        'encoder.bev_embedding.weight': ((16, 12), (8, 6)),
+        'encoder.column_embedding.weight': ((12, 1), (6, 1)),
+        'encoder.row_embedding.weight': ((16, 1), (8, 1)),
+    }
+    for name in ('cameras', 'moments'):
+        model.links[name].loss.grids = ((8, 6), (16, 12))
 
 
 def view(image_hw, frames):
     matrices = tiny_rig(frames, 2, image_hw)
+    lidar2cam = np.linalg.inv(np.tile(intrinsics(2, image_hw), (frames, 1, 1))) @ matrices
     sample = Det3DDataSample()
     sample.set_metainfo(
-        dict(img_from_lidar=matrices, num_frames=frames, box_type_3d=LiDARInstance3DBoxes, lidar2ego=np.eye(4))
+        dict(
+            img_from_lidar=matrices,
+            lidar2cam=lidar2cam,
+            num_frames=frames,
+            box_type_3d=LiDARInstance3DBoxes,
+            lidar2ego=np.eye(4),
+        )
     )
     boxes = torch.tensor([[8.0, 1, -1, 4, 2, 1.5, 0.3, 1, 0], [-6.0, -9, -1, 1, 1, 1.7, 2.0, 0, 1]])
     sample.gt_instances_3d = InstanceData(
@@ -63,7 +102,7 @@ def view(image_hw, frames):
 def views(config):
     """A batch for student and teacher, in eighths of the real sizes."""
     name = Path(config.filename).stem
-    frames = {'4frame_1frame': (1, 4), 'tiny': (1, 1)}
+    frames = {'4frame_1frame': (1, 4), 'small_tiny': (3, 3), 'tiny': (1, 1)}
     mine, theirs = next((value for key, value in frames.items() if key in name), (4, 4))
     batch = view((32, 96), mine)
     batch['teacher'] = view((32, 96) if '4frame' in name else (48, 128), theirs)
@@ -91,6 +130,71 @@ def test_a_pair_takes_a_step_on_every_link(name, monkeypatch):
     model.eval()
     plain = model.data_preprocessor({key: batch for key, batch in views(config).items() if key != 'teacher'})
     assert len(model(**plain, mode='predict')) == 1
+
+
+def test_equal_networks_have_no_loss_on_any_link():
+    """The links of M1 to M0 and the general losses, student and teacher the same network on the same images."""
+    config = load_config(FOLDER / 'bev_distill_m1_m0_r18_256x704_cbgs20e_nuscenes.py')
+    links = config.model.links
+    links.fused.adapter.norm = links.increment.loss.adapter.norm = True
+    for loss in ('AttentionTransfer', 'ChannelWiseKD', 'PearsonFeatureKD', 'OverhaulKD', 'FeatureMSE'):
+        links[loss] = dict(student='neck_3d', teacher='neck_3d', loss=dict(type=loss))
+    for loss in ('SimilarityPreserving', 'CorrelationCongruence'):
+        links[loss] = dict(student='neck_3d', teacher='neck_3d', loss=dict(type=loss))
+    for loss in ('LogitKL', 'BalanceDivergence', 'HeatmapKD'):
+        links[loss] = dict(student='bbox_head[0]', teacher='bbox_head[0]', loss=dict(type=loss))
+    for link in links.values():
+        link.update(match=None, weight=1.0, ramp=0, decay_start=None, decay_to=0.0, every=1)
+    model = small(config)
+    model.student.load_state_dict(model.teacher.state_dict())
+    # Running statistics as those of the teacher, and adapters that standardise and do nothing else.
+    model.student.eval()
+    for adapter in (model.links['fused'].adapter, model.links['increment'].loss.adapter):
+        torch.nn.init.dirac_(adapter.conv.weight)
+        adapter.norm.eps = 1e-6
+    batches = [view((32, 96), 4), view((32, 96), 4)]
+    batch = {'inputs': {'img': [b['inputs']['img'][0] for b in batches]}}
+    batch['data_samples'] = [b['data_samples'][0] for b in batches]
+    losses = model.loss(**{**model.student.data_preprocessor(batch), 'teacher': None})
+    values = {name: float(losses[f'distill.{name}.value']) for name in model.links}
+    assert len(values) == 17
+    for name, value in values.items():
+        assert abs(value) < 1e-5, (name, value)
+    # Another student has a loss on all of them.
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.mul_(1 + 0.3 * torch.rand_like(parameter))
+    losses = model.loss(**{**model.student.data_preprocessor(batch), 'teacher': None})
+    for name, value in values.items():
+        assert losses[f'distill.{name}.value'] > max(100 * abs(value), 1e-12), name
+
+
+def test_grids_that_differ_are_resized_where_a_config_says_so():
+    """Where that is, and that the configs with equal grids have no such setting."""
+    said = {}
+    for name in PAIRS:
+        links = load_config(FOLDER / f'{name}.py').model.links
+        said[name] = {key for key, link in links.items() if {'resample', 'grids'} & link.loss.keys()}
+    wanted = {
+        'bev_distill_m4_m2_r34_256x704_cbgs20e_nuscenes': {'fused', 'moments', 'increment', 'saliency', 'classes'},
+        'bev_distill_former_small_tiny_r50_450x800_24e_nuscenes': {'fused', 'cameras', 'moments'},
+    }
+    assert said == {name: wanted.get(name, set()) for name in PAIRS}
+
+
+def test_the_tiny_transformer_begins_with_the_queries_of_the_small_one_at_their_places():
+    model = small(load_config(FOLDER / 'bev_distill_former_small_tiny_r50_450x800_24e_nuscenes.py'))
+    with torch.no_grad():
+        x, y = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing='ij')
+        # Queries run over x fastest.
+        model.teacher.encoder.bev_embedding.weight[:, 0] = (100 * y + x).T.flatten()
+    report = model.inherit.apply(model.student, model.teacher)
+    assert len(report.resized) == 3 and {'bbox_head.query_embedding.weight'} & set(report.copied)
+    grid = model.student.encoder.bev_embedding.weight[:, 0].detach().view(8, 6)
+    # Away from the border a cell lies amid four: its value is that of their middle.
+    wanted = 100 * (2 * torch.arange(8.0) + 0.5)[:, None] + 2 * torch.arange(6.0) + 0.5
+    torch.testing.assert_close(grid[1:-1, 1:-1], wanted[1:-1, 1:-1], atol=0.5, rtol=0)
+    assert all(name in report.own for name in model.student.state_dict() if name.startswith('backbone.'))
 
 
 def test_m2_inherits_the_necks_of_m4_and_slices_its_encoder():

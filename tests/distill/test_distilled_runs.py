@@ -81,7 +81,8 @@ def test_the_checkpoint_is_one_of_the_plain_student(whole, tmp_path):
 def test_the_log_shows_links_and_their_scales(whole):
     lines = [json.loads(line) for line in next(whole.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     last = lines[-1]
-    assert last['distill.answer.scale'] == 1.0 and last['distill.hidden.value'] > 0
+    # Of the last iteration, 23, in which the link was computed: it is there in every third, three times.
+    assert last['step'] == 24 and last['distill.answer.scale'] == 3.0 and last['distill.hidden.value'] > 0
     assert last['distill.answer.loss'] > 0 and last['loss'] > last['distill.answer.loss']
     assert last['distill.hidden.scale'] > 0
 
@@ -96,7 +97,10 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
     gradients_of_a_share(0, 1, '', str(tmp_path / 'one.pt'))
     multiprocessing.spawn(gradients_of_a_share, (2, '29617', str(tmp_path / 'two.pt')), nprocs=2)
     one, two = torch.load(tmp_path / 'one.pt'), torch.load(tmp_path / 'two.pt')
-    assert one.keys() == two.keys() and 'links.late.adapter.conv.weight' in one
+    assert (
+        one.keys() == two.keys()
+        and {'links.late.adapter.conv.weight', 'links.seldom.adapter.conv.weight'} <= one.keys()
+    )
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=1e-5, atol=1e-7, msg=name)
 

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.model import ExponentialMovingAverage
 from mmengine.runner.checkpoint import get_state_dict, load_state_dict
-from nets import MeanGap, gap, images, net
+from mmengine.structures import BaseDataElement
+from nets import MeanGap, Net, gap, images, net
 
 from perception3d.checks import InputError
 from perception3d.distill.adapter import ConvAdapter
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.schedule import WeightSchedule
 from perception3d.distill.watch import FiniteWatch
+from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import MODELS
+
+
+class PairGap(torch.nn.Module):
+    """Mean squared gap of two pairs; `last` has the types of what it got."""
+
+    last = None
+
+    def forward(self, student, teacher, context):
+        PairGap.last = [tensor.dtype for tensor in (*student, *teacher)]
+        return sum((a - b).square().mean() for a, b in zip(student, teacher, strict=True))
+
+
+class FirstOfPair(torch.nn.Module):
+    """Gap of the mean to that of both outputs of the other end."""
+
+    def forward(self, student, teacher, context):
+        return sum((student.mean() - part.mean()).square() for part in teacher)
 
 
 def pair(links=None, student=None, **settings):
@@ -152,6 +172,53 @@ def test_no_link_active_means_no_teacher_forward():
     assert teacher.head.calls == 0 and set(losses) == {'loss_heat', 'loss_boxes', 'recall'}
 
 
+def test_a_link_may_be_left_out_of_most_steps(monkeypatch):
+    from perception3d.distill import distiller
+
+    adapter = dict(type=ConvAdapter, in_channels=4, out_channels=6)
+    always = dict(maps=gap(weight=0.5, adapter=adapter), heat=gap('head[0]'))
+    seldom = dict(maps=gap(weight=0.5, adapter=adapter, every=3), heat=gap('head[0]', every=2))
+    reference = pair(always).loss(images(), [])
+    for step in range(7):
+        monkeypatch.setattr(distiller, '_progress', lambda step=step: (step, None))
+        teacher = net(1, width=6)
+        model = pair(seldom, teacher=teacher)
+        hooks = []
+        for each in (model.student, teacher):
+            for module in (each.second, each.head):
+                module.register_forward_hook(
+                    lambda module, *_, hooks=hooks: hooks.append(len(module._forward_hooks) - 1)
+                )
+        losses = model.loss(images(), [])
+        for name, every in (('maps', 3), ('heat', 2)):
+            # What is summed over `every` steps is what a link that is always there gives in so many.
+            factor = every if step % every == 0 else 0
+            torch.testing.assert_close(losses[f'distill.{name}.loss'], reference[f'distill.{name}.loss'] * factor)
+            assert (f'distill.{name}.value' in losses) == bool(factor)
+            if factor:
+                torch.testing.assert_close(losses[f'distill.{name}.value'], reference[f'distill.{name}.value'])
+        needed = (step % 3 == 0) + (step % 2 == 0)
+        assert sum(hooks) == 2 * needed and len(hooks) == (4 if needed else 2)  # the student, and the teacher with it
+        total(losses).backward()
+        weight = model.links['maps'].adapter.conv.weight
+        assert weight.grad is not None and bool(weight.grad.any()) == (step % 3 == 0)
+
+
+def test_a_teacher_without_a_step_does_not_see_the_batch(monkeypatch):
+    from perception3d.distill import distiller
+
+    model = pair(dict(maps=gap(every=2)), teacher=net(1))
+    seen = []
+    model.teacher.data_preprocessor.register_forward_hook(lambda *_: seen.append(1))
+    data = {'inputs': images(), 'data_samples': [1], 'teacher': {'inputs': images(3), 'data_samples': [2]}}
+    for step in range(4):
+        monkeypatch.setattr(distiller, '_progress', lambda step=step: (step, None))
+        batch = model.data_preprocessor(data, training=True)
+        assert ('teacher' in batch) == (step % 2 == 0)
+        model(**batch, mode='loss')
+    assert len(seen) == 2
+
+
 def test_an_idle_adapter_still_has_a_gradient_for_other_processes():
     model = pair(dict(maps=gap(start=5, adapter=dict(type=ConvAdapter, in_channels=4, out_channels=6))))
     losses = model.loss(images(), [])
@@ -232,6 +299,47 @@ def test_a_teacher_may_have_its_own_view_and_its_own_preprocessing():
     assert 'teacher' not in model.data_preprocessor(data, training=False)
 
 
+class PaddedNet(Net):
+    """A net whose data preprocessor pads the image, and writes its size into the samples as those of mmdet do."""
+
+    def __init__(self, size, **settings):
+        super().__init__(**settings)
+        self.data_preprocessor.forward = lambda data, training=False: self.padded(dict(data), size)
+
+    @staticmethod
+    def padded(data, size):
+        for sample in data['data_samples']:
+            sample.set_metainfo({'batch_input_shape': (size, size)})
+        height, width = data['inputs'].shape[2:]
+        data['inputs'] = torch.nn.functional.pad(data['inputs'], (0, size - width, 0, size - height))
+        return data
+
+
+def test_both_preprocessors_write_into_samples_of_their_own():
+    torch.manual_seed(0)
+    model = pair(dict(maps=gap()), student=PaddedNet(6), teacher=PaddedNet(8))
+    boxes = torch.ones(3, 7)
+    samples = [BaseDataElement(metainfo={'name': 'a'}, boxes=boxes) for _ in range(4)]
+    batch = model.data_preprocessor({'inputs': images(), 'data_samples': samples}, training=True)
+    assert batch['data_samples'][0].batch_input_shape == (6, 6)
+    theirs = batch['teacher']['data_samples'][0]
+    assert theirs.batch_input_shape == (8, 8) and theirs.name == 'a' and theirs.boxes is boxes
+
+
+@pytest.mark.parametrize('state', ['parameter', 'buffer'])
+def test_labels_whose_state_would_be_lost_are_refused(state):
+    class Learned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            if state == 'buffer':
+                self.register_buffer('threshold', torch.ones(1))
+            else:
+                self.threshold = torch.nn.Parameter(torch.ones(1))
+
+    with pytest.raises(InputError, match='labels: Learned has threshold, which no checkpoint would keep'):
+        pair(labels=dict(type=Learned))
+
+
 def test_frozen_parameters_stay():
     model = pair(freeze=('first.*', 'norm.bias'))
     names = {name for name, p in model.student.named_parameters() if not p.requires_grad}
@@ -248,6 +356,10 @@ def test_frozen_parameters_stay():
         (dict(links=dict(a=gap('head[7]'))), r'the tuple of 2 at head has no \[7\]'),
         (dict(links=dict(a=gap('data_preprocessor'))), 'does not reach'),
         (dict(links=dict(a=gap('norm')), student=net(0, inplace=True), teacher=net(1)), 'overwritten'),
+        (dict(links=dict(a=gap(weight=-1.0))), "link 'a': weight=-1.0: give a number from 0 on"),
+        (dict(links=dict(a=gap(weight=float('nan')))), 'weight=nan'),
+        (dict(links=dict(a=gap(every=0))), 'every=0: give a number of iterations'),
+        (dict(links=dict(a=gap(every=0.5))), 'every=0.5'),
         (dict(links=dict(a=gap(weigth=2))), "link 'a'.*weigth"),
         (dict(links=dict(a=gap(start=1.5))), 'share of the training'),
         (dict(links=dict(a=gap(ramp=0.5))), 'length of the training is not known'),
@@ -267,11 +379,38 @@ def test_mistakes_are_named(settings, message, monkeypatch):
         pair(**settings).loss(images(), [])
 
 
-def test_a_frozen_student_end_is_refused():
+@pytest.mark.parametrize('link', [gap(), dict(student='head', teacher='head', loss=dict(type=PairGap))])
+def test_a_frozen_student_end_is_refused(link):
     student = net(0)
     student.requires_grad_(False)
     with pytest.raises(InputError, match='no gradient'):
-        pair(dict(a=gap()), student=student, teacher=net(1)).loss(images(), [])
+        pair(dict(a=link), student=student, teacher=net(1)).loss(images(), [])
+
+
+def test_an_output_of_several_parts_is_watched_in_all_of_them():
+    link = dict(student='head', teacher='head', loss=dict(type=PairGap))
+    with torch.autocast('cpu', torch.bfloat16):
+        pair(dict(a=link), teacher=net(1)).loss(images(), [])
+    assert PairGap.last == [torch.float32] * 4
+
+    class Clipped(Net):
+        """Overwrites one of the head's outputs, as a sigmoid in place does."""
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            heat, boxes = self.head(self.features(inputs))
+            with torch.no_grad():
+                boxes.clamp_(-1, 1)
+            return {'loss_heat': heat.square().mean()} if mode == 'loss' else (heat, boxes)
+
+    with pytest.raises(InputError, match="tap 'head': the next operation.*overwritten"):
+        pair(dict(a=link), student=Clipped(), teacher=net(1)).loss(images(), [])
+
+
+def test_a_student_that_teaches_itself_learns_at_one_end_of_several_outputs():
+    link = dict(student='second', teacher='head', loss=dict(type=FirstOfPair))
+    model = Distiller(net(0), dict(deep=link))
+    model.loss(images(), [])['distill.deep.loss'].backward()
+    assert model.student.first.weight.grad.abs().sum() > 0 and model.student.head.boxes.weight.grad is None
 
 
 class Versioned(torch.nn.Conv2d):
@@ -337,11 +476,49 @@ def test_a_loss_that_is_no_number_names_its_link():
         model.loss(images(), [])
 
 
+class DeviceTensor:
+    """Stands in for a tensor on a device: asking for its value is noted."""
+
+    asked = 0
+
+    def __init__(self, value):
+        self.value = value
+
+    def __int__(self):
+        DeviceTensor.asked += 1
+        return int(self.value)
+
+
 def test_a_device_is_asked_for_numbers_once_in_a_while():
     watch = FiniteWatch(interval=10)
     value = torch.tensor(float('nan'), device='meta')
-    watch.look('a', value, 3)  # a meta tensor has no value: asking it would be an error
+    for step in (3, 4):
+        watch.note('a', value, step)  # a meta tensor has no value: asking it would be an error
+        watch.end_step(step)
     assert set(watch._first) == {'a'}
+    watch._first = {'a': DeviceTensor(-1), 'b': DeviceTensor(7)}
+    watch.end_step(9)
+    assert not DeviceTensor.asked
+    # Link b is not active in step 10.
+    with pytest.raises(InputError, match="link 'b': its loss is not finite in iteration 7"):
+        watch.end_step(10)
+    assert DeviceTensor.asked and not watch._first
+
+
+def test_nothing_is_saved_behind_a_loss_that_is_no_number():
+    model = pair()
+    assert model.training_state()
+    model._watch._first = {'maps': DeviceTensor(5)}
+    with pytest.raises(InputError, match="link 'maps': its loss is not finite in iteration 5"):
+        model.training_state()
+
+
+def test_every_process_looks_at_the_end_of_a_training():
+    model = pair()
+    model._watch._first = {'maps': DeviceTensor(8)}
+    with pytest.raises(InputError, match='iteration 8'):
+        TrainingStateHook().after_train(SimpleNamespace(model=model))
+    TrainingStateHook().after_train(SimpleNamespace(model=net(0)))
 
 
 def test_taps_outlive_the_replacement_of_their_modules():
@@ -369,5 +546,8 @@ def test_weights_rise_and_fall_as_scheduled():
     assert [rising.at(step, None) for step in range(7)] == [0, 0, 0.5, 1.0, 1.5, 2.0, 2.0]
     falling = WeightSchedule(weight=1.0, decay_start=2, decay=4, decay_to=0.2)
     assert [falling.at(step, None) for step in (0, 1, 2, 3, 5, 9)] == pytest.approx([1, 1, 0.8, 0.6, 0.2, 0.2])
+    seldom = WeightSchedule(weight=2.0, start=1, ramp=4, every=2)
+    # Iteration 1 to 4 of the ramp have 0.5, 1, 1.5 and 2: those of even number are there, twice.
+    assert [seldom.at(step, None) for step in range(7)] == [0, 0, 2.0, 0, 4.0, 0, 4.0]
     shares = WeightSchedule(weight=1.0, start=0.1, ramp=0.2, decay_start=0.8)
     assert [shares.at(step, 10) for step in range(10)] == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 0.5, 0])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import multiprocessing
 
@@ -143,3 +144,54 @@ def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path):
         for name, gradient in one.items():
             scale = gradient.abs().max().clamp(min=1.0)
             assert ((two[name] - gradient).abs().max() / scale) < 1e-5, name
+
+
+SLURM = """
+import os
+import torch
+from torch import distributed
+from perception3d.engine.distributed import start_processes
+if os.fork():
+    rank = 0
+else:
+    rank = 1
+os.environ.update(SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank), MASTER_ADDR='127.0.0.1')
+start_processes('slurm')
+total = torch.tensor([1.0 + rank])
+distributed.all_reduce(total)
+if rank:
+    raise SystemExit(0)
+print(distributed.get_world_size(), int(total), os.environ['MASTER_PORT'])
+assert os.wait()[1] == 0
+"""
+
+
+def test_the_tasks_of_a_slurm_job_meet_at_a_port_of_their_own():
+    known = {name: value for name, value in os.environ.items() if name not in ('MASTER_PORT', 'WORLD_SIZE', 'RANK')}
+    job = {'SLURM_NTASKS': '2', 'SLURM_JOB_ID': '312', 'SLURM_STEP_ID': '4', 'SLURM_NODELIST': 'here'}
+    out = subprocess.run(
+        [sys.executable, '-c', SLURM], capture_output=True, text=True, cwd=ROOT, timeout=300, env={**known, **job}
+    )
+    # 10000 + (312 * 131 + 4) % 20000
+    assert out.stdout.split() == ['2', '3', '10876'], out.stderr[-2000:]
+
+
+@pytest.mark.parametrize('cuda', [False, True])
+def test_jobs_and_steps_have_different_ports(cuda, monkeypatch):
+    from perception3d.engine import distributed
+
+    # mmengine's launcher, which takes over with CUDA, reads the same variable.
+    monkeypatch.setattr(distributed.torch.cuda, 'is_available', lambda: cuda)
+    monkeypatch.setattr(distributed.distributed, 'is_initialized', lambda: True)
+    ports = set()
+    for job, step in ((7, None), (7, 1), (7, 2), (8, 0), (9, 0), (5_000_000, 0)):
+        monkeypatch.delenv('MASTER_PORT', raising=False)
+        monkeypatch.setenv('SLURM_JOB_ID', str(job))
+        if step is not None:
+            monkeypatch.setenv('SLURM_STEP_ID', str(step))
+        distributed.start_processes('slurm')
+        ports.add(int(os.environ['MASTER_PORT']))
+    assert len(ports) == 6 and all(10000 <= port < 30000 for port in ports)
+    monkeypatch.setenv('MASTER_PORT', '1234')
+    distributed.start_processes('slurm')
+    assert os.environ['MASTER_PORT'] == '1234'

@@ -23,7 +23,7 @@ model = dict(
             start=4,
             ramp=0.25,
         ),
-        answer=dict(student='net.3', teacher='net.3', loss=dict(type=PointGap)),
+        answer=dict(student='net.3', teacher='net.3', loss=dict(type=PointGap), every=3),
     ),
 )
 optim_wrapper.accumulative_counts = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import socket
 import sys
@@ -17,6 +18,8 @@ from perception3d.apis.experiment.records import CellFolder
 from perception3d.checks import InputError
 
 _THREADS = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMBA_NUM_THREADS')
+_TASKS = re.compile(r'(?:^|\s)(?:-n\s*|--ntasks[=\s])\s*(\d+)(?=\s|$)')
+_LAYOUT = re.compile(r'(?:^|\s)(?:-N|--nodes|--ntasks-per-)')
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,11 @@ class Launch:
         tools: folder of train.py and test.py.
         jobs: cells side by side.
         launcher: 'none', 'pytorch' or 'slurm'.
-        nproc: processes of a cell under torchrun.
-        slurm_args: arguments of srun.
+        nproc: processes of a cell under torchrun or srun.
+        slurm_args: arguments of srun; its number of tasks counts where it is among them.
+
+    Raises:
+        InputError: nproc and slurm_args do not agree, or do not say how many tasks there are.
     """
 
     tools: Path
@@ -36,6 +42,33 @@ class Launch:
     launcher: str = 'none'
     nproc: int = 1
     slurm_args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        text, stated = ' '.join(self.slurm_args), self._stated_tasks
+        if stated is None and _LAYOUT.search(text):
+            raise InputError(f'--slurm-args {text!r} does not say how many tasks a cell has: add -n, such as -n 8')
+        if stated is not None and self.nproc not in (1, stated):
+            raise InputError(
+                f'--nproc {self.nproc}, but --slurm-args {text!r} asks for {stated} tasks: give one of both'
+            )
+
+    @property
+    def processes(self) -> int:
+        """Processes of a cell: each takes a batch of its own, so that results depend on their number."""
+        return self._stated_tasks or self.nproc
+
+    @property
+    def _stated_tasks(self) -> int | None:
+        found = _TASKS.findall(' '.join(self.slurm_args))
+        return int(found[-1]) if found else None
+
+    def words(self) -> list[str]:
+        """Returns what gives a cell as many processes on the command line of tools/experiment.py."""
+        if self.processes == 1:
+            return []
+        nproc = [] if self._stated_tasks else ['--nproc', str(self.nproc)]
+        slurm = [f'--slurm-args={shlex.join(self.slurm_args)}'] if self.slurm_args else []
+        return ['--launcher', self.launcher, *nproc, *slurm]
 
     @property
     def threads(self) -> int | None:
@@ -49,7 +82,9 @@ class Launch:
             torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={self.nproc}', f'--master_port={free_port()}']
             return [sys.executable, *torchrun, *python[1:], '--launcher', 'pytorch']
         if self.launcher == 'slurm':
-            return ['srun', *self.slurm_args, *python, '--launcher', 'slurm']
+            # Without a number, srun takes that of the allocation around it.
+            tasks = [] if self._stated_tasks else [f'--ntasks={self.nproc}']
+            return ['srun', *self.slurm_args, *tasks, *python, '--launcher', 'slurm']
         return python
 
     def environment(self, threads: int | None) -> dict[str, str]:
@@ -58,9 +93,6 @@ class Launch:
         for name in _THREADS if threads else ():
             given = os.environ.get(name, '')
             environment[name] = str(min(threads, int(given)) if given.isdigit() and int(given) else threads)
-        if self.launcher == 'slurm':
-            # Cells that share a node would meet at the port that is fixed otherwise.
-            environment['MASTER_PORT'] = str(free_port())
         return environment
 
 

@@ -16,17 +16,18 @@ from perception3d.checks import InputError
 _WITHOUT_EFFECT = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
-def fingerprints(experiment: Experiment) -> dict[str, str]:
+def fingerprints(experiment: Experiment, processes: int = 1) -> dict[str, str]:
     """Returns the digest of every arm: its resolved configs for training and test, and the digests of what it needs.
 
-    References such as '{out}' stay as they are, so that the output folder may be moved.
+    References such as '{out}' stay as they are, so that the output folder may be moved. Each of the `processes` of a
+    cell takes a batch: more than one are part of the digest.
 
     Raises:
         InputError: a config does not load or does not have an option; two arms with a common seed are the same.
     """
     digests: dict[str, str] = {}
     for arm in experiment.arms.values():
-        _add(arm, experiment, digests)
+        _add(arm, experiment, processes, digests)
     seen: dict[tuple[str, int], str] = {}
     for arm in experiment.arms.values():
         for seed in arm.seeds:
@@ -38,15 +39,18 @@ def fingerprints(experiment: Experiment) -> dict[str, str]:
     return digests
 
 
-def _add(arm: Arm, experiment: Experiment, digests: dict[str, str]) -> str:
+def _add(arm: Arm, experiment: Experiment, processes: int, digests: dict[str, str]) -> str:
     if arm.name not in digests:
-        needs = [_add(experiment.arms[name], experiment, digests) for name in arm.needs]
+        needs = [_add(experiment.arms[name], experiment, processes, digests) for name in arm.needs]
         try:
             train = _resolved(arm.config, arm.options)
             test = _resolved(arm.test_config, arm.test_options)
         except InputError as error:
             raise InputError(f'{experiment.file}: arm {arm.name!r}: {error}') from error
-        text = json.dumps({'train': train, 'test': test, 'needs': needs}, sort_keys=True, default=repr)
+        content = {'train': train, 'test': test, 'needs': needs}
+        if processes != 1:
+            content['processes'] = processes
+        text = json.dumps(content, sort_keys=True, default=repr)
         digests[arm.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return digests[arm.name]
 

@@ -120,9 +120,14 @@ class CellFolder:
         return progress
 
 
-def any_begun(out: Path) -> bool:
-    """Says whether a cell of the output folder has begun."""
-    return any(any((out / _CELLS).glob(f'*/seed*/{name}.json')) for name in ('cell', 'progress'))
+def any_begun(out: Path, without: Sequence[Cell] = ()) -> bool:
+    """Says whether a cell of the output folder has begun, those of `without` aside."""
+    aside = {CellFolder(out, cell).path for cell in without}
+    return any(
+        mark.parent not in aside
+        for name in ('cell', 'progress')
+        for mark in (out / _CELLS).glob(f'*/seed*/{name}.json')
+    )
 
 
 def identity(cell: Cell, out: Path, digest: str) -> dict[str, Any]:
@@ -143,7 +148,10 @@ def check_identity(cell: Cell, out: Path, digest: str) -> None:
         return
     mend = f'do it again with --redo {cell.arm} (or remove {folder.path}), or choose another --out'
     if before['digest'] != now['digest']:
-        raise InputError(f'{cell.name} was run with another config or options than the experiment has now: {mend}')
+        raise InputError(
+            f'{cell.name} was run with another config or options, or another number of processes, than the experiment '
+            f'has now: {mend}'
+        )
     for name, stamp in now['needs'].items():
         if before['needs'].get(name) != stamp:
             raise InputError(f'{cell.name} was made from a {name} that is no longer there: {mend}')

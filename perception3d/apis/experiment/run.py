@@ -19,7 +19,7 @@ from perception3d.apis.experiment.prepare import prepare, prepared
 from perception3d.apis.experiment.processes import StopRequest, lock
 from perception3d.apis.experiment.records import CellFolder, check_identity, check_metrics, versions
 from perception3d.apis.experiment.schedule import CellQueue, Failure
-from perception3d.apis.experiment.table import markdown, summarise
+from perception3d.apis.experiment.table import markdown, summarise, wall_times
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import write_json, write_whole
 
@@ -31,7 +31,7 @@ class Request:
     Args:
         out: output folder; by default work_dirs/<name of the experiment>.
         only, seeds: run these arms, these seeds, and what they need; None for all.
-        redo: arms whose cells are removed first, with those that need them.
+        redo: arms whose cells are done again, with those that were made from them.
         dry_run: print the commands alone.
         table_only: write the table of what is done alone.
     """
@@ -58,10 +58,11 @@ def run_experiment(request: Request) -> int:
     """
     experiment = read_experiment(request.file)
     out = (request.out or Path('work_dirs') / experiment.name).resolve()
-    chosen, redone = _chosen(experiment, request), _redone(experiment, request)
-    digests = fingerprints(experiment)
+    chosen = _chosen(experiment, request)
+    redone = _redone(experiment, request, chosen, out)
+    digests = fingerprints(experiment, request.launch.processes)
     # All commands are built once before any is run, so that a mistake in the last one costs nothing.
-    plan = _commands(experiment, chosen, out, request.launch)
+    plan = _commands(experiment, chosen, redone, out, request.launch)
     if request.dry_run:
         print(plan)
         return 0
@@ -70,9 +71,10 @@ def run_experiment(request: Request) -> int:
         print(f'table: {write_table(experiment, out, request.launch)}')
         return 0
     with lock(out) as held, StopRequest() as stop_request:
+        _check_cells(experiment, out, digests, redone)
+        prepare(experiment, out, request.launch, held, stop_request, redone)
+        # Last of all, so that nothing is removed which is not done again.
         _remove(redone, out)
-        _check_cells(experiment, out, digests)
-        prepare(experiment, out, request.launch, held, stop_request)
         queue = CellQueue(
             experiment,
             out,
@@ -103,16 +105,26 @@ def _chosen(experiment: Experiment, request: Request) -> list[Cell]:
     return with_needs(asked, cells)
 
 
-def _redone(experiment: Experiment, request: Request) -> list[Cell]:
-    """Returns the cells to do again: those of --redo, and those that were made from them."""
-    seeds = request.seeds
+def _redone(experiment: Experiment, request: Request, chosen: Sequence[Cell], out: Path) -> list[Cell]:
+    """Returns the cells to do again: those of --redo, and those that were made from them.
+
+    Raises:
+        InputError: some of the latter are not `chosen`; they would be lost.
+    """
+    seeds, arms = request.seeds, ' '.join(request.redo)
     redone: list[Cell] = []
     if request.redo and seeds and not any(set(seeds) & set(experiment.arms[arm].seeds) for arm in request.redo):
-        raise InputError(f'--redo {" ".join(request.redo)}: no seed of --seeds is theirs')
+        raise InputError(f'--redo {arms}: no seed of --seeds is theirs')
     for cell in _by_need(experiment.cells()):
         asked = cell.arm in request.redo and (seeds is None or cell.seed in seeds)
         if asked or any(need in redone for need in cell.needs):
             redone.append(cell)
+    left = [cell.name for cell in redone if cell not in chosen and CellFolder(out, cell).progress()]
+    if left:
+        raise InputError(
+            f'--redo {arms}: {", ".join(left)} were made from what is done again, but --only or --seeds leave them '
+            'out: add them there'
+        )
     return redone
 
 
@@ -132,20 +144,23 @@ def _remove(cells: Sequence[Cell], out: Path) -> None:
             shutil.rmtree(folder.path)
 
 
-def _commands(experiment: Experiment, cells: Sequence[Cell], out: Path, launch: Launch) -> str:
+def _commands(experiment: Experiment, cells: Sequence[Cell], redone: Sequence[Cell], out: Path, launch: Launch) -> str:
     lines = []
     for words in experiment.prepare:
         lines += ['# before the cells', shell_line(prepare_command(experiment, words, out, launch.tools))]
     for cell in cells:
         needs = f', needs {", ".join(need.name for need in cell.needs)}' if cell.needs else ''
-        lines.append(f'# {cell.name}{", done" if CellFolder(out, cell).record() else ""}{needs}')
+        again = ', is done again' if cell in redone else ', done'
+        lines.append(f'# {cell.name}{again if CellFolder(out, cell).record() else ""}{needs}')
         for build in (train_command, test_command):
             lines.append(shell_line(build(experiment, cell, out, launch, dry=True)))
     return '\n'.join(lines)
 
 
-def _check_cells(experiment: Experiment, out: Path, digests: Mapping[str, str]) -> None:
+def _check_cells(experiment: Experiment, out: Path, digests: Mapping[str, str], without: Sequence[Cell] = ()) -> None:
     for cell in experiment.cells():
+        if cell in without:
+            continue
         check_identity(cell, out, digests[cell.arm])
         record = CellFolder(out, cell).record()
         if record:
@@ -155,7 +170,7 @@ def _check_cells(experiment: Experiment, out: Path, digests: Mapping[str, str]) 
 def _facts(launch: Launch) -> dict[str, Any]:
     facts = machine(torch.device('cuda' if torch.cuda.is_available() else 'cpu'))
     share = {} if launch.threads is None else {'threads': int(launch.environment(launch.threads)['OMP_NUM_THREADS'])}
-    processes = {'processes of a cell': launch.nproc} if launch.nproc > 1 else {}
+    processes = {'processes of a cell': launch.processes} if launch.processes > 1 else {}
     return {'machine': {**facts, **share, **processes, 'cells side by side': launch.jobs}, 'versions': versions()}
 
 
@@ -171,12 +186,14 @@ def write_table(experiment: Experiment, out: Path, launch: Launch) -> Path:
     if not records:
         raise InputError(f'{out} holds no cell of {experiment.name} that is done')
     rows, before = summarise(experiment, records), prepared(out)
-    command = [sys.executable, str(launch.tools / 'experiment.py'), str(experiment.file), '--out', str(out)]
+    words = [str(experiment.file), '--out', str(out), *launch.words()]
+    command = [sys.executable, str(launch.tools / 'experiment.py'), *words]
     content = {
         'name': experiment.name,
         'command': command,
         'scale': experiment.scale,
         'arms': rows,
+        'seconds': wall_times(records, before),
         'prepared': before,
         'cells': records,
     }

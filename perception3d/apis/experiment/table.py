@@ -11,6 +11,7 @@ from perception3d.apis.benchmark import markdown_table
 from perception3d.apis.experiment.commands import short_line
 from perception3d.apis.experiment.plan import Experiment
 from perception3d.apis.experiment.records import TEST, TRAIN
+from perception3d.apis.experiment.schedule import clock
 from perception3d.apis.experiment.statistics import paired_difference, spread
 
 _NONE = '-'
@@ -47,6 +48,21 @@ def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> l
     return rows
 
 
+def wall_times(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns seconds: of all cells one after another, of the cells side by side as they were run, of what came before.
+
+    Side by side, a cell counts its time divided by the number of cells that were run at once: what the whole takes
+    where all places are taken all the time.
+    """
+    seconds = [record['train_seconds'] + record['test_seconds'] for record in records]
+    jobs = [record['machine'].get('cells side by side', 1) for record in records]
+    return {
+        'cells': sum(seconds),
+        'cells_side_by_side': sum(own / count for own, count in zip(seconds, jobs)),
+        'prepare': sum(entry['seconds'] or 0.0 for entry in prepared),
+    }
+
+
 def _values(records: Iterable[Mapping[str, Any]], arm: str, metric: str) -> dict[int, float]:
     found = {record['seed']: record['metrics'][metric] for record in records if record['arm'] == arm}
     return {seed: value for seed, value in found.items() if value is not None}
@@ -81,6 +97,7 @@ def markdown(
         f'- command: `{short_line(command, repository)}`',
         f'- seeds: {_seeds(experiment)}',
         *(f'- not done: {row["arm"]}, seeds {_listed(row["missing_seeds"])}' for row in rows if row['missing_seeds']),
+        f'- wall time: {_wall_time(records, prepared)}',
         *(f'- machine: {text}' for text in _distinct(_facts(record['machine']) for record in records)),
         *(f'- versions: {text}' for text in _distinct(_facts(record['versions']) for record in records)),
         f'- code: {_listed(_distinct(_commit(part) for record in records for part in _parts(record)))}',
@@ -152,6 +169,13 @@ def _seeds(experiment: Experiment) -> str:
     if len(set(seeds.values())) == 1:
         return _listed(next(iter(seeds.values())))
     return '; '.join(f'{arm}: {_listed(own)}' for arm, own in seeds.items())
+
+
+def _wall_time(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> str:
+    times = {key: clock(seconds) for key, seconds in wall_times(records, prepared).items()}
+    jobs = _listed(_distinct(str(record['machine'].get('cells side by side', 1)) for record in records))
+    before = f', {times["prepare"]} before them' if prepared else ''
+    return f'all cells {times["cells"]} h, divided by {jobs} side by side {times["cells_side_by_side"]} h{before}'
 
 
 def _prepare_line(entry: Mapping[str, Any], repository: Path) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.distill.losses.maps import paired_maps, positive
+from perception3d.distill.losses.maps import paired_maps, positive, resampling
 from perception3d.registry import MODELS
 
 
@@ -37,6 +37,7 @@ class AttentionGuidedKD(nn.Module):
         student_channels, teacher_channels: of the maps.
         temperature: tau of both masks.
         feature_weight, attention_weight, relation_weight: of the terms.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
     def __init__(
@@ -47,11 +48,12 @@ class AttentionGuidedKD(nn.Module):
         feature_weight: float = 7e-5,
         attention_weight: float = 4e-3,
         relation_weight: float = 7e-5,
+        resample: str | None = None,
     ) -> None:
         super().__init__()
         self.channels, self.temperature = (student_channels, teacher_channels), positive('temperature', temperature)
         self.feature_weight, self.attention_weight = feature_weight, attention_weight
-        self.relation_weight = relation_weight
+        self.relation_weight, self.resample = relation_weight, resampling(resample)
         self.feature_adapter = nn.Conv2d(student_channels, teacher_channels, 1)
         self.channel_adapter = nn.Linear(student_channels, teacher_channels)
         self.spatial_adapter = nn.Conv2d(1, 1, 3, padding=1)
@@ -59,12 +61,12 @@ class AttentionGuidedKD(nn.Module):
         self.relation_adapter = nn.Conv2d(student_channels, teacher_channels, 1)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
-        """Scalar loss of the maps `student` (B, Cs, H, W) and `teacher` (B, Ct, H', W'), resized to the student's.
+        """Scalar loss of the maps `student` (B, Cs, H, W) and `teacher` (B, Ct, H', W').
 
         Raises:
             InputError: for what are not maps of one batch with these channels.
         """
-        student, teacher = paired_maps(student, teacher, same_channels=False)
+        student, teacher = paired_maps(student, teacher, same_channels=False, resample=self.resample)
         if (student.shape[1], teacher.shape[1]) != self.channels:
             raise InputError(
                 f'the layers are made for {self.channels[0]} and {self.channels[1]} channels of student and teacher, '

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
-from perception3d.distill.losses.maps import paired_maps
+from perception3d.distill.losses.maps import paired_maps, resampling
 from perception3d.registry import MODELS
 
 
@@ -23,13 +23,14 @@ class AttentionTransfer(nn.Module):
 
     Args:
         p: power of the activations; 2 in the released code.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, p: float = 2.0) -> None:
+    def __init__(self, p: float = 2.0, resample: str | None = None) -> None:
         super().__init__()
         if p < 1:
             raise InputError(f'p must be at least 1, got {p}')
-        self.p = p
+        self.p, self.resample = p, resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
         """Scalar loss of the maps `student` (B, C, H, W) and `teacher` (B, C', H', W').
@@ -37,7 +38,7 @@ class AttentionTransfer(nn.Module):
         Raises:
             InputError: for what are not maps of one batch.
         """
-        student, teacher = paired_maps(student, teacher, same_channels=False)
+        student, teacher = paired_maps(student, teacher, same_channels=False, resample=self.resample)
         return (self._attention(student) - self._attention(teacher)).square().mean()
 
     def _attention(self, features: Tensor) -> Tensor:

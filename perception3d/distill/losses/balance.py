@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.distill.losses.logits import softmax_logits
-from perception3d.distill.losses.maps import positive, tempered_kl
+from perception3d.distill.losses.maps import positive, resampling, tempered_kl
 from perception3d.registry import MODELS
 
 
@@ -28,15 +28,22 @@ class BalanceDivergence(nn.Module):
         tau: temperature of the forward term.
         reverse_tau: temperature of the reverse term; None for `tau`.
         reverse_weight: w; 0 leaves LogitKL.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, tau: float = 1.0, reverse_tau: float | None = None, reverse_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        tau: float = 1.0,
+        reverse_tau: float | None = None,
+        reverse_weight: float = 1.0,
+        resample: str | None = None,
+    ) -> None:
         super().__init__()
         self.tau = positive('tau', tau)
         self.reverse_tau = self.tau if reverse_tau is None else positive('reverse_tau', reverse_tau)
         if reverse_weight < 0:
             raise InputError(f'reverse_weight must not be below 0, got {reverse_weight}')
-        self.reverse_weight = reverse_weight
+        self.reverse_weight, self.resample = reverse_weight, resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
         """Scalar loss of the logits `student` and `teacher` (B, K, ...); 0 where there are no positions.
@@ -44,7 +51,7 @@ class BalanceDivergence(nn.Module):
         Raises:
             InputError: for shapes that do not match, or for one class.
         """
-        student, teacher = softmax_logits(student, teacher)
+        student, teacher = softmax_logits(student, teacher, self.resample)
         loss = tempered_kl(teacher, student, self.tau, dim=1)
         loss = loss + self.reverse_weight * tempered_kl(student, teacher, self.reverse_tau, dim=1)
         return loss.sum() / max(loss.numel(), 1)

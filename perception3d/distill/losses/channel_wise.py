@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perception3d.distill.losses.maps import paired_maps, positive, tempered_kl
+from perception3d.distill.losses.maps import paired_maps, positive, resampling, tempered_kl
 from perception3d.registry import MODELS
 
 
@@ -19,11 +19,12 @@ class ChannelWiseKD(nn.Module):
 
     Args:
         tau: temperature; 1 is mmrazor's default.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, tau: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, resample: str | None = None) -> None:
         super().__init__()
-        self.tau = positive('tau', tau)
+        self.tau, self.resample = positive('tau', tau), resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
         """Scalar loss of the maps `student` (B, C, H, W) and `teacher` (B, C, H', W').
@@ -31,5 +32,5 @@ class ChannelWiseKD(nn.Module):
         Raises:
             InputError: for what are not maps of one batch with the same channels.
         """
-        student, teacher = paired_maps(student, teacher)
+        student, teacher = paired_maps(student, teacher, resample=self.resample)
         return tempered_kl(teacher.flatten(2), student.flatten(2), self.tau, dim=2).mean()

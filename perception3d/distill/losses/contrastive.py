@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import positive, unit_rows
+from perception3d.distill.losses.maps import positive, resampling, unit_rows
 from perception3d.distill.losses.vectors import vector_sets
 from perception3d.registry import MODELS
 
@@ -36,6 +36,7 @@ class ContrastiveKD(nn.Module):
         channels: of the embedding; 128 in the released code.
         num_nodes: places in a sample.
         temperature: tau; 0.07 in the released code.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
     def __init__(
@@ -45,18 +46,20 @@ class ContrastiveKD(nn.Module):
         channels: int = 128,
         num_nodes: int = 256,
         temperature: float = 0.07,
+        resample: str | None = None,
     ) -> None:
         super().__init__()
         if num_nodes < 1:
             raise InputError(f'num_nodes={num_nodes}: give at least one')
         self.channels = student_channels, teacher_channels
         self.num_nodes, self.temperature = num_nodes, positive('temperature', temperature)
+        self.resample = resampling(resample)
         self.student_embedding = nn.Linear(student_channels, channels)
         self.teacher_embedding = nn.Linear(teacher_channels, channels)
 
     def forward(self, student: Any, teacher: Any, context: DistillContext | None = None) -> Tensor:
         """Returns the scalar loss of features that `vector_sets` understands; 0 where a batch has no vectors."""
-        sets = vector_sets(student, teacher, context, self.channels)
+        sets = vector_sets(student, teacher, context, self.channels, self.resample)
         if not sets.student:
             return sum(p.sum() for p in self.parameters()) * 0
         chosen = [x.amax(1).topk(min(self.num_nodes, len(x))).indices for x in sets.teacher]

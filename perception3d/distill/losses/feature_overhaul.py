@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perception3d.distill.losses.maps import paired_features
+from perception3d.distill.losses.maps import paired_features, resampling
 from perception3d.registry import MODELS
 
 
@@ -26,15 +26,22 @@ class OverhaulKD(nn.Module):
     The margins are those of the batch; the released code has them in closed form from the scales and offsets of the
     teacher's batch norm, as if its outputs were normal numbers. It sums where this takes the mean, and divides by the
     batch, by 1000 and by 2 for every stage before the last.
+
+    Args:
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
+    def __init__(self, resample: str | None = None) -> None:
+        super().__init__()
+        self.resample = resampling(resample)
+
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
-        """Scalar loss of `student` and `teacher` (B, C, ...); maps of other sizes are resized.
+        """Scalar loss of `student` and `teacher` (B, C, ...).
 
         Raises:
             InputError: for shapes that do not match.
         """
-        student, teacher = paired_features(student, teacher)
+        student, teacher = paired_features(student, teacher, resample=self.resample)
         others = [axis for axis in range(teacher.dim()) if axis != 1]
         below = teacher < 0
         margin = (teacher * below).sum(others, keepdim=True) / below.sum(others, keepdim=True).clamp(min=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import paired_maps, standardise
+from perception3d.distill.losses.maps import paired_maps, resampling, standardise
 from perception3d.distill.losses.pillars import pillar_weights
 from perception3d.registry import MODELS
 
@@ -17,7 +17,7 @@ class FusedFeatureKD(nn.Module):
     L = mean over pillars p of W_p * mean over channels of (S_p - n(T_p))^2, where n standardises every channel of the
     teacher over batch and pillars, and W_p are `pillar_weights` of the teacher's class logits. The student's end wants
     an adapter (1x1 convolution), which learns the standardised scale; equal networks have loss 0 behind an identity
-    with batch norm. A teacher's map of another size is resized (bilinear): both must cover the same metres.
+    with batch norm.
 
     Our formulation: the text of structured distillation for camera detectors (arXiv 2211.08398) is not public.
 
@@ -25,16 +25,24 @@ class FusedFeatureKD(nn.Module):
         saliency: tap of the teacher's class logits (B, C, X, Y); None weighs all pillars alike.
         gamma: exponent of the scores in the weights.
         transposed: the logits are (Y, X).
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, saliency: str | None = None, gamma: float = 1.0, transposed: bool = False) -> None:
+    def __init__(
+        self,
+        saliency: str | None = None,
+        gamma: float = 1.0,
+        transposed: bool = False,
+        resample: str | None = None,
+    ) -> None:
         super().__init__()
         self.saliency, self.gamma, self.transposed = saliency, gamma, transposed
+        self.resample = resampling(resample)
         self.teacher_taps = () if saliency is None else (saliency,)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of maps (B, C, X, Y) of equal C."""
-        student, teacher = paired_maps(student, teacher)
+        student, teacher = paired_maps(student, teacher, resample=self.resample)
         gap = (student - standardise(teacher)).square().mean(1, keepdim=True)
         if self.saliency is None:
             return gap.mean()

@@ -7,17 +7,17 @@ from typing import Any
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.distill.losses.maps import paired_logits, positive, tempered_kl
+from perception3d.distill.losses.maps import paired_logits, positive, resampling, tempered_kl
 from perception3d.registry import MODELS
 
 
-def softmax_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Checks and pairs the logits (B, K, ...) of a softmax over K classes, the teacher's detached.
+def softmax_logits(student: Tensor, teacher: Tensor, resample: str | None = None) -> tuple[Tensor, Tensor]:
+    """Checks and pairs the logits (B, K, ...) of a softmax over K classes as `paired_features`, the teacher's detached.
 
     Raises:
         InputError: for shapes that do not match, or for one class, whose softmax is always 1.
     """
-    student, teacher = paired_logits(student, teacher)
+    student, teacher = paired_logits(student, teacher, resample)
     if student.shape[1] == 1:
         raise InputError('a softmax over one class is always 1: for sigmoid scores take HeatmapKD')
     return student, teacher
@@ -32,11 +32,12 @@ class LogitKL(nn.Module):
 
     Args:
         tau: temperature.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, tau: float = 1.0) -> None:
+    def __init__(self, tau: float = 1.0, resample: str | None = None) -> None:
         super().__init__()
-        self.tau = positive('tau', tau)
+        self.tau, self.resample = positive('tau', tau), resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
         """Scalar loss of the logits `student` and `teacher` (B, K, ...); 0 where there are no positions.
@@ -44,6 +45,6 @@ class LogitKL(nn.Module):
         Raises:
             InputError: for shapes that do not match, or for one class.
         """
-        student, teacher = softmax_logits(student, teacher)
+        student, teacher = softmax_logits(student, teacher, self.resample)
         loss = tempered_kl(teacher, student, self.tau, dim=1)
         return loss.sum() / max(loss.numel(), 1)

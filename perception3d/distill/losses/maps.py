@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, unknown_name
 
 # Added to a variance: far above the rounding noise of a constant channel, far below the variance of one in use.
 _VARIANCE_EPS = 1e-6
@@ -22,19 +22,36 @@ def full_precision(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 
-def paired_features(student: Tensor, teacher: Tensor, same_channels: bool = True) -> tuple[Tensor, Tensor]:
-    """Brings outputs (B, C, ...) of student and teacher to full precision and one shape, the teacher's detached.
+def resampling(value: str | None) -> str | None:
+    """Returns the setting `resample` of a loss; raises InputError for what is neither None nor 'bilinear'."""
+    if value not in (None, 'bilinear'):
+        raise unknown_name('resample', value, ('bilinear',))
+    return value
 
-    Where the sizes of maps (B, C, H, W) differ, the teacher's map is resized to the student's (bilinear, corners not
-    aligned).
+
+def other_grid(student: tuple[int, ...], teacher: tuple[int, ...]) -> InputError:
+    """Builds the error for maps of the shapes `student` and `teacher` that no setting allows to resize."""
+    return InputError(
+        f'the student gives {student} and the teacher {teacher}: their grids differ; if both cover the same place, '
+        "give the loss resample='bilinear', which resizes the teacher's map, else tap maps of one grid"
+    )
+
+
+def paired_features(
+    student: Tensor, teacher: Tensor, same_channels: bool = True, resample: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Brings outputs (B, C, ...) of student and teacher to full precision and one shape, the teacher's detached.
 
     Args:
         student: (B, C, ...).
         teacher: (B, C, ...); C may be another where `same_channels` is False.
         same_channels: whether both need the same C.
+        resample: 'bilinear' resizes the teacher's map (B, C, H, W) to the student's size where it differs, corners not
+            aligned: both must cover the same place. None allows no other size.
 
     Raises:
-        InputError: for another number of axes, B or C, or for other sizes of what are not maps.
+        InputError: for another number of axes, B or C, for other sizes of what are not maps, or for maps of other sizes
+            without `resample`.
     """
     own, other = tuple(student.shape), tuple(teacher.shape)
     if len(own) != len(other) or len(own) < 2 or own[0] != other[0]:
@@ -54,25 +71,29 @@ def paired_features(student: Tensor, teacher: Tensor, same_channels: bool = True
                 f'the student gives {own} and the teacher {other}: only maps (B, C, H, W) are resized; '
                 'give the link an adapter that makes the sizes equal'
             )
-        teacher = F.interpolate(teacher, own[2:], mode='bilinear', align_corners=False)
+        if resample is None:
+            raise other_grid(own, other)
+        teacher = F.interpolate(teacher, own[2:], mode=resample, align_corners=False)
     return student, teacher
 
 
-def paired_maps(student: Tensor, teacher: Tensor, same_channels: bool = True) -> tuple[Tensor, Tensor]:
+def paired_maps(
+    student: Tensor, teacher: Tensor, same_channels: bool = True, resample: str | None = None
+) -> tuple[Tensor, Tensor]:
     """As `paired_features`, and both must be maps (B, C, H, W)."""
     if student.dim() != 4:
         raise InputError(f'the student gives {tuple(student.shape)}: this loss compares maps (B, C, H, W)')
-    return paired_features(student, teacher, same_channels)
+    return paired_features(student, teacher, same_channels, resample)
 
 
-def paired_logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def paired_logits(student: Tensor, teacher: Tensor, resample: str | None = None) -> tuple[Tensor, Tensor]:
     """As `paired_features`, for class logits (B, K, ...): no adapter mends another K."""
     if student.shape[1:2] != teacher.shape[1:2]:
         raise InputError(
             f'the student gives {tuple(student.shape)} and the teacher {tuple(teacher.shape)}: logits need the same '
             'classes in the same order on axis 1; tap class logits of both, or train a teacher for these classes'
         )
-    return paired_features(student, teacher)
+    return paired_features(student, teacher, resample=resample)
 
 
 def paired_samples(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

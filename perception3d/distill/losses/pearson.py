@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from perception3d.distill.losses.maps import paired_maps, standardise
+from perception3d.distill.losses.maps import paired_maps, resampling, standardise
 from perception3d.registry import MODELS
 
 
@@ -19,7 +19,14 @@ class PearsonFeatureKD(nn.Module):
 
     The variance is the biased one, for which that identity is exact; mmrazor divides by N - 1 and so has a value
     smaller by (N - 1) / N, N = B H W. A channel that is constant in one of the two counts 1/2, in both 0.
+
+    Args:
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
+
+    def __init__(self, resample: str | None = None) -> None:
+        super().__init__()
+        self.resample = resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
         """Scalar loss of the maps `student` (B, C, H, W) and `teacher` (B, C, H', W').
@@ -27,5 +34,5 @@ class PearsonFeatureKD(nn.Module):
         Raises:
             InputError: for what are not maps of one batch with the same channels.
         """
-        student, teacher = paired_maps(student, teacher)
+        student, teacher = paired_maps(student, teacher, resample=self.resample)
         return (standardise(student) - standardise(teacher)).square().mean() / 2

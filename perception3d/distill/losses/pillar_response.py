@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import full_precision, paired_logits, positive, tempered_kl
+from perception3d.distill.losses.maps import full_precision, paired_logits, positive, resampling, tempered_kl
 from perception3d.distill.losses.pillars import pillar_scores
+from perception3d.distill.losses.slot_boxes import agreeing_slots
 from perception3d.registry import MODELS
 
 
@@ -27,15 +28,16 @@ class PillarSaliencyKD(nn.Module):
 
     Args:
         tau: temperature.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, tau: float = 2.0) -> None:
+    def __init__(self, tau: float = 2.0, resample: str | None = None) -> None:
         super().__init__()
-        self.tau = positive('tau', tau)
+        self.tau, self.resample = positive('tau', tau), resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of class logits (B, C, X, Y)."""
-        student, teacher = paired_logits(student, teacher)
+        student, teacher = paired_logits(student, teacher, self.resample)
         mine, theirs = (F.log_softmax(x.amax(1).flatten(1) / self.tau, 1) for x in (student, teacher))
         return (theirs.exp() * (theirs - mine)).sum(1).mean() * self.tau**2
 
@@ -50,15 +52,16 @@ class PillarClassKD(nn.Module):
     Args:
         beta: exponent of the focal factor.
         gamma: exponent of the pillar weights; 0 weighs all pillars alike.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
     """
 
-    def __init__(self, beta: float = 2.0, gamma: float = 1.0) -> None:
+    def __init__(self, beta: float = 2.0, gamma: float = 1.0, resample: str | None = None) -> None:
         super().__init__()
-        self.beta, self.gamma = beta, gamma
+        self.beta, self.gamma, self.resample = beta, gamma, resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of class logits (B, slots * classes, X, Y)."""
-        student, teacher = paired_logits(student, teacher)
+        student, teacher = paired_logits(student, teacher, self.resample)
         target = teacher.sigmoid()
         gap = (target - student.sigmoid()).abs() ** self.beta
         loss = gap * F.binary_cross_entropy_with_logits(student, target, reduction='none')
@@ -73,6 +76,9 @@ class PillarBoxKD(nn.Module):
     L = sum over slots with s^T > score_thr of s^T sum over codes of w * SmoothL1(S, T) / sum of s^T, where s^T is the
     teacher's best class probability in the slot. Codes of a yaw angle are compared by sin(S - T).
 
+    With `min_iou` the slots of `agreeing_slots` alone count, so that the student does not copy a box of an annotated
+    object that the annotation contradicts. What the teacher sees and nobody has annotated stays.
+
     Args:
         teacher_logits: tap of the teacher's class logits (B, slots * classes, X, Y).
         slots: boxes in a pillar; 1 for centre heads, anchors of a cell for anchor heads.
@@ -82,6 +88,9 @@ class PillarBoxKD(nn.Module):
         yaw_code: index of a code that is an angle in radians; None where sine and cosine are codes of their own.
         student_directions, teacher_directions: taps of logits (B, slots * 2, X, Y) of the two directions along the yaw,
             for heads that have them: KL(T || S) of their probabilities is added in every sure slot.
+        min_iou: the smallest overlap with the ground truth, 0.3 in our formulation; None asks for none.
+        reach_m, max_slots: of `agreeing_slots`.
+        head: path of the teacher's head, which decodes its boxes.
     """
 
     def __init__(
@@ -94,6 +103,10 @@ class PillarBoxKD(nn.Module):
         yaw_code: int | None = None,
         student_directions: str | None = None,
         teacher_directions: str | None = None,
+        min_iou: float | None = None,
+        reach_m: float = 4.0,
+        max_slots: int = 200,
+        head: str = 'bbox_head',
     ) -> None:
         super().__init__()
         self.logits, self.slots, self.score_thr, self.yaw_code = teacher_logits, slots, score_thr, yaw_code
@@ -104,6 +117,11 @@ class PillarBoxKD(nn.Module):
         self.directions = None if student_directions is None else (student_directions, teacher_directions)
         self.student_taps = () if self.directions is None else (student_directions,)
         self.teacher_taps = (teacher_logits,) if self.directions is None else (teacher_logits, teacher_directions)
+        if min_iou is not None and not 0 < min_iou <= 1 or max_slots < 1:
+            raise InputError(f'min_iou={min_iou}, max_slots={max_slots}: give an IoU in (0, 1], and one slot or more')
+        self.min_iou, self.reach_m, self.max_slots = min_iou, positive('reach_m', reach_m), max_slots
+        self.head = head
+        self.teacher_modules = () if min_iou is None else (head,)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of box codes (B, slots * codes, X, Y) on one grid."""
@@ -115,8 +133,13 @@ class PillarBoxKD(nn.Module):
                 f'{tuple(student.shape)}, the teacher {tuple(teacher.shape)}, its logits {tuple(logits.shape)}'
             )
         mine, theirs = (full_precision(x).unflatten(1, (self.slots, -1)) for x in (student, teacher.detach()))
-        scores = logits.unflatten(1, (self.slots, -1)).amax(2).sigmoid()
+        by_slot = logits.unflatten(1, (self.slots, -1))
+        scores = by_slot.amax(2).sigmoid()
         sure = scores * (scores > self.score_thr)
+        if self.min_iou is not None:
+            classes, decoder = by_slot.argmax(2), context.teacher_modules[self.head].module
+            settings = (self.min_iou, self.reach_m, self.max_slots)
+            sure = agreeing_slots(sure, classes, full_precision(teacher.detach()), decoder, context.samples, *settings)
         gap = mine - theirs
         if self.yaw_code is not None:
             angle = gap[:, :, self.yaw_code].sin()[:, :, None]

@@ -22,7 +22,10 @@ def pillar_scores(logits: Tensor, transposed: bool = False) -> Tensor:
 
 
 def pillar_weights(logits: Tensor, size: tuple[int, int], gamma: float = 1.0, transposed: bool = False) -> Tensor:
-    """Weights (B, 1, X, Y) of the pillars of a map of `size`, of mean 1 in each sample: score ** gamma / mean."""
+    """Weights (B, 1, X, Y) of the pillars of a map of `size`, of mean 1 in each sample: score ** gamma / mean.
+
+    The head may stand on a coarser map of its network, or on the teacher's: its scores are resized (bilinear).
+    """
     scores = pillar_scores(logits, transposed)
     if tuple(scores.shape[2:]) != tuple(size):
         scores = F.interpolate(scores, size, mode='bilinear', align_corners=False)

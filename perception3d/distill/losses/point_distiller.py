@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.edge_features import EdgeLayer, squared_edge_gap, squared_pooled_gap
 from perception3d.distill.losses.local_graph import LocalGraph, local_graph
-from perception3d.distill.losses.maps import positive
+from perception3d.distill.losses.maps import full_precision, positive, resampling
 from perception3d.distill.losses.vectors import VectorSets, vector_sets
 from perception3d.registry import MODELS
 
@@ -48,12 +49,17 @@ class PointDistiller(nn.Module):
         channels: D of an edge.
         num_nodes: N; fewer where a sample has fewer vectors.
         num_neighbors: K; fewer likewise.
-        importance: 'points', how many points a voxel holds, or 'feature', the largest channel of the teacher.
+        importance: 'points', how many points a voxel holds, 'feature', the largest channel of the teacher, or, on maps,
+            'scores', the teacher's best class probability in the cell (not in the paper: what lights up most need not
+            be an object).
         temperature: tau.
         edge: 'concat' for [x_j, x_i] or 'difference' for [x_j - x_i, x_i] of DGCNN.
         pool: 'none', or 'max' to compare the largest edge of a node in each channel, as for PointRCNN.
         teacher_branch: 'fixed', or 'learned' for a trained W^T; of no meaning to 'released'.
         semantics: 'paper' or 'released'.
+        scores: tap of the teacher's class logits (B, C, H, W) for importance='scores'; each cell of the maps has the
+            best of its part of their grid.
+        resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
 
     Raises:
         InputError: a setting or features that do not fit.
@@ -72,10 +78,12 @@ class PointDistiller(nn.Module):
         pool: str = 'none',
         teacher_branch: str = 'fixed',
         semantics: str = 'paper',
+        scores: str | None = None,
+        resample: str | None = None,
     ) -> None:
         super().__init__()
         choices = dict(
-            importance=(importance, ('points', 'feature')),
+            importance=(importance, ('points', 'feature', 'scores')),
             edge=(edge, ('concat', 'difference')),
             pool=(pool, ('none', 'max')),
             teacher_branch=(teacher_branch, ('fixed', 'learned')),
@@ -86,8 +94,11 @@ class PointDistiller(nn.Module):
                 raise unknown_name(name, value, known)
         if min(num_nodes, num_neighbors) < 1:
             raise InputError(f'num_nodes={num_nodes}, num_neighbors={num_neighbors}: give at least one of each')
+        if (importance == 'scores') != (scores is not None):
+            raise InputError("importance='scores' and scores='<tap of the teacher's class logits>' go together")
+        self.scores, self.teacher_taps = scores, () if scores is None else (scores,)
         self.channels = student_channels, teacher_channels
-        self.num_nodes, self.num_neighbors = num_nodes, num_neighbors
+        self.num_nodes, self.num_neighbors, self.resample = num_nodes, num_neighbors, resampling(resample)
         self.importance, self.temperature = importance, positive('temperature', temperature)
         self.gap = squared_pooled_gap if pool == 'max' else squared_edge_gap
         self.pooled, self.released = pool == 'max', semantics == 'released'
@@ -98,10 +109,10 @@ class PointDistiller(nn.Module):
 
     def forward(self, student: Any, teacher: Any, context: DistillContext | None = None) -> Tensor:
         """Returns the scalar loss of features that `vector_sets` understands; 0 where a batch has no vectors."""
-        sets = vector_sets(student, teacher, context, self.channels)
+        sets = vector_sets(student, teacher, context, self.channels, self.resample)
         if not sets.student:
             return sum(p.sum() for p in self.parameters()) * 0
-        importance = self._importance(sets)
+        importance = self._importance(sets, student, context)
         mine, theirs = sets.student, sets.teacher
         if self.released and sets.kind == 'voxels':
             mine, theirs, importance = ([torch.cat(rows)] for rows in (mine, theirs, importance))
@@ -110,9 +121,14 @@ class PointDistiller(nn.Module):
         terms = zip(self.student_layer(mine, graphs), self.teacher_layer(theirs, graphs), graphs)
         return sum(self.gap(s, t, g.neighbors, self._weights(g, graphs, sets.kind)) for s, t, g in terms)
 
-    def _importance(self, sets: VectorSets) -> list[Tensor]:
+    def _importance(self, sets: VectorSets, student: Any, context: DistillContext | None) -> list[Tensor]:
         if self.importance == 'feature':
             return [x.amax(1) for x in sets.teacher]
+        if self.importance == 'scores':
+            if sets.kind != 'maps':
+                raise InputError(f"importance='scores' is for maps (B, C, H, W), not for {sets.kind}")
+            best = full_precision(context.teacher[self.scores].detach()).amax(1)
+            return list(F.adaptive_max_pool2d(best, student.shape[2:]).flatten(1).sigmoid().unbind(0))
         if sets.counts is None:
             raise InputError(
                 "the points in each voxel are known for the rows of a voxel encoder alone, and 'num_points' must be in "

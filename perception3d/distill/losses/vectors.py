@@ -33,24 +33,29 @@ class VectorSets(NamedTuple):
 
 
 def vector_sets(
-    student: Any, teacher: Any, context: DistillContext | None, channels: tuple[int, int] | None = None
+    student: Any,
+    teacher: Any,
+    context: DistillContext | None,
+    channels: tuple[int, int] | None = None,
+    resample: str | None = None,
 ) -> VectorSets:
     """Splits the outputs of both networks into vectors by sample.
 
     - Rows (V, C) are the voxels of the batch, as voxel encoders give them; `inputs['voxels']['coors']` of the context,
       (V, 4) of sample, z, y, x, says whose they are, and 'num_points' how many points they hold.
     - Pairs of rows and coordinates (V, 4), and sparse tensors with `features` and `indices`, bring their own.
-    - Maps (B, C, H, W) and points (B, C, N): every position is a vector. A teacher's map of another size is resized.
+    - Maps (B, C, H, W) and points (B, C, N): every position is a vector.
 
     Args:
         student, teacher: the outputs, both of one of these kinds.
         context: of the link; rows alone need it.
         channels: what student and teacher must have.
+        resample: of maps of two sizes, see `paired_features`.
 
     Raises:
         InputError: for other outputs or channels, or for student and teacher with other voxels.
     """
-    sets = _split_by_sample(student, teacher, context)
+    sets = _split_by_sample(student, teacher, context, resample)
     if sets.student and channels is not None:
         widths = sets.student[0].shape[1], sets.teacher[0].shape[1]
         if widths != channels:
@@ -61,10 +66,10 @@ def vector_sets(
     return sets
 
 
-def _split_by_sample(student: Any, teacher: Any, context: DistillContext | None) -> VectorSets:
+def _split_by_sample(student: Any, teacher: Any, context: DistillContext | None, resample: str | None) -> VectorSets:
     if isinstance(student, Tensor) and isinstance(teacher, Tensor):
         if student.dim() in (3, 4):
-            return _of_positions(student, teacher)
+            return _of_positions(student, teacher, resample)
         if student.dim() == teacher.dim() == 2:
             return _of_batch_voxels(student, teacher, context)
     mine, theirs = _sparse(student), _sparse(teacher)
@@ -86,9 +91,9 @@ def _split_by_sample(student: Any, teacher: Any, context: DistillContext | None)
     return VectorSets(_split(rows[0], sizes), _split(rows[1].detach(), sizes), None, 'voxels')
 
 
-def _of_positions(student: Tensor, teacher: Tensor) -> VectorSets:
+def _of_positions(student: Tensor, teacher: Tensor, resample: str | None) -> VectorSets:
     kind = 'maps' if student.dim() == 4 else 'points'
-    student, teacher = paired_features(student, teacher, same_channels=False)
+    student, teacher = paired_features(student, teacher, same_channels=False, resample=resample)
     mine, theirs = (list(x.flatten(2).transpose(1, 2).unbind(0)) for x in (student, teacher))
     return VectorSets(mine, theirs, None, kind) if student.numel() else VectorSets([], [], None, kind)
 

@@ -208,12 +208,17 @@ class CenterBEVHead(BaseModule):
 
     def decode_outputs(self, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (B, K, 9), scores (B, K) and labels (B, K) of the K best peaks of each sample, before suppression."""
-        batch, _, height, width = logits.shape
+        height, width = logits.shape[2:]
         heat = logits.nan_to_num(nan=-math.inf).sigmoid()
         heat = heat * (F.max_pool2d(heat, 3, 1, 1) == heat)
         scores, index = heat.flatten(1).topk(min(self.max_candidates, heat[0].numel()), dim=1)
         labels, place = index // (height * width), index % (height * width)
-        x, y = place // width, place % width
+        return self.slot_boxes(codes, place), scores, labels
+
+    def slot_boxes(self, codes: Tensor, index: Tensor) -> Tensor:
+        """Boxes (B, K, 9) that the codes (B, 10, X, Y) tell in the cells `index` (B, K), x * Y + y."""
+        batch, _, height, width = codes.shape
+        x, y = index // width, index % width
         own = codes[torch.arange(batch, device=codes.device)[:, None], :, x, y].nan_to_num(nan=0.0)
         x0, y0, x1, y1 = self.range_m
         center_x = x0 + (x + 0.5 + own[..., 0]) * ((x1 - x0) / height)
@@ -222,7 +227,7 @@ class CenterBEVHead(BaseModule):
         bottom = own[..., 2] - size[..., 2] / 2
         yaw = torch.atan2(own[..., 6], own[..., 7])
         place_m = torch.stack([center_x, center_y, bottom], -1)
-        return torch.cat([place_m, size, yaw[..., None], own[..., 8:10]], -1), scores, labels
+        return torch.cat([place_m, size, yaw[..., None], own[..., 8:10]], -1)
 
 
 def heatmap_loss(logits: Tensor, heatmap: Tensor) -> Tensor:

@@ -164,6 +164,17 @@ class FreeAnchorBEVHead(BaseModule):
         boxes = torch.cat([boxes[..., :6], yaw[..., None], boxes[..., 7:]], -1)
         return boxes, _at(cls, rows, at).sigmoid()
 
+    def slot_boxes(self, codes: Tensor, index: Tensor) -> Tensor:
+        """Boxes (B, K, 9) of the slots `index` (B, K), (anchor * Y + y) * X + x, of codes (B, A*9, Y, X).
+
+        Their yaw is that of the anchor's half turn: `direction` logits do not count.
+        """
+        height, width = codes.shape[2:]
+        reg = codes.transpose(2, 3).unflatten(1, (self.grid.per_cell, -1)).float()
+        at = Bags(index // (height * width), index % width, index // width % height)
+        rows = torch.arange(len(codes), device=codes.device)[:, None]
+        return decode(self.grid.boxes(*at, (width, height)), _at(reg, rows, at))
+
     def _pick(self, boxes: Tensor, scores: Tensor, sample: Any) -> InstanceData:
         index, labels = self.nms.select(boxes, scores, self.score_thr, self.max_boxes)
         box_type = sample.metainfo['box_type_3d']

@@ -43,10 +43,12 @@ FREE_OF_CHANNELS = {
     'correlation': dict(type='CorrelationCongruence'),
 }
 LOSSES = FEATURES | LOGITS | FREE_OF_CHANNELS
+# Losses of maps that are compared place by place.
+RESIZED = [*FEATURES, *LOGITS, 'attention']
 
 
-def build(name: str) -> nn.Module:
-    return MODELS.build(dict(LOSSES[name]))
+def build(name: str, **settings: object) -> nn.Module:
+    return MODELS.build(dict(LOSSES[name], **settings))
 
 
 def random_map(seed: int, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -94,20 +96,35 @@ def test_bf16_outputs_are_compared_in_float32(name: str) -> None:
     assert student.grad.dtype == torch.bfloat16 and student.grad.isfinite().all()
 
 
-@pytest.mark.parametrize('name', [name for name in LOSSES if name != 'similarity'])
-def test_larger_map_of_the_teacher_is_resized_to_the_students(name: str) -> None:
+@pytest.mark.parametrize('name', RESIZED)
+def test_larger_map_of_the_teacher_is_resized_to_the_students_where_that_is_stated(name: str) -> None:
     student, teacher = random_map(7, 2, 4, 3, 5), random_map(8, 2, 4, 6, 10)
     # At half the size, bilinear samples without aligned corners lie amid four pixels.
     expected = build(name)(student, F.avg_pool2d(teacher, 2), None)
-    assert torch.allclose(build(name)(student, teacher, None), expected, atol=1e-6)
+    assert torch.allclose(build(name, resample='bilinear')(student, teacher, None), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', LOSSES)
-def test_smaller_map_of_the_teacher_works(name: str) -> None:
+@pytest.mark.parametrize('name', RESIZED)
+def test_smaller_map_of_the_teacher_is_resized_where_that_is_stated(name: str) -> None:
     student = random_map(9, 2, 4, 6, 10).requires_grad_()
-    loss = build(name)(student, random_map(10, 2, 4, 3, 4), None)
+    loss = build(name, resample='bilinear')(student, random_map(10, 2, 4, 3, 4), None)
     loss.backward()
     assert loss.isfinite() and student.grad.isfinite().all() and student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize('name', RESIZED)
+def test_another_grid_without_a_stated_resampling_is_an_error_with_both_shapes_and_the_option(name: str) -> None:
+    student, teacher = random_map(7, 2, 4, 3, 5), random_map(8, 2, 4, 6, 10)
+    with pytest.raises(InputError, match=r"\(2, 4, 3, 5\).*\(2, 4, 6, 10\).*grids differ.*resample='bilinear'"):
+        build(name)(student, teacher, None)
+    with pytest.raises(InputError, match="unknown resample 'linear': did you mean 'bilinear'"):
+        build(name, resample='linear')
+
+
+@pytest.mark.parametrize('name', ['similarity', 'correlation'])
+def test_relations_of_samples_need_no_equal_grids(name: str) -> None:
+    student, teacher = random_map(7, 2, 4, 3, 5), random_map(8, 2, 4, 6, 10)
+    assert build(name)(student, teacher, None) > 0
 
 
 @pytest.mark.parametrize('name', FEATURES | LOGITS)

@@ -84,6 +84,34 @@ def test_temporal_relations_collapse_the_height_and_take_common_frames():
         TemporalRelationKD(2, 2, height=5)(student, student, None)
 
 
+def test_temporal_relations_of_the_same_content_on_another_grid_have_no_loss():
+    # Two moments whose cosine is -0.6 wherever both have an image; each has none in a part of its own.
+    coarse = torch.tensor([1.0, 0.0, -0.6, 0.8], dtype=torch.float64).view(1, 4, 1, 1).repeat(1, 1, 4, 4)
+    coarse[:, 2:, 0], coarse[:, :2, 3, 1:] = 0, 0
+    fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    loss = TemporalRelationKD(2, 2, height=1, resample='bilinear')
+    assert float(loss(fine, coarse, None)) == pytest.approx(0, abs=1e-12)
+    assert float(loss(coarse, fine, None)) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(InputError, match=r"\(1, 4, 8, 8\).*\(1, 4, 4, 4\).*resample='bilinear'"):
+        TemporalRelationKD(2, 2, height=1)(fine, coarse, None)
+    with pytest.raises(InputError, match="'bilinear'"):
+        TemporalRelationKD(2, 2, height=1, resample='nearest')
+
+
+def test_resampled_relations_are_means_of_the_cells_that_are_seen():
+    # One row of four cells becomes two of two: cosines 1, 0, -0.6 and a cell without image.
+    teacher = torch.zeros(1, 4, 1, 4, dtype=torch.float64)
+    teacher[0, 0] = 1
+    teacher[0, 2:, 0] = torch.tensor([[1.0, 0.0, -0.6, 0.0], [0.0, 1.0, 0.8, 0.0]])
+    student = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64).view(1, 4, 1, 1).repeat(1, 1, 1, 2)  # cosine 1
+    loss = TemporalRelationKD(2, 2, height=1, resample='bilinear')
+    # Means 0.5 and, of the one cell that is seen, -0.6; half of the weight is enough.
+    assert float(loss(student, teacher, None)) == pytest.approx(2 * (0.25 + 2.56) / 4 / 2)
+    # From three cells to one the middle one has all the weight, and it has no image.
+    alone = teacher[..., [0, 3, 1]]
+    assert float(loss(student[..., :1], alone, None)) == 0
+
+
 def view(rows, hw, matrices, image_hw):
     """What a view transform takes: one level, one frame, the cameras of one sample."""
     first = np.arange(len(matrices))[None, None] * hw[0] * hw[1]
@@ -233,6 +261,44 @@ def test_weights_of_queries_follow_their_order():
     for y_first, weight in wanted.items():
         found = float(AttentionUpdateKD('a', 'a', 'head', y_first)(mine, theirs, taps))
         assert found == pytest.approx(2 * weight / 4, abs=1e-5)
+
+
+def test_updates_of_queries_on_another_grid_are_resized_where_that_is_stated():
+    # The teacher has twice the queries on both axes; of four updates the mean counts.
+    mine, theirs = random(2, 6, 3), random(2, 24, 3, seed=1)
+    taps = SimpleNamespace(student=dict(a=torch.zeros(2, 6, 3)), teacher=dict(a=torch.zeros(2, 24, 3)))
+    loss = AttentionUpdateKD('a', 'a', grids=((2, 3), (4, 6)))
+    slow = 0.0
+    for b in range(2):
+        for row in range(2):
+            for column in range(3):
+                four = [theirs[b, (2 * row + i) * 6 + 2 * column + j] for i in range(2) for j in range(2)]
+                own, mean = mine[b, row * 3 + column], sum(four) / 4
+                slow += 1 - float(own @ mean / own.norm() / mean.norm())
+    assert float(loss(mine, theirs, taps)) == pytest.approx(slow / 12)
+    # Weights are those of the student's grid: two of four columns of the logits (X, Y) are one column of queries.
+    taps.teacher['head'] = random(2, 1, 6, 4, seed=2)
+    weighed = AttentionUpdateKD('a', 'a', 'head', grids=((2, 3), (4, 6)))(mine, theirs, taps)
+    weights = pillar_weights(taps.teacher['head'], (3, 2))[:, 0].transpose(1, 2).flatten(1)
+    same = SimpleNamespace(student=taps.student, teacher=dict(a=torch.zeros(2, 6, 3)))
+    small = torch.nn.functional.avg_pool2d(theirs.transpose(1, 2).unflatten(2, (4, 6)), 2).flatten(2).transpose(1, 2)
+    each = [
+        float(AttentionUpdateKD('a', 'a')(mine[b : b + 1, q : q + 1], small[b : b + 1, q : q + 1], cut(same, b, q)))
+        for b in range(2)
+        for q in range(6)
+    ]
+    assert float(weighed) == pytest.approx(float((torch.tensor(each) * weights.flatten()).mean()), rel=1e-5)
+    with pytest.raises(InputError, match=r'grids=\(\(rows'):
+        AttentionUpdateKD('a', 'a')(mine, theirs, taps)
+    with pytest.raises(InputError, match='do not hold the 6 queries'):
+        AttentionUpdateKD('a', 'a', grids=((2, 2), (4, 6)))(mine, theirs, taps)
+
+
+def cut(taps, b, q):
+    """One query of the inputs of both networks."""
+    return SimpleNamespace(
+        student=dict(a=taps.student['a'][b : b + 1, q : q + 1]), teacher=dict(a=taps.teacher['a'][b : b + 1, q : q + 1])
+    )
 
 
 @pytest.mark.parametrize('slots', [1, 2])

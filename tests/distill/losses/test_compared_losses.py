@@ -27,10 +27,10 @@ def random(seed: int, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def build(name: str, student: int = 3, teacher: int = 5) -> nn.Module:
+def build(name: str, student: int = 3, teacher: int = 5, **more: object) -> nn.Module:
     torch.manual_seed(0)
     kind, settings = LEARNED[name]
-    return kind(student, teacher, **settings).double()
+    return kind(student, teacher, **settings, **more).double()
 
 
 def test_contrast_by_hand() -> None:
@@ -150,9 +150,12 @@ def test_gradient_is_that_of_finite_differences(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', LEARNED)
-def test_a_teachers_map_of_another_size_is_resized(name: str) -> None:
+def test_a_teachers_map_of_another_size_is_resized_where_that_is_stated(name: str) -> None:
     student, teacher = random(0, 2, 3, 4, 5), random(1, 2, 5, 8, 10)
-    torch.testing.assert_close(build(name)(student, teacher), build(name)(student, F.avg_pool2d(teacher, 2)))
+    resized = build(name, resample='bilinear')(student, teacher)
+    torch.testing.assert_close(resized, build(name)(student, F.avg_pool2d(teacher, 2)))
+    with pytest.raises(InputError, match="grids differ.*resample='bilinear'"):
+        build(name)(student, teacher)
 
 
 @pytest.mark.parametrize('name', LEARNED)
