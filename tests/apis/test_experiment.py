@@ -41,7 +41,7 @@ options = dict(word.split('=', 1) for word in sys.argv if '=' in word)
 work = pathlib.Path(sys.argv[sys.argv.index('--work-dir') + 1])
 work.mkdir(parents=True, exist_ok=True)
 with (work / 'runs').open('a') as file:
-    file.write(f'{options.get("teacher")} {os.environ["OMP_NUM_THREADS"]}\\n')
+    file.write(f'{options.get("teacher")} {os.environ.get("OMP_NUM_THREADS")}\\n')
 print('step 1', flush=True)
 switch = pathlib.Path(options.get('+switch', 'none'))
 if switch.is_file():
