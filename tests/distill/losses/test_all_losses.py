@@ -8,39 +8,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
-
-# Imported for their registration: the configs below name the losses as text.
-from perception3d.distill.losses import (  # noqa: F401
-    attention_transfer,
-    balance,
-    channel_wise,
-    correlation,
-    feature_overhaul,
-    fitnets,
-    heatmap,
-    logits,
-    pearson,
-    similarity,
-)
+from perception3d.distill.losses.attention_transfer import AttentionTransfer
+from perception3d.distill.losses.balance import BalanceDivergence
+from perception3d.distill.losses.channel_wise import ChannelWiseKD
+from perception3d.distill.losses.correlation import CorrelationCongruence
+from perception3d.distill.losses.feature_overhaul import OverhaulKD
+from perception3d.distill.losses.fitnets import FeatureMSE
+from perception3d.distill.losses.heatmap import HeatmapKD
+from perception3d.distill.losses.logits import LogitKL
+from perception3d.distill.losses.pearson import PearsonFeatureKD
+from perception3d.distill.losses.similarity import SimilarityPreserving
 from perception3d.registry import MODELS
 
 FEATURES = {
-    'mse': dict(type='FeatureMSE'),
-    'mse of a standardised teacher': dict(type='FeatureMSE', normalise=True),
-    'channel-wise': dict(type='ChannelWiseKD', tau=2.0),
-    'pearson': dict(type='PearsonFeatureKD'),
-    'overhaul': dict(type='OverhaulKD'),
+    'mse': dict(type=FeatureMSE),
+    'mse of a standardised teacher': dict(type=FeatureMSE, normalise=True),
+    'channel-wise': dict(type=ChannelWiseKD, tau=2.0),
+    'pearson': dict(type=PearsonFeatureKD),
+    'overhaul': dict(type=OverhaulKD),
 }
 LOGITS = {
-    'logits': dict(type='LogitKL', tau=2.0),
-    'balance': dict(type='BalanceDivergence', tau=2.0, reverse_tau=3.0, reverse_weight=0.5),
-    'heatmap': dict(type='HeatmapKD', score_thr=0.3),
-    'heatmap without mask': dict(type='HeatmapKD', mask='none'),
+    'logits': dict(type=LogitKL, tau=2.0),
+    'balance': dict(type=BalanceDivergence, tau=2.0, reverse_tau=3.0, reverse_weight=0.5),
+    'heatmap': dict(type=HeatmapKD, score_thr=0.3),
+    'heatmap without mask': dict(type=HeatmapKD, mask='none'),
 }
 FREE_OF_CHANNELS = {
-    'attention': dict(type='AttentionTransfer'),
-    'similarity': dict(type='SimilarityPreserving'),
-    'correlation': dict(type='CorrelationCongruence'),
+    'attention': dict(type=AttentionTransfer),
+    'similarity': dict(type=SimilarityPreserving),
+    'correlation': dict(type=CorrelationCongruence),
 }
 LOSSES = FEATURES | LOGITS | FREE_OF_CHANNELS
 # Losses of maps that are compared place by place.
@@ -195,15 +191,15 @@ def test_huge_logits_have_finite_loss_and_gradient(name: str) -> None:
 @pytest.mark.parametrize(
     'settings, message',
     [
-        (dict(type='ChannelWiseKD', tau=0.0), 'tau must be above 0'),
-        (dict(type='LogitKL', tau=-1.0), 'tau must be above 0'),
-        (dict(type='BalanceDivergence', reverse_tau=0.0), 'reverse_tau must be above 0'),
-        (dict(type='BalanceDivergence', reverse_weight=-1.0), 'reverse_weight'),
-        (dict(type='AttentionTransfer', p=0.5), 'p must be at least 1'),
-        (dict(type='CorrelationCongruence', gamma=0.0), 'gamma must be above 0'),
-        (dict(type='CorrelationCongruence', order=0), 'order must be at least 1'),
-        (dict(type='HeatmapKD', mask='sofft'), "did you mean 'soft'"),
-        (dict(type='HeatmapKD', score_thr=1.0), 'score_thr'),
+        (dict(type=ChannelWiseKD, tau=0.0), 'tau must be above 0'),
+        (dict(type=LogitKL, tau=-1.0), 'tau must be above 0'),
+        (dict(type=BalanceDivergence, reverse_tau=0.0), 'reverse_tau must be above 0'),
+        (dict(type=BalanceDivergence, reverse_weight=-1.0), 'reverse_weight'),
+        (dict(type=AttentionTransfer, p=0.5), 'p must be at least 1'),
+        (dict(type=CorrelationCongruence, gamma=0.0), 'gamma must be above 0'),
+        (dict(type=CorrelationCongruence, order=0), 'order must be at least 1'),
+        (dict(type=HeatmapKD, mask='sofft'), "did you mean 'soft'"),
+        (dict(type=HeatmapKD, score_thr=1.0), 'score_thr'),
     ],
 )
 def test_settings_that_make_no_sense_are_named(settings: dict, message: str) -> None:

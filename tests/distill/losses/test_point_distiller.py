@@ -272,9 +272,13 @@ def test_samples_do_not_mix_by_default() -> None:
     torch.testing.assert_close(*found)
 
 
+def as_rows(maps: Tensor) -> Tensor:
+    """The vectors of maps (B, C, H, W) as rows (B * H * W, C)."""
+    return maps.flatten(2).transpose(1, 2).flatten(0, 1)
+
+
 def test_kinds_of_outputs_are_split_alike() -> None:
     maps, wide = random(0, 2, 3, 4, 5), random(1, 2, 4, 4, 5)
-    as_rows = lambda x: x.flatten(2).transpose(1, 2).flatten(0, 1)  # noqa: E731
     places = torch.stack(torch.meshgrid(*map(torch.arange, (2, 1, 4, 5)), indexing='ij'), -1).flatten(0, 3)
     inputs = dict(voxels=dict(coors=places, num_points=torch.ones(40)))
     context = SimpleNamespace(inputs=inputs, teacher_inputs=inputs)

@@ -111,9 +111,11 @@ def line_of_cars():
 
 def test_boxes_that_contradict_the_ground_truth_are_left_out():
     head, codes, sure, classes = line_of_cars()
-    kept = lambda *boxes, slots=8, reach=3.0: (  # noqa: E731
-        agreeing_slots(sure, classes, codes, head, [truth(*boxes)], 0.3, reach, slots).flatten().nonzero().flatten()
-    )
+
+    def kept(*boxes, slots=8, reach=3.0):
+        stays = agreeing_slots(sure, classes, codes, head, [truth(*boxes)], 0.3, reach, slots)
+        return stays.flatten().nonzero().flatten()
+
     # A car at x = 0: those at -1 and 1 overlap by 3 of 5 m, 0.6; at +-3 by 1 of 7, and +-5 are out of reach.
     assert kept((0, 0.0, 0.0, 4.0, 2.0)).tolist() == [0, 1, 3, 4, 6, 7]
     assert kept((0, 0.0, 0.0, 4.0, 2.0), reach=5.5).tolist() == [0, 3, 4, 7]
