@@ -15,6 +15,7 @@ from mmdet3d.datasets.transforms import (
     PointsRangeFilter,
     RandomFlip3D,
 )
+from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler, RepeatDataset
 
 from perception3d.datasets.point_boxes import POINT_META_KEYS, PointBoxDataset
@@ -23,6 +24,9 @@ from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.lidar_metric import LidarDetectionMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
+
+with read_base():
+    from .mirrored_views import *
 
 data_root = 'data/lidar'
 class_names = ['Pedestrian', 'Cyclist', 'Car']
@@ -93,23 +97,13 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type=LidarDetectionMetric, iou_thresholds=0.5)
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: every cloud as it is, mirrored along either axis, and along both.
 tta_model = dict(type=LidarTTAModel, iou_thr=0.2)
 tta_pipeline = [
     test_pipeline[0],
     dict(
         type=TestTimeAug,
         transforms=[
-            [
-                dict(
-                    type=RandomFlip3D,
-                    sync_2d=False,
-                    flip_ratio_bev_horizontal=float(horizontal),
-                    flip_ratio_bev_vertical=float(vertical),
-                )
-                for horizontal in (False, True)
-                for vertical in (False, True)
-            ],
+            mirrored_views,
             [test_pipeline[1]],
             [test_pipeline[2]],
         ],

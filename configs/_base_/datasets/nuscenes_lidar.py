@@ -11,6 +11,7 @@ from mmdet3d.datasets.transforms import (
     PointsRangeFilter,
     RandomFlip3D,
 )
+from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler
 
 from perception3d.datasets.balanced import SeededCBGSDataset
@@ -19,6 +20,9 @@ from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, Lo
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
+
+with read_base():
+    from .mirrored_views import *
 
 data_root = 'data/nuscenes'
 class_names = [
@@ -102,23 +106,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type=NuScenesDetectionMetric, data_root=data_root)
 test_evaluator = val_evaluator
 
-# tools/test.py --tta: every cloud as it is, mirrored along either axis, and along both; nuScenes takes 500 boxes.
+# nuScenes takes 500 boxes.
 tta_model = dict(type=LidarTTAModel, iou_thr=0.2, max_num=500)
 tta_pipeline = [
     *test_pipeline[:2],
     dict(
         type=TestTimeAug,
         transforms=[
-            [
-                dict(
-                    type=RandomFlip3D,
-                    sync_2d=False,
-                    flip_ratio_bev_horizontal=float(horizontal),
-                    flip_ratio_bev_vertical=float(vertical),
-                )
-                for horizontal in (False, True)
-                for vertical in (False, True)
-            ],
+            mirrored_views,
             [test_pipeline[2]],
             [test_pipeline[3]],
         ],
