@@ -14,7 +14,11 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(' '.join(str(message).split()))
+        text = str(message)
+        if 'Original Traceback' in text:
+            # torch builds the error of a loader's worker anew from its traceback, which ends with the text.
+            text = text.rpartition(f'{type(self).__qualname__}: ')[2]
+        super().__init__(' '.join(text.split()))
 
 
 def nearest_names(name: str, choices: Iterable[str], n: int = 3) -> list[str]:

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from perception3d import files
 from perception3d.checks import InputError, nearest_names, require_file, require_folder, unknown_name
@@ -25,6 +26,25 @@ def test_unknown_name_lists_choices_when_nothing_is_near():
 
 def test_an_error_is_one_line():
     assert str(InputError('first\nsecond   third')) == 'first second third'
+
+
+class BrokenFrames(Dataset):
+    """Its frame cannot be read, as a damaged file is found."""
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        try:
+            raise OSError('cut off')
+        except OSError as error:
+            raise InputError('cloud.bin is cut off: copy it again') from error
+
+
+def test_an_error_in_a_loaders_worker_stays_one_line():
+    with pytest.raises(InputError) as caught:
+        next(iter(DataLoader(BrokenFrames(), num_workers=1)))
+    assert str(caught.value) == 'cloud.bin is cut off: copy it again'
 
 
 def test_requirements_say_what_is_there_instead(tmp_path):
