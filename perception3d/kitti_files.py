@@ -89,6 +89,12 @@ def read_objects(path: str | Path, scored: bool = False) -> Objects:
     return objects_from_table(names, table, scored)
 
 
+def line_of(path: Path, row: int) -> int:
+    """Returns the number of the line that holds object `row`, as `read_objects` counts: blank lines hold none."""
+    lines = path.read_text(encoding='ascii').splitlines()
+    return [number for number, line in enumerate(lines, start=1) if line.split()][row]
+
+
 def _first_bad_line(path: Path, wanted: int, scored: bool) -> str:
     """Says what is wrong with the first line of `path` that cannot be read."""
     try:

@@ -19,6 +19,7 @@ from perception3d.distill.losses.attention_update import AttentionUpdateKD
 from perception3d.distill.losses.fused_feature import FusedFeatureKD
 
 with read_base():
+    from .._base_.distill.bev_links import timing
     from ..bev_transformer.bev_former_small_r101dcn_720x1280_24e_nuscenes import model as teacher
     from ..bev_transformer.bev_former_tiny_r50_450x800_24e_nuscenes import *
 
@@ -33,7 +34,6 @@ train_dataloader.dataset.pipeline = [
     ),
 ]
 
-timing = dict(match=1.0, ramp=0.05, decay_start=0.8, decay_to=0.1)
 grids = ((50, 50), (150, 150))
 links = dict(
     fused=dict(
@@ -45,30 +45,21 @@ links = dict(
         **timing,
     ),
     # The last block of each: what the cameras add, and what the moment before adds.
-    cameras=dict(
-        student='encoder.layers.2.spatial_attention',
-        teacher='encoder.layers.2.spatial_attention',
-        loss=dict(
-            type=AttentionUpdateKD,
-            student_input='encoder.layers.2.spatial_attention:input[0]',
-            teacher_input='encoder.layers.2.spatial_attention:input[0]',
-            grids=grids,
-        ),
-        weight=0.1,
-        **timing,
-    ),
-    moments=dict(
-        student='encoder.layers.2.temporal_attention',
-        teacher='encoder.layers.2.temporal_attention',
-        loss=dict(
-            type=AttentionUpdateKD,
-            student_input='encoder.layers.2.temporal_attention:input[0]',
-            teacher_input='encoder.layers.2.temporal_attention:input[0]',
-            grids=grids,
-        ),
-        weight=0.1,
-        **timing,
-    ),
+    **{
+        name: dict(
+            student=f'encoder.layers.2.{block}',
+            teacher=f'encoder.layers.2.{block}',
+            loss=dict(
+                type=AttentionUpdateKD,
+                student_input=f'encoder.layers.2.{block}:input[0]',
+                teacher_input=f'encoder.layers.2.{block}:input[0]',
+                grids=grids,
+            ),
+            weight=0.1,
+            **timing,
+        )
+        for name, block in (('cameras', 'spatial_attention'), ('moments', 'temporal_attention'))
+    },
 )
 model = dict(
     type=Distiller,

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from perception3d.apis.benchmark import median_ms, peak_memory
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
+from perception3d.distill.nested import tensors_of
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.files import read_points
 from perception3d.geometry.boxes import limit_period
@@ -163,15 +164,7 @@ def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tenso
     hook = getattr(model, name).register_forward_hook(lambda module, inputs, output: kept.append(output))
     boxes = step()
     hook.remove()
-    return torch.cat([tensor.flatten() for tensor in _tensors(kept[0])]), boxes
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    else:
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(part)
+    return torch.cat([tensor.flatten() for tensor in tensors_of(kept[0])]), boxes
 
 
 def _enliven(model: nn.Module) -> None:

@@ -29,7 +29,14 @@ from perception3d.datasets.frame_building import (
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
 from perception3d.datasets.point_clouds import in_image, read_cloud, rows_in_boxes
 from perception3d.files import write_pickle
-from perception3d.kitti_files import Calibration, Objects, boxes_lidar_from_camera, read_calibration, read_objects
+from perception3d.kitti_files import (
+    Calibration,
+    Objects,
+    boxes_lidar_from_camera,
+    line_of,
+    read_calibration,
+    read_objects,
+)
 
 CATEGORIES = ('Pedestrian', 'Cyclist', 'Car', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc')
 """The types of the benchmark's labels in mmdet3d's order; DontCare and any other type have label -1."""
@@ -191,19 +198,13 @@ def _read_labels(path: Path) -> Objects:
     objects = read_objects(path)
     for row, name in enumerate(objects.names.tolist()):
         if not re.fullmatch(r'[\w.+-]+', name):
-            line = _line_of(path, row)
+            line = line_of(path, row)
             raise InputError(f'{path}, line {line}: {name!r} is no class name: use letters, digits and _')
     flat = np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != 'DontCare'))
     if len(flat):
-        line, name = _line_of(path, flat[0]), objects.names[flat[0]]
+        line, name = line_of(path, flat[0]), objects.names[flat[0]]
         raise InputError(f'{path}, line {line}: a {name} without height, width or length')
     return objects
-
-
-def _line_of(path: Path, row: int) -> int:
-    """Returns the number of the line that holds object `row`, both as `read_objects` counts: blank lines hold none."""
-    lines = path.read_text(encoding='ascii').splitlines()
-    return [number for number, line in enumerate(lines, start=1) if line.split()][row]
 
 
 def _frames(splits: dict[str, list[str]], root: Path) -> dict[tuple[str, str], Frame]:

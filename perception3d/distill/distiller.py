@@ -135,8 +135,9 @@ class Distiller(BaseModel):
         self, inputs: Any, data_samples: Sequence[Any], teacher: Mapping[str, Any] | None = None
     ) -> dict[str, Tensor]:
         """Returns the student's losses and those of the links."""
-        self._freezing.follow(*_progress())
-        step, weights = self._weights()
+        step, max_steps = _progress()
+        self._freezing.follow(step, max_steps)
+        weights = self._weights(step, max_steps)
         active = {name: link for name, link in self.links.items() if weights[name]}
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
         mine_taps, their_taps = (self._taps(side, active) for side in ('student', 'teacher'))
@@ -195,12 +196,11 @@ class Distiller(BaseModel):
         except RuntimeError as error:
             raise InputError(f'the checkpoint was trained with other links, it cannot be resumed: {error}') from error
 
-    def _weights(self) -> tuple[int, dict[str, float]]:
-        step, max_steps = _progress()
-        return step, {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+    def _weights(self, step: int, max_steps: int | None) -> dict[str, float]:
+        return {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
 
     def _teacher_is_due(self) -> bool:
-        return self._labels is not None or any(self._weights()[1].values())
+        return self._labels is not None or any(self._weights(*_progress()).values())
 
     @staticmethod
     def _taps(side: str, links: Mapping[str, Link]) -> list[str]:

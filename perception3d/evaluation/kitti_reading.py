@@ -7,7 +7,7 @@ Thousands of small files are read at once and their numbers are converted by one
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,17 +90,21 @@ def skipped(unscored: int) -> list[str]:
     return [f'{files} no result file: those frames are not scored']
 
 
+def require_frames(source: str | Path, frames: Sequence[str], there: Iterable[str], kind: str = 'labels') -> None:
+    """Raises InputError where some of the `frames` are not `there`; names `source`, which lacks their `kind`."""
+    found = set(there)
+    missing = [frame for frame in frames if frame not in found]
+    if missing:
+        raise InputError(f'{source} has no {kind} of frame {_listed(missing)} ({len(missing)} of {len(frames)} frames)')
+
+
 def read_frames(folder: str | Path, frames: Sequence[str], scored: bool) -> FrameTable:
     """Returns the objects of the files `<frame>.txt` of a folder: labels, or results if `scored`.
 
     Raises InputError: frames that the folder lacks, and all that `read_objects` finds wrong with a line.
     """
     folder = require_folder(folder)
-    there = set(os.listdir(folder))
-    missing = [frame for frame in frames if f'{frame}.txt' not in there]
-    if missing:
-        kind = 'results' if scored else 'labels'
-        raise InputError(f'{folder} has no {kind} of frame {_listed(missing)} ({len(missing)} of {len(frames)} frames)')
+    require_frames(folder, frames, label_frames(folder), 'results' if scored else 'labels')
     parts = []
     for frame in frames:
         with open(f'{folder}/{frame}.txt', 'rb', 0) as file:

@@ -5,14 +5,14 @@ The frames that have a file in the folder of results are scored, as with KITTI's
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perception3d.checks import InputError, unknown_name
-from perception3d.evaluation.kitti_reading import label_frames, list_frames, skipped
+from perception3d.evaluation.kitti_reading import label_frames, list_frames, require_frames, skipped
 from perception3d.evaluation.lidar_ap import LidarBoxes, lidar_scores
 from perception3d.evaluation.lidar_table import class_thresholds, flatten, require_ranges, table
 from perception3d.files import read_pickle
@@ -65,14 +65,15 @@ def evaluate_files(
 
 def _classes(wanted: list[str], known: set[str], paths: Sequence[Path], found: Sequence[BoxLabels]) -> list[str]:
     """Returns the classes to score, `wanted` or all that occur; InputError for one that nothing knows."""
+    there, allowed = known | _names(found), known | set(wanted)
     if not wanted:
-        return sorted(known | _names(found))
+        return sorted(there)
     for name in wanted:
-        if name not in known | _names(found):
+        if name not in there:
             raise unknown_name('class', name, known)
     for path, part in zip(paths, found, strict=True):
         for line, name in zip(part.lines, part.names, strict=True):
-            if name not in known | set(wanted):
+            if name not in allowed:
                 raise InputError(f'{path}, line {line}: {unknown_name("class", name, known)}')
     return list(dict.fromkeys(wanted))
 
@@ -85,26 +86,19 @@ def _truth(gt: Path, frames: Sequence[str]) -> tuple[list[BoxLabels], list[str],
     """Returns the objects of the frames, the classes of an info file, and how many frames have no results."""
     if gt.is_dir():
         there = label_frames(gt)
-        _require_frames(gt, frames, there)
+        require_frames(gt, frames, there)
         return [read_labels(gt / f'{frame}.txt') for frame in frames], [], len(there) - len(frames)
     content = read_pickle(gt, _HINT)
     metainfo = content.get('metainfo', {}) if isinstance(content, dict) else {}
     if metainfo.get('dataset') != 'lidar':
         raise InputError(f'{gt} is no info file of LiDAR-only data: {_HINT}')
     infos = {info['frame_id']: info for info in content['data_list']}
-    _require_frames(gt, frames, infos)
+    require_frames(gt, frames, infos)
     for frame in frames:
         if not infos[frame]['labelled']:
             raise InputError(f'{gt}: frame {frame} has no labels, so it cannot be scored')
     labelled = sum(info['labelled'] for info in infos.values())
     return [_objects(infos[frame]) for frame in frames], list(metainfo['categories']), labelled - len(frames)
-
-
-def _require_frames(gt: Path, frames: Sequence[str], there: Iterable[str]) -> None:
-    missing = sorted(set(frames) - set(there))
-    if missing:
-        some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
-        raise InputError(f'{gt} has no labels of frame {some} ({len(missing)} of {len(frames)} frames)')
 
 
 def _objects(info: Mapping[str, Any]) -> BoxLabels:

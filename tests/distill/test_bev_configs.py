@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from general_losses import FEATURES, FREE_OF_CHANNELS, LOGITS
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
 from tiny_rig import intrinsics, tiny_rig
@@ -15,16 +16,6 @@ from perception3d.apis.config import load_config
 from perception3d.distill import distiller
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.inherit import _expanded
-from perception3d.distill.losses.attention_transfer import AttentionTransfer
-from perception3d.distill.losses.balance import BalanceDivergence
-from perception3d.distill.losses.channel_wise import ChannelWiseKD
-from perception3d.distill.losses.correlation import CorrelationCongruence
-from perception3d.distill.losses.feature_overhaul import OverhaulKD
-from perception3d.distill.losses.fitnets import FeatureMSE
-from perception3d.distill.losses.heatmap import HeatmapKD
-from perception3d.distill.losses.logits import LogitKL
-from perception3d.distill.losses.pearson import PearsonFeatureKD
-from perception3d.distill.losses.similarity import SimilarityPreserving
 from perception3d.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'bev_distillation'
@@ -135,11 +126,10 @@ def test_equal_networks_have_no_loss_on_any_link():
     config = load_config(FOLDER / 'bev_distill_m1_m0_r18_256x704_cbgs20e_nuscenes.py')
     links = config.model.links
     links.fused.adapter.norm = links.increment.loss.adapter.norm = True
-    features = (AttentionTransfer, ChannelWiseKD, PearsonFeatureKD, OverhaulKD, FeatureMSE)
-    for loss in (*features, SimilarityPreserving, CorrelationCongruence):
-        links[loss.__name__] = dict(student='neck_3d', teacher='neck_3d', loss=dict(type=loss))
-    for loss in (LogitKL, BalanceDivergence, HeatmapKD):
-        links[loss.__name__] = dict(student='bbox_head[0]', teacher='bbox_head[0]', loss=dict(type=loss))
+    ends = {'neck_3d': FEATURES | FREE_OF_CHANNELS, 'bbox_head[0]': LOGITS}
+    for end, losses in ends.items():
+        for loss in dict.fromkeys(settings['type'] for settings in losses.values()):
+            links[loss.__name__] = dict(student=end, teacher=end, loss=dict(type=loss))
     for link in links.values():
         link.update(match=None, weight=1.0, ramp=0, decay_start=None, decay_to=0.0, every=1)
     model = small(config)

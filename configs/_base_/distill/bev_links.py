@@ -1,9 +1,8 @@
 """Links of structured distillation between Fast-BEV detectors with the paper's head and four frames.
 
 `fused`, `moments`, `views` and `increment` are the spatial-temporal part (a), `saliency`, `classes` and `boxes` the
-response (b).
-Each begins at `match` times the student's own loss, so `weight` is its share of it. The last fifth of the training
-belongs to the ground truth. A link is switched off by `model.links.NAME.weight=0.0`.
+response (b). Each begins at `match` times the student's own loss, so `weight` is its share of it. The last fifth of the
+training belongs to the ground truth. A link is switched off by `model.links.NAME.weight=0.0`.
 """
 
 from perception3d.distill.adapter import ConvAdapter

@@ -36,8 +36,8 @@ def slot_boxes(head: Any, codes: Tensor, index: Tensor) -> Tensor:
     slots = len(anchors) // area
     # The anchors of a cell come one after the other, the maps of a slot do.
     place = index % area * slots + index // area
-    deltas = codes.unflatten(1, (slots, -1)).permute(0, 3, 4, 1, 2).flatten(1, 3)
-    own = deltas.gather(1, place[..., None].expand(-1, -1, deltas.shape[2]))
+    rows = torch.arange(len(codes), device=codes.device)[:, None]
+    own = codes.unflatten(1, (slots, -1)).flatten(3)[rows, index // area, :, index % area]
     return head.bbox_coder.decode(anchors[place].flatten(0, 1), own.flatten(0, 1)).unflatten(0, place.shape)
 
 

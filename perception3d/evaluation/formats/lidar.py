@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from perception3d.checks import InputError
+
 EXAMPLE = 'python tools/evaluate.py lidar --gt data/mine/perception3d_infos_val.pkl --pred results --out metrics.json'
 
 
@@ -42,8 +44,6 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _thresholds(words: list[str]) -> float | dict[str, float]:
-    from perception3d.checks import InputError
-
     try:
         if len(words) == 1 and '=' not in words[0]:
             return float(words[0])
@@ -53,8 +53,6 @@ def _thresholds(words: list[str]) -> float | dict[str, float]:
 
 
 def _range(text: str) -> tuple[float, float | None]:
-    from perception3d.checks import InputError
-
     low, dash, high = text.partition('-')
     try:
         if not dash:
