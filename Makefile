@@ -18,6 +18,9 @@ help:
 	@echo 'make setup   only the set-up;   make clean   removes $(VENV)'
 
 setup: $(VENV)/.ready
+ifneq ($(origin TORCH),file)
+	@[ "$$(cat $(VENV)/.torch)" = "$(TORCH)" ] || { echo "error: $(VENV) was set up with another torch than $(TORCH): make clean first"; exit 2; }
+endif
 
 check-tools:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: apt-get install python3.11 python3.11-venv python3.11-dev, or name another with PYTHON="; exit 2; }
@@ -31,7 +34,7 @@ $(VENV)/.torch:
 	@echo '== 1/4 torch and build tools'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q $(TORCH) -r requirements/build.txt
-	@touch $@
+	@echo "$(TORCH)" > $@
 
 $(VENV)/.mmcv: $(VENV)/.torch requirements/build.txt
 	@echo '== 2/4 mmcv with its ops (about 9 minutes on 2 cores the first time, then pip keeps the wheel)'
