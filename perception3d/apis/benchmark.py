@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from perception3d.geometry.devices import has_bfloat16
+
 
 def synchronize(device: torch.device) -> None:
     """Waits for the device, where it works on its own."""
@@ -117,15 +119,6 @@ def machine(device: torch.device) -> dict[str, Any]:
     if device.type == 'cuda':
         facts['gpu'] = torch.cuda.get_device_name(device)
     return facts
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Says whether the device multiplies bfloat16 in hardware; where it is emulated it is many times slower."""
-    if device.type == 'cuda':
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    flags = Path('/proc/cpuinfo')
-    words = set(flags.read_text().split()) if flags.is_file() else set()
-    return bool(words & {'avx512_bf16', 'amx_bf16', 'bf16'})
 
 
 def _processor() -> str:

@@ -103,9 +103,9 @@ def _device_line() -> str:
 
     if torch.cuda.is_available():
         return f'device: {torch.cuda.get_device_name()} (CUDA {torch.version.cuda})'
-    bf16 = torch.backends.cpu.get_cpu_capability() == 'AVX512' and bool(
-        getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)()
-    )
+    from perception3d.geometry.devices import has_bfloat16
+
+    bf16 = has_bfloat16(torch.device('cpu'))
     return (
         f'device: CPU, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}, '
         f'bf16 {"in hardware: --amp is worth it" if bf16 else "only emulated: leave --amp out"}'

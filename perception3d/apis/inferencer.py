@@ -18,6 +18,7 @@ from perception3d.datasets.kitti import KittiFrameDataset
 from perception3d.datasets.kitti_info import InfoSettings, png_size
 from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.datasets.transforms.lidar_loading import CropToImage
+from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.memory import keep_freed_memory
 from perception3d.files import write_json
 from perception3d.kitti_files import read_calibration
@@ -64,6 +65,8 @@ class Inferencer:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.amp = amp
+        if amp:
+            warn_of_slow_bfloat16(torch.device(self.device))
         from mmengine.model import revert_sync_batchnorm
         from mmengine.registry import init_default_scope
 

@@ -15,6 +15,7 @@ from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
+from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.files import write_json
 from perception3d.models.acceleration import accelerate
 
@@ -81,10 +82,11 @@ def test(
 
 def _test_in_bfloat16(model: Any) -> None:
     """Puts autocast around the model's step; the loop of mmengine switches off one that is around itself."""
-    step, device = model.test_step, next(model.parameters()).device.type
+    step, device = model.test_step, next(model.parameters()).device
+    warn_of_slow_bfloat16(device)
 
     def test_step(data: Any) -> Any:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             return step(data)
 
     model.test_step = test_step

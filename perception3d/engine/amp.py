@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 
 from perception3d.checks import InputError
+from perception3d.geometry.devices import has_bfloat16
+
+
+def warn_of_slow_bfloat16(device: torch.device) -> None:
+    """Says once in the log where bf16 costs time instead of saving it."""
+    if not has_bfloat16(device):
+        text = 'this device has no bf16 instructions: convolutions in bf16 are many times slower than without --amp'
+        print_log(text, logger='current', level=logging.WARNING)
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -37,6 +47,8 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         scale = {'init_scale': loss_scale} if isinstance(loss_scale, float) else {}
         scale = dict(loss_scale) if isinstance(loss_scale, dict) else scale
         device = 'cuda' if has_gpu else 'cpu'
+        if dtype == 'bfloat16':
+            warn_of_slow_bfloat16(torch.device(device))
         self.loss_scaler = torch.amp.GradScaler(device, enabled=dtype == 'float16', **scale)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

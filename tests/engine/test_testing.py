@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from perception3d.apis.testing import _test_in_bfloat16
 from perception3d.apis.testing import test as run_test
 from perception3d.checks import InputError
+from perception3d.engine import amp
+from perception3d.geometry import devices
 
 CONFIG = Path(__file__).resolve().parents[1] / 'plugin' / 'plugin_config.py'
 
@@ -27,6 +29,15 @@ def test_the_step_runs_in_bfloat16_also_where_the_loop_asks_for_float32() -> Non
         assert model.test_step(torch.ones(1, 4)).dtype == torch.float32
         _test_in_bfloat16(model)
         assert model.test_step(torch.ones(1, 4)).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize('in_hardware', [True, False])
+def test_bfloat16_that_is_slow_is_warned_of(monkeypatch, in_hardware) -> None:
+    monkeypatch.setattr(devices, '_processor_has_bfloat16', lambda: in_hardware)
+    warned = []
+    monkeypatch.setattr(amp, 'print_log', lambda text, **kwargs: warned.append(text))
+    _test_in_bfloat16(_Model(4, 4))
+    assert warned == [] if in_hardware else 'no bf16 instructions' in warned[0]
 
 
 def test_a_video_needs_a_folder_for_its_pictures() -> None:

@@ -15,6 +15,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from perception3d.checks import InputError
+from perception3d.geometry.devices import fast_dtype
 from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
@@ -88,8 +89,9 @@ class FastBEVStream:
         model: the detector; it is copied, so training can go on.
         offsets_s: nominal times of the history; () for a model of one frame.
         fuse: fold batch norms into convolutions.
-        dtype: of the 2D network, the kept features and the BEV encoder; the head stays in float32. bfloat16 pays where
-            the processor has instructions for it (AVX512-BF16, AMX, GPUs) and is slow where it has not.
+        dtype: of the 2D network, the kept features and the BEV encoder; the head stays in float32. Where the device has
+            no instructions for a half type (for bfloat16: AVX512-BF16, AMX, GPUs) products are computed in float32,
+            which is many times faster there: weights are rounded to `dtype` and the history is kept in it.
         winograd: compute 3x3 convolutions by F(4x4, 3x3); by default where that works, in float32 on a CPU.
         device: by default where the model is.
     """
@@ -108,14 +110,15 @@ class FastBEVStream:
         self.device = torch.device(device or next(model.parameters()).device)
         self.offsets_s = tuple(offsets_s)
         self.dtype = dtype
-        can_winograd = self.device.type == 'cpu' and dtype == torch.float32
+        self.compute_dtype = fast_dtype(dtype, self.device)
+        can_winograd = self.device.type == 'cpu' and self.compute_dtype == torch.float32
         if winograd and not can_winograd:
-            raise InputError(f'winograd needs float32 on a CPU, not {dtype} on {self.device}')
+            raise InputError(f'winograd needs float32 on a CPU, not {self.compute_dtype} on {self.device}')
         self.model = copy.deepcopy(model).eval().to(self.device)
         for part in (self.model.backbone, self.model.neck, self.model.neck_fuse, self.model.neck_3d):
             if fuse:
                 fuse_conv_bn(part)
-            part.to(dtype)
+            part.to(dtype).to(self.compute_dtype)
         if can_winograd if winograd is None else winograd:
             use_winograd(self.model)
         self.reset()
@@ -147,7 +150,7 @@ class FastBEVStream:
         return found
 
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Returns images (N, 3, H, W) normalised as the model's data preprocessor does, in the stream's dtype."""
+        """Returns images (N, 3, H, W) normalised as by the data preprocessor of the model, in the type of its products."""
         norm = self.model.data_preprocessor
         images = images.to(self.device)
         if getattr(norm, '_channel_conversion', False):
@@ -155,7 +158,7 @@ class FastBEVStream:
         images = images.float()
         if getattr(norm, '_enable_normalize', False):
             images = (images - norm.mean.to(self.device)) / norm.std.to(self.device)
-        return images.to(self.dtype, memory_format=torch.channels_last)
+        return images.to(self.compute_dtype, memory_format=torch.channels_last)
 
     def _check(self, frame: StreamFrame) -> None:
         if not self._kept:
@@ -188,7 +191,7 @@ class FastBEVStream:
         slots = max(slots, min(2 * slots, slots + 4), len(self.offsets_s) + 2 if self.offsets_s else 1)
         grown = []
         for i, m in enumerate(maps):
-            store = m.new_zeros((slots, *m.permute(0, 2, 3, 1).shape))
+            store = m.new_zeros((slots, *m.permute(0, 2, 3, 1).shape), dtype=self.dtype)
             if self._features:
                 store[: len(self._features[i])] = self._features[i]
             grown.append(store)
@@ -206,7 +209,7 @@ class FastBEVStream:
             matrices.append(np.stack([self._kept[i].img_from_global[c] for c, i in zip(cameras, nearest)]))
         image = np.stack(slots)[None] * len(cameras) + cameras
         levels = [
-            FeatureRows(store.view(-1, store.shape[-1]), hw, image * (hw[0] * hw[1]))
+            FeatureRows(store.view(-1, store.shape[-1]).to(self.compute_dtype), hw, image * (hw[0] * hw[1]))
             for store, hw in zip(self._features, self._hw, strict=True)
         ]
         return levels, np.stack(matrices)[None] @ frame.global_from_lidar()

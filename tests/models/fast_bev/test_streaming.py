@@ -8,6 +8,7 @@ from test_detector import IMAGE_HW, build
 from tiny_rig import intrinsics, ring_cam_from_lidar
 
 from perception3d.checks import InputError
+from perception3d.geometry import devices
 from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
 
 CAMERAS = 3
@@ -104,8 +105,14 @@ def test_a_long_stream_keeps_few_frames_and_computes_each_once(model):
     assert len(stream._features[0]) <= 10
 
 
-def test_bfloat16_streams_stay_close(model):
+@pytest.mark.parametrize('in_hardware', [True, False])
+def test_bfloat16_streams_stay_close(model, monkeypatch, in_hardware):
+    monkeypatch.setattr(devices, '_processor_has_bfloat16', lambda: in_hardware)
     plain, half = FastBEVStream(model, (-0.5, -1.0)), FastBEVStream(model, (-0.5, -1.0), dtype=torch.bfloat16)
+    # Without instructions for it products are float32, weights and the history bfloat16 all the same.
+    weights = dict(half.model.neck.named_parameters())
+    assert {value.dtype for value in weights.values()} == {torch.bfloat16 if in_hardware else torch.float32}
+    assert all(torch.equal(value, value.bfloat16().to(value.dtype)) for value in weights.values())
     expected, got = record(plain), record(half)
     for i in range(2):
         plain.step(frame_at(0.5 * i))
@@ -113,6 +120,12 @@ def test_bfloat16_streams_stay_close(model):
     assert half._features[0].dtype == torch.bfloat16
     error = (got[1] - expected[1]).norm() / expected[1].norm()
     assert 0 < error < 0.05
+
+
+def test_float16_is_computed_in_float32_on_a_cpu(model):
+    assert FastBEVStream(model, (-0.5,), dtype=torch.float16).compute_dtype == torch.float32
+    with pytest.raises(InputError, match='winograd needs float32'):
+        FastBEVStream(model.double(), (-0.5,), dtype=torch.float64, winograd=True)
 
 
 def test_the_model_that_is_streamed_stays_as_it_was(model):
