@@ -150,7 +150,7 @@ class FastBEVStream:
         return found
 
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Returns images (N, 3, H, W) normalised as by the data preprocessor of the model, in the type of its products."""
+        """Returns images (N, 3, H, W) normalised as by the model's data preprocessor, in the type of its products."""
         norm = self.model.data_preprocessor
         images = images.to(self.device)
         if getattr(norm, '_channel_conversion', False):
