@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,15 +25,15 @@ def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequenc
         with torch.serialization.safe_globals(list(safe_globals)):
             return torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split('GLOBAL ')[-1].split(' was not')[0] if 'GLOBAL ' in str(error) else 'foreign objects'
+        named = str(error).partition('GLOBAL ')[2]
+        reason = re.split(' was not| whose module', named)[0] or 'foreign objects'
         raise InputError(
             f'checkpoint {file} was refused: it holds {reason}, which would run code from the file; if you trust its '
             'source, load it once with torch.load(..., weights_only=False) and save the state dict alone'
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise InputError(
-            f'checkpoint {file} cannot be read ({str(error).splitlines()[0][:120]}): it is damaged or no checkpoint'
-        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f'checkpoint {file} cannot be read ({reason}): it is damaged or no checkpoint') from error
 
 
 def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pickle: bool = False) -> dict[str, Any]:
@@ -73,6 +74,13 @@ def load_weights(model: nn.Module, path: str | Path, allow_pickle: bool = False)
     # Layers whose weights have changed their layout (spconv) look up the version in the metadata.
     versions = getattr(content['state_dict'], '_metadata', {})
     state._metadata = OrderedDict((name.removeprefix('module.'), value) for name, value in versions.items())
+    check_weights(model, state, path)
+    model.load_state_dict(state)
+    return dict(content.get('meta') or {})
+
+
+def check_weights(model: nn.Module, state: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Raises InputError if `state`, of the file `path`, is not of `model`; names the first tensors that differ."""
     own = model.state_dict()
     missing = [name for name in own if name not in state]
     unexpected = [name for name in state if name not in own]
@@ -89,7 +97,17 @@ def load_weights(model: nn.Module, path: str | Path, allow_pickle: bool = False)
     if problems:
         raise InputError(
             f'checkpoint {path} is of another model or variant than {type(model).__name__} in this config: '
-            f'{"; ".join(problems)}; test it with the config that it was trained with'
+            f'{"; ".join(problems)}; use the config that it was trained with'
         )
-    model.load_state_dict(state)
-    return dict(content.get('meta') or {})
+
+
+def check_resumable(model: nn.Module, path: str | Path) -> None:
+    """Raises InputError if a training of `model` cannot go on from the checkpoint `path`; reads no tensor of it."""
+    content = load_checkpoint_safely(path, map_location='meta')
+    check_weights(model, {name.removeprefix('module.'): value for name, value in content['state_dict'].items()}, path)
+    absent = [name for name in ('meta', 'message_hub') if name not in content]
+    if absent:
+        raise InputError(
+            f'checkpoint {path} holds no {" and no ".join(absent)} of a training, so none can go on from it: '
+            f'begin one from its weights with --cfg-options load_from={path}'
+        )

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.memory import keep_freed_memory
 from perception3d.engine.runner import PerceptionRunner
@@ -45,12 +45,15 @@ def build_runner(
     name = Path(config.filename).stem if config.filename else 'run'
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
     if for_test:
-        for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator'):
+        # With load_from, mmengine would test those weights in place of the checkpoint that is asked for.
+        for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'resume'):
             config.pop(key, None)
     if amp:
         use_mixed_precision(config)
     if resume:
         _resume(config, resume)
+    elif config.get('load_from') and '://' not in config.load_from:
+        require_file(Path(config.load_from).expanduser(), 'correct load_from of the config')
     try:
         return PerceptionRunner.from_cfg(config)
     except (ImportError, KeyError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""mmengine's Runner with what it lacks: several processes without CUDA, and data that a restart does not change."""
+"""mmengine's Runner with what it lacks: processes without CUDA, data that no restart changes, workers that end."""
 
 from __future__ import annotations
 
@@ -14,15 +14,63 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
+from perception3d.checkpoints import check_resumable
+from perception3d.checks import unknown_name
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.reproducible import SeededDataset
+from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
+
+_SYNC_BN = ('torch', 'mmcv')
 
 
 @RUNNERS.register_module()
 class PerceptionRunner(Runner):
     """The runner of this package. Configs need not name it: `perception3d.apis.build_runner` uses it."""
+
+    def train(self) -> nn.Module:
+        """Trains, and ends the workers of the data loaders."""
+        try:
+            return super().train()
+        finally:
+            self._end_workers()
+
+    def val(self) -> dict[str, float]:
+        """Validates, and ends the workers of the data loader."""
+        try:
+            return super().val()
+        finally:
+            self._end_workers()
+
+    def test(self) -> dict[str, float]:
+        """Tests, and ends the workers of the data loader."""
+        try:
+            return super().test()
+        finally:
+            self._end_workers()
+
+    def _end_workers(self) -> None:
+        """Ends the workers that loaders keep.
+
+        Where the garbage collector finds such a loader, as runners are full of cycles, it closes the queue before the
+        workers are told to end, and the process stands still for 5 s a loader.
+        """
+        for loop in (self._train_loop, self._val_loop, self._test_loop):
+            loader = getattr(loop, 'dataloader', None)
+            iterator = getattr(loader, '_iterator', None)
+            if iterator is not None:
+                iterator._shutdown_workers()
+                loader._iterator = None
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Goes on from a checkpoint of this model and its training; mmengine takes what fits of any other.
+
+        Raises:
+            InputError: the checkpoint is of another model or variant, or holds weights alone.
+        """
+        check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
+        super().resume(filename, *args, **kwargs)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Joins the process group on machines without CUDA before mmengine would look for a GPU."""
@@ -44,10 +92,21 @@ class PerceptionRunner(Runner):
         return super().build_visualizer(visualizer)
 
     def wrap_model(self, model_wrapper_cfg: dict[str, Any] | None, model: nn.Module) -> nn.Module:
-        """Wraps the model for several processes; on the CPU without the device ids that mmengine would pass."""
+        """Wraps the model for several processes; on the CPU without the device ids that mmengine would pass.
+
+        `sync_bn` of the config works on the CPU too, where 'torch' and 'mmcv' mean the same.
+
+        Raises:
+            InputError: `sync_bn` is neither.
+        """
         needs_own_wrapper = self.distributed and model_wrapper_cfg is None and get_device() == 'cpu'
         if not needs_own_wrapper or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
+        kind = self.cfg.get('sync_bn')
+        if kind is not None:
+            if kind not in _SYNC_BN:
+                raise unknown_name('sync_bn', kind, _SYNC_BN)
+            model = join_batch_norms(model)
         return MMDistributedDataParallel(
             module=model,
             broadcast_buffers=False,

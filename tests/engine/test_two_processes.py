@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import multiprocessing
+from torch import multiprocessing, nn
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
@@ -64,13 +65,11 @@ def test_a_process_that_ends_right_after_a_collective_does_not_abort():
 def _tiny_model(config):
     from mmengine.registry import init_default_scope
 
-    from perception3d.apis.config import load_config
     from perception3d.registry import MODELS
 
     init_default_scope('mmdet3d')
     torch.manual_seed(0)
-    # Batch norm is frozen, as the released backbone trains: statistics of half a batch are those of half a batch.
-    return MODELS.build(load_config(FAST_BEV / config).model).double().eval()
+    return MODELS.build(config.model).double()
 
 
 def _sample(number):
@@ -107,43 +106,143 @@ def _sample(number):
     return torch.tensor(rng.normal(size=(3, 3, 64, 128))), sample
 
 
-def _gradients(rank, world_size, port, configs, folder):
-    """Writes folder/<number of the config>.pt: the gradients of a step on every `world_size`-th sample."""
+# Config of the tiny Fast-BEV, whether it is in train mode, sync_bn.
+STEPS = [
+    *((f'fast_bev_tiny_96x352_{head}9e_sim.py', True, 'torch') for head in ('', 'free_anchor_')),
+    # As the released backbone trains: frozen statistics need no other process.
+    *((f'fast_bev_tiny_96x352_{head}9e_sim.py', False, None) for head in ('', 'free_anchor_')),
+]
+ALONE = ('fast_bev_tiny_96x352_9e_sim.py', True, None)
+
+
+def _take_steps(rank, world_size, port, folder):
+    """Writes folder/<number>.pt, gradients and buffers after each of STEPS and ALONE on every `world_size`-th sample.
+
+    And folder/norm_<rank>.pt: what batch norm alone makes of unequal shares.
+    """
     if world_size > 1:
         torch.set_num_threads(1)
         os.environ.update(
             RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size), MASTER_ADDR='127.0.0.1', MASTER_PORT=port
         )
-        from mmengine.model import MMDistributedDataParallel
-
         from perception3d.engine.distributed import start_processes
 
         start_processes('pytorch')
-    for number, config in enumerate(configs):
-        model = _tiny_model(config)
+    from perception3d.apis.config import load_config
+    from perception3d.engine.runner import PerceptionRunner
+
+    for number, (name, training, sync_bn) in enumerate([*STEPS, ALONE]):
+        config = load_config(FAST_BEV / name)
+        model = _tiny_model(config).train(training)
         if world_size > 1:
-            model = MMDistributedDataParallel(module=model, broadcast_buffers=False)
+            runner = SimpleNamespace(distributed=True, cfg={**config, 'sync_bn': sync_bn})
+            model = PerceptionRunner.wrap_model(runner, None, model)
         images, samples = zip(*(_sample(number) for number in range(rank, 4, world_size)))
         losses = model({'imgs': torch.stack(images)}, list(samples), mode='loss')
         sum(losses.values()).backward()
         if rank == 0:
-            gradients = {name.removeprefix('module.'): p.grad for name, p in model.named_parameters()}
-            torch.save(gradients, Path(folder) / f'{number}.pt')
+            made = {n: p.grad for n, p in model.named_parameters()} | dict(model.named_buffers())
+            torch.save({n.removeprefix('module.'): v for n, v in made.items()}, Path(folder) / f'{number}.pt')
+    torch.save(_normalise(slice(None) if world_size == 1 else UNEQUAL[rank]), Path(folder) / f'norm_{rank}.pt')
 
 
-def test_gradients_of_fast_bev_are_those_of_one_process(tmp_path):
+UNEQUAL = (slice(0, 1), slice(1, 4))
+
+
+def _normalise(share):
+    """The results of two steps with batch norms of every kind, and the gradients, for a share of the batch."""
+    from perception3d.engine.sync_norm import ProcessBatchNorm, join_batch_norms
+
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 4, 3, 5, 6, generator=generator) * 2 + 1000
+    weights = torch.randn(2, 4, 3, 5, 6, generator=generator)
+    plain = {
+        'usual': nn.BatchNorm2d(3, eps=1e-3, momentum=0.01),
+        'mean': nn.BatchNorm2d(3, momentum=None),
+        'bare': nn.BatchNorm2d(3, affine=False, track_running_stats=False),
+    }
+    norms = join_batch_norms(nn.ModuleDict(plain))
+    assert all(isinstance(norm, ProcessBatchNorm) for norm in norms.values())
+    made = {}
+    for name, norm in norms.items():
+        for step in range(2):
+            x = maps[step][share].clone().requires_grad_()
+            out = norm(x)
+            (out * weights[step][share]).sum().backward()
+            made[f'{name} {step}'], made[f'{name} gradient {step}'] = out.detach(), x.grad
+        made[f'{name} shared'] = [*(p.grad for p in norm.parameters()), *norm.buffers()]
+    half = norms['usual'](maps[0][share].bfloat16())
+    assert half.dtype == torch.bfloat16
+    return made
+
+
+@pytest.fixture(scope='module')
+def steps(tmp_path_factory):
+    """Two folders: what one process made, and what two made."""
+    one, two = tmp_path_factory.mktemp('one'), tmp_path_factory.mktemp('two')
+    _take_steps(0, 1, '', str(one))
+    multiprocessing.spawn(_take_steps, (2, '29612', str(two)), nprocs=2)
+    return one, two
+
+
+def _differences(steps, number):
+    """The largest difference of each gradient and buffer, as a share of its size where that is above 1."""
+    one, two = (torch.load(folder / f'{number}.pt') for folder in steps)
+    assert one.keys() == two.keys() and len(one) > 50
+    return {n: float((two[n] - v).abs().max() / v.abs().max().clamp(min=1)) for n, v in one.items()}
+
+
+@pytest.mark.parametrize('number', range(len(STEPS)))
+def test_a_step_of_fast_bev_is_that_of_one_process(steps, number):
     # The samples hold 1 to 4 objects, so that a loss normalised in each process alone would differ.
-    configs = [f'fast_bev_tiny_96x352_{head}9e_sim.py' for head in ('', 'free_anchor_')]
-    for folder in ('one', 'two'):
-        (tmp_path / folder).mkdir()
-    _gradients(0, 1, '', configs, str(tmp_path / 'one'))
-    multiprocessing.spawn(_gradients, (2, '29612', configs, str(tmp_path / 'two')), nprocs=2)
-    for number in range(len(configs)):
-        one, two = (torch.load(tmp_path / folder / f'{number}.pt') for folder in ('one', 'two'))
-        assert one.keys() == two.keys() and len(one) > 50
-        for name, gradient in one.items():
-            scale = gradient.abs().max().clamp(min=1.0)
-            assert ((two[name] - gradient).abs().max() / scale) < 1e-5, name
+    different = _differences(steps, number)
+    assert {name: size for name, size in different.items() if not size < 1e-5} == {}
+
+
+def test_without_sync_bn_each_process_has_statistics_of_its_own(steps):
+    different = _differences(steps, len(STEPS))
+    assert max(size for name, size in different.items() if 'running' in name) > 1e-3
+    assert max(size for name, size in different.items() if name.endswith('weight')) > 1e-3
+
+
+def test_batch_norm_over_processes_of_unequal_shares_is_that_of_the_whole_batch(steps):
+    one, two = torch.load(steps[0] / 'norm_0.pt'), [torch.load(steps[1] / f'norm_{rank}.pt') for rank in range(2)]
+    for name, whole in one.items():
+        if not name.endswith('shared'):
+            torch.testing.assert_close(torch.cat([part[name] for part in two]), whole, rtol=1e-4, atol=1e-3)
+            continue
+        parameters = 2 if name.startswith(('usual', 'mean')) else 0
+        for k, value in enumerate(whole):
+            first, second = (part[name][k] for part in two)
+            # Gradients are shares of the sum; statistics are the same in both.
+            got = first + second if k < parameters else first
+            torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-3)
+            assert k < parameters or torch.equal(first, second)
+
+
+def test_joined_norms_keep_their_parameters_and_what_they_share():
+    from perception3d.engine.sync_norm import ProcessBatchNorm, join_batch_norms
+
+    norm = nn.BatchNorm1d(4).eval()
+    model = nn.Sequential(nn.Linear(4, 4), norm, nn.ModuleDict({'again': norm}), nn.LayerNorm(4))
+    names = list(model.state_dict())
+    joined = join_batch_norms(model)
+    assert joined is model and type(model[1]) is ProcessBatchNorm and model[2]['again'] is model[1]
+    assert model[1].weight is norm.weight and model[1].running_mean is norm.running_mean and not model[1].training
+    assert type(model[3]) is nn.LayerNorm and list(model.state_dict()) == names
+    assert type(join_batch_norms(nn.BatchNorm2d(3))) is ProcessBatchNorm
+    # One process: torch's own.
+    x = torch.randn(8, 4)
+    torch.testing.assert_close(model[1].train()(x), nn.BatchNorm1d(4)(x))
+
+
+def test_an_unknown_sync_bn_is_named():
+    from perception3d.checks import InputError
+    from perception3d.engine.runner import PerceptionRunner
+
+    runner = SimpleNamespace(distributed=True, cfg={'sync_bn': 'torhc'})
+    with pytest.raises(InputError, match="unknown sync_bn 'torhc': did you mean 'torch'"):
+        PerceptionRunner.wrap_model(runner, None, nn.BatchNorm2d(3))
 
 
 SLURM = """

@@ -30,5 +30,5 @@ param_scheduler = [
 # The published batch is 32 processes of one sample; enable=True scales the rate to the batch that a run really has.
 auto_scale_lr = dict(enable=False, base_batch_size=32)
 
-# Applied to GPU runs of several processes alone.
+# Where several processes train, one batch norm over the samples of all: each of them holds only one.
 sync_bn = 'torch'
