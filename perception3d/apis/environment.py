@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 _BUILD_FIRST = 'pip install torch==2.13.0 "numpy<2" "setuptools>=80" wheel ninja packaging psutil'
 
+# The wheel with windows writes the same files and needs libGL; the one that is installed last wins.
+_HEADLESS = 'pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86'
+
 
 @dataclass(frozen=True)
 class Part:
@@ -33,7 +36,7 @@ PARTS = (
     Part('nuscenes', 'nuscenes-devkit', True, 'pip install nuscenes-devkit==1.2.0'),
     Part('numba', 'numba', True, 'pip install numba'),
     Part('scipy', 'scipy', True, 'pip install scipy'),
-    Part('cv2', 'opencv-python-headless', True, 'pip install --force-reinstall --no-deps opencv-python-headless'),
+    Part('cv2', 'opencv-python-headless', True, _HEADLESS),
     Part('tensorboard', 'tensorboard', False, 'pip install tensorboard'),
     Part('spconv', 'spconv', False, 'pip install spconv==2.3.8   (CUDA: spconv-cu12x)'),
     Part('open3d', 'open3d', False, 'pip install open3d'),
@@ -43,7 +46,6 @@ PARTS = (
 
 # What the dynamic linker says when a system library is missing, and the package of Debian and Ubuntu that has it.
 _LIBRARIES = {
-    'libGL.so.1': 'libgl1',
     'libgthread': 'libglib2.0-0',
     'libusb-1.0': 'libusb-1.0-0',
     'libX11.so.6': 'libx11-6',
@@ -84,11 +86,13 @@ def _inspect(part: Part) -> tuple[str, str]:
         if part.module != 'open3d':
             importlib.import_module('mmcv.ops' if part.module == 'mmcv' else part.module)
     except Exception as error:
-        return version, f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error!r}'
+        return version, f'{type(error).__name__}: {(str(error).splitlines() or ["no message"])[0]}'
     return version, ''
 
 
 def _mend(part: Part, problem: str) -> str:
+    if 'libGL.so' in problem:
+        return _HEADLESS
     library = next((package for name, package in _LIBRARIES.items() if name in problem), None)
     if library:
         return f'apt-get install -y {library}'
