@@ -16,9 +16,10 @@ default_hooks = dict(
     sampler_seed=dict(type=DistSamplerSeedHook),
 )
 
-# TensorBoard is one line: vis_backends = [dict(type=LocalVisBackend), dict(type=TensorboardVisBackend)]
 vis_backends = [dict(type=LocalVisBackend)]
 visualizer = dict(type=MultiViewVisualizer, vis_backends=vis_backends, name='visualizer')
+# TensorBoard is one line in a config that reads this one:
+# visualizer.vis_backends = [dict(type=LocalVisBackend), dict(type=TensorboardVisBackend)]
 
 env_cfg = dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict())
 log_processor = dict(type=LogProcessor, window_size=50, by_epoch=True)

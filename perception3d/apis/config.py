@@ -23,8 +23,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
     Raises:
         InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
-            imported twice in a file, whose parts would be one object under two names; an option whose key the config
-            does not have (write '+key=value' to add one).
+            imported twice in a file, whose parts would be one object under two names; `vis_backends` set where no
+            visualizer takes it; an option whose key the config does not have (write '+key=value' to add one).
     """
     path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -155,6 +155,7 @@ def _check_source(path: Path) -> None:
         except (SyntaxError, UnicodeDecodeError, ValueError) as error:
             raise InputError(f'{source} is no config: it is not Python ({error})') from error
         _check_base_assignment(source, tree)
+        _check_unused_backends(source, tree)
         pending += _check_double_bases(source, tree)
 
 
@@ -166,6 +167,16 @@ def _check_base_assignment(source: Path, tree: ast.Module) -> None:
                 f'{source}:{node.lineno} sets _base_, which a Python config ignores: '
                 'write `with read_base():` and `from .base import *` under it'
             )
+
+
+def _check_unused_backends(source: Path, tree: ast.Module) -> None:
+    """Refuses a new list at the top of a config: the visualizer of its base keeps the one that it was given."""
+    names = {node.id: node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    if 'vis_backends' in names and 'visualizer' not in names:
+        raise InputError(
+            f'{source}:{names["vis_backends"]} sets vis_backends, which no visualizer takes: '
+            'write `visualizer.vis_backends = [...]`'
+        )
 
 
 def _check_double_bases(source: Path, tree: ast.Module) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -99,3 +100,45 @@ def test_mixed_precision_trains_on_the_cpu(tmp_path):
     assert torch.load(tmp_path / 'iter_6.pth', weights_only=False)['optimizer']['loss_scaler'] == {}
     _tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--cfg-options', 'train_cfg.max_epochs=2')
     assert (tmp_path / 'iter_12.pth').is_file()
+
+
+def test_tensorboard_is_one_option(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from perception3d.apis.training import train
+
+    (option,) = re.findall(r'TensorBoard: `--cfg-options "(.*?)"`', (ROOT / 'README.md').read_text())
+    log = ['+default_hooks.logger.type=LoggerHook', '+default_hooks.logger.interval=1']
+    options = ['train_cfg.max_epochs=1', '+visualizer.type=Visualizer', f'+{option}', *log]
+    train(CONFIG, options, work_dir=str(tmp_path))
+    (events,) = tmp_path.rglob('events.out.tfevents.*')
+    assert len(list(tmp_path.rglob('scalars.json'))) == 1
+    read = EventAccumulator(str(events))
+    read.Reload()
+    assert len(read.Scalars('loss')) == len(read.Scalars('lr')) == 6
+
+
+LEAF = """
+from mmengine.config import read_base
+from mmengine.visualization import LocalVisBackend, TensorboardVisBackend
+
+with read_base():
+    from .configs.fast_bev.fast_bev_tiny_96x352_9e_sim import *
+
+"""
+
+
+def test_tensorboard_is_one_line_of_a_config(tmp_path):
+    from perception3d.apis.config import load_config
+    from perception3d.checks import InputError
+
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    runtime = (ROOT / 'configs' / '_base_' / 'runtime.py').read_text()
+    (line,) = re.findall(r'^# (visualizer\..*)$', runtime, re.MULTILINE)
+    (tmp_path / 'leaf.py').write_text(LEAF + line)
+    kinds = [backend.type.__name__ for backend in load_config(tmp_path / 'leaf.py').visualizer.vis_backends]
+    assert kinds == ['LocalVisBackend', 'TensorboardVisBackend']
+    # The line that other code bases have would do nothing here.
+    (tmp_path / 'leaf.py').write_text(LEAF + line.removeprefix('visualizer.'))
+    with pytest.raises(InputError, match='leaf.py:8 sets vis_backends, which no visualizer takes'):
+        load_config(tmp_path / 'leaf.py')
