@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -9,9 +10,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from perception3d.checks import InputError
 from perception3d.files import read_image, read_pickle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,3 +144,39 @@ def test_every_tool_has_help_with_an_example_and_is_in_the_readme(tool):
     )
     assert out.returncode == 0 and 'example:\n' in out.stdout
     assert tool in README or tool == 'demo.py'
+
+
+def _in_this_process(command):
+    """As subprocess.run on one of the tools, without the seconds that a new process takes to import torch."""
+    tool, arguments = Path(command[1]).stem, command[2:]
+    return SimpleNamespace(returncode=importlib.import_module(f'tools.{tool}').main(arguments))
+
+
+def test_the_demo_prints_the_table_and_names_its_pictures(monkeypatch, tmp_path, capfd):
+    from tools import demo
+
+    monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=_in_this_process))
+    monkeypatch.setattr('tools.simulate.default_jobs', lambda: 1)
+    smaller = ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
+    scenes = ['--train-scenes', '2', '--val-scenes', '1']
+    assert demo.main(['--out', str(tmp_path), '--seed', '3', *scenes, '--cfg-options', *smaller]) == 0
+    shown = capfd.readouterr().out
+    steps = [line.split()[2] for line in shown.splitlines() if line.startswith('$ ')]
+    assert steps == [f'tools/{tool}.py' for tool in ('simulate', 'create_data', 'train', 'test')]
+    # The table of the nuScenes devkit.
+    assert re.search(r'^mAP: 0\.\d{4}$', shown, re.MULTILINE) and re.search(r'^NDS: 0\.\d{4}$', shown, re.MULTILINE)
+    assert re.search(r'^car( +[01]\.\d{3}){10} +\d+$', shown, re.MULTILINE)
+    _, _, end = shown.partition('The demo took ')
+    metrics, pictures = re.search(r'Metrics: (.*)\. Pictures:\n((?:  .*\n)+)', end).groups()
+    assert 'NDS' in Path(metrics).read_text() and Path(metrics).parent == tmp_path / 'seed3'
+    pictures = [Path(line.strip()) for line in pictures.splitlines()]
+    assert len(pictures) == 1 and read_image(pictures[0]).std() > 10
+
+
+def test_the_demo_stops_where_a_step_fails(monkeypatch, tmp_path, capsys):
+    from tools import demo
+
+    monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=lambda command: SimpleNamespace(returncode=3)))
+    with pytest.raises(InputError, match='tools/simulate.py ended with code 3'):
+        demo.main(['--out', str(tmp_path)])
+    assert capsys.readouterr().out.count('$ python tools/') == 1

@@ -3,9 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mmdet3d.datasets import CBGSDataset
+from mmdet3d.datasets.transforms import ObjectRangeFilter
+from mmengine.optim import LinearLR, PolyLR, build_optim_wrapper
+from torch.optim import AdamW
 
 from perception3d.apis.config import load_config
-from perception3d.registry import MODELS
+from perception3d.datasets.nuscenes_info import InfoSettings
+from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
+from perception3d.registry import MODELS, TRANSFORMS
 
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / 'fast_bev'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
@@ -62,16 +68,51 @@ def test_the_parts_of_a_config_agree(models, name):
     assert config.default_scope == 'mmdet3d'
 
 
-def test_the_published_schedule(models):
-    config, _ = models['fast_bev_m0_r18_256x704_cbgs20e_nuscenes']
-    assert config.optim_wrapper.optimizer.lr == 4e-4
-    assert config.optim_wrapper.optimizer.weight_decay == 0.01
-    assert config.optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult == 0.1
-    assert config.optim_wrapper.clip_grad.max_norm == 35
+@pytest.mark.parametrize('name', sorted(PUBLISHED))
+def test_the_published_recipe(models, name):
+    # /work/shared/reference/camera.md, sections 1.1, 1.5, 1.6 and 1.8.
+    config, model = models[name]
+    train = config.train_dataloader
+    assert issubclass(train.dataset.type, CBGSDataset) and train.dataset.dataset.num_frames == 4
+    assert train.batch_size == 1 and config.auto_scale_lr.base_batch_size == 32
+    assert InfoSettings().offsets_s == (-0.5, -1.0, -1.5)
+
+    wrapper = config.optim_wrapper
+    multi_scale = name.startswith('fast_bev_v4')
+    assert wrapper.optimizer.type is AdamW and wrapper.optimizer.weight_decay == 0.01
+    assert wrapper.optimizer.lr == (2e-4 if multi_scale else 4e-4)
+    assert wrapper.clip_grad == dict(max_norm=35, norm_type=2)
+    assert wrapper.paramwise_cfg.custom_keys == dict(backbone=dict(lr_mult=0.1, decay_mult=1.0))
     warm_up, decay = config.param_scheduler
-    assert (warm_up.start_factor, warm_up.end, decay.power, decay.eta_min) == (1e-6, 1000, 1.0, 0)
-    assert config.train_cfg.max_epochs == 20
-    assert models['fast_bev_v4_r50_256x704_fliptta_cbgs20e_nuscenes'][0].optim_wrapper.optimizer.lr == 2e-4
+    assert (warm_up.type, warm_up.start_factor, warm_up.begin, warm_up.end) == (LinearLR, 1e-6, 0, 1000)
+    assert not warm_up.by_epoch
+    assert (decay.type, decay.power, decay.eta_min, decay.begin, decay.end) == (PolyLR, 1.0, 0, 0, 20)
+    assert decay.convert_to_iter_based
+    assert (config.train_cfg.max_epochs, config.train_cfg.val_interval) == (20, 5)
+    assert model.flip_tta == multi_scale
+
+
+def test_the_backbone_learns_at_a_tenth_of_the_rate(models):
+    config, model = models['fast_bev_m0_r18_256x704_cbgs20e_nuscenes']
+    wrapper = build_optim_wrapper(model, config.optim_wrapper)
+    rates = {id(parameter): group['lr'] for group in wrapper.param_groups for parameter in group['params']}
+    trained = {name: rates[id(value)] for name, value in model.named_parameters() if value.requires_grad}
+    slow = {name for name, rate in trained.items() if rate == pytest.approx(4e-5)}
+    assert slow == {name for name in trained if name.startswith('backbone.')} and len(slow) > 30
+    assert {rate for name, rate in trained.items() if name not in slow} == {4e-4}
+
+
+def test_the_published_augmentation(models):
+    # Section 1.6 of the sheet.
+    for name in PUBLISHED:
+        pipeline = models[name][0].train_dataloader.dataset.dataset.pipeline
+        built = {type(step): step for step in map(TRANSFORMS.build, pipeline)}
+        images, bev = built[ImageAugment], built[BEVAugment]
+        assert (images.resize, images.crop) == ((-0.06, 0.11), (-0.05, 0.05))
+        assert (images.rotate_deg, images.flip_prob, images.test_mode) == ((-5.4, 5.4), 0.5, False)
+        assert (bev.flip_x_prob, bev.flip_y_prob, bev.rotate_rad) == (0.5, 0.5, (-0.3925, 0.3925))
+        assert (bev.scale, bev.translate_std_m) == ((0.95, 1.05), 0.05)
+        assert list(built[ObjectRangeFilter].pcd_range) == [-50, -50, -5, 50, 50, 3]
 
 
 def test_published_backbones_keep_their_statistics_and_first_stage(models):

@@ -16,6 +16,7 @@ from perception3d.models.fast_bev import assign
 from perception3d.models.fast_bev.convert import regression_between_conventions
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.losses import negative_loss
+from perception3d.models.fast_bev.necks import M2BEVNeck
 
 RANGE_M = (-12.0, -9.0, 12.0, 9.0)
 SHAPE = (24, 18)
@@ -229,6 +230,36 @@ def test_losses_stay_finite_in_half_precision_and_for_huge_features(dtype: torch
     sum(losses.values()).backward()
     assert bev.grad.isfinite().all() and all(p.grad.isfinite().all() for p in head.parameters())
     assert head.predict(bev, [make_sample(*random_truth(1, i)) for i in range(2)])[0].scores_3d.isfinite().all()
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_fifty_steps_in_half_precision_with_empty_samples_stay_finite_and_learn(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    head = FreeAnchorBEVHead(in_channels=16, anchors=dict(range_m=RANGE_M))
+    model = torch.nn.ModuleList([M2BEVNeck(CHANNELS, 16, num_layers=0, stride=1), head])
+    bevs = torch.randn(3, 2, CHANNELS, 12, 9, generator=torch.Generator().manual_seed(4))
+    # The second batch has an empty sample, the third one nothing at all.
+    batches = [[make_sample(*random_truth(n, 7 + n)) for n in counts] for counts in ((4, 3), (0, 5), (0, 0))]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    scaler = torch.amp.GradScaler('cpu', enabled=dtype == torch.float16)
+    history = []
+    for step in range(50):
+        bev, samples = bevs[step % 3], batches[step % 3]
+        with torch.autocast('cpu', dtype=dtype):
+            features = model[0]([bev])
+            assert features.dtype == dtype
+            losses = head.loss(features, samples)
+        assert all(value.isfinite() for value in losses.values()), (step, losses)
+        total = sum(losses.values())
+        history.append(total.detach())
+        optimizer.zero_grad()
+        scaler.scale(total).backward()
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 35)
+        scaler.step(optimizer)
+        scaler.update()
+        assert all(p.isfinite().all() for p in model.parameters()), step
+    assert history[48] < 0.7 * history[0] and history[49] < 0.7 * history[1]
 
 
 def test_infinite_outputs_have_a_finite_loss() -> None:
