@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.edge_features import EdgeLayer, squared_edge_gap, squared_pooled_gap
-from perception3d.distill.losses.local_graph import LocalGraph, local_graph
+from perception3d.distill.losses.local_graph import LocalGraph, local_graph, rows_of_graph
 from perception3d.distill.losses.maps import full_precision, positive, resampling
 from perception3d.distill.losses.vectors import VectorSets, vector_sets
 from perception3d.registry import MODELS
@@ -118,6 +118,10 @@ class PointDistiller(nn.Module):
             mine, theirs, importance = ([torch.cat(rows)] for rows in (mine, theirs, importance))
         sizes = (self.num_nodes, self.num_neighbors)
         graphs = [local_graph(x, s, *sizes) for x, s in zip(theirs, importance)]
+        if mine[0].device.type == 'cpu':
+            # A GPU would wait for the number of rows, and computes all of them sooner.
+            rows, graphs = zip(*(rows_of_graph(graph, len(x)) for x, graph in zip(theirs, graphs)))
+            mine, theirs = ([x.index_select(0, kept) for x, kept in zip(side, rows)] for side in (mine, theirs))
         terms = zip(self.student_layer(mine, graphs), self.teacher_layer(theirs, graphs), graphs)
         return sum(self.gap(s, t, g.neighbors, self._weights(g, graphs, sets.kind)) for s, t, g in terms)
 
