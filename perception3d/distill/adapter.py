@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perception3d.registry import MODELS
 
@@ -24,4 +26,8 @@ class ConvAdapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, H, W) to (B, out_channels, H, W)."""
-        return self.norm(self.conv(x))
+        if not x.is_contiguous(memory_format=torch.channels_last):
+            return self.norm(self.conv(x))
+        # Where the channels lie innermost it is a plain matrix product, several times as fast on one CPU thread.
+        rows = F.linear(x.permute(0, 2, 3, 1), self.conv.weight.flatten(1), self.conv.bias)
+        return self.norm(rows.permute(0, 3, 1, 2))

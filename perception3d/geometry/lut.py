@@ -19,6 +19,8 @@ from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.threads import share_threads_with_torch
 
 PRIORITIES = ('last', 'first', 'mean')
+# Columns of voxels that are looked at together before they are one by one.
+_BLOCK = 8
 Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 
@@ -164,6 +166,18 @@ def _is_beside(m, a0, d0, low, high, width):
 
 
 @njit(cache=True, inline='always', error_model='numpy')
+def _is_block_beside(m, x, left, right, low, high, width):
+    """Tells whether no column from y = `left` to `right` can be seen: all is linear in y and z, so corners decide."""
+    behind, before, past = True, True, True
+    for y in (left, right):
+        a0, _, d0 = _plane(m, x, y)
+        for z in (low, high):
+            a, d = a0 + m[0, 2] * z + m[0, 3], d0 + m[2, 2] * z + m[2, 3]
+            behind, before, past = behind and d <= 0, before and a < -d, past and a > width * d
+    return behind or before or past
+
+
+@njit(cache=True, inline='always', error_model='numpy')
 def _pixel(m, a0, b0, d0, z, width, height, row_length):
     """Index of the pixel that a voxel falls on, or -1."""
     zero = np.float32(0)
@@ -216,20 +230,27 @@ def _fill_overlaps(matrices, first_rows, xs, ys, zs, bounds, row_length, wanted,
     height, width = np.float32(bounds[0]), np.float32(bounds[1])
     for i in prange(xs.size):
         for f in range(frames):
-            for j in range(ys.size):
-                for n in range(cameras):
-                    m = matrices[f, n]
-                    a0, b0, d0 = _plane(m, xs[i], ys[j])
-                    if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+            for n in range(cameras):
+                m = matrices[f, n]
+                for start in range(0, ys.size, _BLOCK):
+                    stop = min(start + _BLOCK, ys.size)
+                    if _is_block_beside(m, xs[i], ys[start], ys[stop - 1], zs[0], zs[-1], width):
                         continue
-                    for k in range(zs.size):
-                        if not wanted[f, i, j, k]:
+                    for j in range(start, stop):
+                        if not wanted[f, i, j].any():
                             continue
-                        pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
-                        if pixel >= 0:
-                            table[f, i, j, k, 1] = first_rows[f, n] + pixel
-                            if table[f, i, j, k, 0] < 0:
-                                table[f, i, j, k, 0] = first_rows[f, n] + pixel
+                        a0, b0, d0 = _plane(m, xs[i], ys[j])
+                        if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+                            continue
+                        for k in range(zs.size):
+                            if not wanted[f, i, j, k]:
+                                continue
+                            pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
+                            if pixel >= 0:
+                                table[f, i, j, k, 1] = first_rows[f, n] + pixel
+                                if table[f, i, j, k, 0] < 0:
+                                    table[f, i, j, k, 0] = first_rows[f, n] + pixel
+            for j in range(ys.size):
                 for k in range(zs.size):
                     # Where the first camera that sees a voxel is also the last, it is the only one.
                     if table[f, i, j, k, 0] == table[f, i, j, k, 1]:

@@ -43,8 +43,10 @@ class FusedFeatureKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of maps (B, C, X, Y) of equal C."""
         student, teacher = paired_maps(student, teacher, resample=self.resample)
-        gap = (student - standardise(teacher)).square().mean(1, keepdim=True)
-        if self.saliency is None:
-            return gap.mean()
-        logits = context.teacher[self.saliency]
-        return (gap * pillar_weights(logits, student.shape[2:], self.gamma, self.transposed)).mean()
+        gap = student - standardise(teacher)
+        weighted = gap
+        if self.saliency is not None:
+            logits = context.teacher[self.saliency]
+            weighted = gap * pillar_weights(logits, student.shape[2:], self.gamma, self.transposed)
+        # In this order, and with a sum, gradients keep the layout of the maps: a mean, of channels or all, would not.
+        return (weighted * gap).sum() / gap.numel()

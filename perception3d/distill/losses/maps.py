@@ -120,8 +120,11 @@ def standardise(features: Tensor) -> Tensor:
     The variance is the biased one, plus 1e-6: a constant channel becomes 0 and keeps a finite gradient.
     """
     axes = [axis for axis in range(features.dim()) if axis != 1]
-    variance, mean = torch.var_mean(features, axes, correction=0, keepdim=True)
-    return (features - mean) * torch.rsqrt(variance + _VARIANCE_EPS)
+    # Not var_mean, which has no fast path on a CPU where the channels lie innermost. The first shift is a constant near
+    # the mean; the mean of what is left is exact enough that a constant channel becomes 0 whatever its value.
+    shifted = features - features.detach().mean(axes, keepdim=True)
+    centred = shifted - shifted.mean(axes, keepdim=True)
+    return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + _VARIANCE_EPS)
 
 
 def unit_rows(matrix: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class PillarSaliencyKD(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of class logits (B, C, X, Y)."""
-        student, teacher = paired_logits(student, teacher, self.resample)
+        student, teacher = _planes(*paired_logits(student, teacher, self.resample))
         mine, theirs = (F.log_softmax(x.amax(1).flatten(1) / self.tau, 1) for x in (student, teacher))
         return (theirs.exp() * (theirs - mine)).sum(1).mean() * self.tau**2
 
@@ -61,7 +61,7 @@ class PillarClassKD(nn.Module):
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of class logits (B, slots * classes, X, Y)."""
-        student, teacher = paired_logits(student, teacher, self.resample)
+        student, teacher = _planes(*paired_logits(student, teacher, self.resample))
         target = teacher.sigmoid()
         gap = (target - student.sigmoid()).abs() ** self.beta
         loss = gap * F.binary_cross_entropy_with_logits(student, target, reduction='none')
@@ -151,3 +151,11 @@ class PillarBoxKD(nn.Module):
             mine, theirs = (full_precision(x).unflatten(1, (self.slots, 2)) for x in (mine, theirs))
             error = error + tempered_kl(theirs, mine, 1.0, 2)
         return (error * sure).sum() / sure.sum().clamp(min=1e-6)
+
+
+def _planes(*maps: Tensor) -> list[Tensor]:
+    """Copies maps (B, C, ...) to one plane after another, where they are not.
+
+    Heads give slices of one map whose channels lie innermost: what follows reads them many times, and few at once.
+    """
+    return [x.contiguous() for x in maps]

@@ -50,11 +50,7 @@ class ViewRelationKD(nn.Module):
         mine, theirs = _rows(student), _rows(teacher).detach()
         # Rounding at the borders of maps of other sizes: a voxel counts where both networks have two pixels for it.
         tables, both = (self._all_overlaps if mine.is_cuda else self._host_overlaps)((student, teacher))
-        cosines = []
-        for rows, table in ((mine, tables[0]), (theirs, tables[1])):
-            first, second = (rows.index_select(0, table[:, camera].clamp(min=0)) for camera in (0, 1))
-            cosines.append(F.cosine_similarity(first, second, dim=1, eps=1e-6))
-        gap = (cosines[0] - cosines[1]).square() * both
+        gap = (_cosines(mine, tables[0]) - _cosines(theirs, tables[1])).square() * both
         loss = gap.sum() / both.sum().clamp(min=1)
         gram = [self._gram(view, rows) for view, rows in ((student, mine), (teacher, theirs))]
         return (
@@ -72,7 +68,8 @@ class ViewRelationKD(nn.Module):
             scaled = scale_to_features(view[1], view[2], level.hw)
             tables.append(build_overlaps(scaled[:, 0], self.grid, level.hw, _valid_hw(view), level.first[:, 0], wanted))
             wanted = tables[-1][..., 0] >= 0
-        kept = [torch.from_numpy(table[wanted]) for table in tables]
+        places = np.flatnonzero(wanted)
+        kept = [torch.from_numpy(table.reshape(-1, 2)[places]) for table in tables]
         return kept, torch.ones(len(kept[0]), dtype=torch.bool)
 
     def _all_overlaps(self, views: Sequence[Sequence[Any]]) -> tuple[list[Tensor], Tensor]:
@@ -106,14 +103,25 @@ class ViewRelationKD(nn.Module):
         area = level.hw[0] * level.hw[1]
         if np.array_equal(level.first.ravel(), np.arange(level.first.size) * area):
             # Image after image, as in training: a view, whose gradient needs no scattering.
-            images = rows.view(*level.first.shape, *level.hw, -1)[:, 0, :, :height, :width].flatten(2, 3)
+            batch, frames, cameras = level.first.shape
+            images = rows.view(batch, frames * cameras, *level.hw, -1)[:, :cameras, :height, :width].flatten(2, 3)
         else:
             first = torch.from_numpy(level.first[:, 0]).to(rows.device)
             image = torch.arange(area, device=rows.device).view(level.hw)[:height, :width]
             pixels = first[..., None] + image.flatten()
             images = rows.index_select(0, pixels.flatten()).unflatten(0, pixels.shape)
-        means = F.normalize(images.mean(2), dim=-1, eps=1e-6)
+        # The direction of the sum is that of the mean, and its gradient is no tensor of the size of the images.
+        means = F.normalize(images.sum(2), dim=-1, eps=1e-6 * height * width)
         return means @ means.transpose(1, 2)
+
+
+def _cosines(rows: Tensor, table: Tensor) -> Tensor:
+    """Cosines (V,) of the two `rows` (R, C) that each line of `table` (V, 2) names, -1 standing for row 0."""
+    # Both in one gather, whose gradient is one scatter.
+    pairs = rows.index_select(0, table.t().reshape(-1).clamp(min=0)).unflatten(0, (2, len(table)))
+    lengths = torch.linalg.vector_norm(pairs, dim=2).clamp(min=1e-6)
+    first, second = pairs.unbind(0)
+    return (first * second).sum(1) / (lengths[0] * lengths[1])
 
 
 def _rows(view: Sequence[Any]) -> Tensor:
