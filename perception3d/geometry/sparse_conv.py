@@ -14,7 +14,7 @@ from torch import Tensor
 from perception3d.geometry.threads import share_threads_with_torch
 
 # Outputs that one thread takes at a time: the weights of one kernel position serve all of them from the nearest cache.
-_BLOCK = 16
+_BLOCK = 128
 
 
 def sparse_conv(
