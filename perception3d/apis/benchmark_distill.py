@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import nn
 
@@ -25,7 +27,8 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
     """Times steps on the first batch of the training data: student alone, teacher forward, distillation.
 
     The three take turns in every run, so that a noisy machine disturbs them alike. A step is data preprocessing,
-    forward, loss, backward and AdamW. Weights are random; all links are at their full weight.
+    forward, loss, backward and AdamW. Weights are random; all links are at their full weight. Where
+    links are not in every iteration (`every`), the step is the mean over one turn of them all.
 
     Raises:
         InputError: the config is no pair of student and teacher.
@@ -51,16 +54,27 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
         'teacher forward ms': _forward(teacher.eval(), batch.get('teacher', views)),
         'distillation step ms': _step(distiller, batch),
     }
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for run in range(runs + 2):
-        for name, step in steps.items():
-            elapsed = _timed(step, device)
-            # The first runs allocate, and learn where the teacher may stop.
-            if run >= 2:
-                times[name].append(elapsed)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    turn = math.lcm(*(link.schedule.every for link in distiller.links.values()))
+    medians = _medians(steps, runs, turn, device)
     parts = medians['student step ms'] + medians['teacher forward ms']
     return {**medians, 'more than both': f'{medians["distillation step ms"] / parts - 1:+.1%}'}
+
+
+def _medians(steps: Mapping[str, Callable[[], None]], runs: int, turn: int, device: torch.device) -> dict[str, float]:
+    """Mean over the iterations of a `turn` of the medians of `runs` times, milliseconds, by the names of `steps`."""
+    counter = MessageHub.get_current_instance()
+    times: dict[str, list[list[float]]] = {name: [[] for _ in range(turn)] for name in steps}
+    try:
+        # The first runs allocate, and learn where the teacher may stop.
+        for iteration in range(-2 * turn, runs * turn):
+            counter.update_info('iter', iteration % turn)
+            for name, step in steps.items():
+                elapsed = _timed(step, device)
+                if iteration >= 0:
+                    times[name][iteration % turn].append(elapsed)
+    finally:
+        counter.update_info('iter', 0)
+    return {name: statistics.fmean(map(statistics.median, phases)) for name, phases in times.items()}
 
 
 def _step(model: Any, batch: Mapping[str, Any]) -> Callable[[], None]:

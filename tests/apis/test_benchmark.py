@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.logging import MessageHub
 
+from perception3d.apis import benchmark_distill as benchmark_distill_file
 from perception3d.apis.benchmark import PartTimer, markdown_table, peak_memory
 from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import (
@@ -105,6 +107,23 @@ def test_a_distillation_step_is_compared_with_its_parts():
     assert row['more than both'] == f'{row["distillation step ms"] / parts - 1:+.1%}'
     with pytest.raises(InputError, match='no pair'):
         benchmark_distill(load_config(ROOT / 'tests' / 'plugin' / 'plugin_config.py'), CPU, runs=1)
+
+
+def test_links_that_skip_iterations_are_measured_over_a_whole_turn(monkeypatch):
+    config = load_config(ROOT / 'tests' / 'plugin' / 'distill_config.py')
+    config.model.links.hidden.every = 2
+    seen = []
+
+    def fake_time(step, device):
+        seen.append(MessageHub.get_current_instance().get_info('iter'))
+        return 10.0 if seen[-1] == 0 else 4.0
+
+    monkeypatch.setattr(benchmark_distill_file, '_timed', fake_time)
+    row = benchmark_distill(config, CPU, runs=3)
+    # Links of every second and of every third iteration take turns of six.
+    assert row['distillation step ms'] == (10 + 5 * 4) / 6
+    # Two turns to warm up and three that count, three steps an iteration.
+    assert seen == [iteration for iteration in range(6) for _ in range(3)] * 5
 
 
 def test_size_and_latency_of_a_model():
