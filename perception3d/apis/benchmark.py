@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import platform
 import statistics
 import time
@@ -87,6 +88,17 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
         result['peak_mib'] = torch.cuda.max_memory_allocated(device) / 2**20
     else:
         result['peak_mib'] = _resident_peak_mib()
+
+
+def added_mib(function: Callable[[], Any], device: torch.device) -> float:
+    """Returns by how many MiB memory rises at most above what is held before, while `function` runs."""
+    gc.collect()
+    with peak_memory(device) as before:
+        synchronize(device)
+    with peak_memory(device) as during:
+        function()
+        synchronize(device)
+    return during['peak_mib'] - before['peak_mib']
 
 
 def _reset_resident_peak() -> None:

@@ -13,7 +13,7 @@ from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from torch import Tensor
 
-from perception3d.apis.benchmark import PartTimer, median_ms, peak_memory
+from perception3d.apis.benchmark import PartTimer, added_mib, median_ms, peak_memory
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.geometry.devices import fast_dtype
@@ -58,7 +58,10 @@ def projections(frames: list[StreamFrame]) -> np.ndarray:
 
 
 def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) -> dict[str, Any]:
-    """Times the lift of one sample: the table, the gather, both, the released way, and a plain copy of the output."""
+    """Times the lift of one sample: the table, the gather, both, the released way, and a plain copy of the output.
+
+    Memory is what each way needs at most beside its inputs, its output included.
+    """
     image_hw = tuple(config.image_hw)
     frames = int(config.num_frames)
     transform = LookupViewTransform(config.model.grids[0]).to(device).eval()
@@ -92,6 +95,7 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
             'released ms': median_ms(released, device, max(3, runs // 2)),
             'plain copy ms': median_ms(lambda: target.copy_(source), device, runs),
         }
+        memory = {'memory MiB': added_mib(both, device), 'released MiB': added_mib(released, device)}
     return {
         'grid': 'x'.join(map(str, transform.grid.shape)),
         'frames': frames,
@@ -100,6 +104,7 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
         **times,
         'times faster': times['released ms'] / times['both ms'],
         'of a copy': times['both ms'] / times['plain copy ms'],
+        **memory,
         'values that differ': exact,
     }
 

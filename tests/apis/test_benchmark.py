@@ -6,12 +6,13 @@ import mmap
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub
 
 from perception3d.apis import benchmark_distill as benchmark_distill_file
-from perception3d.apis.benchmark import PartTimer, markdown_table, peak_memory
+from perception3d.apis.benchmark import PartTimer, added_mib, markdown_table, peak_memory
 from perception3d.apis.benchmark_distill import benchmark_distill
 from perception3d.apis.benchmark_fast_bev import (
     benchmark_released,
@@ -69,6 +70,17 @@ def test_peak_memory_sees_what_was_held_and_given_back():
         with mmap.mmap(-1, 64 * 2**20) as block:
             block.write(b'1' * len(block))
     assert during['peak_mib'] >= before['peak_mib'] + 32
+
+
+def test_added_memory_is_what_a_call_needs_at_most_beside_what_is_held():
+    held = np.ones(64 * 2**20, np.uint8)
+
+    def call():
+        for _ in range(2):
+            np.ones(32 * 2**20, np.uint8)
+
+    assert 24 < added_mib(call, CPU) < 48
+    assert held.all()
 
 
 def test_parts_are_timed_call_by_call():
