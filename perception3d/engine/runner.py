@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
 
 _SYNC_BN = ('torch', 'mmcv')
+# Runs of this process by the second of their start.
+_STARTED: Counter[str] = Counter()
 
 
 @RUNNERS.register_module()
@@ -73,9 +76,17 @@ class PerceptionRunner(Runner):
         super().resume(filename, *args, **kwargs)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
-        """Joins the process group on machines without CUDA before mmengine would look for a GPU."""
+        """Joins the process group on machines without CUDA before mmengine would look for a GPU.
+
+        A run that starts in the same second as one before it gets a name of its own: mmengine would hand it that one's
+        log file and counters.
+        """
         start_processes(self._launcher)
         super().setup_env(env_cfg)
+        earlier = _STARTED[self._timestamp]
+        _STARTED[self._timestamp] += 1
+        if earlier:
+            self._timestamp += f'_{earlier + 1}'
 
     def build_visualizer(self, visualizer: Visualizer | dict[str, Any] | None = None) -> Visualizer:
         """Builds a visualizer of this run alone.

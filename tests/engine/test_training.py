@@ -8,7 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,12 +89,20 @@ def test_a_checkpoint_of_another_model_is_refused(whole_run, tmp_path):
     assert 'is of another model or variant' in out.stderr and 'net.0.weight (16, 2) instead of (8, 2)' in out.stderr
 
 
-def test_two_runs_in_one_process_log_to_their_own_folders(tmp_path):
+def test_two_runs_in_one_process_log_to_their_own_folders(tmp_path, monkeypatch):
+    from mmengine.runner import runner
+
     from perception3d.apis.training import train
 
+    # Also where both start in the same second, which is what mmengine names them by.
+    monkeypatch.setattr(
+        runner, 'time', SimpleNamespace(time=lambda: 1e9, strftime=time.strftime, localtime=time.localtime)
+    )
     for name in 'ab':
         train(CONFIG, ['train_cfg.max_epochs=1'], work_dir=str(tmp_path / name))
         assert len(list((tmp_path / name).rglob('scalars.json'))) == 1
+        (log,) = (tmp_path / name).rglob('*.log')
+        assert log.read_text().count('Epoch(train)') == 1
 
 
 def test_mixed_precision_trains_on_the_cpu(tmp_path):
