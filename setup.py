@@ -24,6 +24,7 @@ setup(
         'numpy<2',
         'numba',
         'scipy',
+        'threadpoolctl',
         'onedl-mmengine>=0.10.12',
         'onedl-mmcv>=2.3.6',
         'onedl-mmdetection>=3.5.1',

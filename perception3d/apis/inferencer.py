@@ -19,7 +19,7 @@ from perception3d.datasets.kitti_info import InfoSettings, png_size
 from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.datasets.transforms.lidar_loading import CropToImage
 from perception3d.engine.amp import warn_of_slow_bfloat16
-from perception3d.engine.memory import keep_freed_memory
+from perception3d.engine.host import prepare_host
 from perception3d.files import write_json
 from perception3d.kitti_files import read_calibration
 from perception3d.models.acceleration import accelerate
@@ -70,7 +70,7 @@ class Inferencer:
         from mmengine.model import revert_sync_batchnorm
         from mmengine.registry import init_default_scope
 
-        keep_freed_memory()
+        prepare_host()
         init_default_scope(self.config.default_scope)
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
         load_weights(self.model, checkpoint)

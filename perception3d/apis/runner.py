@@ -11,7 +11,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
-from perception3d.engine.memory import keep_freed_memory
+from perception3d.engine.host import prepare_host
 from perception3d.engine.runner import PerceptionRunner
 
 _TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
@@ -39,7 +39,7 @@ def build_runner(
     Raises:
         InputError: a part of the config cannot be built.
     """
-    keep_freed_memory()
+    prepare_host()
     config = Config(config._to_lazy_dict(), filename=config.filename)
     config.launcher = launcher
     name = Path(config.filename).stem if config.filename else 'run'
