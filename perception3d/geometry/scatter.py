@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from numba import njit, prange
 
+from perception3d.geometry.streamed_rows import can_stream, stream_rows
 from perception3d.geometry.threads import share_threads_with_torch
 
+# More than a core's share of the last cache: who reads the output next finds it in memory in any case.
+_STREAM_FROM_BYTES = 32 << 20
 _WORDS = ((8, torch.int64), (4, torch.int32), (2, torch.int16), (1, torch.int8))
 
 
@@ -27,7 +30,9 @@ def gather_rows(rows: torch.Tensor, table: torch.Tensor, out: torch.Tensor | Non
     if out is None:
         out = rows.new_empty((table.numel(), rows.shape[1]))
     share_threads_with_torch()
-    _copy_rows(_as_words(rows.detach().contiguous()), table.numpy(), _as_words(out))
+    source, target = _as_words(rows.detach().contiguous(), out)
+    copy = stream_rows if target.nbytes >= _STREAM_FROM_BYTES and can_stream(source, target) else _copy_rows
+    copy(source, table.numpy(), target)
     return out
 
 
@@ -58,11 +63,12 @@ def scatter_add_rows(values: torch.Tensor, table: torch.Tensor, num_rows: int) -
     return sums
 
 
-def _as_words(rows: torch.Tensor) -> np.ndarray:
-    """Views contiguous rows (R, C) as the widest integers that divide a row's bytes."""
-    row_bytes = rows.shape[1] * rows.element_size()
-    dtype = next(dtype for size, dtype in _WORDS if row_bytes % size == 0 and rows.storage_offset() % size == 0)
-    return rows.view(dtype).numpy()
+def _as_words(*tensors: torch.Tensor) -> list[np.ndarray]:
+    """Views contiguous tensors (.., C) of one dtype as the widest integers that fit the rows and the starts of all."""
+    spans = [tensors[0].shape[1] * tensors[0].element_size()]
+    spans += [tensor.storage_offset() * tensor.element_size() for tensor in tensors]
+    dtype = next(dtype for size, dtype in _WORDS if all(span % size == 0 for span in spans))
+    return [tensor.view(dtype).numpy() for tensor in tensors]
 
 
 @njit(cache=True, parallel=True)
