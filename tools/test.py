@@ -26,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, where the config defines it')
     parser.add_argument('--fast', action='store_true', help='fold batch norms, use the fastest convolutions')
+    parser.add_argument('--stream', action='store_true', help='Fast-BEV: frame by frame, history from its own cache')
     args = parser.parse_args(argv)
 
     from perception3d.apis.testing import test
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         amp=args.amp,
         tta=args.tta,
         fast=args.fast,
+        stream=args.stream,
     )
     return 0
 

@@ -18,6 +18,9 @@ from perception3d.checks import InputError
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.files import write_json
 from perception3d.models.acceleration import accelerate
+from perception3d.models.fast_bev.detector import FastBEV
+from perception3d.models.fast_bev.streamed_test import StreamedTest
+from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream
 
 
 def test(
@@ -36,6 +39,7 @@ def test(
     amp: bool = False,
     tta: bool = False,
     fast: bool = False,
+    stream: bool = False,
 ) -> dict[str, float]:
     """Evaluates `checkpoint` on the test data of `config` and returns its metrics.
 
@@ -53,6 +57,8 @@ def test(
         amp: run the network in bf16.
         tta: use the test-time augmentation that the config defines.
         fast: fold batch norms and use the fastest convolutions for inference; results change by rounding.
+        stream: run a Fast-BEV as in a vehicle, frame by frame with the history that it remembers; with `amp` the
+            history is kept in bf16 too. Always fast.
 
     Raises:
         InputError: a part of the config or the checkpoint cannot be used.
@@ -68,16 +74,27 @@ def test(
         _draw_into(config, show_dir, show_interval, score_thr, video)
     runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
     load_weights(_unwrapped(runner.model), checkpoint)
-    if fast:
-        accelerate(_unwrapped(runner.model))
-    if amp:
-        _test_in_bfloat16(runner.model)
+    if stream:
+        _test_as_stream(runner, torch.bfloat16 if amp else torch.float32, tta)
+    else:
+        _prepare_model(runner.model, fast, amp)
     metrics = runner.test()
     metrics = {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
     if out and runner.rank == 0:
-        write_json(out, {key: None if math.isnan(value) else value for key, value in metrics.items()}, indent=2)
-        print(f'metrics written to {out}')
+        _write_metrics(out, metrics)
     return metrics
+
+
+def _write_metrics(path: str | Path, metrics: dict[str, float]) -> None:
+    write_json(path, {key: None if math.isnan(value) else value for key, value in metrics.items()}, indent=2)
+    print(f'metrics written to {path}')
+
+
+def _prepare_model(model: Any, fast: bool, amp: bool) -> None:
+    if fast:
+        accelerate(_unwrapped(model))
+    if amp:
+        _test_in_bfloat16(model)
 
 
 def _test_in_bfloat16(model: Any) -> None:
@@ -90,6 +107,19 @@ def _test_in_bfloat16(model: Any) -> None:
             return step(data)
 
     model.test_step = test_step
+
+
+def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
+    """Puts a stream of the model in the place of its test step."""
+    model = _unwrapped(runner.model)
+    if not isinstance(model, FastBEV) or model.flip_tta or tta:
+        raise InputError('--stream runs a Fast-BEV without test-time augmentation')
+    if runner.distributed:
+        raise InputError('--stream needs one process: scenes must not be divided')
+    dataset = runner.test_dataloader.dataset
+    num_frames = dataset.num_frames or 1 + len(HISTORY_S)
+    offsets = HISTORY_S[: num_frames - 1] if dataset.offsets_s is None else dataset.offsets_s
+    runner.model.test_step = StreamedTest(FastBEVStream(model, offsets, dtype=dtype))
 
 
 def _unwrapped(model: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +60,25 @@ class StreamFrame:
             ego_from_lidar=np.asarray(info['lidar_points']['lidar2ego'], np.float64),
             global_from_ego_at_lidar=np.asarray(info['ego2global'], np.float64),
             time_s=np.array([c['timestamp'] for c in cameras], np.float64),
+        )
+
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any], images: Tensor) -> StreamFrame:
+        """Takes the present frame of a packed sample: `images` (F*N, 3, H, W) and the matrices of its metainfo."""
+        count = len(meta['cam_names'])
+        ego_from_lidar = np.asarray(meta['lidar2ego'], np.float64)
+        global_from_ego = np.asarray(meta['ego2global'], np.float64)
+        intrinsics = np.asarray(meta['img_post'], np.float64)[:count] @ np.asarray(meta['cam2img'])[:count]
+        # lidar2cam holds the ego motion between lidar and camera, so all cameras share the pose of the lidar here.
+        cam_from_ego = np.asarray(meta['lidar2cam'], np.float64)[:count] @ np.linalg.inv(ego_from_lidar)
+        return cls(
+            images=images[:count],
+            img_from_cam=intrinsics,
+            cam_from_ego=cam_from_ego,
+            global_from_ego=np.broadcast_to(global_from_ego, (count, 4, 4)),
+            ego_from_lidar=ego_from_lidar,
+            global_from_ego_at_lidar=global_from_ego,
+            time_s=np.asarray(meta['img_timestamps_s'], np.float64).reshape(-1)[:count],
         )
 
     def img_from_global(self) -> np.ndarray:
@@ -207,12 +226,23 @@ class FastBEVStream:
             nearest = np.abs(times - (now.time_s + offset)).argmin(0)
             slots.append(np.array([self._kept[i].slot for i in nearest]))
             matrices.append(np.stack([self._kept[i].img_from_global[c] for c, i in zip(cameras, nearest)]))
-        image = np.stack(slots)[None] * len(cameras) + cameras
+        wanted, used = np.stack(slots), None
+        if self.compute_dtype != self.dtype:
+            # Only what is asked for is converted: at a camera's own rate many more frames are kept.
+            used, places = np.unique(wanted, return_inverse=True)
+            wanted = places.reshape(wanted.shape)
+        image = wanted[None] * len(cameras) + cameras
         levels = [
-            FeatureRows(store.view(-1, store.shape[-1]).to(self.compute_dtype), hw, image * (hw[0] * hw[1]))
+            FeatureRows(self._rows(store, used), hw, image * (hw[0] * hw[1]))
             for store, hw in zip(self._features, self._hw, strict=True)
         ]
         return levels, np.stack(matrices)[None] @ frame.global_from_lidar()
+
+    def _rows(self, store: Tensor, used: np.ndarray | None) -> Tensor:
+        """Rows (R, C) of all slots of a store, or of those that are `used`, in the dtype of the products."""
+        if used is not None:
+            store = store[torch.from_numpy(used).to(store.device)].to(self.compute_dtype)
+        return store.view(-1, store.shape[-1])
 
 
 def _blank_sample() -> Any:
