@@ -15,7 +15,7 @@ from perception3d.checks import InputError, unknown_name
 from perception3d.distill.context import DistillContext, SecondPass
 from perception3d.distill.freezing import Freezing
 from perception3d.distill.inherit import WeightInheritance, build_inheritance
-from perception3d.distill.link import Link
+from perception3d.distill.link import Link, follow_scales
 from perception3d.distill.nested import with_tensors
 from perception3d.distill.tap import TapSet
 from perception3d.distill.teacher import PairPreprocessor, Teacher
@@ -165,10 +165,14 @@ class Distiller(BaseModel):
             view['data_samples'],
             *(self._passes(side, active) for side in ('student', 'teacher')),
         )
+        values = {name: link(context) for name, link in active.items()}
+        matched = {name: link for name, link in active.items() if link.match is not None}
+        if matched and self.training:
+            follow_scales([*matched.values()], [values[name] for name in matched], own)
         for name, link in self.links.items():
             if name in active:
-                found = link(context, weights[name], own)
-                self._watch.note(name, found['value'], step)
+                self._watch.note(name, values[name].detach(), step)
+                found = link.weighted(values[name], weights[name])
                 losses.update({f'distill.{name}.{key}': value for key, value in found.items()})
             elif (idle := link.idle(own.device)) is not None:
                 losses[f'distill.{name}.loss'] = idle

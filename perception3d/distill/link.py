@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -58,6 +59,8 @@ class Link(nn.Module):
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('means', torch.zeros(2))
         self.register_buffer('seen', torch.zeros(()))
+        # On the device already, for follow_scales.
+        self.register_buffer('goal', torch.tensor([match or 0.0, match_steps]), persistent=False)
 
     @property
     def student_taps(self) -> list[str]:
@@ -69,8 +72,8 @@ class Link(nn.Module):
         """All taps that the link reads from the teacher."""
         return [self.teacher.text, *getattr(self.loss, 'teacher_taps', ())]
 
-    def forward(self, context: DistillContext, weight: float, student_loss: Tensor) -> dict[str, Tensor]:
-        """Returns `loss` (weighted, to be summed), `value` (as the loss module gives it) and `scale` (the weight)."""
+    def forward(self, context: DistillContext) -> Tensor:
+        """Returns the loss of this step, a scalar without weight and scale."""
         mine, theirs = context.student[self.student.text], context.teacher[self.teacher.text]
         learned = [tensor for tensor in tensors_of(mine) if tensor.is_floating_point()]
         if learned and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in learned):
@@ -80,28 +83,16 @@ class Link(nn.Module):
             )
         if self.adapter is not None:
             mine = self.adapter(mine)
-        with torch.autocast(student_loss.device.type, enabled=False):
+        with torch.autocast(self.scale.device.type, enabled=False):
             value = self.loss(_at_least_float32(mine), _at_least_float32(theirs), context)
         if value.ndim:
             raise InputError(f'{type(self.loss).__name__} gave a tensor of shape {tuple(value.shape)}, not a scalar')
-        if self.match is not None and self.training:
-            self._follow(value.detach(), student_loss.detach())
+        return value
+
+    def weighted(self, value: Tensor, weight: float) -> dict[str, Tensor]:
+        """Returns `loss` (weighted, to be summed), `value` (as the loss module gives it) and `scale` (the weight)."""
         factor = self.scale * weight
         return {'loss': value * factor, 'value': value.detach(), 'scale': factor}
-
-    @torch.no_grad()
-    def _follow(self, value: Tensor, student_loss: Tensor) -> None:
-        """Moves the scale towards `match` times the student's loss while it may; no waiting for the device."""
-        pair = torch.stack([value.float(), student_loss.float()])
-        all_reduce(pair, 'mean')
-        # An average over all steps so far, later over the last hundred, so that the first steps are soon forgotten.
-        share = 1 / (self.seen + 1).clamp(max=100)
-        # A batch in which the loss finds nothing to compare says nothing about its size.
-        follows = (self.seen < self.match_steps) & pair.isfinite().all() & (pair[0] > 0)
-        self.means.copy_(torch.where(follows, self.means + (pair - self.means) * share, self.means))
-        scale = self.match * self.means[1] / self.means[0].clamp(min=1e-12)
-        self.scale.copy_(torch.where(follows, scale, self.scale))
-        self.seen += follows
 
     def idle(self, device: torch.device) -> Tensor | None:
         """What a step without the link adds: nothing, or a zero.
@@ -113,6 +104,29 @@ class Link(nn.Module):
         if parameters:
             return sum(parameters) * 0
         return torch.zeros((), device=device) if self.schedule.every > 1 else None
+
+
+@torch.no_grad()
+def follow_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss: Tensor) -> None:
+    """Moves the scales of links towards `match` times the student's loss, while they may.
+
+    All links at once, with one sum over processes; no waiting for the device.
+    """
+    values = torch.stack([value.detach().float() for value in values])
+    pairs = torch.stack([values, student_loss.detach().float().expand_as(values)], 1)
+    all_reduce(pairs, 'mean')
+    seen, means, scales = (torch.stack([getattr(link, name) for link in links]) for name in ('seen', 'means', 'scale'))
+    match, steps = torch.stack([link.goal for link in links]).t()
+    # An average over all steps so far, later over the last hundred, so that the first steps are soon forgotten.
+    share = 1 / (seen + 1).clamp(max=100)
+    # A batch in which a loss finds nothing to compare says nothing about its size.
+    follows = (seen < steps) & pairs.isfinite().all(1) & (pairs[:, 0] > 0)
+    means = torch.where(follows[:, None], means + (pairs - means) * share[:, None], means)
+    scales = torch.where(follows, match * means[:, 1] / means[:, 0].clamp(min=1e-12), scales)
+    for link, seen_now, mean, scale in zip(links, seen + follows, means, scales, strict=True):
+        link.seen.copy_(seen_now)
+        link.means.copy_(mean)
+        link.scale.copy_(scale)
 
 
 def _at_least_float32(value: Any) -> Any:

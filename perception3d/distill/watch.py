@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -25,11 +27,13 @@ class FiniteWatch:
         Raises:
             InputError: it is not, on the CPU.
         """
+        if value.device.type == 'cpu':
+            if not math.isfinite(value.item()):
+                raise _not_finite(name, step)
+            return
         bad = torch.where(value.isfinite(), -1, step)
         before = self._first.get(name)
         self._first[name] = bad if before is None else torch.where(before < 0, bad, before)
-        if value.device.type == 'cpu':
-            self.look()
 
     def end_step(self, step: int) -> None:
         """Looks when it is time, also at links that were not active in this step; errors as in `look`."""
@@ -45,7 +49,11 @@ class FiniteWatch:
         noted, self._first = self._first, {}
         for name, first in noted.items():
             if int(first) >= 0:
-                raise InputError(
-                    f'link {name!r}: its loss is not finite in iteration {int(first)}: check what it compares, its '
-                    'weight, and the learning rate; the last checkpoint was written before'
-                )
+                raise _not_finite(name, int(first))
+
+
+def _not_finite(name: str, step: int) -> InputError:
+    return InputError(
+        f'link {name!r}: its loss is not finite in iteration {step}: check what it compares, its weight, and the '
+        'learning rate; the last checkpoint was written before'
+    )
