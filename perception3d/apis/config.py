@@ -171,11 +171,11 @@ def _check_base_assignment(source: Path, tree: ast.Module) -> None:
 
 def _check_unused_backends(source: Path, tree: ast.Module) -> None:
     """Refuses a new list at the top of a config: the visualizer of its base keeps the one that it was given."""
-    names = {node.id: node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    if 'vis_backends' in names and 'visualizer' not in names:
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    lines = [node.lineno for node in names if node.id == 'vis_backends' and isinstance(node.ctx, ast.Store)]
+    if lines and not any(node.id == 'visualizer' for node in names):
         raise InputError(
-            f'{source}:{names["vis_backends"]} sets vis_backends, which no visualizer takes: '
-            'write `visualizer.vis_backends = [...]`'
+            f'{source}:{lines[0]} sets vis_backends, which no visualizer takes: write `visualizer.vis_backends = [...]`'
         )
 
 

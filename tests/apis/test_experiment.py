@@ -681,8 +681,9 @@ def test_processes_of_a_cell_share_its_cores(monkeypatch):
     ]  # fmt: skip
     monkeypatch.setenv('OMP_NUM_THREADS', '3')
     monkeypatch.delenv('MKL_NUM_THREADS', raising=False)
+    monkeypatch.setenv('NUMBA_NUM_THREADS', '5')
     environment = Launch(Path()).environment(8)
-    assert (environment['OMP_NUM_THREADS'], environment['MKL_NUM_THREADS']) == ('3', '8')
+    assert [environment[f'{name}_NUM_THREADS'] for name in ('OMP', 'MKL', 'NUMBA')] == ['3', '3', '5']
     assert Launch(Path(), launcher='slurm').threads is None
 
 
