@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
@@ -86,6 +88,20 @@ def images(seed=0, count=4):
 def gap(tap='second', teacher=None, **settings):
     """Arguments of a link with the plain loss."""
     return dict(student=tap, teacher=teacher or tap, loss=dict(type=MeanGap), **settings)
+
+
+def in_a_group_of_one(folder, work):
+    """Calls work() in a process group of this process alone; what it wraps for several processes must end with it.
+
+    A wrapper that outlives the group is the last to hold it, and takes it down without giving up Python's lock, for
+    which a thread of gloo may wait at that moment (1 time in 250): both wait for ever.
+    """
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=0, world_size=1)
+    try:
+        return work()
+    finally:
+        gc.collect()
+        torch.distributed.destroy_process_group()
 
 
 def gradients_of_a_share(rank, world_size, port, path):

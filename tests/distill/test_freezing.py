@@ -7,7 +7,7 @@ import gc
 
 import pytest
 import torch
-from nets import gap, images, net
+from nets import gap, images, in_a_group_of_one, net
 from torch.optim.optimizer import _global_optimizer_pre_hooks
 
 from perception3d.checks import InputError
@@ -45,12 +45,10 @@ def test_held_parameters_stay_to_the_bit_and_then_learn(at, tmp_path, wrapped):
     model = held()
     begin = copy.deepcopy(model.student.state_dict())
     assert all(p.requires_grad for p in model.student.parameters())
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
-    run = model
-    if wrapped:
-        torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
-        run = torch.nn.parallel.DistributedDataParallel(model)
-    try:
+
+    def train():
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+        run = torch.nn.parallel.DistributedDataParallel(model) if wrapped else model
         for number in (0, 10, 24):
             at(number)
             step(run, optimizer)
@@ -59,9 +57,11 @@ def test_held_parameters_stay_to_the_bit_and_then_learn(at, tmp_path, wrapped):
         at(25)
         step(run, optimizer)
         assert not any(torch.equal(now[name], begin[name]) for name in now)
-    finally:
-        if wrapped:
-            torch.distributed.destroy_process_group()
+
+    if wrapped:
+        in_a_group_of_one(tmp_path, train)
+    else:
+        train()
 
 
 def test_held_gradients_are_zero_so_that_they_do_not_count_in_clipping(at):

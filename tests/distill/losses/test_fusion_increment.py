@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
+from nets import in_a_group_of_one
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -144,11 +145,7 @@ def test_checkpointing_has_the_same_gradients():
 def test_wrapped_for_several_processes_it_has_the_same_gradients(tmp_path):
     plain, model = (pair(Cameras(0, norm=True)) for _ in range(2))
     wanted = gradients(plain, plain)
-    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
-    try:
-        found = gradients(model, nn.parallel.DistributedDataParallel(model))
-    finally:
-        torch.distributed.destroy_process_group()
+    found = in_a_group_of_one(tmp_path, lambda: gradients(model, nn.parallel.DistributedDataParallel(model)))
     for name, gradient in found.items():
         torch.testing.assert_close(gradient, wanted[name], msg=name)
 
