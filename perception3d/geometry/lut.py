@@ -8,6 +8,7 @@ the released model agree.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -110,35 +111,37 @@ def build_frames_lut(
     return torch.from_numpy(table) if isinstance(img_from_lidar, torch.Tensor) else table
 
 
-def build_overlaps(
-    img_from_lidar: np.ndarray,
-    grid: VoxelGrid,
-    feature_hw: tuple[int, int],
-    valid_hw: tuple[int, int],
-    first_rows: np.ndarray,
-    wanted: np.ndarray | None = None,
-) -> np.ndarray:
-    """Finds the voxels that two cameras of a sample see: their pixels in the first and in the last camera.
+def find_overlaps(
+    views: Sequence[tuple[np.ndarray, tuple[int, int], tuple[int, int], np.ndarray]], grid: VoxelGrid
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the voxels that two cameras of a sample see in both of two views: their pixels in first and last camera.
 
     Args:
-        img_from_lidar: (B, C, 3|4, 4) projections of every sample and camera to feature-map pixels.
+        views: two of (img_from_lidar, feature_hw, valid_hw, first_rows): (B, C, 3|4, 4) projections of every sample and
+            camera to feature-map pixels; (H, W) of the feature maps; their part that holds image; (B, C) index of each
+            feature map's first pixel in the gathered rows.
         grid: voxels, sampled at their lower corners.
-        feature_hw: (H, W) of the feature maps.
-        valid_hw: part of the feature map that holds image.
-        first_rows: (B, C) index of each feature map's first pixel in the gathered rows.
-        wanted: (B, X, Y, Z) voxels to look at; all of them by default.
 
     Returns:
-        (B, X, Y, Z, 2) int64 rows, or -1, -1 where fewer than two cameras see the voxel.
+        rows (B, X, Y*Z, 4) int32: first and last camera in the first view, first and last in the second; counts (B, X)
+        int32: of the rows of a slice, those that hold a voxel, in the order of the grid. The others are not set.
+
+    InputError on projections that do not fit.
     """
-    _check(img_from_lidar, 'first')
-    wanted = np.ones((len(img_from_lidar), *grid.shape), bool) if wanted is None else wanted
-    table = np.full((*wanted.shape, 2), -1, np.int64)
-    matrices = np.ascontiguousarray(img_from_lidar[:, :, :3], np.float32)
-    bounds = np.asarray(valid_hw, np.int64)
+    for view in views:
+        _check(view[0], 'first')
+    shapes = [view[0].shape[:2] for view in views]
+    if len(shapes) != 2 or shapes[0] != shapes[1]:
+        raise InputError(f'overlaps need two views of equal samples and cameras, got {shapes}')
+    matrices = np.stack([view[0][:, :, :3] for view in views]).astype(np.float32, copy=False)
+    widths = np.array([view[1][1] for view in views], np.int64)
+    bounds = np.array([view[2] for view in views], np.int64)
+    starts = np.stack([view[3] for view in views]).astype(np.int64, copy=False)
+    x, y, z = grid.shape
+    rows, counts = np.empty((shapes[0][0], x, y * z, 4), np.int32), np.empty((shapes[0][0], x), np.int32)
     share_threads_with_torch()
-    _fill_overlaps(matrices, np.asarray(first_rows, np.int64), *grid.axes(), bounds, feature_hw[1], wanted, table)
-    return table
+    _fill_overlaps(matrices, starts, *grid.axes(), bounds, widths, rows, counts)
+    return rows, counts
 
 
 def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
@@ -224,37 +227,47 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, row_length, tab
                             left -= 1
 
 
+@njit(cache=True, error_model='numpy')
+def _see_slice(m, start_row, x, ys, zs, height, width, row_length, view, seen):
+    """Enters the pixels of one camera's view of the voxels at `x` into `seen` (Y, Z, 4)."""
+    for start in range(0, ys.size, _BLOCK):
+        stop = min(start + _BLOCK, ys.size)
+        if _is_block_beside(m, x, ys[start], ys[stop - 1], zs[0], zs[-1], width):
+            continue
+        for j in range(start, stop):
+            a0, b0, d0 = _plane(m, x, ys[j])
+            if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+                continue
+            for k in range(zs.size):
+                # What the first view does not see twice need not be looked at in the second.
+                if view == 1 and seen[j, k, 0] == seen[j, k, 1]:
+                    continue
+                pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
+                if pixel >= 0:
+                    seen[j, k, 2 * view + 1] = start_row + pixel
+                    if seen[j, k, 2 * view] < 0:
+                        seen[j, k, 2 * view] = start_row + pixel
+
+
 @njit(cache=True, parallel=True, error_model='numpy')
-def _fill_overlaps(matrices, first_rows, xs, ys, zs, bounds, row_length, wanted, table):
-    frames, cameras = first_rows.shape
-    height, width = np.float32(bounds[0]), np.float32(bounds[1])
-    for i in prange(xs.size):
-        for f in range(frames):
+def _fill_overlaps(matrices, starts, xs, ys, zs, bounds, widths, rows, counts):
+    _, samples, cameras = starts.shape
+    for job in prange(samples * xs.size):
+        sample, i = job // xs.size, job % xs.size
+        seen = np.full((ys.size, zs.size, 4), -1, np.int32)
+        for view in range(2):
+            height, width = np.float32(bounds[view, 0]), np.float32(bounds[view, 1])
             for n in range(cameras):
-                m = matrices[f, n]
-                for start in range(0, ys.size, _BLOCK):
-                    stop = min(start + _BLOCK, ys.size)
-                    if _is_block_beside(m, xs[i], ys[start], ys[stop - 1], zs[0], zs[-1], width):
-                        continue
-                    for j in range(start, stop):
-                        if not wanted[f, i, j].any():
-                            continue
-                        a0, b0, d0 = _plane(m, xs[i], ys[j])
-                        if _is_beside(m, a0, d0, zs[0], zs[-1], width):
-                            continue
-                        for k in range(zs.size):
-                            if not wanted[f, i, j, k]:
-                                continue
-                            pixel = _pixel(m, a0, b0, d0, zs[k], width, height, row_length)
-                            if pixel >= 0:
-                                table[f, i, j, k, 1] = first_rows[f, n] + pixel
-                                if table[f, i, j, k, 0] < 0:
-                                    table[f, i, j, k, 0] = first_rows[f, n] + pixel
-            for j in range(ys.size):
-                for k in range(zs.size):
-                    # Where the first camera that sees a voxel is also the last, it is the only one.
-                    if table[f, i, j, k, 0] == table[f, i, j, k, 1]:
-                        table[f, i, j, k] = -1
+                m, start_row = matrices[view, sample, n], starts[view, sample, n]
+                _see_slice(m, start_row, xs[i], ys, zs, height, width, widths[view], view, seen)
+        count = 0
+        for j in range(ys.size):
+            for k in range(zs.size):
+                # Where the first camera that sees a voxel is also the last, it is the only one.
+                if seen[j, k, 0] != seen[j, k, 1] and seen[j, k, 2] != seen[j, k, 3]:
+                    rows[sample, i, count] = seen[j, k]
+                    count += 1
+        counts[sample, i] = count
 
 
 def _project_torch(

@@ -10,7 +10,7 @@ from camera_rig import REAL_RIG_16X44, rig_for_images
 from perception3d.checks import InputError
 from perception3d.geometry import lut as lut_module
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_frames_lut, build_lut, build_overlaps, scale_to_features
+from perception3d.geometry.lut import build_frames_lut, build_lut, find_overlaps, scale_to_features
 from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 PUBLISHED_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (128, 128, 6))
@@ -136,22 +136,24 @@ def test_frames_interleave_and_start_where_they_are_told():
     assert not out[0].any() and not out[1][..., 2].any()
 
 
-def test_overlaps_are_the_voxels_whose_first_and_last_camera_differ():
+def test_overlaps_are_the_voxels_whose_first_and_last_camera_differ_in_both_views():
     samples = np.stack([REAL_RIG_16X44, REAL_RIG_16X44[::-1]])
     starts = np.array([[5000 + 700 * c for c in range(6)], [704 * c for c in range(6)]])
-    tables = build_overlaps(samples, SMALL_GRID, (16, 44), (14, 40), starts)
-    for sample, matrices, start in zip(tables, samples, starts, strict=True):
-        first, last = (
-            build_frames_lut(matrices[None], SMALL_GRID, (16, 44), priority, (14, 40), start[None])[..., 0]
+    coarse = samples.copy()
+    coarse[:, :, :2] /= 1.7
+    views = [(samples, (16, 44), (14, 40), starts), (coarse, (9, 26), (6, 25), starts // 2)]
+    rows, counts = find_overlaps(views, SMALL_GRID)
+    for n in range(2):
+        tables = [
+            build_frames_lut(matrices[n][None], SMALL_GRID, hw, priority, valid, first[n][None])[..., 0]
+            for matrices, hw, valid, first in views
             for priority in ('first', 'last')
-        )
-        twice = first != last
-        assert 0.01 < twice.mean() < 0.3
-        np.testing.assert_array_equal(sample, np.where(twice[..., None], np.stack([first, last], -1), -1))
-    wanted = np.zeros((2, *SMALL_GRID.shape), bool)
-    wanted[1, ::2] = True
-    some = build_overlaps(samples, SMALL_GRID, (16, 44), (14, 40), starts, wanted)
-    np.testing.assert_array_equal(some, np.where(wanted[..., None], tables, -1))
+        ]
+        twice = (tables[0] != tables[1]) & (tables[2] != tables[3])
+        assert 0.01 < twice.mean() < 0.3 and (tables[0] != tables[1]).sum() > twice.sum()
+        np.testing.assert_array_equal(counts[n], twice.sum((1, 2)))
+        for found, count, wanted, here in zip(rows[n], counts[n], np.stack(tables, -1), twice, strict=True):
+            np.testing.assert_array_equal(found[:count], wanted[here])
 
 
 def test_bad_arguments_are_named():
@@ -159,6 +161,9 @@ def test_bad_arguments_are_named():
         build_lut(REAL_RIG_16X44, SMALL_GRID, (16, 44), 'middle')
     with pytest.raises(InputError, match=r'\(1, 6, 4, 3\)'):
         build_lut(np.zeros((6, 4, 3), np.float32), SMALL_GRID, (16, 44))
+    view = np.stack([REAL_RIG_16X44]), (16, 44), (16, 44), np.zeros((1, 6))
+    with pytest.raises(InputError, match=r'equal samples and cameras.*\(1, 6\), \(1, 5\)'):
+        find_overlaps([view, (view[0][:, 1:], *view[1:])], SMALL_GRID)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64])

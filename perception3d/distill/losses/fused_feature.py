@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import paired_maps, resampling, standardise
+from perception3d.distill.losses.fused_kernels import HostImitation, can_imitate
+from perception3d.distill.losses.maps import VARIANCE_EPS, paired_maps, resampling, standardise
 from perception3d.distill.losses.pillars import pillar_weights
 from perception3d.registry import MODELS
 
@@ -43,10 +44,12 @@ class FusedFeatureKD(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Returns the scalar loss of maps (B, C, X, Y) of equal C."""
         student, teacher = paired_maps(student, teacher, resample=self.resample)
-        gap = student - standardise(teacher)
-        weighted = gap
+        weights = None
         if self.saliency is not None:
-            logits = context.teacher[self.saliency]
-            weighted = gap * pillar_weights(logits, student.shape[2:], self.gamma, self.transposed)
+            weights = pillar_weights(context.teacher[self.saliency], student.shape[2:], self.gamma, self.transposed)
+        if can_imitate(student, teacher, weights):
+            return HostImitation.apply(student, teacher, weights, VARIANCE_EPS)
+        gap = student - standardise(teacher)
+        weighted = gap if weights is None else gap * weights
         # In this order, and with a sum, gradients keep the layout of the maps: a mean, of channels or all, would not.
         return (weighted * gap).sum() / gap.numel()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from perception3d.checks import InputError, unknown_name
 
 # Added to a variance: far above the rounding noise of a constant channel, far below the variance of one in use.
-_VARIANCE_EPS = 1e-6
+VARIANCE_EPS = 1e-6
 
 # A shorter row is not stretched to length 1, so that the gradient of a row of zeros stays bounded.
 _SHORTEST_ROW = 1e-6
@@ -124,7 +124,7 @@ def standardise(features: Tensor) -> Tensor:
     # the mean; the mean of what is left is exact enough that a constant channel becomes 0 whatever its value.
     shifted = features - features.detach().mean(axes, keepdim=True)
     centred = shifted - shifted.mean(axes, keepdim=True)
-    return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + _VARIANCE_EPS)
+    return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + VARIANCE_EPS)
 
 
 def unit_rows(matrix: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import full_precision, tempered_kl
+from perception3d.distill.losses.view_kernels import HostViewRelation
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_lut, build_overlaps, scale_to_features, valid_part
+from perception3d.geometry.lut import build_lut, find_overlaps, scale_to_features, valid_part
 from perception3d.registry import MODELS
 
 
@@ -48,29 +49,24 @@ class ViewRelationKD(nn.Module):
         if isinstance(student, Tensor) or isinstance(teacher, Tensor) or min(len(student), len(teacher)) < 3:
             raise InputError("views need the arguments of a view transform: tap 'view_transforms.0:input'")
         mine, theirs = _rows(student), _rows(teacher).detach()
+        return (self._on_host if mine.device.type == 'cpu' else self._on_device)((student, teacher), mine, theirs)
+
+    def _on_host(self, views: Sequence[Sequence[Any]], mine: Tensor, theirs: Tensor) -> Tensor:
+        images = [(view[0][0].first[:, 0], view[0][0].hw, _valid_hw(view)) for view in views]
+        scaled = [scale_to_features(view[1], view[2], hw)[:, 0] for view, (_, hw, _) in zip(views, images, strict=True)]
+        seen = [(matrices, hw, valid, first) for matrices, (first, hw, valid) in zip(scaled, images, strict=True)]
+        overlaps = find_overlaps(seen, self.grid)
+        return HostViewRelation.apply(mine, theirs, overlaps, images, self.gram_weight, self.temperature)
+
+    def _on_device(self, views: Sequence[Sequence[Any]], mine: Tensor, theirs: Tensor) -> Tensor:
         # Rounding at the borders of maps of other sizes: a voxel counts where both networks have two pixels for it.
-        tables, both = (self._all_overlaps if mine.is_cuda else self._host_overlaps)((student, teacher))
+        tables, both = self._all_overlaps(views)
         gap = (_cosines(mine, tables[0]) - _cosines(theirs, tables[1])).square() * both
         loss = gap.sum() / both.sum().clamp(min=1)
-        gram = [self._gram(view, rows) for view, rows in ((student, mine), (teacher, theirs))]
+        gram = [self._gram(view, rows) for view, rows in zip(views, (mine, theirs), strict=True)]
         return (
             loss + self.gram_weight * tempered_kl(gram[1], gram[0], self.temperature, -1).mean() / self.temperature**2
         )
-
-    def _host_overlaps(self, views: Sequence[Sequence[Any]]) -> tuple[list[Tensor], Tensor]:
-        """Rows (V, 2) of the first and the last camera, for the voxels alone that two cameras see in both networks.
-
-        A tenth of the voxels is seen twice: the second network looks at those of the first one.
-        """
-        tables, wanted = [], None
-        for view in views:
-            level = view[0][0]
-            scaled = scale_to_features(view[1], view[2], level.hw)
-            tables.append(build_overlaps(scaled[:, 0], self.grid, level.hw, _valid_hw(view), level.first[:, 0], wanted))
-            wanted = tables[-1][..., 0] >= 0
-        places = np.flatnonzero(wanted)
-        kept = [torch.from_numpy(table.reshape(-1, 2)[places]) for table in tables]
-        return kept, torch.ones(len(kept[0]), dtype=torch.bool)
 
     def _all_overlaps(self, views: Sequence[Sequence[Any]]) -> tuple[list[Tensor], Tensor]:
         """Rows (V, 2) for all voxels on a device, which need not be asked how many count, and which do."""

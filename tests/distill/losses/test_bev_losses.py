@@ -157,21 +157,6 @@ def test_views_of_other_sizes_and_channels_compare():
     assert float(ViewRelationKD(grid, gram_weight=0.0)(same, same, None)) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_device_compares_the_same_voxels_as_the_host():
-    grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 8, 2))
-    shift = np.eye(4)
-    shift[1, 3] = 1.3
-    cameras = [np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])]
-    cameras += [cameras[0] @ shift, cameras[0] @ shift @ shift]
-    views = [view(random(3 * w, 2), (1, w), cameras, (1, w)) for w in (4, 3)]
-    loss = ViewRelationKD(grid)
-    tables, every = loss._all_overlaps(views)
-    kept, ones = loss._host_overlaps(views)
-    assert 2 < every.sum() < len(every) and ones.all()
-    for table, part in zip(tables, kept, strict=True):
-        assert torch.equal(table[every], part)
-
-
 def test_padding_is_no_view():
     camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))

@@ -1,0 +1,180 @@
+"""The relations of views on the CPU: loss and gradient in a few passes instead of many small operations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import njit, prange
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from perception3d.geometry.threads import share_threads_with_torch
+
+# Lengths below count as this long, as in torch's cosine.
+_SHORTEST = 1e-6
+
+
+class HostViewRelation(torch.autograd.Function):
+    """`ViewRelationKD` of rows (R, C) and (Q, D), with the gradient of the first alone.
+
+    Args:
+        mine, theirs: the rows of student and teacher, float32 or float64.
+        overlaps: what `find_overlaps` returns.
+        images: for both (first, hw, valid_hw): (B, N) the row of each image's first pixel, its size and valid part.
+        gram_weight, temperature: of `ViewRelationKD`.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mine: Tensor,
+        theirs: Tensor,
+        overlaps: tuple[np.ndarray, np.ndarray],
+        images: tuple[tuple[np.ndarray, tuple[int, int], tuple[int, int]], ...],
+        gram_weight: float,
+        temperature: float,
+    ) -> Tensor:
+        rows = [x.detach().contiguous().numpy() for x in (mine, theirs)]
+        share_threads_with_torch()
+        sums = [_sum_images(x, first, hw[1], *valid) for x, (first, hw, valid) in zip(rows, images, strict=True)]
+        least = np.array([_SHORTEST * valid[0] * valid[1] for *_, valid in images])
+        relation, pull = _compare_sums(*sums, least, temperature)
+        learns = ctx.needs_input_grad[0]
+        gradient = np.zeros_like(rows[0]) if learns else np.empty((0, rows[0].shape[1]), rows[0].dtype)
+        first, (_, width), valid = images[0]
+        if learns and gram_weight:
+            _spread(gram_weight * pull, first, width, *valid, gradient)
+        gap = _compare_pairs(*rows, *overlaps, _apart(first), gradient)
+        ctx.save_for_backward(torch.from_numpy(gradient))
+        return mine.new_tensor(gap + gram_weight * relation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None, None, None, None
+
+
+def _apart(first: np.ndarray) -> int:
+    """How many samples may be worked on at once: all, unless some share an image."""
+    return len(first) if len(np.unique(first)) == first.size else 1
+
+
+@njit(cache=True, parallel=True)
+def _sum_images(rows, first, width, height, columns):
+    """Sums (B, N, C) over the first `columns` pixels of the first `height` lines of every image."""
+    samples, cameras = first.shape
+    sums = np.zeros((samples, cameras, rows.shape[1]))
+    for image in prange(samples * cameras):
+        sample, n = image // cameras, image % cameras
+        for line in range(height):
+            start = first[sample, n] + line * width
+            for pixel in range(start, start + columns):
+                for c in range(rows.shape[1]):
+                    sums[sample, n, c] += rows[pixel, c]
+    return sums
+
+
+@njit(cache=True)
+def _spread(pull, first, width, height, columns, gradient):
+    """Adds the gradient (B, N, C) of sums over images to that of their pixels."""
+    samples, cameras = first.shape
+    for sample in range(samples):
+        for n in range(cameras):
+            value = pull[sample, n].astype(gradient.dtype)
+            for line in range(height):
+                start = first[sample, n] + line * width
+                for pixel in range(start, start + columns):
+                    for c in range(value.size):
+                        gradient[pixel, c] += value[c]
+
+
+@njit(cache=True)
+def _unit(vectors, least):
+    """Vectors (N, C) of length 1, and the lengths (N,) that they had; what is shorter than `least` stays shorter."""
+    lengths = np.sqrt((vectors * vectors).sum(1))
+    return vectors / np.maximum(lengths, least)[:, None], lengths
+
+
+@njit(cache=True)
+def _log_softmax(values):
+    shifted = values - values.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+@njit(cache=True)
+def _compare_sums(mine, theirs, least, temperature):
+    """Mean KL(T || S) of the rows of the Gram matrices of sums (B, N, C) and (B, N, D); its gradient by the first."""
+    samples, cameras = mine.shape[:2]
+    total, pull = 0.0, np.zeros_like(mine)
+    for sample in range(samples):
+        ours, lengths = _unit(mine[sample], least[0])
+        others, _ = _unit(theirs[sample], least[1])
+        gram, wanted = np.dot(ours, ours.T) / temperature, np.dot(others, others.T) / temperature
+        slope = np.empty_like(gram)
+        for n in range(cameras):
+            log_q, log_p = _log_softmax(gram[n]), _log_softmax(wanted[n])
+            total += (np.exp(log_p) * (log_p - log_q)).sum()
+            slope[n] = (np.exp(log_q) - np.exp(log_p)) / (temperature * samples * cameras)
+        by_unit = np.dot(slope + slope.T, ours)
+        for n in range(cameras):
+            # A length below the least is a constant.
+            along = (ours[n] * by_unit[n]).sum() if lengths[n] >= least[0] else 0.0
+            pull[sample, n] = (by_unit[n] - ours[n] * along) / max(lengths[n], least[0])
+    return total / (samples * cameras), pull
+
+
+@njit(cache=True, fastmath={'reassoc', 'contract'})
+def _products(rows, a, b):
+    """Squared lengths of two rows, and their product."""
+    zero = rows.dtype.type(0)
+    first, second, both = zero, zero, zero
+    for c in range(rows.shape[1]):
+        first += rows[a, c] * rows[a, c]
+        second += rows[b, c] * rows[b, c]
+        both += rows[a, c] * rows[b, c]
+    return np.float64(first), np.float64(second), np.float64(both)
+
+
+@njit(cache=True, parallel=True)
+def _compare_pairs(mine, theirs, pairs, counts, parts, gradient):
+    """Mean squared gap of the cosines of the pairs; adds its gradient to `gradient`, unless that is empty.
+
+    `parts` is the number of samples whose rows differ, which may be worked on side by side.
+    """
+    found = max(counts.sum(), 1)
+    gaps = np.zeros(parts)
+    for part in prange(parts):
+        total = 0.0
+        for sample in range(part, len(counts), parts):
+            for i in range(counts.shape[1]):
+                for place in range(counts[sample, i]):
+                    a, b, other_a, other_b = pairs[sample, i, place]
+                    first, second, both = _products(mine, a, b)
+                    other_first, other_second, other_both = _products(theirs, other_a, other_b)
+                    size_a, size_b = max(np.sqrt(first), _SHORTEST), max(np.sqrt(second), _SHORTEST)
+                    other = max(np.sqrt(other_first), _SHORTEST) * max(np.sqrt(other_second), _SHORTEST)
+                    cosine = both / (size_a * size_b)
+                    gap = cosine - other_both / other
+                    total += gap * gap
+                    if len(gradient):
+                        slope = 2 * gap / found
+                        _pull_pair(mine, a, b, slope, cosine, size_a, size_b, gradient)
+        gaps[part] = total
+    return gaps.sum() / found
+
+
+@njit(cache=True)
+def _pull_pair(rows, a, b, slope, cosine, size_a, size_b, gradient):
+    """Adds `slope` times the gradient of the cosine of two rows."""
+    number = gradient.dtype.type
+    across = number(slope / (size_a * size_b))
+    # A length below the shortest is a constant.
+    along_a = number(slope * cosine / size_a**2 if size_a > _SHORTEST else 0.0)
+    along_b = number(slope * cosine / size_b**2 if size_b > _SHORTEST else 0.0)
+    for c in range(rows.shape[1]):
+        one, other = rows[a, c], rows[b, c]
+        gradient[a, c] += across * other - along_a * one
+        gradient[b, c] += across * one - along_b * other
