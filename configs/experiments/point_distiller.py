@@ -1,7 +1,7 @@
 """PointDistiller between two small PointPillars, beside two rivals, and between two SECONDs, in the built-in world.
 
-The student of all rows of a pair is the same network with the same schedule, data order and seeds. `longer` is trained
-for twice the iterations without a teacher. One teacher serves all seeds.
+The student of all rows of a pair is the same network with the same schedule, data order and seeds. One teacher serves
+all seeds. `point_distiller_variants.py` has other places of the link and a longer training.
 """
 
 name = 'point_distiller'
@@ -35,37 +35,12 @@ def _distilled(config, options=None):
     )
 
 
-LEVELS = ('level0', 'level1', 'level2')
-
-
-def _with(links, inherit=False):
-    """The student with PointDistiller at some of the places, and with or without the teacher's weights."""
-    options = {f'model.links.{link}.weight': 0.0 for link in ('local', *LEVELS, 'neck') if link not in links}
-    return _distilled('point_distill_maps', options if inherit else {'model.inherit': False, **options})
-
-
 arms = {
     'teacher': dict(config='../lidar_det/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
     'point_distiller': _distilled('point_distill'),
-    # Where the link sits, and the teacher's weights: one seed each.
-    'levels': dict(**_with(('local', *LEVELS)), seeds=(0,)),
-    'neck': dict(**_with(('neck',)), seeds=(0,)),
-    'inherit': dict(**_with((), inherit=True), seeds=(0,)),
-    'point_distiller-inherit': dict(**_with(('local',), inherit=True), seeds=(0,)),
-    'objects-inherit': dict(**_distilled('point_distill_objects'), seeds=(0,)),
     'sparse_kd': _distilled('sparse_kd'),
     'fitnets': _distilled('fitnets'),
-    'longer': dict(
-        config=STUDENT,
-        options={
-            'train_cfg.max_epochs': 20,
-            'param_scheduler.0.end': 8, 'param_scheduler.0.T_max': 8,
-            'param_scheduler.1.begin': 8, 'param_scheduler.1.end': 20, 'param_scheduler.1.T_max': 12,
-            'param_scheduler.2.end': 8, 'param_scheduler.2.T_max': 8,
-            'param_scheduler.3.begin': 8, 'param_scheduler.3.end': 20, 'param_scheduler.3.T_max': 12,
-        },
-    ),
     'second_teacher': dict(config='../lidar_det/second_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
     'second_student': dict(config=SECOND_STUDENT, baseline=None),
     'second_point_distiller': dict(
@@ -74,4 +49,4 @@ arms = {
         test_config=SECOND_STUDENT,
         baseline='second_student',
     ),
-}  # fmt: skip
+}
