@@ -50,13 +50,15 @@ class HostImitation(torch.autograd.Function):
         gradient = np.empty_like(mine) if learns else mine[:0]
         loss = _compare(mine, theirs, centre.astype(mine.dtype), spread.astype(mine.dtype), weigh, gradient, pieces)
         if learns:
-            ctx.gradient = torch.from_numpy(gradient).view(student.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            maps = torch.from_numpy(gradient).view(student.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
+            ctx.save_for_backward(maps)
         return student.new_tensor(loss)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        return ctx.gradient * upstream, None, None, None
+        (gradient,) = ctx.saved_tensors
+        return gradient * upstream, None, None, None
 
 
 @njit(cache=True, parallel=True)

@@ -47,7 +47,8 @@ class HostViewRelation(torch.autograd.Function):
         if learns and gram_weight:
             _spread(gram_weight * pull, first, width, *valid, gradient)
         gap = _compare_pairs(*rows, *overlaps, _apart(first), gradient)
-        ctx.save_for_backward(torch.from_numpy(gradient))
+        if learns:
+            ctx.save_for_backward(torch.from_numpy(gradient))
         return mine.new_tensor(gap + gram_weight * relation)
 
     @staticmethod
