@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ class HostViewRelation(torch.autograd.Function):
         rows = [x.detach().contiguous().numpy() for x in (mine, theirs)]
         share_threads_with_torch()
         sums = [_sum_images(x, first, hw[1], *valid) for x, (first, hw, valid) in zip(rows, images, strict=True)]
-        least = np.array([_SHORTEST * valid[0] * valid[1] for *_, valid in images])
+        least = [_SHORTEST * valid[0] * valid[1] for *_, valid in images]
         relation, pull = _compare_sums(*sums, least, temperature)
         learns = ctx.needs_input_grad[0]
         gradient = np.zeros_like(rows[0]) if learns else np.empty((0, rows[0].shape[1]), rows[0].dtype)
@@ -63,18 +64,18 @@ def _apart(first: np.ndarray) -> int:
     return len(first) if len(np.unique(first)) == first.size else 1
 
 
-@njit(cache=True, parallel=True)
+@njit(cache=True)
 def _sum_images(rows, first, width, height, columns):
     """Sums (B, N, C) over the first `columns` pixels of the first `height` lines of every image."""
     samples, cameras = first.shape
     sums = np.zeros((samples, cameras, rows.shape[1]))
-    for image in prange(samples * cameras):
-        sample, n = image // cameras, image % cameras
-        for line in range(height):
-            start = first[sample, n] + line * width
-            for pixel in range(start, start + columns):
-                for c in range(rows.shape[1]):
-                    sums[sample, n, c] += rows[pixel, c]
+    for sample in range(samples):
+        for n in range(cameras):
+            for line in range(height):
+                start = first[sample, n] + line * width
+                for pixel in range(start, start + columns):
+                    for c in range(rows.shape[1]):
+                        sums[sample, n, c] += rows[pixel, c]
     return sums
 
 
@@ -92,39 +93,30 @@ def _spread(pull, first, width, height, columns, gradient):
                         gradient[pixel, c] += value[c]
 
 
-@njit(cache=True)
-def _unit(vectors, least):
-    """Vectors (N, C) of length 1, and the lengths (N,) that they had; what is shorter than `least` stays shorter."""
-    lengths = np.sqrt((vectors * vectors).sum(1))
-    return vectors / np.maximum(lengths, least)[:, None], lengths
-
-
-@njit(cache=True)
-def _log_softmax(values):
-    shifted = values - values.max()
-    return shifted - np.log(np.exp(shifted).sum())
-
-
-@njit(cache=True)
-def _compare_sums(mine, theirs, least, temperature):
+def _compare_sums(
+    mine: np.ndarray, theirs: np.ndarray, least: Sequence[float], temperature: float
+) -> tuple[float, np.ndarray]:
     """Mean KL(T || S) of the rows of the Gram matrices of sums (B, N, C) and (B, N, D); its gradient by the first."""
-    samples, cameras = mine.shape[:2]
-    total, pull = 0.0, np.zeros_like(mine)
-    for sample in range(samples):
-        ours, lengths = _unit(mine[sample], least[0])
-        others, _ = _unit(theirs[sample], least[1])
-        gram, wanted = np.dot(ours, ours.T) / temperature, np.dot(others, others.T) / temperature
-        slope = np.empty_like(gram)
-        for n in range(cameras):
-            log_q, log_p = _log_softmax(gram[n]), _log_softmax(wanted[n])
-            total += (np.exp(log_p) * (log_p - log_q)).sum()
-            slope[n] = (np.exp(log_q) - np.exp(log_p)) / (temperature * samples * cameras)
-        by_unit = np.dot(slope + slope.T, ours)
-        for n in range(cameras):
-            # A length below the least is a constant.
-            along = (ours[n] * by_unit[n]).sum() if lengths[n] >= least[0] else 0.0
-            pull[sample, n] = (by_unit[n] - ours[n] * along) / max(lengths[n], least[0])
-    return total / (samples * cameras), pull
+    (ours, lengths), (others, _) = (_unit(x, shortest) for x, shortest in zip((mine, theirs), least, strict=True))
+    log_q, log_p = (_log_softmax(x @ x.transpose(0, 2, 1) / temperature) for x in (ours, others))
+    q, p, images = np.exp(log_q), np.exp(log_p), mine.shape[0] * mine.shape[1]
+    slope = (q - p) / (temperature * images)
+    by_unit = (slope + slope.transpose(0, 2, 1)) @ ours
+    # A length below the least is a constant.
+    along = (ours * by_unit).sum(-1) * (lengths >= least[0])
+    pull = (by_unit - ours * along[..., None]) / np.maximum(lengths, least[0])[..., None]
+    return float((p * (log_p - log_q)).sum() / images), pull
+
+
+def _unit(vectors: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors of length 1 and the lengths that they had; what is shorter than `least` stays shorter."""
+    lengths = np.sqrt((vectors * vectors).sum(-1))
+    return vectors / np.maximum(lengths, least)[..., None], lengths
+
+
+def _log_softmax(values: np.ndarray) -> np.ndarray:
+    shifted = values - values.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 @njit(cache=True, fastmath={'reassoc', 'contract'})
