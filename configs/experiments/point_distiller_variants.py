@@ -3,36 +3,16 @@
 Beside `point_distiller.py`: the same world, networks, schedule and data order.
 """
 
+import runpy
+from pathlib import Path
+
+_beside = runpy.run_path(str(Path(__file__).with_name('point_distiller.py')))
+
 name = 'point_distiller_variants'
-seeds = (0, 1, 2)
-metrics = (
-    'kitti/3d/mAP/moderate/R40',
-    'kitti/bev/mAP/moderate/R40',
-    'kitti/3d/car/moderate/R40',
-    'kitti/3d/pedestrian/moderate/R40',
-    'kitti/3d/cyclist/moderate/R40',
-    'kitti/bev/car/moderate/R40',
-    'kitti/bev/pedestrian/moderate/R40',
-    'kitti/bev/cyclist/moderate/R40',
+seeds, metrics, prepare, options, baseline = (
+    _beside[key] for key in ('seeds', 'metrics', 'prepare', 'options', 'baseline')
 )
-prepare = [
-    ['tools/simulate.py', 'kitti', '--out', '{out}/data', '--profile', 'lidar'],
-    ['tools/create_data.py', 'kitti', '--root', '{out}/data'],
-]
-options = {'data_root': '{out}/data'}
-baseline = 'student'
-
-STUDENT = '../lidar_det/point_pillars_tiny_4x_10e_kitti_sim.py'
-
-
-def _distilled(config, options=None):
-    return dict(
-        config=f'../point_distiller/{config}_tiny_4x_10e_kitti_sim.py',
-        options={'model.teacher_checkpoint': '{teacher}', **(options or {})},
-        test_config=STUDENT,
-    )
-
-
+STUDENT, _distilled = _beside['STUDENT'], _beside['_distilled']
 LEVELS = ('level0', 'level1', 'level2')
 
 
@@ -43,8 +23,7 @@ def _with(links, inherit=False):
 
 
 arms = {
-    'teacher': dict(config='../lidar_det/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
-    'student': dict(config=STUDENT),
+    **{arm: _beside['arms'][arm] for arm in ('teacher', 'student')},
     'levels': dict(**_with(('local', *LEVELS)), seeds=(0,)),
     'neck': dict(**_with(('neck',)), seeds=(0,)),
     'inherit': dict(**_with((), inherit=True), seeds=(0,)),
