@@ -1,0 +1,91 @@
+"""Every fix that an upstream package needs on current torch: what, why, and the test that tells when it can go.
+
+Nothing heavy is imported here. A fix waits for its module to be imported and is applied at that moment.
+
+1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check is
+   shown 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
+2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, and its allow-list
+   holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
+3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
+   out. Can go when `test_mmdet_still_prints` fails.
+4. spconv's loops on the CPU lose additions when torch has several threads (a strided convolution was off by its own
+   size), and its backward asks CUDA for a stream also for CPU tensors: those go to `geometry/sparse_conv.py` and
+   `sparse_pairs.py`. Can go when spconv equals a dense convolution with many threads; what is lost depends on timing,
+   so no test can tell.
+5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
+   checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
+6. mmcv cannot be imported without its compiled ops, which take 10 to 40 minutes to build and which a CPU user does not
+   need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext`. Can go when mmcv imports without `_ext`.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from perception3d.compat import mmcv_ext
+from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
+from perception3d.compat.mmengine_loading import load_checkpoints_safely
+from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
+from perception3d.compat.yapf_texts import remember_formatted_texts
+
+_AROUND: dict[str, Callable[[], Any]] = {
+    'mmdet3d': versions_that_mmdet3d_accepts,
+    'mmdet.datasets': without_the_onedl_lines,
+}
+_AFTER: dict[str, Callable[[ModuleType], None]] = {
+    'mmengine.runner.checkpoint': load_checkpoints_safely,
+    'spconv.pytorch.ops': convolve_on_the_cpu,
+    'yapf.yapflib.yapf_api': remember_formatted_texts,
+}
+
+
+class _PatchedLoader(importlib.abc.Loader):
+    """Runs a module's own loader with the fix around or after it."""
+
+    def __init__(self, name: str, loader: importlib.abc.Loader) -> None:
+        self.name = name
+        self.loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        if self.name in _AROUND:
+            with _AROUND[self.name]():
+                self.loader.exec_module(module)
+        else:
+            self.loader.exec_module(module)
+        if self.name in _AFTER:
+            _AFTER[self.name](module)
+
+    def __getattr__(self, name: str) -> Any:
+        # Tools such as inspect and pkgutil ask a loader for its source, its path and its resources.
+        return getattr(self.loader, name)
+
+
+class _PatchFinder(importlib.abc.MetaPathFinder):
+    """Finds only the modules that need a fix, and finds them where they would have been found anyway."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        if fullname == mmcv_ext.NAME:
+            return mmcv_ext.replacement_spec(path)
+        if fullname not in _AROUND and fullname not in _AFTER:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _PatchedLoader(fullname, spec.loader)
+        return spec
+
+
+def apply() -> None:
+    """Installs the fixes. Cheap, and harmless when called again; importing perception3d calls it."""
+    if not any(isinstance(finder, _PatchFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _PatchFinder())
+    for name, fix in _AFTER.items():
+        if name in sys.modules:
+            fix(sys.modules[name])
