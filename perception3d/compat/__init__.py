@@ -15,7 +15,8 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
 5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
    checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
 6. mmcv cannot be imported without its compiled ops, which take 10 to 40 minutes to build and which a CPU user does not
-   need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext`. Can go when mmcv imports without `_ext`.
+   need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. An op that is not
+   there, or not for CUDA, is named with the command that builds it. Can go when mmcv imports without `_ext`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ _AROUND: dict[str, Callable[[], Any]] = {
     'mmdet.datasets': without_the_onedl_lines,
 }
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
+    'mmcv._ext': mmcv_ext.name_ops_without_cuda,
+    'mmcv.utils.ext_loader': mmcv_ext.say_whether_ops_are_compiled,
     'mmengine.runner.checkpoint': load_checkpoints_safely,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,
@@ -72,8 +75,9 @@ class _PatchFinder(importlib.abc.MetaPathFinder):
     """Finds only the modules that need a fix, and finds them where they would have been found anyway."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if fullname == mmcv_ext.NAME:
-            return mmcv_ext.replacement_spec(path)
+        replacement = mmcv_ext.replacement_spec(path) if fullname == mmcv_ext.NAME else None
+        if replacement is not None:
+            return replacement
         if fullname not in _AROUND and fullname not in _AFTER:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)

@@ -2,7 +2,8 @@
 
 Kernels are numba on the CPU; a CUDA tensor makes one round trip, or goes to mmcv where it has the op. A box is
 suppressed by a better box of the same class whose IoU with it is greater than the threshold (or whose centre is not
-further away than the radius). Boxes or scores that are not finite are dropped, on any device.
+further away than the radius). Boxes or scores that are not finite are dropped, on any device. `nms_2d` is that of image
+boxes, by mmcv's rule and rounding.
 """
 
 from __future__ import annotations
@@ -127,3 +128,40 @@ def circle_nms(centers: Array, scores: Array, squared_distance: float, limit: in
     limit = len(xy) if limit is None else limit
     chosen = nms_groups(bev, to_numpy(scores), np.zeros(len(xy), np.int64), [squared_distance], [True], [limit])
     return torch.from_numpy(chosen).to(centers.device) if isinstance(centers, torch.Tensor) else chosen
+
+
+@njit(cache=True, error_model='numpy')
+def _suppress_2d(corners: np.ndarray, area: np.ndarray, bound: float, offset: float, zero: float) -> np.ndarray:
+    """Marks (N,) the survivors of boxes, sorted by falling score; `corners` are columns (4, N), all of one type."""
+    x0, y0, x1, y1 = corners
+    keep = np.ones(area.shape[0], np.bool_)
+    for i in range(area.shape[0]):
+        if not keep[i]:
+            continue
+        for k in range(i + 1, area.shape[0]):
+            # Written out so that a coordinate that is not a number loses, as in C++.
+            left = x0[k] if x0[i] < x0[k] else x0[i]
+            top = y0[k] if y0[i] < y0[k] else y0[i]
+            right = x1[k] if x1[k] < x1[i] else x1[i]
+            bottom = y1[k] if y1[k] < y1[i] else y1[i]
+            width, height = right - left + offset, bottom - top + offset
+            both = (width if zero < width else zero) * (height if zero < height else zero)
+            keep[k] &= not both / (area[i] + area[k] - both) > bound
+    return keep
+
+
+def nms_2d(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offset: int = 0) -> torch.Tensor:
+    """Indices (K,), by falling score, of image boxes that survive suppression above the threshold.
+
+    Args:
+        boxes: (N, 4) left, top, right, bottom in pixels, on the CPU; half types are computed as float32.
+        scores: (N,) scores. Equal scores are taken in the order given.
+        iou_threshold: IoU above which a box is suppressed by a better one.
+        offset: what is added to widths and heights: 1 where right and bottom are the last pixels of a box, else 0.
+    """
+    order = scores.detach().sort(descending=True, stable=True)[1]
+    sorted_boxes = boxes.detach()[order]
+    corners = np.ascontiguousarray((sorted_boxes if boxes.dtype == torch.float64 else sorted_boxes.float()).T.numpy())
+    real = corners.dtype.type
+    area = (corners[2] - corners[0] + real(offset)) * (corners[3] - corners[1] + real(offset))
+    return order[torch.from_numpy(_suppress_2d(corners, area, real(iou_threshold), real(offset), real(0)))]
