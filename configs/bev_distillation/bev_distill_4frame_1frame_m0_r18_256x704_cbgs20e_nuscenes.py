@@ -19,7 +19,7 @@ train_dataloader.dataset.dataset.num_frames = 4
 steps = train_dataloader.dataset.dataset.pipeline
 train_dataloader.dataset.dataset.pipeline = [
     *steps[:5],
-    dict(type=PairedViews, student=[dict(type=KeepFrames, num_frames=1), steps[5]], teacher=[steps[5]]),
+    dict(type=PairedViews, student=[dict(type=KeepFrames, num_frames=num_frames), steps[5]], teacher=[steps[5]]),
 ]
 teacher = copy.deepcopy(model)
 teacher.neck_3d.fuse_channels = 64 * 4 * 4
@@ -30,6 +30,6 @@ model = dict(
     student=copy.deepcopy(model),
     teacher=teacher,
     teacher_checkpoint=None,
-    inherit=dict(frames={'neck_3d.fuse': dict(teacher=4, student=1, channels=64)}),
+    inherit=dict(frames={'neck_3d.fuse': dict(teacher=4, student=num_frames, channels=64)}),
     links=links,
 )

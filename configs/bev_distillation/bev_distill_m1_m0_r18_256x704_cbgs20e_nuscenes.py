@@ -26,6 +26,8 @@ train_dataloader.dataset.dataset.pipeline = [
         teacher=[dict(type=steps[1].type, final_hw=(320, 880), resize=(-0.075, 0.1375)), steps[5]],
     ),
 ]
+links.moments.loss.update(student_frames=num_frames, teacher_frames=num_frames)
+links.increment.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),

@@ -36,6 +36,8 @@ links.moments.loss.update(teacher_height=6, resample='bilinear')
 links.increment.loss.update(teacher_height=6, resample='bilinear')
 links.saliency.loss.resample = 'bilinear'
 links.classes.loss.resample = 'bilinear'
+links.moments.loss.update(student_frames=num_frames, teacher_frames=num_frames)
+links.increment.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),

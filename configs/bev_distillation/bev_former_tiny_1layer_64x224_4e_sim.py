@@ -14,6 +14,6 @@ model.encoder.num_layers = 1
 
 max_epochs = 4
 train_cfg.max_epochs = max_epochs
-warmup_epochs = 1
+warmup_epochs = max_epochs // 4 or max_epochs / 4
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)

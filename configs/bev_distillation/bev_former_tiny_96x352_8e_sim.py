@@ -21,7 +21,7 @@ model.encoder.num_levels = 2
 
 max_epochs = 8
 train_cfg.update(max_epochs=max_epochs, val_interval=1000)
-warmup_epochs = 2
+warmup_epochs = max_epochs // 4 or max_epochs / 4
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)
 default_hooks.checkpoint.update(max_keep_ckpts=1)

@@ -12,6 +12,6 @@ test_dataloader = val_dataloader
 
 max_epochs = 4
 train_cfg.max_epochs = max_epochs
-warmup_epochs = 1
+warmup_epochs = max_epochs // 4 or max_epochs / 4
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)

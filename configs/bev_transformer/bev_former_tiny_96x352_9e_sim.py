@@ -76,7 +76,8 @@ optim_wrapper = dict(
     optimizer=dict(type=AdamW, lr=3e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
-warmup_epochs = 3
+# A third of the training, in whole epochs where it has three or more.
+warmup_epochs = max_epochs // 3 or max_epochs / 3
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=warmup_epochs, convert_to_iter_based=True),
     dict(

@@ -10,4 +10,4 @@ train_dataloader.dataset.dataset.num_frames = num_frames
 val_dataloader.dataset.num_frames = num_frames
 test_dataloader.dataset.num_frames = num_frames
 
-model.neck_3d.fuse_channels = 64 * 1 * 4
+model.neck_3d.fuse_channels = 64 * 4 * num_frames

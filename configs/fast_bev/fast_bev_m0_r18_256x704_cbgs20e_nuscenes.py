@@ -7,3 +7,6 @@ with read_base():
     from .._base_.models.fast_bev_r18 import *
     from .._base_.runtime import *
     from .._base_.schedules.adamw_cbgs20e import *
+
+# Channels * heights * frames.
+model.neck_3d.fuse_channels = 64 * 4 * num_frames

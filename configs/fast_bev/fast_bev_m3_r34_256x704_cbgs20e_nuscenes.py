@@ -6,5 +6,5 @@ with read_base():
     from .fast_bev_m2_r34_256x704_cbgs20e_nuscenes import *
 
 model.grids = [dict(range_m=(-50, -50, -4, 50, 50, 2), shape=(200, 200, 6))]
-model.neck_3d.update(fuse_channels=64 * 4 * 6, in_channels=384, out_channels=256, num_layers=6)
+model.neck_3d.update(fuse_channels=64 * 6 * num_frames, in_channels=384, out_channels=256, num_layers=6)
 model.bbox_head.in_channels = 256

@@ -49,7 +49,7 @@ model.neck_fuse.update(num_levels=3, in_channels=16, out_channels=16)
 model.ground_z_m = -1.84
 range_m = (-25.6, -25.6, 25.6, 25.6)
 model.grids = [dict(range_m=(-25.6, -25.6, -1.84, 25.6, 25.6, 2.16), shape=(64, 64, 4))]
-model.neck_3d.update(fuse_channels=16 * 4, in_channels=32, out_channels=32, num_layers=0, stride=1)
+model.neck_3d.update(fuse_channels=16 * 4 * num_frames, in_channels=32, out_channels=32, num_layers=0, stride=1)
 # Not the paper's head: this one learns in a few minutes what FreeAnchor does not. One frame does not tell a speed, so
 # the last two codes have no weight.
 model.bbox_head = dict(
@@ -67,7 +67,8 @@ optim_wrapper = dict(
     optimizer=dict(type=AdamW, lr=3e-3, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=35, norm_type=2),
 )
-warmup_epochs = 3
+# A third of the training, in whole epochs where it has three or more.
+warmup_epochs = max_epochs // 3 or max_epochs / 3
 param_scheduler = [
     dict(type=LinearLR, start_factor=0.1, by_epoch=True, begin=0, end=warmup_epochs, convert_to_iter_based=True),
     dict(

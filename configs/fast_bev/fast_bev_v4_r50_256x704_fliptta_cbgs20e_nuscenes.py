@@ -13,7 +13,7 @@ model.backbone.depth = 50
 model.neck.in_channels = [256, 512, 1024, 2048]
 model.neck_fuse.levels = [0, 1, 2]
 model.grids = [dict(range_m=(-50, -50, -4, 50, 50, 2), shape=(n, n, 6)) for n in (200, 150, 100)]
-model.neck_3d.update(fuse_channels=64 * 4 * 6 * 3, in_channels=256, scaler='upsample')
+model.neck_3d.update(fuse_channels=64 * 6 * num_frames * 3, in_channels=256, scaler='upsample')
 model.flip_tta = True
 
 optim_wrapper.optimizer.lr = 2e-4

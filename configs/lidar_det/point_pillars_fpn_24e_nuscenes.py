@@ -27,9 +27,10 @@ max_epochs = 24
 optim_wrapper.optimizer.update(lr=0.001, betas=(0.9, 0.999))
 optim_wrapper.clip_grad.max_norm = 35
 train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
-# The rate falls to a tenth after epochs 20 and 23.
+# The rate falls to a tenth after epochs 20 and 23 of 24.
+milestones = [max_epochs * 5 // 6, max_epochs * 23 // 24]
 param_scheduler = [
     dict(type=LinearLR, start_factor=1.0 / 1000, by_epoch=False, begin=0, end=1000),
-    dict(type=MultiStepLR, by_epoch=True, milestones=[20, 23], gamma=0.1, begin=0, end=max_epochs),
+    dict(type=MultiStepLR, by_epoch=True, milestones=milestones, gamma=0.1, begin=0, end=max_epochs),
 ]
 auto_scale_lr.base_batch_size = 32

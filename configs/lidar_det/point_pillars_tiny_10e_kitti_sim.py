@@ -47,7 +47,8 @@ model.bbox_head.anchor_generator.ranges = [
 ]
 
 # A quarter of the published peak rate goes with a twelfth of the batch.
-lr, max_epochs, rise_epochs = 0.0003, 10, 4
+lr, max_epochs = 0.0003, 10
+rise_epochs = max_epochs * 2 // 5 or 0.4 * max_epochs
 optim_wrapper.optimizer.lr = lr
 train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler[0].update(T_max=rise_epochs, end=rise_epochs, eta_min=lr * 10)
@@ -55,4 +56,4 @@ param_scheduler[1].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end
 param_scheduler[2].update(T_max=rise_epochs, end=rise_epochs)
 param_scheduler[3].update(T_max=max_epochs - rise_epochs, begin=rise_epochs, end=max_epochs)
 # The last frames are real ones, without pasted objects.
-custom_hooks = [dict(type=FadeObjectSampleHook, last_epochs=2)]
+custom_hooks = [dict(type=FadeObjectSampleHook, last_epochs=max_epochs // 5)]

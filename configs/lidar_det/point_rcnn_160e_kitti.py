@@ -23,7 +23,8 @@ tta_pipeline[2].transforms[2:] = [[step] for step in test_steps[2:]]
 test_dataloader = val_dataloader
 del train_steps, test_steps
 
-lr, max_epochs, rise_epochs = 0.001, 80, 35
+lr, max_epochs = 0.001, 80
+rise_epochs = max_epochs * 7 // 16 or 0.4375 * max_epochs
 optim_wrapper.optimizer.update(lr=lr, betas=(0.95, 0.85))
 train_cfg.update(max_epochs=max_epochs, val_interval=2)
 param_scheduler[0].update(T_max=rise_epochs, end=rise_epochs, eta_min=lr * 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from perception3d.checks import InputError, nearest_names, require_file
+from perception3d.compat.mmengine_options import values_at_the_top
 
 _ADD = '+'
 
@@ -19,12 +21,15 @@ _ADD = '+'
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Loads a config file and applies `options` (dotted key -> value, as from --cfg-options) to it.
 
-    The folder of the config is put at the end of sys.path, so that a plugin may lie beside its config.
+    The folder of the config is put at the end of sys.path, so that a plugin may lie next to its config. An option for a
+    plain value, or a list of them, at the top of a Python config is set while the file and its bases are executed: what
+    they compute from the value, such as the ends of schedules from max_epochs, follows from it.
 
     Raises:
         InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
             imported twice in a file, whose parts would be one object under two names; `vis_backends` set where no
-            visualizer takes it; an option whose key the config does not have (write '+key=value' to add one).
+            visualizer takes it; an option whose key the config does not have (write '+key=value' to add one), or from
+            which nothing in the config follows.
     """
     path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -34,19 +39,32 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.append(folder)
+    config = _read(path)
+    options = dict(options or {})
+    values = _values_at_the_top(config, options)
+    if values:
+        config = _derive(path, config, values, options)
+        options = {key: value for key, value in options.items() if key.removeprefix(_ADD) not in values}
+    apply_options(config, options)
+    return config
+
+
+def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
+    """Reads a config; a Python config takes `values` for what it assigns to these names at its top."""
     try:
-        config = Config.fromfile(str(path), lazy_import=True if path.suffix == '.py' else None)
+        with values_at_the_top(values or {}):
+            config = Config.fromfile(str(path), lazy_import=True if path.suffix == '.py' else None)
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f'{path} does not load as a config: {type(error).__name__}: {error}') from error
+        shown = ''.join(f' with {name}={value!r}' for name, value in (values or {}).items())
+        raise InputError(f'{path} does not load as a config{shown}: {type(error).__name__}: {error}') from error
     if not isinstance(config.get('model'), Mapping):
         raise InputError(f'{path} is no config: it defines no `model = dict(type=..., ...)`')
     config.setdefault('default_scope', 'mmdet3d')
     # `import copy` in a config, to copy what must differ, leaves the module among its values.
     for name in [name for name, value in config._cfg_dict.items() if isinstance(value, ModuleType)]:
         del config._cfg_dict[name]
-    apply_options(config, options or {})
     return config
 
 
@@ -72,8 +90,8 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
 
     A plain value at the top of the config, such as data_root, is also set wherever a part has it under the same name
-    with the same value. A list of plain values there, such as voxel_size, is one that the parts were computed from when
-    the file was read, so that to change it would change nothing, or half of what follows from it: refused.
+    with the same value. Of a list of plain values there, such as voxel_size, parts may have been computed when the file
+    was read, so that to change it here would change nothing, or half of what follows from it: refused.
 
     Raises:
         InputError: the key is unknown; names the nearest keys. Or such a list; names the parts that have it.
@@ -95,6 +113,52 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         else:
             _child(config, node, leaf, '.'.join(parts))
             node[int(leaf)] = value
+
+
+def _values_at_the_top(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options for plain values, or lists of them, at the top of a Python config."""
+    if Path(config.filename).suffix != '.py':
+        return {}
+    named = {key.removeprefix(_ADD): value for key, value in options.items()}
+    return {key: value for key, value in named.items() if key in config and _is_plain(config[key]) and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(item is None or isinstance(item, (str, int, float)) for item in value)
+    return value is None or isinstance(value, (str, int, float))
+
+
+def _derive(path: Path, config: Config, values: Mapping[str, Any], options: Mapping[str, Any]) -> Config:
+    """Reads `config` from `path` again with `values` at its top, and with all that is computed from them.
+
+    Raises:
+        InputError: nothing in the config follows from one of them, and it is no setting of the runner.
+    """
+    for key, value in values.items():
+        alone = _read(path, {key: value})
+        _rename_everywhere(alone._cfg_dict, key, config[key], value)
+        alone[key] = config[key]
+        if value != config[key] and alone._cfg_dict == config._cfg_dict and key not in _runner_settings():
+            _refuse_source_of_parts(config._cfg_dict, key)
+            if f'{_ADD}{key}' not in options:
+                raise InputError(
+                    f'{key}={value} changes nothing: nothing in {path} is computed from {key} '
+                    f'(where code reads it from the config, write +{key}={value})'
+                )
+    derived = alone if len(values) == 1 else _read(path, values)
+    for key, value in values.items():
+        _rename_everywhere(derived._cfg_dict, key, config[key], value)
+        # Also where the file deletes the name, or a base has it alone.
+        derived[key] = value
+    return derived
+
+
+def _runner_settings() -> set[str]:
+    """Returns the names of what mmengine's runner itself reads at the top of a config."""
+    from mmengine.runner import Runner
+
+    return {*inspect.signature(Runner.__init__).parameters, 'sync_bn', 'find_unused_parameters', 'model_wrapper_cfg'}
 
 
 def _refuse_source_of_parts(root: Mapping[str, Any], key: str) -> None:

@@ -48,6 +48,8 @@ def build_runner(
         # With load_from, mmengine would test those weights in place of the checkpoint that is asked for.
         for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'resume'):
             config.pop(key, None)
+    else:
+        _warn_of_other_schedule(config)
     if amp:
         use_mixed_precision(config)
     if resume:
@@ -71,6 +73,17 @@ def use_mixed_precision(config: Config) -> None:
     wrapper['type'] = MixedPrecisionOptimWrapper
     if 'dtype' not in wrapper:
         wrapper['dtype'] = 'bfloat16'
+
+
+def _warn_of_other_schedule(config: Config) -> None:
+    """Says when the rates of `config` end at another epoch than its training."""
+    schedulers = config.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
+    ends = [entry['end'] for entry in schedulers if entry.get('by_epoch', True) and 'end' in entry]
+    epochs = (config.get('train_cfg') or {}).get('max_epochs')
+    if ends and epochs is not None and max(ends) != epochs:
+        hint = ': an option for max_epochs at its top sets both' if 'max_epochs' in config else ''
+        print(f'train_cfg.max_epochs of the config is {epochs}, but its param_scheduler ends at {max(ends)}{hint}')
 
 
 def _resume(config: Config, resume: str | bool) -> None:

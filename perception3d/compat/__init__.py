@@ -17,6 +17,8 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
 6. mmcv cannot be imported without its compiled ops, which take 10 to 40 minutes to build and which a CPU user does not
    need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. An op that is not
    there, or not for CUDA, is named with the command that builds it. Can go when mmcv imports without `_ext`.
+7. mmengine sets an option for a value at the top of a config when the parts that follow from it are already computed:
+   `mmengine_options.py` sets it while the config is executed. Can go when mmengine does so itself.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any
 from perception3d.compat import mmcv_ext
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely
+from perception3d.compat.mmengine_options import take_option_values
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
 from perception3d.compat.yapf_texts import remember_formatted_texts
 
@@ -41,6 +44,7 @@ _AROUND: dict[str, Callable[[], Any]] = {
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmcv._ext': mmcv_ext.name_ops_without_cuda,
     'mmcv.utils.ext_loader': mmcv_ext.say_whether_ops_are_compiled,
+    'mmengine.config.config': take_option_values,
     'mmengine.runner.checkpoint': load_checkpoints_safely,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from perception3d.checkpoints import check_resumable
-from perception3d.checks import unknown_name
+from perception3d.checks import InputError, unknown_name
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.reproducible import SeededDataset
 from perception3d.engine.sync_norm import join_batch_norms
@@ -128,6 +128,19 @@ class PerceptionRunner(Runner):
         """Registers the hooks of the config and the one that keeps the training state of models that have one."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(TrainingStateHook())
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Builds the schedulers of rates.
+
+        Raises:
+            InputError: one ends where it begins, as in a training shorter than its warm-up.
+        """
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            if 'end should be larger than begin' not in str(error):
+                raise
+            raise InputError(f'param_scheduler of the config: {error}; train longer or shorten the warm-up') from error
 
     @staticmethod
     def build_dataloader(

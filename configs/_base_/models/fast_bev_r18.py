@@ -34,7 +34,7 @@ model = dict(
     priority='last',
     neck_3d=dict(
         type=M2BEVNeck,
-        # channels * frames * height
+        # channels * heights * frames
         fuse_channels=64 * 4 * 4,
         in_channels=256,
         out_channels=192,

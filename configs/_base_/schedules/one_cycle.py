@@ -13,7 +13,8 @@ from perception3d.engine.reproducible import ResumableEpochTrainLoop
 # SECOND's; PointPillars' is `one_cycle_pillars`. Data sets are repeated twice an epoch.
 lr = 0.0018
 max_epochs = 40
-rise_epochs = 16
+# Two fifths of the training, in whole epochs where it has three or more.
+rise_epochs = max_epochs * 2 // 5 or 0.4 * max_epochs
 
 optim_wrapper = dict(
     type=OptimWrapper,

@@ -5,7 +5,8 @@ from mmengine.config import read_base
 with read_base():
     from .one_cycle import *
 
-lr, max_epochs, rise_epochs = 0.001, 80, 32
+lr, max_epochs = 0.001, 80
+rise_epochs = max_epochs * 2 // 5 or 0.4 * max_epochs
 optim_wrapper.optimizer.lr = lr
 optim_wrapper.clip_grad.max_norm = 35
 train_cfg.update(max_epochs=max_epochs, val_interval=2)

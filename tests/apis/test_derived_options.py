@@ -1,0 +1,87 @@
+"""An option for a value at the top of a config changes all that follows from it, or is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from perception3d.apis.config import load_config
+from perception3d.apis.runner import _warn_of_other_schedule
+from perception3d.checks import InputError
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SHIPPED = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name not in ('_base_', 'experiments'))
+BASE = (
+    'epochs = 10\nrise = epochs // 5\nmodel = dict(type="A")\n'
+    'plan = [dict(end=rise), dict(begin=rise, end=epochs)]\nsize = [4, 2]\nmodel["shape"] = [n * 10 for n in size]\n'
+)
+LEAF = (
+    'from mmengine.config import read_base\nwith read_base():\n    from .base import *\n'
+    'rate, epochs = 0.5, 20\nplan[1]["end"] = epochs\nunused = 7\n'
+)
+
+
+def _leaf(folder):
+    (folder / 'base.py').write_text(BASE)
+    (folder / 'leaf.py').write_text(LEAF)
+    return folder / 'leaf.py'
+
+
+def test_what_a_file_and_its_base_compute_follows_from_the_option(tmp_path):
+    plan = load_config(_leaf(tmp_path)).plan
+    assert (plan[0].end, plan[1].begin, plan[1].end) == (2, 2, 20)
+    plan = load_config(_leaf(tmp_path), {'epochs': 5}).plan
+    assert (plan[0].end, plan[1].begin, plan[1].end) == (1, 1, 5)
+    config = load_config(_leaf(tmp_path), {'epochs': 5, 'rise': 3, 'size': [1, 3], 'plan.0.end': 4})
+    assert (config.plan[0].end, config.plan[1].begin, config.plan[1].end) == (4, 3, 5)
+    assert config.model.shape == [10, 30] and config['size'] == [1, 3] and '__option_values__' not in config
+    # An option of one load is none of the next.
+    assert load_config(_leaf(tmp_path)).epochs == 20
+
+
+def test_an_option_from_which_nothing_follows_is_refused(tmp_path):
+    path = _leaf(tmp_path)
+    with pytest.raises(InputError, match=r'unused=8 changes nothing: .*leaf.py is computed from unused .*\+unused=8'):
+        load_config(path, {'unused': 8})
+    assert load_config(path, {'unused': 7}).unused == 7
+    assert load_config(path, {'+unused': 8}).unused == 8
+    with pytest.raises(InputError, match="does not load as a config with epochs='many': TypeError"):
+        load_config(path, {'epochs': 'many'})
+
+
+@pytest.mark.parametrize('path', SHIPPED, ids=lambda path: path.stem)
+def test_schedules_end_where_the_training_ends(path):
+    if 'max_epochs' not in (config := load_config(path)) or 'overfit' in path.stem:
+        pytest.skip('trains for iterations')
+    for epochs, changed in ((config.max_epochs, config), (1, load_config(path, {'max_epochs': 1}))):
+        by_epoch = [entry for entry in changed.param_scheduler if entry.by_epoch]
+        assert changed.train_cfg.max_epochs == epochs == max(entry.end for entry in by_epoch)
+        for entry in by_epoch:
+            assert 0 <= entry.begin < entry.end <= epochs and entry.get('T_max', 1) > 0
+        starts = {entry.begin for entry in by_epoch} - {0}
+        assert starts <= {entry.end for entry in by_epoch}
+
+
+def test_a_longer_warm_up_moves_what_comes_after_it():
+    path = CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py'
+    rise, fall = load_config(path, {'warmup_epochs': 1}).param_scheduler
+    assert (rise.end, fall.begin, fall.end) == (1, 1, 9)
+
+
+@pytest.mark.parametrize('path', [path for path in SHIPPED if 'fast_bev' in path.stem], ids=lambda path: path.stem)
+def test_the_encoder_takes_as_many_frames_as_are_loaded(path):
+    config = load_config(path, {'num_frames': 2})
+    before = load_config(path)
+    frames = before.get('num_frames')
+    assert config.model.neck_3d.fuse_channels * frames == before.model.neck_3d.fuse_channels * 2
+    assert config.test_dataloader.dataset.num_frames == config.val_dataloader.dataset.num_frames == 2
+
+
+def test_a_schedule_that_ends_elsewhere_is_told(capsys):
+    path = CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py'
+    _warn_of_other_schedule(load_config(path, {'train_cfg.max_epochs': 2}))
+    said = capsys.readouterr().out
+    assert 'max_epochs of the config is 2, but its param_scheduler ends at 9: an option for max_epochs' in said
+    _warn_of_other_schedule(load_config(path, {'max_epochs': 2}))
+    assert not capsys.readouterr().out
