@@ -1,4 +1,4 @@
-"""Say what is installed, what is missing, and the exact command that mends it."""
+"""Say what is installed, what is missing, and the exact command that fixes it."""
 
 from __future__ import annotations
 

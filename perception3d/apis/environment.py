@@ -9,10 +9,14 @@ import re
 import sys
 from dataclasses import dataclass
 
-_BUILD_FIRST = 'pip install torch==2.13.0 "numpy<2" "setuptools>=80" wheel ninja packaging psutil'
+# Built in pip's isolated environment, where there is no torch, mmcv is a wheel without compiled ops, in seconds. pip keeps
+# the wheels that it builds: from its cache it would hand out one with ops, or one without, whichever it built before.
+_MMCV = 'pip install --no-deps --no-cache-dir onedl-mmcv==2.3.6'
 
 # The wheel with windows writes the same files and needs libGL; the one that is installed last wins.
 _HEADLESS = 'pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86'
+
+_ABSENT = 'not installed'
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,14 @@ class Part:
     module: str
     distribution: str
     needed: bool
-    mend: str
+    fix: str
     rejects: str = ''
 
 
 PARTS = (
     Part('torch', 'torch', True, 'pip install torch==2.13.0'),
     Part('numpy', 'numpy', True, 'pip install "numpy<2"', rejects='2.'),
-    Part('mmcv', 'onedl-mmcv', True, f'{_BUILD_FIRST} && pip install --no-build-isolation onedl-mmcv==2.3.6'),
+    Part('mmcv', 'onedl-mmcv', True, _MMCV),
     Part('mmengine', 'onedl-mmengine', True, 'pip install onedl-mmengine==0.10.12'),
     Part('mmdet', 'onedl-mmdetection', True, 'pip install --no-build-isolation onedl-mmdetection==3.5.1'),
     Part('mmdet3d', 'mmdet3d', True, 'pip install --no-build-isolation mmdet3d==1.4.0'),
@@ -65,10 +69,11 @@ def check_environment(quiet: bool = False) -> int:
         state = 'ok' if not problem else ('MISSING' if part.needed else 'optional, missing')
         broken += bool(problem) and part.needed
         if problem and (part.needed or not quiet):
-            print(f'{part.distribution:24} {version:16} {state}: {problem}\n{"":24} mend: {_mend(part, problem)}')
+            print(f'{part.distribution:24} {version:16} {state}: {problem}\n{"":24} fix: {_fix(part, problem)}')
         elif not quiet:
             print(f'{part.distribution:24} {version:16} {state}')
     if not broken and not quiet:
+        print(_ops_line())
         print(_device_line())
     return int(broken > 0)
 
@@ -78,7 +83,7 @@ def _inspect(part: Part) -> tuple[str, str]:
     try:
         version = importlib.metadata.version(part.distribution)
     except importlib.metadata.PackageNotFoundError:
-        return '-', 'not installed'
+        return '-', _ABSENT
     if part.rejects and version.startswith(part.rejects):
         return version, f'version {version} does not work here'
     try:
@@ -90,7 +95,7 @@ def _inspect(part: Part) -> tuple[str, str]:
     return version, ''
 
 
-def _mend(part: Part, problem: str) -> str:
+def _fix(part: Part, problem: str) -> str:
     if 'libGL.so' in problem:
         return _HEADLESS
     library = next((package for name, package in _LIBRARIES.items() if name in problem), None)
@@ -99,7 +104,29 @@ def _mend(part: Part, problem: str) -> str:
     absent = re.search(r"No module named '(\w+)'", problem)
     if absent and absent.group(1) != part.module:
         return f'pip install {absent.group(1)}'
-    return part.mend
+    if part.module == 'mmcv' and problem != _ABSENT:
+        # Such as ops that were compiled for another torch: pip would say that the version is there.
+        return part.fix.replace('install', 'install --force-reinstall')
+    return part.fix
+
+
+def _ops_line() -> str:
+    """What mmcv's compiled ops can do here, and how to get those that are missing."""
+    from mmcv import _ext
+
+    from perception3d.compat.mmcv_ext import BUILD_COMMAND
+
+    if getattr(_ext, 'is_replacement', False):
+        return (
+            'ops of mmcv: not compiled; on the CPU our own do what the models here need: 2D and rotated NMS and IoU, '
+            'modulated deformable convolution, voxels, points in boxes, neighbours and pooling of points\n'
+            f'{"":24} fix, for a GPU or for other ops: {BUILD_COMMAND}'
+        )
+    cuda = _ext.get_compiling_cuda_version()
+    if cuda == 'not available':
+        needs = f'\n{"":24} fix, for a GPU: {BUILD_COMMAND} (needs nvcc)'
+        return f'ops of mmcv: compiled for the CPU alone, {_ext.get_compiler_version()}{needs}'
+    return f'ops of mmcv: compiled with CUDA {cuda}, {_ext.get_compiler_version()}'
 
 
 def _device_line() -> str:

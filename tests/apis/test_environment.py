@@ -6,10 +6,12 @@ import importlib
 import importlib.metadata
 import re
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
 import cv2
+import mmcv
 import pytest
 
 from perception3d.apis import environment
@@ -23,8 +25,8 @@ CONFIGS = ROOT / 'configs'
 
 
 def rows(printed: str) -> dict[str, str]:
-    """The lines of the table by the distribution that they begin with; what mends it belongs to the line before."""
-    joined = re.sub(r'\n +mend: ', ' -> ', printed)
+    """The lines of the table by the distribution that they begin with; what fixes it belongs to the line before."""
+    joined = re.sub(r'\n +fix[^:]*: ', ' -> ', printed)
     return {line.split()[0]: ' '.join(line.split()[1:]) for line in joined.splitlines()}
 
 
@@ -89,7 +91,7 @@ def test_an_optional_part_may_be_missing(broken, capsys: pytest.CaptureFixture):
 
 def test_the_opencv_with_windows_over_the_one_without_is_undone(broken, capsys: pytest.CaptureFixture):
     error = ImportError('libGL.so.1: cannot open shared object file: No such file or directory')
-    # All that import cv2 fail with it, and one command mends them all.
+    # All that import cv2 fail with it, and one command fixes them all.
     broken({}, {'cv2': error, 'nuscenes': error})
     assert check_env.main(['--quiet']) == 1
     found = rows(capsys.readouterr().out)
@@ -109,10 +111,45 @@ def test_what_a_part_lacks_itself_is_named(broken, capsys: pytest.CaptureFixture
     assert found['scipy'].endswith('-> apt-get install -y libgomp1')
 
 
-def test_commands_that_mend_bring_the_versions_of_the_set_up():
+def test_mmcv_is_fixed_by_the_wheel_without_ops(broken, capsys: pytest.CaptureFixture):
+    broken({'onedl-mmcv': None})
+    assert check_env.main(['--quiet']) == 1
+    wheel = 'pip install --no-deps --no-cache-dir onedl-mmcv==2.3.6'
+    assert rows(capsys.readouterr().out)['onedl-mmcv'] == f'- MISSING: not installed -> {wheel}'
+    broken({'onedl-mmcv': '2.3.6'}, {'mmcv.ops': ImportError('_ext.so: undefined symbol: _ZN3c10')})
+    assert check_env.main(['--quiet']) == 1
+    again = wheel.replace('install', 'install --force-reinstall')
+    assert rows(capsys.readouterr().out)['onedl-mmcv'].endswith(f'undefined symbol: _ZN3c10 -> {again}')
+
+
+@pytest.mark.parametrize(
+    'facts, wanted',
+    [
+        (
+            {'is_replacement': True},
+            r'not compiled; on the CPU our own do .*2D and rotated NMS.* -> make setup MMCV_OPS=1',
+        ),
+        (
+            {'get_compiling_cuda_version': lambda: 'not available'},
+            r'compiled for the CPU alone, GCC 12.2 -> make setup MMCV_OPS=1 \(needs nvcc\)',
+        ),
+        ({'get_compiling_cuda_version': lambda: '12.4'}, r'compiled with CUDA 12.4, GCC 12.2'),
+    ],
+    ids=['none', 'cpu', 'cuda'],
+)
+def test_the_state_of_the_ops_is_told(facts, wanted, broken, monkeypatch, capsys: pytest.CaptureFixture):
+    ext = types.ModuleType('mmcv._ext')
+    vars(ext).update({'get_compiler_version': lambda: 'GCC 12.2', **facts})
+    monkeypatch.setattr(mmcv, '_ext', ext)
+    broken({})
+    assert check_env.main([]) == 0
+    assert re.fullmatch(f'of mmcv: {wanted}', rows(capsys.readouterr().out)['ops'])
+
+
+def test_commands_that_fix_a_part_bring_the_versions_of_the_set_up():
     files = [ROOT / 'Makefile', *sorted((ROOT / 'requirements').glob('*.txt'))]
     set_up = '\n'.join(file.read_text() for file in files)
-    pinned = [pin for part in PARTS for pin in re.findall(r'[\w-]+==[\w.]+', part.mend)]
+    pinned = [pin for part in PARTS for pin in re.findall(r'[\w-]+==[\w.]+', part.fix)]
     assert len(pinned) > 6
     assert [pin for pin in pinned if pin not in set_up] == []
 
