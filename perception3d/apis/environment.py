@@ -9,8 +9,8 @@ import re
 import sys
 from dataclasses import dataclass
 
-# Built in pip's isolated environment, where there is no torch, mmcv is a wheel without compiled ops, in seconds. pip keeps
-# the wheels that it builds: from its cache it would hand out one with ops, or one without, whichever it built before.
+# Built in pip's isolated environment, where there is no torch, mmcv is a wheel without compiled ops, in seconds. pip
+# keeps the wheels that it builds: from its cache might come one with ops, of another torch.
 _MMCV = 'pip install --no-deps --no-cache-dir onedl-mmcv==2.3.6'
 
 # The wheel with windows writes the same files and needs libGL; the one that is installed last wins.
@@ -114,9 +114,9 @@ def _ops_line() -> str:
     """What mmcv's compiled ops can do here, and how to get those that are missing."""
     from mmcv import _ext
 
-    from perception3d.compat.mmcv_ext import BUILD_COMMAND
+    from perception3d.compat.mmcv_ext import BUILD_COMMAND, ops_are_compiled
 
-    if getattr(_ext, 'is_replacement', False):
+    if not ops_are_compiled():
         return (
             'ops of mmcv: not compiled; on the CPU our own do what the models here need: 2D and rotated NMS and IoU, '
             'modulated deformable convolution, voxels, points in boxes, neighbours and pooling of points\n'

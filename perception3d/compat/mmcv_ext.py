@@ -84,6 +84,13 @@ def replacement_spec(path: Any) -> importlib.machinery.ModuleSpec | None:
     return importlib.machinery.ModuleSpec(NAME, _ExtLoader())
 
 
+def ops_are_compiled() -> bool:
+    """Says whether the `mmcv._ext` of this process is mmcv's own."""
+    from mmcv import _ext
+
+    return not getattr(_ext, 'is_replacement', False)
+
+
 def name_ops_without_cuda(ext: ModuleType) -> None:
     """Lets the ops of an `mmcv._ext` that was compiled without CUDA raise MissingOpError for CUDA tensors."""
     if getattr(ext, 'is_replacement', False) or ext.get_compiling_cuda_version() != _NO_COMPILER:
