@@ -10,6 +10,7 @@ with read_base():
     from .._base_.schedules.one_cycle import *
 
 point_cloud_range = [0, -40, -3, 70.4, 40, 1]
+model.data_preprocessor.point_cloud_range = point_cloud_range
 train_steps, test_steps = train_dataloader.dataset.dataset.pipeline, val_dataloader.dataset.pipeline
 train_steps[3].db_sampler.sample_groups = dict(Car=20, Pedestrian=15, Cyclist=15)
 train_steps[7].point_cloud_range = point_cloud_range

@@ -19,6 +19,9 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
    there, or not for CUDA, is named with the command that builds it. Can go when mmcv imports without `_ext`.
 7. mmengine sets an option for a value at the top of a config when the parts that follow from it are already computed:
    `mmengine_options.py` sets it while the config is executed. Can go when mmengine does so itself.
+8. mmdet3d's LiDAR detectors take the size of a batch from its last voxel and fail where the last cloud, or every cloud,
+   has no point in range; PointRCNN also fails at frames without objects: `empty_frames.py` counts the clouds and
+   divides by 1 or more. Can go when `test_mmdet3d_still_counts_voxels` fails.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from perception3d.compat import mmcv_ext
+from perception3d.compat import empty_frames, mmcv_ext
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely
 from perception3d.compat.mmengine_options import take_option_values
@@ -44,6 +47,12 @@ _AROUND: dict[str, Callable[[], Any]] = {
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmcv._ext': mmcv_ext.name_ops_without_cuda,
     'mmcv.utils.ext_loader': mmcv_ext.say_whether_ops_are_compiled,
+    'mmdet3d.datasets.transforms.transforms_3d': empty_frames.sample_points_of_empty_clouds,
+    'mmdet3d.models.dense_heads.point_rpn_head': empty_frames.learn_from_frames_without_objects,
+    'mmdet3d.models.detectors.dynamic_voxelnet': empty_frames.count_clouds_of_dynamic_voxelnet,
+    'mmdet3d.models.detectors.mvx_two_stage': empty_frames.count_clouds_of_mvx,
+    'mmdet3d.models.detectors.point_rcnn': empty_frames.leave_empty_clouds_out_of_point_rcnn,
+    'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
     'mmengine.config.config': take_option_values,
     'mmengine.runner.checkpoint': load_checkpoints_safely,
     'spconv.pytorch.ops': convolve_on_the_cpu,

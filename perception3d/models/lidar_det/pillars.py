@@ -20,22 +20,27 @@ class CompactPillarFeatureNet(PillarFeatureNet):
     A pillar has room for 20 to 64 points and holds three in the mean. The padding is rows of zeros, which all become
     the same vector: its part in the batch statistics and in the maximum is added at the end. Weights, results and
     gradients are those of mmdet3d to rounding. On a GPU, where finding the points would wait for the device, and for
-    several layers or other norms than batch norm, mmdet3d's own code runs.
+    several layers or other norms than batch norm, mmdet3d's own code runs. Without pillars the batch statistics stay.
     """
+
+    @property
+    def takes_no_voxels(self) -> bool:
+        """Whether calls without a pillar leave the batch statistics as they are."""
+        layer = self.pfn_layers[0]
+        return len(self.pfn_layers) == 1 and layer.mode == 'max' and type(layer.norm) is nn.BatchNorm1d
 
     def forward(self, features: Tensor, num_points: Tensor, coors: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Returns (V, C) from points (V, P, F), counts (V,) and pillar indices (V, 4) as batch, z, y, x."""
-        layer = self.pfn_layers[0]
-        plain = len(self.pfn_layers) == 1 and layer.mode == 'max' and type(layer.norm) is nn.BatchNorm1d
-        if features.is_cuda or not plain or not len(features):
+        if not self.takes_no_voxels or (features.is_cuda and len(features)):
             return super().forward(features, num_points, coors, *args, **kwargs)
-        with torch.autocast('cpu', enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             return self._compact(features.float(), num_points, coors)
 
     def _compact(self, features: Tensor, num_points: Tensor, coors: Tensor) -> Tensor:
         pillars, room, _ = features.shape
-        real = torch.arange(room)[None] < num_points[:, None]
-        run = torch.repeat_interleave(torch.arange(pillars), num_points.long())
+        device = features.device
+        real = torch.arange(room, device=device)[None] < num_points[:, None]
+        run = torch.repeat_interleave(torch.arange(pillars, device=device), num_points.long())
         points = features[real]
         decorated = self._decorate(points, features, num_points, coors, run)
         layer = self.pfn_layers[0]
@@ -69,9 +74,9 @@ class CompactPillarFeatureNet(PillarFeatureNet):
 def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns scale and shift (C,) of batch norm over `rows` (R, C) and count - R rows of zeros.
 
-    In training, its running averages move as batch norm moves them.
+    In training, its running averages move as batch norm moves them; no rows have no statistics, so that they stay.
     """
-    if norm.training or not norm.track_running_stats:
+    if count and (norm.training or not norm.track_running_stats):
         mean = rows.sum(0) / count
         squares = (rows - mean).square().sum(0) + (count - len(rows)) * mean.square()
         variance = squares / count

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
+from torch import Tensor
 
 from perception3d.models.lidar_det import host_ops
 from perception3d.registry import MODELS
@@ -15,9 +18,28 @@ class LidarDataPreprocessor(Det3DDataPreprocessor):
     """mmdet3d's preprocessor in a process whose mmcv ops also run on the CPU (see `host_ops`).
 
     Every LiDAR config of this package has it, so that a detector never meets an op without a kernel. Voxels, their
-    order and their truncation are those of mmcv. Arguments are those of mmdet3d's class.
+    order and their truncation are those of mmcv.
+
+    Args:
+        point_cloud_range: x0, y0, z0, x1, y1, z1 in metres, for detectors without voxels: a cloud without a point in it
+            counts as a cloud without points. The clouds of a batch stay as long as they were, since such detectors
+            stack them.
+        args, kwargs: as of mmdet3d's class.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, point_cloud_range: Sequence[float] | None = None, **kwargs: Any) -> None:
         host_ops.install()
         super().__init__(*args, **kwargs)
+        self.point_cloud_range = point_cloud_range
+
+    def simple_process(self, data: dict, training: bool = False) -> dict:
+        """Returns the batch on the device of the model, with its voxels."""
+        if self.point_cloud_range is not None and 'points' in data['inputs']:
+            clouds = [self._cloud_in_range(cloud) for cloud in data['inputs']['points']]
+            data = {**data, 'inputs': {**data['inputs'], 'points': clouds}}
+        return super().simple_process(data, training)
+
+    def _cloud_in_range(self, cloud: Tensor) -> Tensor:
+        low, high = torch.as_tensor(self.point_cloud_range, dtype=cloud.dtype, device=cloud.device).split(3)
+        inside = (cloud[:, :3] >= low) & (cloud[:, :3] < high)
+        return cloud if inside.all(1).any() else cloud[:0]

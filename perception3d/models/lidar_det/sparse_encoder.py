@@ -7,21 +7,39 @@ from typing import Any
 import torch
 from mmdet3d.models.middle_encoders import SparseEncoder
 from mmdet3d.models.middle_encoders.sparse_encoder import SparseConvTensor
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perception3d.models.lidar_det.pillars import Canvas
 from perception3d.registry import MODELS
+
+
+class FewRowsBatchNorm1d(nn.BatchNorm1d):
+    """Batch norm over rows (N, C) that takes its running averages, and leaves them, where N < 2 has no variance.
+
+    A cloud may have a single voxel in range, at which torch's class raises an error in training.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises the rows."""
+        if not self.training or len(input) > 1 or self.running_mean is None:
+            return super().forward(input)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 @MODELS.register_module()
 class RowSparseEncoder(SparseEncoder):
     """SparseEncoder whose map is filled voxel by voxel where nothing is trained, in channels-last memory.
 
-    spconv fills a map channels-last and then moves all of it. Arguments are those of mmdet3d's class.
+    spconv fills a map channels-last and then moves all of it. Without a voxel the map is zero. Arguments are those of
+    mmdet3d's class.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for norm in self.modules():
+            if type(norm) is nn.BatchNorm1d:
+                norm.__class__ = FewRowsBatchNorm1d
         self._canvas = Canvas()
 
     def prepare_for_inference(self) -> None:
@@ -30,6 +48,10 @@ class RowSparseEncoder(SparseEncoder):
 
     def forward(self, voxel_features: Tensor, coors: Tensor, batch_size: int) -> Any:
         """Returns the map (B, C * D, H, W) of voxels (V, C) at indices (V, 4) as batch, z, y, x."""
+        if not len(voxel_features):
+            # spconv needs a voxel. Times 0, so that every weight has a gradient: processes wait for all of them.
+            voxel = voxel_features.new_zeros(1, voxel_features.shape[1]) + voxel_features.sum()
+            return _times_zero(self.forward(voxel, coors.new_zeros(1, 4), batch_size))
         if self.return_middle_feats or (torch.is_grad_enabled() and self.training):
             return super().forward(voxel_features, coors, batch_size)
         with torch.autocast(voxel_features.device.type, enabled=False):
@@ -47,3 +69,10 @@ class RowSparseEncoder(SparseEncoder):
         rows = self._canvas.cleared(x.features, x.batch_size * height * width, channels * depth, cells)
         rows.view(-1, channels, depth)[cells, :, z] = x.features
         return rows.view(x.batch_size, height, width, channels * depth).permute(0, 3, 1, 2)
+
+
+def _times_zero(maps: Any) -> Any:
+    if isinstance(maps, Tensor):
+        return maps * 0
+    bird_view, levels = maps
+    return bird_view * 0, [level.replace_feature(level.features * 0) for level in levels]
