@@ -1,7 +1,14 @@
 # The two commands of a newcomer: `make demo` and `make test`. Both set everything up first; a second call starts at once.
-PYTHON ?= python3.11
-# CUDA users: make demo TORCH="torch==2.13.0 --index-url <the index of your CUDA version>"
+#   make setup CPU=1           the CPU build of torch (a laptop without a GPU)
+#   make setup MMCV_OPS=1      also compile the ops of mmcv (GPU users, parity tests): needs g++ and Python.h
+#   make setup PYTHON=python3.12
+#   make setup TORCH="torch==2.13.0 --index-url <the index of your CUDA version>"
+PYTHON ?=
+ifneq ($(filter-out 0,$(CPU)),)
+TORCH ?= torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+else
 TORCH ?= torch==2.13.0
+endif
 MMCV ?= onedl-mmcv==2.3.6
 OPENCV ?= opencv-python-headless==4.11.0.86
 VENV ?= .venv
@@ -10,49 +17,71 @@ PIP := $(BIN)/pip --disable-pip-version-check
 DEMO ?= work_dirs/demo
 SEED ?= 0
 
-.PHONY: help setup demo test lint format check-tools clean
+# What mmcv is installed with, 0 or 1; a set-up that says nothing leaves it as it is.
+OPS_NOW := $(shell cat $(VENV)/.mmcv 2>/dev/null)
+MMCV_OPS ?= $(or $(OPS_NOW),0)
+
+.PHONY: help setup demo test lint format check-venv check-compiler clean
 help:
 	@echo 'make demo    set up if needed, then render data, train, test and draw the tiny Fast-BEV'
 	@echo 'make test    set up if needed, then every test'
-	@echo 'make lint    check code style;  make format  mends it'
+	@echo 'make lint    check code style;  make format  fixes it'
 	@echo 'make setup   only the set-up;   make clean   removes $(VENV)'
+	@echo 'options of each: CPU=1 (CPU build of torch), MMCV_OPS=1 (compile the ops of mmcv), PYTHON=, TORCH=, VENV='
 
-setup: $(VENV)/.ready
-ifneq ($(origin TORCH),file)
-	@[ "$$(cat $(VENV)/.torch)" = "$(TORCH)" ] || { echo "error: $(VENV) was set up with another torch than $(TORCH): make clean first"; exit 2; }
+setup: check-venv $(VENV)/.ready
+
+# An environment is set up with one torch; another one needs another environment.
+check-venv:
+ifneq ($(or $(filter-out 0,$(CPU)),$(filter-out file default undefined,$(origin TORCH))),)
+	@[ ! -f $(VENV)/.torch ] || [ "$$(cat $(VENV)/.torch)" = "$(TORCH)" ] || { echo "error: $(VENV) was set up with another torch ($$(cat $(VENV)/.torch)) than $(TORCH): make clean first"; exit 2; }
 endif
 
-check-tools:
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: apt-get install python3.11 python3.11-venv python3.11-dev, or name another with PYTHON="; exit 2; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: the venv module is missing: apt-get install python3.11-venv"; exit 2; }
-	@$(PYTHON) -c 'import os, sys, sysconfig; sys.exit(not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: Python.h is missing: apt-get install python3.11-dev"; exit 2; }
-	@command -v g++ >/dev/null || { echo "error: g++ is missing: apt-get install g++"; exit 2; }
-
-# Each step leaves a mark, so that an interrupted set-up goes on where it stopped.
+# Each step leaves a mark, so that an interrupted set-up continues where it stopped.
 $(VENV)/.torch:
-	@$(MAKE) --no-print-directory check-tools
-	@echo '== 1/4 torch and build tools'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q $(TORCH) -r requirements/build.txt
+	@echo '== 1/4 Python and torch'
+	@python=$$(sh requirements/choose_python.sh "$(firstword $(TORCH))" $(PYTHON)) && "$$python" -m venv $(VENV)
+	$(PIP) install -q $(TORCH)
 	@echo "$(TORCH)" > $@
 
-$(VENV)/.mmcv: $(VENV)/.torch requirements/build.txt
-	@echo '== 2/4 mmcv with its ops (about 9 minutes on 2 cores the first time, then pip keeps the wheel)'
-	MMCV_WITH_OPS=1 $(PIP) install -q --no-build-isolation $(MMCV)
-	@touch $@
+# pip keeps the wheels that it builds and hands them out again, whichever way they were built: neither way of building
+# may read or fill that cache, or a user who asks for ops would get the wheel without them.
+ifeq ($(MMCV_OPS),1)
+$(VENV)/.mmcv: $(VENV)/.torch requirements/build.txt $(if $(filter-out 1,$(OPS_NOW)),ask-mmcv)
+	@$(MAKE) --no-print-directory check-compiler
+	@echo '== 2/4 mmcv with its ops (9 to 40 minutes on 2 cores)'
+	$(PIP) install -q -r requirements/build.txt
+	MMCV_WITH_OPS=1 $(PIP) install -q --no-cache-dir --force-reinstall --no-deps --no-build-isolation --no-binary onedl-mmcv $(MMCV)
+	@echo 1 > $@
+else
+$(VENV)/.mmcv: $(VENV)/.torch requirements/build.txt $(if $(filter-out 0,$(OPS_NOW)),ask-mmcv)
+	@echo '== 2/4 mmcv without compiled ops'
+	$(PIP) install -q -r requirements/build.txt
+	@# There is no torch in the isolated build environment, so mmcv's set-up compiles nothing.
+	MMCV_WITH_OPS=0 $(PIP) install -q --no-cache-dir --force-reinstall --no-deps $(MMCV)
+	@echo 0 > $@
+endif
 
-$(VENV)/.hosts: $(VENV)/.mmcv requirements/run.txt requirements/dev.txt
+# Not a file: makes $(VENV)/.mmcv again when the other kind of mmcv is asked for.
+.PHONY: ask-mmcv
+ask-mmcv:
+
+$(VENV)/.packages: $(VENV)/.mmcv requirements/run.txt requirements/dev.txt
 	@echo '== 3/4 mmengine, mmdet, mmdet3d, nuscenes-devkit and the rest'
 	$(PIP) install -q --no-build-isolation -r requirements/run.txt -r requirements/dev.txt
 	@# Two OpenCV packages write the same files; the one without libGL must be the last.
 	$(PIP) install -q --force-reinstall --no-deps $(OPENCV)
 	@touch $@
 
-$(VENV)/.ready: $(VENV)/.hosts setup.py
+$(VENV)/.ready: $(VENV)/.packages setup.py
 	@echo '== 4/4 perception3d itself'
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	$(BIN)/python tools/check_env.py --quiet
 	@touch $@
+
+check-compiler:
+	@$(BIN)/python -c 'import os, sys, sysconfig; sys.exit(not os.path.isfile(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: Python.h is missing, which the ops of mmcv need: apt-get install python3-dev"; exit 2; }
+	@command -v g++ >/dev/null || { echo "error: g++ is missing, which the ops of mmcv need: apt-get install g++"; exit 2; }
 
 demo: setup
 	$(BIN)/python tools/demo.py --out $(DEMO) --seed $(SEED)
