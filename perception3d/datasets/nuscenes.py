@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from mmdet3d.datasets import NuScenesDataset
 from mmdet3d.datasets.det3d_dataset import Det3DDataset
 from mmdet3d.structures import LiDARInstance3DBoxes
+from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.files import read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
@@ -25,7 +28,8 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
     flat arrays over images, index = frame * cameras + camera, frame 0 the current one: `img_paths`, `img_sizes` (w, h),
     `img_timestamps_s`, `cam2img` (F*N, 4, 4), `lidar2cam` (F*N, 4, 4) from the CURRENT LiDAR frame, and `num_frames`,
     `cam_names`. Unlike the stock data set, velocities that nuScenes does not know stay NaN in gt_bboxes_3d[:, 7:9], so
-    that a head can mask them, and samples without boxes are kept.
+    that a head can mask them, and samples without boxes are kept. A camera that a sample lacks and others have sees
+    nothing there (`missing_cameras`), so that samples of any batch have the same cameras.
 
     Args:
         data_root: The folder that holds `samples/` and `sweeps/`.
@@ -56,6 +60,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         self.num_frames = num_frames
         self.offsets_s = None if offsets_s is None else tuple(offsets_s)
         self.cameras = None if cameras is None else tuple(cameras)
+        self._rig = CameraRig([])
         super().__init__(
             data_root=data_root,
             ann_file=ann_file,
@@ -78,6 +83,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             raise InputError(f'{self.ann_file} has no history frames, it was made by another tool: {hint}')
         # The base class keeps METAINFO's version, which is v1.0-trainval whatever the file says.
         self._metainfo.update({key: meta[key] for key in ('version', 'split', 'dataset') if key in meta})
+        self._rig = CameraRig(infos)
+        for note in self._rig.notes(self._camera_names(infos[0])):
+            print_log(f'{self.ann_file}: {note}', 'current', logging.WARNING)
         infos.reverse()
         # Taking each info off the list frees it: parsed samples are several times smaller.
         return [self.parse_data_info(infos.pop()) for _ in range(len(infos))]
@@ -86,7 +94,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         """Turns one info into a sample: absolute paths, flat image arrays, boxes in `ann_info` or `eval_ann_info`."""
         frames = [info['images'], *(entry['images'] for entry in self._history(info))]
         names = self._camera_names(info)
-        images = [frame[name] for frame in frames for name in names]
+        images = [frame.get(name) or self._rig.blind(name) for frame in frames for name in names]
         prefix = self.data_prefix.get('img', '')
         sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
         sample.update(
@@ -94,7 +102,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             lidar2ego=np.array(info['lidar_points'].get('lidar2ego', np.eye(4))),
             num_frames=len(frames),
             cam_names=names,
-            img_paths=[osp.join(prefix, image['img_path']) for image in images],
+            img_paths=[image['img_path'] and osp.join(prefix, image['img_path']) for image in images],
             img_sizes=[(images[i % len(names)]['width'], images[i % len(names)]['height']) for i in range(len(images))],
             img_timestamps_s=np.array([image['timestamp'] for image in images]),
             cam2img=homogeneous(np.array([image['cam2img'] for image in images], np.float64)),
@@ -151,11 +159,12 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         return entries[:wanted]
 
     def _camera_names(self, info: dict) -> list[str]:
-        """Returns the cameras to use; InputError when one is not in the info."""
-        names = list(self.cameras or info['images'])
+        """Returns the cameras to use; InputError where neither the info nor another of the file has one of them."""
+        known = self._rig.names or list(info['images'])
+        names = list(self.cameras or known)
         for name in names:
-            if name not in info['images']:
-                raise unknown_name(f'camera (sample {info["token"]} of {self.ann_file})', name, info['images'])
+            if name not in known:
+                raise unknown_name(f'camera (sample {info["token"]} of {self.ann_file})', name, known)
         return names
 
     def _lidar_fields(self, info: dict) -> dict:

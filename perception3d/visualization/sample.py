@@ -103,7 +103,8 @@ def raw_views(metas: Mapping[str, Any]) -> CameraViews:
     cam2img = [_to_4x4(matrix) for matrix in metas['cam2img'][: len(names)]]
     lidar2cam = _matrices(metas, 'lidar2cam', len(paths))
     return CameraViews(
-        {name: read_image(path) for name, path in zip(names, paths, strict=False)},
+        # A camera that the sample lacks has no path.
+        {name: read_image(path) for name, path in zip(names, paths, strict=False) if path},
         {name: cam2img[i] @ lidar2cam[i] for i, name in enumerate(names)},
     )
 

@@ -1,16 +1,16 @@
 """BEVFormer-tiny: ResNet-50, its last stage alone, 50 x 50 pillars, three encoder layers."""
 
 from mmdet.models import FPN, ResNet
-from mmdet3d.models import Det3DDataPreprocessor
 
 from perception3d.models.bev_transformer.detector import BEVFormer
 from perception3d.models.bev_transformer.encoder import BEVFormerEncoder
 from perception3d.models.bev_transformer.head import BEVFormerHead
+from perception3d.models.camera_batch import CameraDataPreprocessor
 
 model = dict(
     type=BEVFormer,
     data_preprocessor=dict(
-        type=Det3DDataPreprocessor,
+        type=CameraDataPreprocessor,
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -1,8 +1,8 @@
 """Fast-BEV M0: ResNet-18, one lifted level (/4), one grid of 200 x 200 x 4 voxels, four frames."""
 
 from mmdet.models import FPN, ResNet
-from mmdet3d.models import Det3DDataPreprocessor
 
+from perception3d.models.camera_batch import CameraDataPreprocessor
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.necks import M2BEVNeck, PyramidFuse
@@ -10,7 +10,7 @@ from perception3d.models.fast_bev.necks import M2BEVNeck, PyramidFuse
 model = dict(
     type=FastBEV,
     data_preprocessor=dict(
-        type=Det3DDataPreprocessor,
+        type=CameraDataPreprocessor,
         mean=[123.675, 116.28, 103.53],
         std=[58.395, 57.12, 57.375],
         bgr_to_rgb=True,

@@ -24,8 +24,12 @@ def update_matrices(results: dict) -> None:
 def read_sized_image(path: str, size_wh: tuple[int, int], reduce: int = 1) -> np.ndarray:
     """Returns an image (H, W, 3) uint8 BGR; InputError if it is missing, damaged, or not of the size in its table.
 
-    With `reduce` 2, 4 or 8 a JPEG is decoded straight to that fraction of its size, which is faster and smooths.
+    With `reduce` 2, 4 or 8 a JPEG is decoded straight to that fraction of its size, which is faster and smooths. An
+    empty path is that of a camera which the sample lacks: a black image.
     """
+    expected = tuple(-(-size // reduce) for size in size_wh)
+    if not path:
+        return np.zeros((*expected[::-1], 3), np.uint8)
     if reduce == 1:
         image = read_image(path)
     else:
@@ -33,7 +37,6 @@ def read_sized_image(path: str, size_wh: tuple[int, int], reduce: int = 1) -> np
         image = cv2.imdecode(stored, _REDUCED[reduce]) if stored.size else None
         if image is None:
             raise InputError(f'{path} does not decode as an image: it is damaged, copy or download it again')
-    expected = tuple(-(-size // reduce) for size in size_wh)
     if image.shape[1::-1] != expected:
         found, stated = 'x'.join(map(str, image.shape[1::-1])), 'x'.join(map(str, expected))
         raise InputError(
@@ -67,14 +70,16 @@ class LoadMultiViewHistory(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         """Reads `img_paths`, checks them against `img_sizes`; raises InputError that names the file."""
-        sizes = dict(zip(results['img_paths'], results['img_sizes']))
+        # Pairs, since every missing image has the same, empty path.
+        wanted = list(zip(results['img_paths'], map(tuple, results['img_sizes'])))
+        distinct = list(dict.fromkeys(wanted))
         read = partial(read_sized_image, reduce=self.reduce)
         if self.threads > 1:
             with ThreadPoolExecutor(self.threads) as pool:
-                images = dict(zip(sizes, pool.map(read, sizes.keys(), sizes.values())))
+                images = dict(zip(distinct, pool.map(read, *zip(*distinct))))
         else:
-            images = {path: read(path, size) for path, size in sizes.items()}
-        results['img'] = [images[path] for path in results['img_paths']]
+            images = {pair: read(*pair) for pair in distinct}
+        results['img'] = [images[pair] for pair in wanted]
         post = np.diag([1 / self.reduce, 1 / self.reduce, 1, 1])
         results['img_post'] = np.broadcast_to(post, (len(results['img']), 4, 4)).copy()
         results['ori_shape'] = results['img_shape'] = results['img'][0].shape[:2]

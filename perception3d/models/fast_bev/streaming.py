@@ -78,7 +78,7 @@ class StreamFrame:
             global_from_ego=np.broadcast_to(global_from_ego, (count, 4, 4)),
             ego_from_lidar=ego_from_lidar,
             global_from_ego_at_lidar=global_from_ego,
-            time_s=np.asarray(meta['img_timestamps_s'], np.float64).reshape(-1)[:count],
+            time_s=_present_times(meta, count),
         )
 
     def img_from_global(self) -> np.ndarray:
@@ -88,6 +88,12 @@ class StreamFrame:
     def global_from_lidar(self) -> np.ndarray:
         """Returns (4, 4) the pose of the lidar frame."""
         return self.global_from_ego_at_lidar @ self.ego_from_lidar
+
+
+def _present_times(meta: Mapping[str, Any], count: int) -> np.ndarray:
+    """Returns (N,) when each camera took its present image; for one that is missing, the time of the sample."""
+    times = np.asarray(meta['img_timestamps_s'], np.float64).reshape(-1)[:count]
+    return np.where(np.isfinite(times), times, meta.get('timestamp', np.min(times)))
 
 
 @dataclass
