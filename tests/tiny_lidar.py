@@ -27,25 +27,29 @@ def shrink(model, cells=128):
         _shrink_points(model)
         return
     prefix = 'pts_' if 'pts_middle_encoder' in model else ''
-    layer, middle, head = (
-        model.data_preprocessor.voxel_layer,
-        model[f'{prefix}middle_encoder'],
-        model[f'{prefix}bbox_head'],
-    )
-    pillars = 'output_shape' in middle
-    cells, size = cells if pillars else 2 * cells, layer.voxel_size
-    span = [0, -size[1] * cells / 2, -5 if prefix else -3, size[0] * cells, size[1] * cells / 2, 3 if prefix else 1]
+    cells = cells if 'output_shape' in model[f'{prefix}middle_encoder'] else 2 * cells
+    shrink_to(model, cells, cells)
+
+
+def shrink_to(model, rows, columns):
+    """Leaves a map of `rows` x `columns` pillars or voxels (y, x) in all that depends on it; the channels stay."""
+    prefix = 'pts_' if 'pts_middle_encoder' in model else ''
+    layer, middle = model.data_preprocessor.voxel_layer, model[f'{prefix}middle_encoder']
+    head, size = model[f'{prefix}bbox_head'], layer.voxel_size
+    low, high = (-5, 3) if prefix else (-3, 1)
+    span = [0, -size[1] * rows / 2, low, size[0] * columns, size[1] * rows / 2, high]
     layer.update(point_cloud_range=span, max_voxels=(2000, 2000))
     if 'point_cloud_range' in model[f'{prefix}voxel_encoder']:
         model[f'{prefix}voxel_encoder'].point_cloud_range = span
-    middle.update({'output_shape': [cells, cells]} if pillars else {'sparse_shape': [41, cells, cells]})
+    pillars = 'output_shape' in middle
+    middle.update({'output_shape': [rows, columns]} if pillars else {'sparse_shape': [41, rows, columns]})
     if 'anchor_generator' in head:
         ranges = head.anchor_generator.ranges
-        head.anchor_generator.ranges = [[*span[:2], low[2], *span[3:5], low[2]] for low in ranges]
+        head.anchor_generator.ranges = [[*span[:2], own[2], *span[3:5], own[2]] for own in ranges]
     else:
         head.bbox_coder.update(pc_range=span[:2], max_num=50)
         model.test_cfg.pts.pc_range = span[:2]
-        model.train_cfg.pts.update(point_cloud_range=span, grid_size=[cells, cells, model.train_cfg.pts.grid_size[2]])
+        model.train_cfg.pts.update(point_cloud_range=span, grid_size=[columns, rows, model.train_cfg.pts.grid_size[2]])
 
 
 def _shrink_points(model):

@@ -22,6 +22,8 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
 8. mmdet3d's LiDAR detectors take the size of a batch from its last voxel and fail where the last cloud, or every cloud,
    has no point in range; PointRCNN also fails at frames without objects: `empty_frames.py` counts the clouds and
    divides by 1 or more. Can go when `test_mmdet3d_still_counts_voxels` fails.
+9. mmdet3d states the grid of a LiDAR detector in up to five places and compares none: `checked_models.py` compares them
+   when a model is built. Can go when mmdet3d does so itself.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from types import ModuleType
 from typing import Any
 
 from perception3d.compat import empty_frames, mmcv_ext
+from perception3d.compat.checked_models import compare_parts_of_models
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely
 from perception3d.compat.mmengine_options import take_option_values
@@ -54,6 +57,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet3d.models.detectors.point_rcnn': empty_frames.leave_empty_clouds_out_of_point_rcnn,
     'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
     'mmengine.config.config': take_option_values,
+    'mmengine.registry.root': compare_parts_of_models,
     'mmengine.runner.checkpoint': load_checkpoints_safely,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from mmdet3d.structures import Det3DDataSample
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from perception3d.checks import InputError
 
@@ -104,3 +104,23 @@ def unpadded_hw(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, in
         return tuple(images.shape[-2:])
     first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
     return int(first[0]), int(first[1])
+
+
+def require_head_range(place: str, range_m: Sequence[float], head: nn.Module) -> None:
+    """Compares the range of a bird's-eye grid with the one that the head on its map takes the map to cover.
+
+    Args:
+        place: name of the grid in the model.
+        range_m: (x0, y0, x1, y1) that it covers, metres.
+        head: the head; one without `map_range_m` is not compared.
+
+    Raises:
+        InputError: they differ, so that every box would lie elsewhere.
+    """
+    told = getattr(head, 'map_range_m', None)
+    if told is not None and any(abs(a - b) > 1e-3 for a, b in zip(range_m, told, strict=True)):
+        shown = [', '.join(f'{edge:g}' for edge in edges) for edges in (range_m, told)]
+        raise InputError(
+            f'{place} covers ({shown[0]}) m in x and y (x0, y0, x1, y1), but bbox_head takes the map to cover '
+            f'({shown[1]}) m: both must be the same'
+        )

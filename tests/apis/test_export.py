@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from tiny_lidar import shrink_to
 
 from perception3d.apis.export import export_onnx
 from perception3d.checks import InputError
@@ -18,8 +19,7 @@ MODELS_FOLDER = CONFIGS / '_base_' / 'models'
 
 def _config(name, cells):
     config = Config.fromfile(MODELS_FOLDER / f'{name}.py')
-    prefix = 'pts_' if 'center' in name else ''
-    config.model[f'{prefix}middle_encoder'].output_shape = cells
+    shrink_to(config.model, *cells)
     return config
 
 

@@ -18,6 +18,7 @@ from perception3d.models.blocks import (
     collect_projections,
     follow_ground,
     lift_to_lidar,
+    require_head_range,
     sample_planes,
     samples_above_ground,
     unpadded_hw,
@@ -64,6 +65,10 @@ class BEVFormer(Base3DDetector):
         self.ground_z_m = ground_z_m
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
+
+    def check_parts(self) -> None:
+        """Raises InputError if the head takes the map to cover another range than the encoder's grid."""
+        require_head_range('encoder.grid', self.encoder.grid.range_m, self.bbox_head)
 
     def extract_images(self, images: Tensor) -> list[Tensor]:
         """Returns the feature maps [(B, N, C, h, w)] of images (B, N, 3, H, W) already normalised."""

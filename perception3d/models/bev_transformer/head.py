@@ -66,6 +66,7 @@ class BEVFormerHead(BaseModule):
             raise InputError(f'range_m must be (x0, y0, z0, x1, y1, z1), got {len(range_m)} numbers')
         self.num_classes, self.embed_dims, self.max_boxes = num_classes, embed_dims, max_boxes
         self.class_cost, self.box_cost = class_cost, box_cost
+        self._map_range_m = (*range_m[:2], *range_m[3:5])
         self.register_buffer('range_m', torch.tensor(range_m, dtype=torch.float32), persistent=False)
         self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32), persistent=False)
         self.query_embedding = nn.Embedding(num_query, 2 * embed_dims)
@@ -86,6 +87,11 @@ class BEVFormerHead(BaseModule):
             loss_cls or dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0)
         )
         self.loss_bbox = MODELS.build(loss_bbox or dict(type='mmdet.L1Loss', loss_weight=0.25))
+
+    @property
+    def map_range_m(self) -> tuple[float, ...]:
+        """(x0, y0, x1, y1) that the map is taken to cover, metres."""
+        return self._map_range_m
 
     def forward(self, bev: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (L, B, Q, classes) and box codes (L, B, Q, 10) of all layers, float32, of a map (B, C, X, Y).

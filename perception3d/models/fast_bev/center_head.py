@@ -120,6 +120,11 @@ class CenterBEVHead(BaseModule):
         nn.init.zeros_(self.out_conv.bias)
         nn.init.constant_(self.out_conv.bias[:num_classes], -math.log((1 - _PRIOR) / _PRIOR))
 
+    @property
+    def map_range_m(self) -> tuple[float, ...]:
+        """(x0, y0, x1, y1) that the map is taken to cover, metres."""
+        return self.range_m
+
     def forward(self, bev: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (B, C, X, Y) and box codes (B, 10, X, Y), float32, of a map (B, in_channels, X, Y)."""
         with torch.autocast(bev.device.type, enabled=False):

@@ -16,6 +16,7 @@ from perception3d.models.blocks import (
     collect_projections,
     follow_ground,
     lift_to_lidar,
+    require_head_range,
     sample_planes,
     samples_above_ground,
     unpadded_hw,
@@ -90,6 +91,39 @@ class FastBEV(Base3DDetector):
         return {(False, False): 'v1', (True, False): 'v2', (False, True): 'v3', (True, True): 'v4'}[
             many_levels, many_grids
         ]
+
+    @property
+    def num_frames(self) -> int | None:
+        """Moments whose lifted maps the BEV encoder takes; None for an encoder that tells no `lifted_channels`.
+
+        Raises:
+            InputError: its channels are no whole number of moments.
+        """
+        channels = getattr(self.neck_3d, 'lifted_channels', None)
+        if channels is None:
+            return None
+        heights = [transform.grid.shape[2] for transform in self.view_transforms]
+        levels = len(self.neck_fuse.levels) if len(heights) == 1 else 1
+        width = self.neck_fuse.out_channels
+        each = width * levels * sum(heights)
+        if channels % each:
+            raise InputError(
+                f'neck_3d takes {channels} channels (fuse_channels), but a frame has {each}: {width} of neck_fuse x '
+                f'{levels * sum(heights)} heights of grids; set fuse_channels to {each} x the number of frames'
+            )
+        return channels // each
+
+    def check_parts(self) -> None:
+        """Compares the grids with each other and with the head, and the BEV encoder's channels with both.
+
+        Raises:
+            InputError: two of them disagree; names both.
+        """
+        for k, transform in enumerate(self.view_transforms):
+            x0, y0, _, x1, y1, _ = transform.grid.range_m
+            require_head_range(f'grids[{k}]', (x0, y0, x1, y1), self.bbox_head)
+        # Tells when they are no whole number.
+        _ = self.num_frames
 
     def train(self, mode: bool = True) -> FastBEV:
         """Sets the mode; cached features are dropped when weights may change."""

@@ -102,6 +102,11 @@ class FreeAnchorBEVHead(BaseModule):
             nn.init.zeros_(conv.bias)
         nn.init.constant_(self.conv_cls.bias, -math.log((1 - 0.01) / 0.01))
 
+    @property
+    def map_range_m(self) -> tuple[float, ...]:
+        """(x0, y0, x1, y1) that the map is taken to cover, metres."""
+        return self.grid.range_m
+
     def forward(self, bev: Tensor) -> HeadOutput:
         """Class logits (B, A*C, Y, X), box codes (B, A*9, Y, X), direction logits (B, A*2, Y, X), all float32.
 

@@ -38,7 +38,7 @@ class PyramidFuse(nn.Module):
         super().__init__()
         if not levels or max(levels) >= num_levels:
             raise InputError(f'levels {list(levels)} do not exist in a pyramid of {num_levels}')
-        self.levels = tuple(levels)
+        self.levels, self.out_channels = tuple(levels), out_channels
         self.convs = nn.ModuleDict(
             {str(i): nn.Conv2d(in_channels * (num_levels - i), out_channels, 3, padding=1) for i in self.levels}
         )
@@ -112,6 +112,7 @@ class M2BEVNeck(nn.Module):
             blocks.append(ResBlock(out_channels, norm_cfg))
             blocks.append(ConvModule(out_channels, out_channels, 3, padding=1, norm_cfg=norm_cfg))
         self.model = nn.Sequential(*blocks)
+        self.lifted_channels = fuse_channels or in_channels
 
     def forward(self, volumes: Sequence[Tensor]) -> Tensor:
         """Returns (B, out_channels, ceil(X/stride), ceil(Y/stride)) from the maps [(B, C_i, X_i, Y_i)] of the grids."""

@@ -14,6 +14,7 @@ from mmdet3d.structures import limit_period, xywhr2xyxyr
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from perception3d.checks import InputError
 from perception3d.models.lidar_det.anchor_targets import assign, is_supported, nearest_bev
 from perception3d.registry import MODELS
 
@@ -69,6 +70,10 @@ class FastAnchor3DHead(Anchor3DHead):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        told = dict(kwargs.get('anchor_generator') or {})
+        sizes, ranges = len(told.get('sizes') or ()), len(told.get('ranges') or ())
+        if told.get('size_per_range', True) and sizes != ranges and ranges > 1:
+            raise InputError(f'anchor_generator has {sizes} sizes, but {ranges} ranges: give one range a size, or one')
         super().__init__(*args, **kwargs)
         self.prior_generator = _KeptAnchors(self.prior_generator)
         self._together: nn.Conv2d | None = None

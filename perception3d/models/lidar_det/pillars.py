@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from mmdet3d.models.middle_encoders import PointPillarsScatter
 from mmdet3d.models.voxel_encoders import PillarFeatureNet
 from torch import Tensor, nn
 
+from perception3d.checks import InputError
 from perception3d.geometry.segments import segment_max
 from perception3d.registry import MODELS
 
@@ -94,6 +96,25 @@ def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[
     return scale, shift if norm.bias is None else shift + norm.bias
 
 
+def require_inside(coors: Tensor, shape: Sequence[int]) -> None:
+    """Raises InputError if a voxel lies beside the map: its flat index would be that of another place.
+
+    On a GPU, where it would wait for the device, nothing is done: range and map are compared when a model is built.
+
+    Args:
+        coors: (V, 4) batch, z, y, x.
+        shape: cells of the last axes of coors, such as (y, x).
+    """
+    if coors.is_cuda or not len(coors):
+        return
+    largest = coors.amax(0).tolist()[-len(shape) :]
+    if coors.amin() < 0 or any(index >= cells for index, cells in zip(largest, shape, strict=True)):
+        raise InputError(
+            f'a voxel lies in cell {tuple(largest)} of a map of {tuple(shape)} cells: the map does not fit the range '
+            'and size of the voxels'
+        )
+
+
 class Canvas:
     """Zeros to write features into. If it `keeps` them, they are cleared and given again: a map is 50 MB."""
 
@@ -136,6 +157,7 @@ class RowPillarsScatter(PointPillarsScatter):
             # Not known to mmdet3d's caller when there is one sample.
             batch_size = 1
         coors = coors.long()
+        require_inside(coors, (self.ny, self.nx))
         cells = (coors[:, 0] * self.ny + coors[:, 2]) * self.nx + coors[:, 3]
         rows = self._canvas.cleared(voxel_features, batch_size * self.ny * self.nx, self.in_channels, cells)
         rows = (

@@ -10,7 +10,7 @@ from mmdet3d.models.middle_encoders.sparse_encoder import SparseConvTensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception3d.models.lidar_det.pillars import Canvas
+from perception3d.models.lidar_det.pillars import Canvas, require_inside
 from perception3d.registry import MODELS
 
 
@@ -52,6 +52,7 @@ class RowSparseEncoder(SparseEncoder):
             # spconv needs a voxel. Times 0, so that every weight has a gradient: processes wait for all of them.
             voxel = voxel_features.new_zeros(1, voxel_features.shape[1]) + voxel_features.sum()
             return _times_zero(self.forward(voxel, coors.new_zeros(1, 4), batch_size))
+        require_inside(coors, self.sparse_shape)
         if self.return_middle_feats or (torch.is_grad_enabled() and self.training):
             return super().forward(voxel_features, coors, batch_size)
         with torch.autocast(voxel_features.device.type, enabled=False):

@@ -1,0 +1,215 @@
+"""Models whose parts are compared when they are built: mmdet3d states one grid in five places and compares none.
+
+A changed range or voxel size then moves every object by metres, or ends in an IndexError of the first batch.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from perception3d.checks import InputError
+
+_LAYER = 'data_preprocessor.voxel_layer'
+# Of a cell, or of a range in metres: numbers of configs are decimal fractions.
+_TOLERANCE = 1e-3
+
+
+def compare_parts_of_models(mmengine_root: ModuleType) -> None:
+    """Lets mmengine's registry of models, and those made from it, compare the parts of what they build."""
+    original = mmengine_root.MODELS.build_func
+    if hasattr(original, 'original'):
+        return
+
+    def build_checked_model(*args: Any, **kwargs: Any) -> Any:
+        model = original(*args, **kwargs)
+        check_parts(model)
+        return model
+
+    build_checked_model.original = original
+    pending = [mmengine_root.MODELS]
+    while pending:
+        registry = pending.pop()
+        if registry.build_func is original:
+            registry.build_func = build_checked_model
+        pending += registry.children.values()
+
+
+def check_parts(model: Any) -> None:
+    """Compares the parts of a model: by its own `check_parts` if it has one, else those of mmdet3d's LiDAR detectors.
+
+    Raises:
+        InputError: two parts disagree; names both and their values.
+    """
+    own = getattr(model, 'check_parts', None)
+    if callable(own):
+        own()
+        return
+    layer = getattr(getattr(model, 'data_preprocessor', None), 'voxel_layer', None)
+    head_name, head = _part(model, 'bbox_head')
+    if hasattr(layer, 'point_cloud_range') and hasattr(layer, 'grid_shape'):
+        _check_voxels(model, layer)
+        _check_anchor_ranges(layer, head_name, head)
+        _check_center_head(model, layer, head_name, head)
+    _check_assigners(head_name, head)
+
+
+def _part(model: Any, name: str) -> tuple[str, Any]:
+    """Returns the name and value of `name`, or of `pts_name` as detectors of several sensors call it."""
+    for found in (f'pts_{name}', name):
+        part = getattr(model, found, None)
+        if part is not None:
+            return found, part
+    return name, None
+
+
+def _require_equal(place: str, value: Any, source: str, wanted: Any) -> None:
+    """Raises InputError unless the numbers `value` of `place` are `wanted`, those of `source`."""
+    numbers, others = (list(v) if isinstance(v, Sequence) else [v] for v in (value, wanted))
+    if len(numbers) != len(others) or any(abs(a - b) > _TOLERANCE for a, b in zip(numbers, others, strict=True)):
+        raise InputError(f'{place} is {_shown(value)}, but {source} {_shown(wanted)}: both must be the same')
+
+
+def _shown(value: Any) -> str:
+    return f'[{", ".join(f"{v:g}" for v in value)}]' if isinstance(value, Sequence) else f'{value:g}'
+
+
+def _check_voxels(model: Any, layer: Any) -> None:
+    """Compares the encoders of voxels and the map with the voxels that are made."""
+    span, size, (nx, ny, nz) = layer.point_cloud_range, layer.voxel_size, layer.grid_shape
+    for axis, low, high, edge in zip('xyz', span[:3], span[3:], size, strict=True):
+        cells = (high - low) / edge
+        if abs(cells - round(cells)) > 0.01 or round(cells) < 1:
+            raise InputError(
+                f'{_LAYER}: point_cloud_range {_shown(span)} is no whole number of voxels of voxel_size {_shown(size)} '
+                f'along {axis}: {high - low:g} m / {edge:g} m = {cells:.2f}'
+            )
+    name, encoder = _part(model, 'voxel_encoder')
+    if hasattr(encoder, 'point_cloud_range'):
+        source = f'{_LAYER}.point_cloud_range is'
+        _require_equal(f'{name}.point_cloud_range', encoder.point_cloud_range, source, span)
+    if hasattr(encoder, 'vz'):
+        place = f'{name}.voxel_size'
+        _require_equal(place, [encoder.vx, encoder.vy, encoder.vz], f'{_LAYER}.voxel_size is', size)
+    name, middle = _part(model, 'middle_encoder')
+    made = f'{_LAYER} with point_cloud_range {_shown(span)} and voxel_size {_shown(size)} makes cells (y, x)'
+    if hasattr(middle, 'nx') and hasattr(middle, 'ny'):
+        _require_equal(f'{name}.output_shape', [middle.ny, middle.nx], made, [ny, nx])
+    shape = getattr(middle, 'sparse_shape', None)
+    if shape is not None:
+        _require_equal(f'{name}.sparse_shape[1:]', list(shape)[1:], made, [ny, nx])
+        # SECOND and its successors leave one layer free above the voxels.
+        if shape[0] not in (nz, nz + 1):
+            raise InputError(
+                f'{name}.sparse_shape has {shape[0]} layers, but {made.replace("(y, x)", "along z:")} {nz}: '
+                f'set {nz + 1} (one is left free) or {nz}'
+            )
+
+
+def _check_anchor_ranges(layer: Any, name: str, head: Any) -> None:
+    """Compares the anchors, which are laid out over the map, with the range of the map."""
+    span = layer.point_cloud_range
+    for k, low_high in enumerate(getattr(getattr(head, 'prior_generator', None), 'ranges', ())):
+        covered = [*low_high[:2], *low_high[3:5]]
+        place = f'{name}.anchor_generator.ranges[{k}] in x and y (x0, y0, x1, y1)'
+        _require_equal(place, covered, f'{_LAYER}.point_cloud_range is', [*span[:2], *span[3:5]])
+
+
+def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
+    """Compares what a CenterPoint head is told of the map in its coder and settings with the map that it gets."""
+    coder = getattr(head, 'bbox_coder', None)
+    if not hasattr(coder, 'out_size_factor'):
+        return
+    span, size, cells = layer.point_cloud_range, layer.voxel_size, layer.grid_shape
+    settings = {f'{name}.bbox_coder': vars(coder), 'train_cfg': head.train_cfg, 'test_cfg': head.test_cfg}
+    prefix = '.pts' if name.startswith('pts_') else ''
+    stride = _map_stride(model, cells)
+    for place, told in settings.items():
+        place += prefix if place.endswith('cfg') else ''
+        told = told if isinstance(told, Mapping) else {}
+        for key, source, wanted in (
+            ('pc_range', 'point_cloud_range', span[:2]),
+            ('point_cloud_range', 'point_cloud_range', span),
+            ('voxel_size', 'voxel_size', size),
+        ):
+            if told.get(key) is not None:
+                count = 2 if key == 'pc_range' or len(told[key]) == 2 else len(wanted)
+                value = list(told[key])[:count]
+                _require_equal(f'{place}.{key}', value, f'{_LAYER}.{source} is', list(wanted)[:count])
+        if told.get('grid_size') is not None:
+            _require_equal(f'{place}.grid_size', list(told['grid_size'])[:2], f'{_LAYER} makes cells (x, y)', cells[:2])
+        if told.get('out_size_factor') is not None and stride is not None:
+            source = 'the map of the head has a stride of'
+            _require_equal(f'{place}.out_size_factor', told['out_size_factor'], source, stride)
+        for key in ('post_center_range', 'post_center_limit_range'):
+            limits = told.get(key)
+            if limits is not None and not _contains(limits, span):
+                raise InputError(
+                    f'{place}.{key} is {_shown(limits)}, which leaves out a part of {_LAYER}.point_cloud_range, '
+                    f'{_shown(span)}: objects there would be found and dropped'
+                )
+
+
+def _contains(outer: Sequence[float], inner: Sequence[float]) -> bool:
+    low = all(a <= b + _TOLERANCE for a, b in zip(outer[:3], inner[:3], strict=True))
+    return low and all(a >= b - _TOLERANCE for a, b in zip(outer[3:], inner[3:], strict=True))
+
+
+def _map_stride(model: Any, cells: Sequence[int]) -> float | None:
+    """Returns how many voxels along x a cell of the head's map has; None where its parts cannot be run without data."""
+    import torch
+    from torch import nn
+
+    parts = [_part(model, name)[1] for name in ('backbone', 'neck')]
+    middle = _part(model, 'middle_encoder')[1]
+    width, height = _dense_size(middle, cells)
+    first = next((m for m in parts[0].modules() if isinstance(m, nn.Conv2d)), None) if parts[0] is not None else None
+    if first is None:
+        return None
+    # Copies without values: shapes alone are computed.
+    network = [copy.deepcopy(part).to('meta').eval() for part in parts if part is not None]
+    maps: Any = torch.zeros(1, first.in_channels, height, width, device='meta')
+    try:
+        with torch.no_grad():
+            for part in network:
+                maps = part(maps)
+    except (RuntimeError, NotImplementedError):
+        return None
+    maps = maps[0] if isinstance(maps, (list, tuple)) else maps
+    return cells[0] / maps.shape[-1]
+
+
+def _dense_size(middle: Any, cells: Sequence[int]) -> tuple[int, int]:
+    """Returns width and height of the map that the middle encoder makes of a grid of `cells` (x, y, z)."""
+    width, height = cells[0], cells[1]
+    if getattr(middle, 'sparse_shape', None) is None:
+        return width, height
+    for module in middle.modules():
+        if hasattr(module, 'subm') and not module.subm and not getattr(module, 'inverse', False):
+            _, down, across = zip(module.kernel_size, module.stride, module.padding, strict=True)
+            height, width = (
+                (n + 2 * padding - kernel) // stride + 1
+                for n, (kernel, stride, padding) in ((height, down), (width, across))
+            )
+    return width, height
+
+
+def _check_assigners(name: str, head: Any) -> None:
+    """Compares the number of assigners of targets with the anchors' sizes, and with the classes if each has its own."""
+    assigners, generator = getattr(head, 'bbox_assigner', None), getattr(head, 'prior_generator', None)
+    if not isinstance(assigners, (list, tuple)) or not hasattr(generator, 'sizes'):
+        return
+    sizes = len(generator.sizes)
+    if len(assigners) != sizes:
+        raise InputError(
+            f'train_cfg.assigner has {len(assigners)} assigners, but {name}.anchor_generator.sizes has {sizes} sizes: '
+            'each size needs an assigner'
+        )
+    classes = head.num_classes - (not getattr(head, 'use_sigmoid_cls', True))
+    if getattr(head, 'assign_per_class', False) and classes != sizes:
+        raise InputError(
+            f'{name}.num_classes is {classes}, but {name}.anchor_generator.sizes and train_cfg.assigner have {sizes} '
+            'entries: with assign_per_class each class needs one of both'
+        )
