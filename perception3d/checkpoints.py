@@ -1,11 +1,13 @@
-"""Checkpoints: loaded without running code, and checked against the model that they are meant for."""
+"""Checkpoints: loaded without running code, checked against their model, and written so that a kill loses none."""
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,15 @@ import torch
 from torch import nn
 
 from perception3d.checks import InputError, require_file
+from perception3d.files import write_whole
+
+# The file of a work folder that names its newest checkpoint.
+POINTER = 'last_checkpoint'
+# What a checkpoint holds if a training can be resumed from it.
+RESUMABLE = ('meta', 'message_hub', 'optimizer')
+_WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth|best_.+\.pth')
+# As write_whole names them.
+_UNFINISHED = re.compile(r'\.(.+-\w{8}\.pth|last_checkpoint-\w{8})')
 
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
@@ -101,13 +112,113 @@ def check_weights(model: nn.Module, state: Mapping[str, torch.Tensor], path: str
         )
 
 
-def check_resumable(model: nn.Module, path: str | Path) -> None:
-    """Raises InputError if a training of `model` cannot go on from the checkpoint `path`; reads no tensor of it."""
+def check_resumable(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Returns the content of the checkpoint `path` without its tensors (they are on the device 'meta').
+
+    Raises:
+        InputError: a training of `model` cannot be resumed from it.
+    """
     content = load_checkpoint_safely(path, map_location='meta')
     check_weights(model, {name.removeprefix('module.'): value for name, value in content['state_dict'].items()}, path)
-    absent = [name for name in ('meta', 'message_hub') if name not in content]
+    absent = [name for name in RESUMABLE if name not in content]
     if absent:
         raise InputError(
-            f'checkpoint {path} holds no {" and no ".join(absent)} of a training, so none can go on from it: '
+            f'checkpoint {path} holds no {" and no ".join(absent)} of a training, so none can be resumed from it: '
             f'begin one from its weights with --cfg-options load_from={path}'
         )
+    return content
+
+
+@contextmanager
+def write_durably(path: str | Path) -> Iterator[Path]:
+    """As `files.write_whole`, and the content is on the disk before the file gets its name.
+
+    So the old file may be removed afterwards: neither a kill nor a power failure loses both.
+    """
+    path = Path(path)
+    with write_whole(path) as temporary:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_pointer(folder: str | Path, checkpoint: str | Path | None) -> None:
+    """Writes `folder`/last_checkpoint: the path of `checkpoint` relative to the folder.
+
+    An empty file (None) says that a training has begun there which has saved nothing yet.
+    """
+    with write_durably(Path(folder) / POINTER) as temporary:
+        temporary.write_text('' if checkpoint is None else os.path.relpath(checkpoint, folder), encoding='utf-8')
+
+
+def pointed_checkpoint(folder: str | Path) -> Path | None:
+    """Returns the checkpoint that `folder`/last_checkpoint names, if it exists; its content is not looked at.
+
+    Of an absolute path, as mmengine writes, the name alone counts: the folder may be a copy, or have been renamed.
+    """
+    folder = Path(folder)
+    try:
+        name = (folder / POINTER).read_text(encoding='utf-8').strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    path = folder / (Path(name).name if os.path.isabs(name) else name)
+    return path if name and path.is_file() else None
+
+
+def latest_checkpoint(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Path | None:
+    """Returns the newest complete checkpoint of `folder` from which a training can be resumed, None if there is none.
+
+    It is the one that last_checkpoint names. Where that is lost or damaged, it is the one that is furthest in the
+    training.
+
+    Args:
+        tell: called with a line where last_checkpoint did not help.
+    """
+    folder = Path(folder)
+    pointer = folder / POINTER
+    if pointer.is_file() and not pointer.read_bytes().strip():
+        return None
+    pointed = pointed_checkpoint(folder)
+    if pointed is not None and _progress(pointed):
+        return pointed
+    others = {path: _progress(path) for path in training_checkpoints(folder) if path != pointed}
+    others = {path: progress for path, progress in others.items() if progress}
+    if not others:
+        return None
+    newest = max(others, key=lambda path: others[path])
+    what = f'{pointed.name} is damaged' if pointed else f'{POINTER} is missing or names a file that is not there'
+    tell(f'{folder}: {what}; the newest complete checkpoint is {newest.name}')
+    return newest
+
+
+def training_checkpoints(folder: str | Path) -> list[Path]:
+    """Returns what trainings have left in `folder`: epoch_N.pth, iter_N.pth, best_*.pth, what last_checkpoint names."""
+    folder = Path(folder)
+    found = {path for path in folder.glob('*.pth') if _WRITTEN.fullmatch(path.name) and path.is_file()}
+    pointed = pointed_checkpoint(folder)
+    return sorted(found | ({pointed} if pointed else set()))
+
+
+def remove_unfinished(folder: str | Path) -> None:
+    """Removes the temporary files of checkpoints that a killed training has left in `folder`; see `write_whole`."""
+    for path in Path(folder).glob('.*'):
+        if _UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def _progress(path: Path) -> tuple[int, int] | None:
+    """How far the training of a checkpoint is: epoch, then samples or iterations; None: it is no complete one."""
+    try:
+        content = load_checkpoint_safely(path, map_location='meta')
+        if any(name not in content for name in RESUMABLE):
+            return None
+        meta = content['meta']
+        return int(meta['epoch']), int(meta.get('place', {}).get('samples', meta['iter']))
+    except Exception:
+        # Damaged bytes lead torch's unpickler to errors of any kind.
+        return None

@@ -49,6 +49,14 @@ def test_mmengine_still_runs_pickles():
     assert getattr in checkpoint.get_torch_safe_globals()
 
 
+def test_mmengine_still_believes_paths():
+    # When this fails, mmengine looks for the checkpoint in the folder itself and the fix can go.
+    from mmengine.runner import checkpoint
+
+    finder = inspect.getsource(checkpoint).split('def find_latest_checkpoint')[1]
+    assert 'last_saved = f.read().strip()' in finder and 'dirname' not in finder
+
+
 def test_mmdet_still_prints():
     # When this fails, mmdet is quiet by itself and the fix can go.
     out = subprocess.run([sys.executable, '-c', 'import mmdet.datasets'], capture_output=True, text=True, check=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.checkpoints import pointed_checkpoint
 from perception3d.checks import InputError
 
 TOOLS = Path(__file__).resolve().parent
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.monotonic()
     _run('simulate.py', 'nuscenes', '--out', data, '--profile', 'tiny', '--seed', 0, *scenes)
     _run('create_data.py', 'nuscenes', '--root', data)
-    # The test comes right after, so none at the end of the training.
-    _run('train.py', CONFIG, '--work-dir', run_dir, *options, '+train_cfg.val_begin=1000')
+    # The test comes right after, so none at the end of the training. A second demo with other options is trained again.
+    _run('train.py', CONFIG, '--work-dir', run_dir, '--overwrite', *options, '+train_cfg.val_begin=1000')
     pictures = run_dir / 'pictures'
     checkpoint = _last_checkpoint(run_dir)
     test = ['--out', run_dir / 'metrics.json', '--show-dir', pictures, '--show-interval', 10, *options]
@@ -56,11 +57,11 @@ def _run(tool: str, *arguments: object) -> None:
         raise InputError(f'tools/{tool} ended with code {code}: see its message above')
 
 
-def _last_checkpoint(run_dir: Path) -> str:
-    pointer = run_dir / 'last_checkpoint'
-    if not pointer.is_file():
+def _last_checkpoint(run_dir: Path) -> Path:
+    checkpoint = pointed_checkpoint(run_dir)
+    if checkpoint is None:
         raise InputError(f'{run_dir} holds no checkpoint: did the training end?')
-    return pointer.read_text().strip()
+    return checkpoint
 
 
 if __name__ == '__main__':

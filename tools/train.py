@@ -13,7 +13,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
-        '--resume', nargs='?', const=True, default=False, metavar='CKPT', help='go on from CKPT, or from the newest one'
+        '--resume',
+        nargs='?',
+        const=True,
+        default=False,
+        metavar='CKPT',
+        help='continue the training of CKPT, or of the newest checkpoint in the work folder',
+    )
+    parser.add_argument(
+        '--overwrite',
+        action='store_true',
+        help='begin in a work folder that holds checkpoints; they are removed once the first new one is written',
     )
     parser.add_argument(
         '--cfg-options', nargs='+', default=[], metavar='K=V', help='change values of the config; +K=V adds a key'
@@ -25,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from perception3d.apis.training import dry_run, train
 
-    options = {'work_dir': args.work_dir, 'resume': args.resume, 'launcher': args.launcher, 'amp': args.amp}
+    options = {key: getattr(args, key) for key in ('work_dir', 'resume', 'overwrite', 'launcher', 'amp')}
     run = dry_run if args.dry_run else train
     run(args.config, args.cfg_options, **options)
     return 0

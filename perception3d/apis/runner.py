@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
+from perception3d.checkpoints import latest_checkpoint, training_checkpoints
 from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.host import prepare_host
@@ -31,19 +32,18 @@ def build_runner(
     Args:
         config: as load_config returns it; not changed.
         work_dir: where logs and checkpoints go; by default the config's, else work_dirs/<name of the config>.
-        resume: a checkpoint, or True for the newest one in the work folder (none there: the run begins anew).
+        resume: a checkpoint, or True for the newest one in the work folder.
         launcher: 'none', 'pytorch' or 'slurm'.
         amp: mixed precision: bf16 on the CPU, and on a GPU unless the config says float16.
         for_test: leave out what only training needs (data, optimizer), which may not be on this machine.
 
     Raises:
-        InputError: a part of the config cannot be built.
+        InputError: a part of the config cannot be built, or there is nothing to resume.
     """
     prepare_host()
     config = Config(config._to_lazy_dict(), filename=config.filename)
     config.launcher = launcher
-    name = Path(config.filename).stem if config.filename else 'run'
-    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / name)
+    config.work_dir = str(work_folder(config, work_dir))
     if for_test:
         # With load_from, mmengine would test those weights in place of the checkpoint that is asked for.
         for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'resume'):
@@ -86,18 +86,48 @@ def _warn_of_other_schedule(config: Config) -> None:
         print(f'train_cfg.max_epochs of the config is {epochs}, but its param_scheduler ends at {max(ends)}{hint}')
 
 
+def work_folder(config: Config, work_dir: str | Path | None = None) -> Path:
+    """Returns where logs and checkpoints go: `work_dir`, else the config's, else work_dirs/<name of the config>."""
+    name = Path(config.filename).stem if config.filename else 'run'
+    return Path(work_dir or config.get('work_dir') or Path('work_dirs') / name)
+
+
+def checkpoints_to_replace(folder: Path, resume: str | bool, overwrite: bool) -> list[Path]:
+    """Returns the checkpoints in the work folder that a training will remove, once it has one of its own.
+
+    Raises:
+        InputError: the training would overwrite checkpoints of another one, and it was not asked to.
+    """
+    earlier = training_checkpoints(folder)
+    if resume and overwrite:
+        raise InputError('--resume continues a training, --overwrite replaces one: give one of the two')
+    if not earlier or resume is True or (resume and Path(resume).resolve().parent == folder.resolve()):
+        return []
+    if overwrite:
+        return earlier
+    held = f'{folder} holds checkpoints of a training ({earlier[-1].name}' + (', ...)' if len(earlier) > 1 else ')')
+    if resume:
+        raise InputError(f'{held}, and --resume {resume} is not one of them: give another --work-dir')
+    raise InputError(f'{held}: continue it with --resume, replace it with --overwrite, or give another --work-dir')
+
+
 def _resume(config: Config, resume: str | bool) -> None:
-    checkpoint = resume if isinstance(resume, str) else find_latest_checkpoint(config.work_dir)
-    if isinstance(resume, str) and not Path(resume).is_file():
-        raise InputError(
-            f'--resume: {resume} does not exist; without a path the newest one in the work folder is taken'
-        )
-    if checkpoint is None:
-        print(f'nothing to resume in {config.work_dir}: the run begins anew')
-        return
+    if isinstance(resume, str):
+        checkpoint: str | Path | None = resume
+        if not Path(resume).is_file():
+            raise InputError(
+                f'--resume: {resume} does not exist; without a path the newest one in the work folder is taken'
+            )
+    else:
+        checkpoint = latest_checkpoint(config.work_dir, tell=print)
+        if checkpoint is None:
+            raise InputError(
+                f'--resume: {config.work_dir} holds no complete checkpoint of a training: leave --resume out to begin '
+                'one, or give the path of a checkpoint'
+            )
     print(f'resuming from {checkpoint}')
     config.resume = True
-    config.load_from = checkpoint
+    config.load_from = str(checkpoint)
 
 
 def parameter_table(model: Any, depth: int = 1) -> str:

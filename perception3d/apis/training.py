@@ -4,17 +4,46 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.runner import Runner
 
 from perception3d.apis.config import load_config, parse_options
-from perception3d.apis.runner import build_runner, parameter_table, shape_table
+from perception3d.apis.runner import (
+    build_runner,
+    checkpoints_to_replace,
+    parameter_table,
+    shape_table,
+    work_folder,
+)
 
 
-def train(config: str, options: Sequence[str] = (), **settings: Any) -> Runner:
-    """Trains `config` with `options` (key=value strings) and returns the runner; `settings` are build_runner's."""
-    runner = build_runner(load_config(config, parse_options(options)), **settings)
+def train(
+    config: str,
+    options: Sequence[str] = (),
+    *,
+    work_dir: str | Path | None = None,
+    resume: str | bool = False,
+    overwrite: bool = False,
+    **settings: Any,
+) -> Runner:
+    """Trains `config` with `options` (key=value strings) and returns the runner; `settings` are build_runner's.
+
+    Args:
+        work_dir, resume: as in build_runner. `resume = True` in the config means the same.
+        overwrite: begin a training in a work folder that holds checkpoints. They are removed (epoch_N.pth, iter_N.pth,
+            best_*.pth, no other files) when the new training has written its first one.
+
+    Raises:
+        InputError: as build_runner; or the work folder holds checkpoints and neither was asked for.
+    """
+    loaded = load_config(config, parse_options(options))
+    folder = work_folder(loaded, work_dir)
+    resume = resume or (loaded.get('resume') and (loaded.get('load_from') or True)) or False
+    replaced = checkpoints_to_replace(folder, resume, overwrite)
+    runner = build_runner(loaded, folder, resume=resume, **settings)
+    runner.replaced_checkpoints = replaced
     runner.train()
     return runner
 
@@ -25,6 +54,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     Nothing is saved. Returns the losses.
     """
     settings['resume'] = False
+    settings.pop('overwrite', None)
     runner = build_runner(load_config(config, parse_options(options)), **settings)
     print(parameter_table(runner.model))
     runner._train_dataloader = {**runner._train_dataloader, 'num_workers': 0}

@@ -24,6 +24,8 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
    divides by 1 or more. Can go when `test_mmdet3d_still_counts_voxels` fails.
 9. mmdet3d states the grid of a LiDAR detector in up to five places and compares none: `checked_models.py` compares them
    when a model is built. Can go when mmdet3d does so itself.
+10. mmengine resumes from the absolute path in last_checkpoint, also in a copied or renamed folder: the name counts.
+    Can go when `test_mmengine_still_believes_paths` fails.
 """
 
 from __future__ import annotations
@@ -40,8 +42,15 @@ from perception3d.compat.checked_models import compare_parts_of_models
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely
 from perception3d.compat.mmengine_options import take_option_values
+from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
 from perception3d.compat.yapf_texts import remember_formatted_texts
+
+
+def _fix_checkpoints(module: ModuleType) -> None:
+    load_checkpoints_safely(module)
+    find_checkpoints_by_name(module)
+
 
 _AROUND: dict[str, Callable[[], Any]] = {
     'mmdet3d': versions_that_mmdet3d_accepts,
@@ -58,7 +67,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
     'mmengine.config.config': take_option_values,
     'mmengine.registry.root': compare_parts_of_models,
-    'mmengine.runner.checkpoint': load_checkpoints_safely,
+    'mmengine.runner.checkpoint': _fix_checkpoints,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,
 }

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.device import get_device
+from mmengine.dist import master_only
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -15,10 +18,12 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from perception3d.checkpoints import check_resumable
+from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
+from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.reproducible import SeededDataset
+from perception3d.engine.resuming import check_same_classes, resume_place, resume_schedules, schedule_settings
 from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
@@ -67,13 +72,35 @@ class PerceptionRunner(Runner):
                 loader._iterator = None
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Goes on from a checkpoint of this model and its training; mmengine takes what fits of any other.
+        """Resumes a training from a checkpoint of this model; mmengine takes what fits of any other.
+
+        With another batch size, number of processes, size of the data set or schedule, the rest of the training is
+        done with these; see `engine/resuming.py`.
 
         Raises:
-            InputError: the checkpoint is of another model or variant, or holds weights alone.
+            InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone.
         """
-        check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
+        content = check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
+        check_same_classes(self, content['meta'], filename)
+        wanted = schedule_settings(self)
         super().resume(filename, *args, **kwargs)
+        resume_place(self, content, filename)
+        resume_schedules(self, content, wanted)
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Saves a checkpoint as mmengine does; a local file is whole and on the disk before it gets its name."""
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        with write_durably(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
+
+    def register_hook(self, hook: Hook | dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        """Registers a hook; ours where the config names mmengine's CheckpointHook."""
+        if isinstance(hook, dict) and hook.get('type') in (CheckpointHook, 'CheckpointHook', 'mmengine.CheckpointHook'):
+            hook = {**hook, 'type': WholeCheckpointHook}
+        super().register_hook(hook, *args, **kwargs)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
         """Joins the process group on machines without CUDA before mmengine would look for a GPU.

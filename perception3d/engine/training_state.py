@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -9,17 +10,23 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from perception3d.engine.resuming import Place
+
 
 @HOOKS.register_module()
 class TrainingStateHook(Hook):
-    """Saves and resumes `training_state()` of models that have it; our runner always has this hook.
+    """Saves the place within the epoch, saves and resumes `training_state()` of models that have it.
+
+    Our runner always has this hook.
 
     Such a model (`Distiller`) has parameters that belong to its training alone: they are not in its state dict, so that
     its checkpoints are those of the plain model.
     """
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Adds the model's training state to the checkpoint."""
+        """Adds the place within the epoch, and the model's training state, to the checkpoint."""
+        meta = checkpoint['meta']
+        meta['place'] = asdict(Place.of(runner, meta['epoch'], meta['iter']))
         model = _unwrapped(runner)
         if hasattr(model, 'training_state'):
             checkpoint['training_state'] = {name: value.cpu() for name, value in model.training_state().items()}
@@ -32,6 +39,8 @@ class TrainingStateHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Gives it back when a run is resumed."""
+        # mmengine runs a text under this key as Python; no version that we can resume from writes it.
+        (checkpoint.get('meta') or {}).pop('config', None)
         model = _unwrapped(runner)
         if runner._resume and hasattr(model, 'load_training_state'):
             model.load_training_state(checkpoint.get('training_state', {}))

@@ -81,9 +81,9 @@ def fails(capfd: pytest.CaptureFixture, done: Path) -> Callable[..., str]:
         written = capfd.readouterr().err
         assert ended.value.code == 2, written
         assert written.startswith('error: ') and written.count('\n') == 1 and len(written) < 700, written
-        assert {name: (done / name).read_text() for name in EARLIER} == {
-            name: f'the earlier {name}' for name in EARLIER
-        }
+        # A training that was told to overwrite has begun: its folder no longer names an earlier checkpoint.
+        kept = [name for name in EARLIER if '--overwrite' not in args or name != 'last_checkpoint']
+        assert {name: (done / name).read_text() for name in kept} == {name: f'the earlier {name}' for name in kept}
         assert {path.name for path in done.iterdir() if path.suffix in ('.pth', '.json')} == set(EARLIER[:3])
         assert not multiprocessing.active_children(), 'the worker has ended'
         return written
@@ -173,14 +173,14 @@ def test_a_bad_image_ends_a_test(cameras: Path, camera_weights: Path, fails, dam
 def test_a_bad_image_ends_a_training(cameras: Path, fails):
     path = image_of(cameras, 'scene-a')
     halve_image(path)
-    command = [CAMERA, '--work-dir', 'done', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
+    command = [CAMERA, '--work-dir', 'done', '--overwrite', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
     assert f'{path} is 48x27 pixels, but its table says 96x54' in fails(train, *command)
 
 
 def test_a_bad_image_of_the_validation_leaves_the_epochs_before_it(cameras: Path, capfd: pytest.CaptureFixture):
     path = image_of(cameras, 'scene-b')
     cut_image(path)
-    command = [CAMERA, '--work-dir', 'done', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
+    command = [CAMERA, '--work-dir', 'done', '--overwrite', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
     with pytest.raises(SystemExit) as ended:
         run_tool(lambda _: train.main([str(arg) for arg in command]))
     assert ended.value.code == 2 and capfd.readouterr().err.startswith(f'error: {path} does not decode')
@@ -204,7 +204,7 @@ def test_a_bad_cloud_ends_a_test(clouds: Path, lidar_weights: Path, fails, damag
 def test_a_bad_cloud_ends_a_training(clouds: Path, fails):
     path = clouds / 'training' / 'velodyne' / '000001.bin'
     spoil_points(path)
-    command = [LIDAR, '--work-dir', 'done', '--cfg-options', *SMALL, 'data_root=clouds']
+    command = [LIDAR, '--work-dir', 'done', '--overwrite', '--cfg-options', *SMALL, 'data_root=clouds']
     assert f'{path} holds NaN or infinity in 1 of 650 points' in fails(train, *command)
 
 
@@ -215,7 +215,7 @@ class RunsCode:
 
 def training(state: dict, **more: object) -> dict:
     """The content of a checkpoint of a training after two steps."""
-    return dict(state_dict=state, meta=dict(epoch=1, iter=2), message_hub={}, **more)
+    return dict(state_dict=state, meta=dict(epoch=1, iter=2), message_hub={}, optimizer={}, **more)
 
 
 def bad_checkpoint(kind: str, good: Path) -> None:
@@ -255,20 +255,22 @@ def test_a_bad_checkpoint_ends_a_test(camera_weights: Path, fails, kind: str):
         *list(BAD_CHECKPOINTS.items())[:2],
         (
             'weights',
-            'bad.pth holds no meta and no message_hub of a training, so none can go on from it: begin one from',
+            'bad.pth holds no meta and no message_hub and no optimizer of a training, so none can be resumed from it: '
+            'begin one from',
         ),
     ],
 )
-def test_a_training_does_not_go_on_from_a_bad_checkpoint(
+def test_a_training_is_not_resumed_from_a_bad_checkpoint(
     cameras: Path, camera_weights: Path, fails, kind: str, words: str
 ):
     bad_checkpoint(kind, camera_weights)
-    command = [CAMERA, '--work-dir', 'done', '--resume', 'bad.pth', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
-    assert words in fails(train, *command) and not Path('ran').exists()
+    options = ['--cfg-options', *SMALL_CAMERA, 'data_root=cameras']
+    written = fails(train, CAMERA, '--work-dir', 'new', '--resume', 'bad.pth', *options)
+    assert words in written and not Path('ran').exists() and not list(Path('new').glob('*.pth'))
 
 
 def test_a_training_does_not_begin_from_a_bad_checkpoint(cameras: Path, camera_weights: Path, fails):
-    options = ['--cfg-options', *SMALL_CAMERA, 'data_root=cameras', 'load_from=bad.pth']
+    options = ['--overwrite', '--cfg-options', *SMALL_CAMERA, 'data_root=cameras', 'load_from=bad.pth']
     assert 'bad.pth does not exist: correct load_from' in fails(train, CAMERA, '--work-dir', 'done', *options)
     bad_checkpoint('code', camera_weights)
     assert 'bad.pth was refused' in fails(train, CAMERA, '--work-dir', 'done', *options)
@@ -286,6 +288,12 @@ def test_the_weights_that_a_training_began_from_are_not_those_that_are_tested(
     assert test.main([str(plugin), '1.pth', '--work-dir', 'done', '--cfg-options', '+load_from=2.pth']) == 0
     state = tested[0][1].state_dict()
     assert all(torch.equal(state[name], value) for name, value in torch.load('1.pth')['state_dict'].items())
+
+
+def test_earlier_checkpoints_are_not_overwritten(fails):
+    written = fails(train, CAMERA, '--work-dir', 'done')
+    assert 'done holds checkpoints of a training (' in written and '--resume' in written and '--overwrite' in written
+    assert 'done holds no complete checkpoint' in fails(train, CAMERA, '--work-dir', 'done', '--resume')
 
 
 NO_CONFIGS = {
@@ -310,7 +318,7 @@ def test_what_is_no_config_ends_a_command(done: Path, fails, tool: ModuleType):
 @pytest.mark.parametrize('config', [CAMERA, LIDAR])
 def test_a_missing_root_ends_a_command(camera_weights: Path, lidar_weights: Path, fails, config: Path):
     name, good = ('nuscenes', camera_weights) if config == CAMERA else ('kitti', lidar_weights)
-    commands = [(test, config, good, *TESTED), (train, config, '--work-dir', 'done', '--cfg-options')]
+    commands = [(test, config, good, *TESTED), (train, config, '--work-dir', 'new', '--cfg-options')]
     for command in commands:
         written = fails(*command, 'data_root=nowhere')
         assert 'error: nowhere/perception3d_' in written and written.endswith('--root nowhere\n')

@@ -50,7 +50,7 @@ if switch.is_file():
     print('out of memory')
     sys.exit(3)
 (work / 'iter_7.pth').touch()
-(work / 'last_checkpoint').write_text(f'/moved/away/{work.name}/iter_7.pth')
+(work / 'last_checkpoint').write_text('iter_7.pth')
 """
 FAKE_TEST = """
 import ast, json, pathlib, sys
@@ -201,7 +201,7 @@ def test_killed_cells_go_on_and_the_tool_does_nothing_twice(tool, tmp_path, monk
     monkeypatch.setattr(ForkedTool, 'kill', '')
     assert tool(words) == 0
     printed = capsys.readouterr().out
-    assert 'plain/seed0 goes on from its last checkpoint' in printed and 'plain/seed1' not in printed
+    assert 'plain/seed0 is resumed from its last checkpoint' in printed and 'plain/seed1' not in printed
     assert 'iter_14.pth' in (out / 'cells/plain/seed0/train.log').read_text()
 
     # A run that nobody disturbed has the same result.
@@ -234,7 +234,7 @@ def test_killed_cells_go_on_and_the_tool_does_nothing_twice(tool, tmp_path, monk
     gain = (sum(errors['tuned']) - sum(errors['plain'])) / 2
     assert row.startswith(f'| tuned | 2 | plain | {sum(errors["tuned"]) / 2:.4f} ± ') and f'| {gain:+.4f} [' in row
     assert f'python tools/experiment.py tests/plugin/tiny_experiment.py --out {out}' in page
-    assert 'in 2 parts' in page and '--resume --cfg-options +randomness.seed=1 +load_from=' in page
+    assert 'in 2 parts' in page and '--cfg-options +randomness.seed=1 +load_from=' in page
 
 
 def test_torchrun_trains_and_tests_a_cell_with_two_processes(tmp_path, monkeypatch, capsys):
@@ -600,11 +600,11 @@ arms = {
     assert lines[-3] == '# student/seed4, needs teacher/seed0'
     pointer = lab.out / 'cells/teacher/seed0/work/last_checkpoint'
     pointer.parent.mkdir(parents=True)
-    pointer.write_text('/the/checkpoint\n')
+    pointer.write_text('iter_7.pth')
     words = subprocess.run(['sh', '-c', f'printf "%s\\n" {lines[-2]}'], capture_output=True, text=True).stdout.split()
     cell = lab.out / 'cells/student/seed4/work'
-    options = ['--cfg-options', '+randomness.seed=4', 'teacher=/the/checkpoint']
-    expected = [sys.executable, f'{lab.tools}/train.py', f'{lab.folder}/config.py', '--work-dir', str(cell), '--resume']
+    options = ['--cfg-options', '+randomness.seed=4', f'teacher={pointer.parent}/iter_7.pth']
+    expected = [sys.executable, f'{lab.tools}/train.py', f'{lab.folder}/config.py', '--work-dir', str(cell)]
     assert words == [*expected, *options]
     assert lines[-1].endswith(f'+data={lab.out}/d')
 

@@ -49,7 +49,7 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(whole_
     # 24 samples are 6 iterations an epoch; draw 61 belongs to iteration 16, two after the checkpoint of iteration 14.
     kill = '+train_dataloader.dataset.kill_at=61'
     _tool('train.py', CONFIG, '--work-dir', tmp_path, '--cfg-options', kill, expect=-signal.SIGKILL)
-    assert (tmp_path / 'last_checkpoint').read_text().strip().endswith('iter_14.pth')
+    assert (tmp_path / 'last_checkpoint').read_text() == 'iter_14.pth'
     # Another number of workers must not matter either.
     workers = ['train_dataloader.num_workers=2']
     out = _tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--cfg-options', *workers)
@@ -60,7 +60,9 @@ def test_a_run_killed_in_mid_epoch_and_resumed_ends_with_the_same_weights(whole_
         assert torch.equal(resumed[name], whole[name]), name
 
 
-def test_resume_without_a_checkpoint_says_so_and_begins(tmp_path):
+def test_resume_without_a_checkpoint_says_so_and_ends(tmp_path):
+    out = _tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', expect=2)
+    assert out.stderr.startswith(f'error: --resume: {tmp_path} holds no complete checkpoint')
     out = _tool('train.py', CONFIG, '--work-dir', tmp_path, '--resume', '--dry-run')
     assert 'losses: ' in out.stdout and 'parameters, M' in out.stdout
     assert not list(tmp_path.glob('*.pth'))

@@ -130,13 +130,13 @@ def prepare_command(experiment: Experiment, words: Sequence[str], out: Path, too
 
 
 def train_command(experiment: Experiment, cell: Cell, out: Path, launch: Launch, dry: bool = False) -> list[str]:
-    """Returns the command that trains a cell, or goes on with it.
+    """Returns the command that trains a cell, or resumes its training where that has left a checkpoint.
 
     Raises:
         InputError: a checkpoint that it needs is not there (with `dry` it stands as a shell expression instead).
     """
     arm, folder = experiment.arms[cell.arm], CellFolder(out, cell)
-    words = [arm.config, '--work-dir', folder.work, '--resume']
+    words = [arm.config, '--work-dir', folder.work, *(['--resume'] if folder.has_begun() else [])]
     options = option_words(fill(arm.options, _texts(cell, out, dry)), cell.seed)
     return launch.command('train.py', [*words, *options])
 
@@ -154,7 +154,9 @@ def _texts(cell: Cell, out: Path, dry: bool) -> dict[str, str]:
 
 
 def _checkpoint(folder: CellFolder, dry: bool) -> str:
-    return f'$(cat {shlex.quote(str(folder.pointer))})' if dry else folder.checkpoint()
+    if not dry:
+        return folder.checkpoint()
+    return f'{folder.work}/$(cat {shlex.quote(str(folder.pointer))})'
 
 
 def option_words(options: Mapping[str, Any], seed: int) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 import perception3d
 from perception3d.apis.environment import PARTS
 from perception3d.apis.experiment.plan import Cell
+from perception3d.checkpoints import pointed_checkpoint, training_checkpoints
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import read_json, write_json
 
@@ -60,13 +61,19 @@ class CellFolder:
             InputError: it is not there.
         """
         if not self.pointer.is_file():
-            mend = f'--redo {self.cell.arm} trains it again'
-            raise InputError(f'{self.cell.name} left no checkpoint, {self.pointer} does not exist: {mend}')
-        # The name alone, since the output folder may have been moved.
-        checkpoint = self.work / Path(self.pointer.read_text().strip()).name
-        if not checkpoint.exists():
-            raise InputError(f'the checkpoint of {self.cell.name}, {checkpoint}, is gone: --redo {self.cell.arm}')
+            fix = f'--redo {self.cell.arm} trains it again'
+            raise InputError(f'{self.cell.name} left no checkpoint, {self.pointer} does not exist: {fix}')
+        checkpoint = pointed_checkpoint(self.work)
+        if checkpoint is None:
+            name = self.pointer.read_text().strip()
+            raise InputError(
+                f'the checkpoint of {self.cell.name}, {self.work / Path(name).name}, is gone: --redo {self.cell.arm}'
+            )
         return str(checkpoint)
+
+    def has_begun(self) -> bool:
+        """Says whether the training has left a checkpoint to resume from."""
+        return bool(training_checkpoints(self.work))
 
     def begin(self, stage: str, command: Sequence[str], identity: Mapping[str, Any], tools: Path) -> None:
         """Notes that a part of `stage` begins; `identity` is that of the cell."""

@@ -121,7 +121,7 @@ class CellQueue:
         build = train_command if stage == TRAIN else test_command
         command = build(self.experiment, cell, self.out, self.launch)
         if stage == TRAIN:
-            what = 'goes on from its last checkpoint' if folder.pointer.is_file() else 'trains'
+            what = 'is resumed from its last checkpoint' if folder.has_begun() else 'trains'
         else:
             what = 'is tested'
             folder.metrics_file.unlink(missing_ok=True)
