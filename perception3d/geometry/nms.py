@@ -155,7 +155,7 @@ def nms_2d(boxes: torch.Tensor, scores: torch.Tensor, iou_threshold: float, offs
 
     Args:
         boxes: (N, 4) left, top, right, bottom in pixels, on the CPU; half types are computed as float32.
-        scores: (N,) scores. Equal scores are taken in the order given.
+        scores: (N,) scores. Equal scores are taken in the order given (in mmcv that depends on the processor).
         iou_threshold: IoU above which a box is suppressed by a better one.
         offset: what is added to widths and heights: 1 where right and bottom are the last pixels of a box, else 0.
     """

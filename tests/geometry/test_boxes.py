@@ -7,7 +7,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from mmcv import _ext as mmcv_ext
+from mmcv_references import load, needs_ops
 
+from perception3d.compat.mmcv_ext import ops_are_compiled
 from perception3d.geometry import boxes as box_ops
 from perception3d.geometry import iou, nms
 
@@ -87,16 +90,26 @@ def test_overlap_equals_fine_sampling() -> None:
     np.testing.assert_allclose(np.diag(all_pairs), exact, atol=1e-12)
 
 
+@needs_ops
 @pytest.mark.parametrize('spread', [3.0, 60.0])
 def test_iou_equals_mmcv(spread: float) -> None:
-    from mmcv.ops import box_iou_rotated
-
     rng = np.random.default_rng(3)
     first, second = (random_bev(rng, n, spread).astype(np.float32) for n in (80, 60))
-    theirs = box_iou_rotated(torch.from_numpy(first), torch.from_numpy(second))
+    theirs = torch.zeros(80 * 60)
+    mmcv_ext.box_iou_rotated(torch.from_numpy(first), torch.from_numpy(second), theirs, mode_flag=0, aligned=False)
+    theirs = theirs.view(80, 60)
     np.testing.assert_allclose(iou.bev_iou(first, second), theirs.numpy(), atol=1e-5)
     as_tensors = iou.bev_iou(torch.from_numpy(first), torch.from_numpy(second))
     torch.testing.assert_close(as_tensors, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize('name', ['overlaps_near', 'overlaps_far'])
+def test_iou_equals_the_stored_one_of_mmcv(name: str) -> None:
+    stored = load(name)
+    first, second = stored['first'], stored['second']
+    np.testing.assert_allclose(iou.bev_iou(first.numpy(), second.numpy()), stored['iou'].numpy(), atol=1e-5)
+    torch.testing.assert_close(iou.bev_iou(first, second), stored['iou'], atol=1e-5, rtol=0)
+    torch.testing.assert_close(iou.bev_iou(first[:20], second, True), stored['aligned_iou'], atol=1e-5, rtol=0)
 
 
 def test_many_pairs_equal_few() -> None:
@@ -152,19 +165,28 @@ def test_volume_iou_multiplies_in_the_height() -> None:
 
 @pytest.mark.parametrize('threshold', [0.1, 0.5])
 def test_rotated_nms_equals_mmcv_and_a_slow_loop(threshold: float) -> None:
-    from mmcv.ops import nms_rotated
-
     rng = np.random.default_rng(5)
     bev, scores = random_bev(rng, 150, 20.0).astype(np.float32), rng.random(150).astype(np.float32)
     ours = nms.nms_rotated(bev, scores, threshold)
     assert ours.tolist() == reference_nms(bev, scores, threshold)
-    theirs = nms_rotated(torch.from_numpy(bev), torch.from_numpy(scores), threshold)[1]
-    assert ours.tolist() == theirs.tolist()
+    if ops_are_compiled():
+        tensors = torch.from_numpy(bev), torch.from_numpy(scores)
+        order = tensors[1].argsort(descending=True)
+        none = torch.zeros(0, dtype=torch.int)
+        theirs = mmcv_ext.nms_rotated(*tensors, order, tensors[0][order], none, threshold, False)
+        assert ours.tolist() == theirs.tolist()
     labels = rng.integers(0, 3, 150)
     by_class = nms.nms_rotated(torch.from_numpy(bev), torch.from_numpy(scores), threshold, torch.from_numpy(labels))
     parts = [np.flatnonzero(labels == c) for c in range(3)]
     expected = [i for p in parts for i in p[reference_nms(bev[p], scores[p], threshold)]]
     assert by_class.tolist() == sorted(expected, key=lambda i: -scores[i])
+
+
+def test_rotated_nms_keeps_the_boxes_that_mmcv_keeps() -> None:
+    stored = load('suppression')
+    bev = stored['boxes'][:, [0, 1, 3, 4, 6]]
+    for threshold in (0.1, 0.5):
+        assert torch.equal(nms.nms_rotated(bev, stored['scores'], threshold), stored[f'kept_{threshold}'])
 
 
 def test_circle_nms_keeps_the_best_of_each_neighbourhood() -> None:

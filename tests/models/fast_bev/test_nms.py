@@ -1,16 +1,15 @@
-"""Scale-NMS against a slow loop over classes with mmcv's overlap."""
+"""Scale-NMS against a slow loop over classes, with overlaps of the general kernel and with stored ones of mmcv."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from mmcv.ops import box_iou_rotated
+from mmcv_references import FACTORS, THRESHOLDS, load
 from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.nms import ClassNMS
-
-FACTORS = (1.0, 0.7, 0.55, 0.4, 0.7, 1.0, 1.0, 4.5, 9.0, 1.0)
 
 
 def random_candidates(count: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -22,8 +21,10 @@ def random_candidates(count: int, spread: float, seed: int = 0) -> tuple[Tensor,
     return boxes, torch.rand(count, 10, generator=generator) ** 3
 
 
-def slow_scale_nms(boxes: Tensor, scores: Tensor, rule: ClassNMS, threshold: float, limit: int) -> list[tuple]:
-    """(score, box, class) of the survivors, best first."""
+def slow_scale_nms(
+    boxes: Tensor, scores: Tensor, rule: ClassNMS, threshold: float, limit: int, over: Tensor | None = None
+) -> list[tuple]:
+    """(score, box, class) of the survivors, best first; `over` (C, N, N) says whose IoU is above the threshold."""
     found = []
     for c in range(scores.shape[1]):
         bev = boxes[:, [0, 1, 3, 4, 6]].clone()
@@ -31,6 +32,8 @@ def slow_scale_nms(boxes: Tensor, scores: Tensor, rule: ClassNMS, threshold: flo
         order = [i for i in scores[:, c].argsort(descending=True).tolist() if scores[i, c] > threshold]
         if rule.kinds[c] == 'circle':
             removes = torch.cdist(bev[:, :2].double(), bev[:, :2].double()) ** 2 <= rule.thresholds[c]
+        elif over is not None:
+            removes = over[c]
         else:
             removes = box_iou_rotated(bev, bev) > rule.thresholds[c]
         kept: list[int] = []
@@ -50,6 +53,14 @@ def test_selection_equals_the_slow_loop(rule: ClassNMS, spread: float, limit: in
     ours = list(zip(scores[index, labels].tolist(), index.tolist(), labels.tolist(), strict=True))
     assert ours == slow_scale_nms(boxes, scores, rule, 0.05, limit)
     assert len(ours) == limit or len(ours) > 100
+
+
+def test_selection_is_that_by_the_overlaps_of_mmcv() -> None:
+    stored, rule = load('scaled_overlaps'), ClassNMS()
+    index, labels = rule.select(stored['boxes'], stored['scores'], 0.05, 1000)
+    ours = list(zip(stored['scores'][index, labels].tolist(), index.tolist(), labels.tolist(), strict=True))
+    assert ours == slow_scale_nms(stored['boxes'], stored['scores'], rule, 0.05, 1000, stored['over'])
+    assert tuple(rule.factors) == FACTORS and tuple(rule.thresholds[:9]) == THRESHOLDS and 100 < len(ours) < 500
 
 
 def test_released_rule_is_the_default() -> None:

@@ -6,6 +6,7 @@ import mmcv.ops
 import pytest
 import torch
 from mmcv import _ext
+from mmcv_references import VOXEL_LAYERS, load
 from mmdet3d.models.layers import box3d_multiclass_nms, nms_bev, nms_normal_bev
 from mmdet3d.structures import LiDARInstance3DBoxes, xywhr2xyxyr
 from mmengine import ConfigDict
@@ -104,19 +105,19 @@ def test_boxes_of_mmdet3d_find_their_points():
     assert torch.equal(boxes.points_in_boxes_part(points) >= 0, marked.any(1))
 
 
-def test_rotated_iou_is_that_of_mmcv():
-    first, second = (_boxes(30, seed)[:, [0, 1, 3, 4, 6]] for seed in (1, 2))
-    for aligned in (False, True):
-        for mode, flag in (('iou', 0), ('iof', 1)):
-            theirs = torch.zeros(30 if aligned else 900)
-            _ext.box_iou_rotated(first, second, theirs, mode_flag=flag, aligned=aligned)
-            ours = mmcv.ops.box_iou_rotated(first, second, mode, aligned)
-            assert ours.max() > 0.05 and torch.allclose(ours.flatten(), theirs, atol=2e-5)
-    clockwise = mmcv.ops.box_iou_rotated(
-        first * torch.tensor([1, 1, 1, 1, -1]), second * torch.tensor([1, 1, 1, 1, -1])
-    )
+@pytest.mark.parametrize('name', ['overlaps_near', 'overlaps_far'])
+def test_rotated_iou_is_that_of_mmcv(name):
+    stored = load(name)
+    first, second = stored['first'], stored['second']
+    for mode in ('iou', 'iof'):
+        ours = mmcv.ops.box_iou_rotated(first, second, mode)
+        assert ours.max() > 0.05 and torch.allclose(ours, stored[mode], atol=2e-5)
+        ours = mmcv.ops.box_iou_rotated(first[:20], second, mode, aligned=True)
+        assert torch.allclose(ours, stored[f'aligned_{mode}'], atol=2e-5)
+    mirror = torch.tensor([1, 1, 1, 1, -1])
+    clockwise = mmcv.ops.box_iou_rotated(first * mirror, second * mirror)
     assert torch.equal(mmcv.ops.box_iou_rotated(first, second, clockwise=False), clockwise)
-    assert mmcv.ops.box_iou_rotated(first[:0], second).shape == (0, 30)
+    assert mmcv.ops.box_iou_rotated(first[:0], second).shape == (0, 20)
 
 
 def test_boxes_overlap_is_area_in_square_metres():
@@ -134,25 +135,18 @@ def _greedy(iou, scores, threshold, labels=None):
 
 
 def test_suppression_is_greedy_above_the_threshold_and_heeds_labels():
-    boxes, scores = _boxes(120, 3), torch.rand(120, generator=torch.Generator().manual_seed(0))
+    stored = load('suppression')
+    boxes, scores, iou = stored['boxes'], stored['scores'], stored['iou']
     bev = boxes[:, [0, 1, 3, 4, 6]].contiguous()
-    iou = torch.zeros(120 * 120)
-    _ext.box_iou_rotated(bev, bev, iou, mode_flag=0, aligned=False)
-    iou = iou.view(120, 120)
-    labels = torch.arange(120) % 3 * 7 - 7
+    labels = torch.arange(50) % 3 * 7 - 7
     kept = _greedy(iou, scores, 0.1)
-    assert 10 < len(kept) < 110
+    # What mmcv's own CPU kernel keeps, where no IoU lies at the threshold and there are no labels.
+    assert 5 < len(kept) < 45 and stored['kept_0.1'].tolist() == kept
     assert mmcv.ops.nms_rotated(bev, scores, 0.1)[1].tolist() == kept
     assert mmcv.ops.nms_rotated(bev, scores, 0.1, labels)[1].tolist() == _greedy(iou, scores, 0.1, labels)
     assert mmcv.ops.nms3d(boxes, scores, 0.1).tolist() == kept
-    # What mmcv's own CPU kernel keeps, where no IoU lies at the threshold and there are no labels.
-    order = scores.argsort(descending=True)
-    theirs = _ext.nms_rotated(bev, scores, order, bev[order], scores.new_empty(0, dtype=torch.int), 0.1, False)
-    assert theirs.tolist() == kept
-    straight = bev.clone()
-    straight[:, 4] = 0
-    _ext.box_iou_rotated(straight, straight, iou.view(-1), mode_flag=0, aligned=False)
-    assert mmcv.ops.nms3d_normal(boxes, scores, 0.1).tolist() == _greedy(iou, scores, 0.1)
+    straight = _greedy(stored['straight_iou'], scores, 0.1)
+    assert straight != kept and mmcv.ops.nms3d_normal(boxes, scores, 0.1).tolist() == straight
 
 
 def test_a_box_at_the_threshold_stays():
@@ -176,24 +170,22 @@ def test_bird_eye_suppression_of_mmdet3d_runs():
 
 
 @pytest.mark.parametrize('layer', ['mmcv', 'mmdet3d'])
-def test_voxel_layers_give_what_the_compiled_kernel_gives(layer):
+@pytest.mark.parametrize('k', range(len(VOXEL_LAYERS)))
+def test_voxel_layers_give_what_the_compiled_kernel_gives(layer, k):
     from mmcv.ops import Voxelization
     from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
 
-    points = torch.cat([_points(3000)[0], torch.rand(3000, 1)], 1)
-    size, span = [0.5, 0.5, 1.0], [0, -10, -2, 20, 10, 1]
+    stored, (size, span, max_points, max_voxels) = load('voxels'), VOXEL_LAYERS[k]
     kind = Voxelization if layer == 'mmcv' else VoxelizationByGridShape
     keywords = {'voxel_size': size, 'point_cloud_range': span}
-    voxels, coords, count = kind(**keywords, max_num_points=3, max_voxels=(700, 900), deterministic=False)(points)
-    theirs = torch.zeros(700, 3, 4), torch.zeros(700, 3).int(), torch.zeros(700).int()
-    number = torch.zeros((), dtype=torch.long)
-    _ext.hard_voxelize_forward(
-        points, torch.tensor(size), torch.tensor(span).float(), *theirs, number,
-        max_points=3, max_voxels=700, NDim=3, deterministic=True,
-    )  # fmt: skip
-    assert all(torch.equal(a, b[:number]) for a, b in zip((voxels, coords, count), theirs, strict=True))
+    limits = {'max_num_points': max_points, 'max_voxels': (max_voxels, max_voxels + 9)}
+    found = kind(**keywords, **limits, deterministic=False)(stored['points'])
+    assert all(torch.equal(a, stored[f'{b}_{k}']) for a, b in zip(found, ('voxels', 'coords', 'count'), strict=True))
     dynamic = kind(**keywords, max_num_points=-1, max_voxels=-1)
-    assert torch.equal(dynamic(points), dynamic(points.double())) and dynamic(points).shape == (6000 // 2, 3)
+    assert torch.equal(dynamic(stored['points']), stored[f'cells_{k}'])
+    # Points whose cells are the same in float64.
+    points = torch.rand(500, 4, generator=torch.Generator().manual_seed(1)) * 30
+    assert torch.equal(dynamic(points), dynamic(points.double())) and (dynamic(points) >= 0).any()
 
 
 @pytest.mark.parametrize('encoder', ['DynamicVFE', 'DynamicPillarFeatureNet'])
