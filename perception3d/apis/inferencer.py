@@ -42,6 +42,8 @@ class Inferencer:
     ...     print(sample.pred_instances_3d.bboxes_3d)
 
     A LiDAR detector of KITTI's frames or of LiDAR-only data takes clouds instead: `inferencer('velodyne/000042.bin')`.
+    Several threads may call one inferencer at the same time: each gets the answers of a single call. What models keep
+    from frame to frame, they keep for each thread (`perception3d.geometry.threads.PerThread`).
 
     Args:
         config: a path or a loaded config; its test data set says how a sample is prepared.

@@ -20,12 +20,14 @@ def accelerate(module: nn.Module, host_kernels: bool | None = None) -> nn.Module
     CPU (`host_kernels`: None where that is) SECOND's backbone computes only what is not background, its neck is one
     pass (`ActiveBackbone`, `UpsampledMaps`), and other wide 3x3 convolutions run by `WinogradConv2d`. A module with a
     method `prepare_for_inference` is told. Outputs change by rounding only, about 1e-5 of their size. The module cannot
-    be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the next call reuses.
+    be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the next call of the
+    same thread reuses.
     """
-    module.eval()
+    module.eval().requires_grad_(False)
     fold_batch_norms(module)
     for part in module.modules():
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+        # A kernel of one pixel takes the layout of its input: PointNets, whose maps are groups of points, keep theirs.
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) and part.kernel_size != (1, 1):
             part.to(memory_format=torch.channels_last)
         if hasattr(part, 'prepare_for_inference'):
             part.prepare_for_inference()

@@ -14,7 +14,7 @@ from numba import njit, prange
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.geometry.threads import share_threads_with_torch
+from perception3d.geometry.threads import PerThread, allocate_to_keep, share_threads_with_torch
 
 _FILTER = (
     (1 / 4, 0, 0),
@@ -33,8 +33,8 @@ _BLOCK = 2048
 _FAST = {'contract', 'reassoc', 'nsz'}
 
 
-class Workspace:
-    """Scratch memory that the convolutions of one model share; one model may not run in two threads at once."""
+class Workspace(PerThread):
+    """Scratch memory that the convolutions of one model share; every thread that runs the model has its own."""
 
     def __init__(self) -> None:
         self._parts: dict[str, Tensor] = {}
@@ -44,7 +44,7 @@ class Workspace:
         size = torch.Size(shape).numel()
         part = self._parts.get(name)
         if part is None or part.numel() < size:
-            part = self._parts[name] = torch.empty(size)
+            part = self._parts[name] = allocate_to_keep(torch.empty, size)
         return part[:size].view(shape)
 
 

@@ -27,7 +27,9 @@ class _Kept(NamedTuple):
 class BEVFormerStream:
     """Runs a BEVFormer frame by frame, with the whole past of the scene in its map.
 
-    Fed with the frames of a sample from the oldest on, it finds what the model finds on that sample.
+    Fed with the frames of a sample from the oldest on, it finds what the model finds on that sample. A stream is one
+    vehicle: its past is in the object, and `step` may not run in two threads at once. Several threads take a stream
+    each; they may be made of the same model.
 
     Args:
         model: the detector; it is copied, so training can go on.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from perception3d.models.fast_bev.view_transform import FeatureRows
 
 
 class FeatureCache:
-    """Least recently used store of the features of single images.
+    """Least recently used store of the features of single images; all threads share it. A copy starts empty.
 
     Args:
         capacity: images kept; a sample's own images are always kept together.
@@ -23,10 +25,15 @@ class FeatureCache:
         self.capacity = capacity
         self.computed = 0
         self._maps: OrderedDict[tuple, list[Tensor]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.capacity,)
 
     def clear(self) -> None:
         """Forgets everything: to be called when weights change."""
-        self._maps.clear()
+        with self._lock:
+            self._maps.clear()
 
     def rows(
         self,
@@ -38,24 +45,27 @@ class FeatureCache:
         """Returns the levels of `images` (B, F*N, 3, H, W), by `extract` only where `paths` (B, F*N) are new."""
         keys = [(str(path), tuple(images.shape[-2:])) for sample in paths for path in sample]
         flat = images.flatten(0, 1)
-        missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in self._maps}
-        needed = {key: self._maps[key] for key in keys if key in self._maps}
+        with self._lock:
+            needed = {key: self._maps[key] for key in keys if key in self._maps}
+        missing = {key: i for i, key in reversed(list(enumerate(keys))) if key not in needed}
         if missing:
+            # Without the lock: two threads that miss the same image compute it twice, to the same features.
             maps = extract(flat[sorted(missing.values())])
-            self.computed += len(missing)
             for row, key in enumerate(sorted(missing, key=missing.get)):
                 needed[key] = [level[row : row + 1].clone() for level in maps]
         order = {key: i for i, key in enumerate(needed)}
         which = np.array([order[key] for key in keys], np.int64).reshape(len(images), frames, -1)
-        self._remember(needed)
+        self._remember(needed, len(missing))
         return [_stack(list(needed.values()), level, which) for level in range(len(next(iter(needed.values()))))]
 
-    def _remember(self, maps: dict[tuple, list[Tensor]]) -> None:
-        for key, value in maps.items():
-            self._maps[key] = value
-            self._maps.move_to_end(key)
-        while len(self._maps) > max(self.capacity, len(maps)):
-            self._maps.popitem(last=False)
+    def _remember(self, maps: dict[tuple, list[Tensor]], computed: int) -> None:
+        with self._lock:
+            self.computed += computed
+            for key, value in maps.items():
+                self._maps[key] = value
+                self._maps.move_to_end(key)
+            while len(self._maps) > max(self.capacity, len(maps)):
+                self._maps.popitem(last=False)
 
 
 def _stack(maps: list[list[Tensor]], level: int, which: np.ndarray) -> FeatureRows:

@@ -16,7 +16,7 @@ class StreamedTest:
 
     The images of the present frame are used alone: history is what the stream remembers, and it is forgotten where a
     new scene begins. Before the first frames of a scene it has less history than a data set that knows frames between
-    its samples.
+    its samples. As its stream, it serves one thread.
 
     Args:
         stream: of the detector under test.

@@ -110,6 +110,9 @@ class FastBEVStream:
     nearest in time to (now + offset); at the start of a stream that is the oldest one. Boxes equal those of the model
     run on the same images and projections at once.
 
+    A stream is one vehicle: its history is in the object, and `step` may not run in two threads at once. Several
+    threads take a stream each; they may be made of the same model.
+
     Args:
         model: the detector; it is copied, so training can go on.
         offsets_s: nominal times of the history; () for a model of one frame.

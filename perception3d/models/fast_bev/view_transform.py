@@ -18,6 +18,7 @@ from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.lut import PRIORITIES, build_frames_lut, build_lut, scale_to_features, valid_part
 from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
+from perception3d.geometry.threads import PerThread, allocate_to_keep
 
 
 class GatherRows(torch.autograd.Function):
@@ -58,11 +59,20 @@ class FeatureRows:
         return cls(maps.permute(0, 2, 3, 1).reshape(-1, channels), (height, width), first)
 
 
+class _Kept(PerThread):
+    """What a lift keeps for the next one: tables, what they were made of, and the output memory."""
+
+    def __init__(self) -> None:
+        self.table: Tensor | None = None
+        self.table_keys: dict[tuple[int, int], tuple] = {}
+        self.out: Tensor | None = None
+
+
 class LookupViewTransform(nn.Module):
     """Lifts image features into a voxel grid and lays it out as a BEV map.
 
     Outside of training, tables of frames whose projections have not changed are kept, and the output memory is used
-    again by the next call: take a copy of an output that has to outlive it.
+    again by the next call of the same thread: take a copy of an output that has to outlive it.
 
     Args:
         grid: the voxels, or the arguments of `VoxelGrid`.
@@ -75,13 +85,7 @@ class LookupViewTransform(nn.Module):
             raise InputError(f'priority {priority!r} is none of {", ".join(PRIORITIES)}')
         self.grid = grid if isinstance(grid, VoxelGrid) else VoxelGrid(**grid)
         self.priority = priority
-        self._table: Tensor | None = None
-        self._table_keys: dict[tuple[int, int], tuple] = {}
-        self._out: Tensor | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Copies of a model start without the tables and the output memory of the original.
-        return {**self.__dict__, '_table': None, '_table_keys': {}, '_out': None}
+        self._kept = _Kept()
 
     def forward(
         self,
@@ -116,9 +120,10 @@ class LookupViewTransform(nn.Module):
         if self.training or torch.is_grad_enabled() or rows.is_cuda:
             return GatherRows.apply(rows, table, None)
         shape = (table.numel(), rows.shape[1])
-        if self._out is None or self._out.shape != shape or self._out.dtype != rows.dtype:
-            self._out = rows.new_empty(shape)
-        return gather_rows(rows, table, self._out)
+        kept = self._kept
+        if kept.out is None or kept.out.shape != shape or kept.out.dtype != rows.dtype:
+            kept.out = allocate_to_keep(torch.empty, shape, dtype=rows.dtype, device=rows.device)
+        return gather_rows(rows, table, kept.out)
 
     def _tables(
         self,
@@ -132,25 +137,27 @@ class LookupViewTransform(nn.Module):
         batch, frames = img_from_lidar.shape[:2]
         shape = (batch, *self.grid.shape, len(levels) * frames)
         keep = not self.training and not torch.is_grad_enabled()
-        table, keys = self._table, self._table_keys
+        table, keys = self._kept.table, self._kept.table_keys
         if not keep or table is None or table.shape != shape or table.device != device:
-            table, keys = torch.empty(shape, dtype=torch.int32, device=device), {}
+            table, keys = allocate_to_keep(torch.empty, shape, dtype=torch.int32, device=device), {}
         for b, slot, projections, level, first in _slots(levels, img_from_lidar, image_hw):
             bounds = valid_part(image_hw, valid_hw, level.hw)
-            stale = []
-            for f in range(frames):
-                key = (projections[f].tobytes(), first[f].tobytes(), level.hw, bounds)
-                if keys.get((b, slot + f)) != key:
-                    keys[b, slot + f] = key
-                    stale.append(f)
+            wanted = {
+                (b, slot + f): (projections[f].tobytes(), first[f].tobytes(), level.hw, bounds) for f in range(frames)
+            }
+            stale = [f for f in range(frames) if keys.get((b, slot + f)) != wanted[b, slot + f]]
             if stale:
                 # One call for the whole span: it costs little more than one frame alone.
                 span = slice(stale[0], stale[-1] + 1)
                 matrices = torch.from_numpy(projections[span]).to(device, non_blocking=True)
                 out = table[b, ..., slot : slot + frames][..., span]
+                for f in range(*span.indices(frames)):
+                    # Unknown until it is whole: after an error the next call makes it again.
+                    keys.pop((b, slot + f), None)
                 build_frames_lut(matrices, self.grid, level.hw, self.priority, bounds, first[span], out)
+                keys.update(wanted)
         if keep:
-            self._table, self._table_keys = table, keys
+            self._kept.table, self._kept.table_keys = table, keys
         return table
 
     def _lift_mean(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.geometry.segments import segment_max
+from perception3d.geometry.threads import PerThread, allocate_to_keep
 from perception3d.registry import MODELS
 
 
@@ -115,25 +116,38 @@ def require_inside(coors: Tensor, shape: Sequence[int]) -> None:
         )
 
 
+class _LastMap(PerThread):
+    """The map that a thread wrote last, (N, C), and the rows of it that were filled."""
+
+    def __init__(self) -> None:
+        self.rows: Tensor | None = None
+        self.filled: Tensor | None = None
+
+
 class Canvas:
-    """Zeros to write features into. If it `keeps` them, they are cleared and given again: a map is 50 MB."""
+    """Zeros to write features into. If it `keeps` them, they are cleared and given again: a map is 50 MB.
+
+    Every thread has its own.
+    """
 
     def __init__(self) -> None:
         self.keeps = False
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last = _LastMap()
 
-    def cleared(self, like: Tensor, count: int, channels: int, filled: Tensor) -> Tensor:
-        """Returns zeros (count, channels) of the type and device of `like`, of which rows `filled` will be written."""
-        rows = None
-        if self._last is not None:
-            kept, before = self._last
-            if kept.shape == (count, channels) and kept.dtype == like.dtype and kept.device == like.device:
-                rows = kept.index_fill_(0, before, 0)
-        if rows is None:
-            rows = like.new_zeros(count, channels)
-        if self.keeps:
-            self._last = rows, filled
-        return rows
+    def cleared(self, like: Tensor, count: int, channels: int) -> Tensor:
+        """Returns zeros (count, channels) of the type and device of `like`."""
+        kept, last = self._last.rows, self._last
+        # Not kept while it is written: after an error nobody knows what is in it.
+        last.rows = None
+        if kept is None or kept.shape != (count, channels) or kept.dtype != like.dtype or kept.device != like.device:
+            return allocate_to_keep(torch.zeros, count, channels, dtype=like.dtype, device=like.device)
+        return kept.index_fill_(0, last.filled, 0)
+
+    def keep(self, rows: Tensor, filled: Tensor) -> None:
+        """Takes back what `cleared` gave, of which the rows `filled` (K,) were written."""
+        # With gradients, the map would hold the graphs of all calls.
+        if self.keeps and not rows.requires_grad:
+            self._last.rows, self._last.filled = rows, filled
 
 
 @MODELS.register_module()
@@ -159,11 +173,10 @@ class RowPillarsScatter(PointPillarsScatter):
         coors = coors.long()
         require_inside(coors, (self.ny, self.nx))
         cells = (coors[:, 0] * self.ny + coors[:, 2]) * self.nx + coors[:, 3]
-        rows = self._canvas.cleared(voxel_features, batch_size * self.ny * self.nx, self.in_channels, cells)
-        rows = (
-            rows.index_copy(0, cells, voxel_features)
-            if voxel_features.requires_grad
-            else rows.index_copy_(0, cells, voxel_features)
-        )
+        rows = self._canvas.cleared(voxel_features, batch_size * self.ny * self.nx, self.in_channels)
+        if voxel_features.requires_grad:
+            rows = rows.index_copy(0, cells, voxel_features)
+        else:
+            self._canvas.keep(rows.index_copy_(0, cells, voxel_features), cells)
         canvas = rows.view(batch_size, self.ny, self.nx, self.in_channels).permute(0, 3, 1, 2)
         return canvas.contiguous() if self.training else canvas

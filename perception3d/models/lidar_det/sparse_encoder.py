@@ -67,8 +67,9 @@ class RowSparseEncoder(SparseEncoder):
         batch, z, y, across = x.indices.long().unbind(1)
         cells = (batch * height + y) * width + across
         channels = x.features.shape[1]
-        rows = self._canvas.cleared(x.features, x.batch_size * height * width, channels * depth, cells)
+        rows = self._canvas.cleared(x.features, x.batch_size * height * width, channels * depth)
         rows.view(-1, channels, depth)[cells, :, z] = x.features
+        self._canvas.keep(rows, cells)
         return rows.view(x.batch_size, height, width, channels * depth).permute(0, 3, 1, 2)
 
 

@@ -133,7 +133,7 @@ def test_tables_are_kept_in_inference_and_only_changed_frames_are_rebuilt(matric
         expected = lift_by_masked_writes(_split(_maps()), matrices, GRID, IMAGE_HW)
         assert torch.equal(transform(rows, matrices, IMAGE_HW), expected)
         assert built == [3, 3, 1]
-    assert copy.deepcopy(transform)._out is None
+    assert copy.deepcopy(transform)._kept.out is None
 
 
 def test_an_output_with_gradients_is_never_overwritten(matrices):
