@@ -17,6 +17,7 @@ from perception3d.apis.runner import (
     shape_table,
     work_folder,
 )
+from perception3d.engine.object_report import report_objects
 
 
 def train(
@@ -59,6 +60,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     print(parameter_table(runner.model))
     runner._train_dataloader = {**runner._train_dataloader, 'num_workers': 0}
     loop = runner.train_loop
+    report_objects(loop.dataloader.dataset)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner._init_model_weights()
     # What the hooks of a training would tell: schedules may count in shares of it.

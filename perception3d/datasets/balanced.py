@@ -38,7 +38,11 @@ class SeededCBGSDataset(CBGSDataset):
                 if label >= 0:
                     holders.setdefault(label, []).append(index)
         if not holders:
-            raise InputError(f'{dataset.ann_file} has no box of any class, so classes cannot be balanced')
+            count = getattr(dataset, 'object_count', None)
+            reason = None if count is None else count.nothing_to_train_on()
+            raise InputError(
+                reason or f'{getattr(dataset, "ann_file", "the data set")} has no box of any class to balance'
+            )
         each = sum(map(len, holders.values())) // len(holders)
         rng = np.random.default_rng(self.seed)
         return [int(index) for label in sorted(holders) for index in rng.choice(holders[label], each)]

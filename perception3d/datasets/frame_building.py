@@ -151,3 +151,6 @@ def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
     for name in names:
         counts = [*(entry['classes'].get(name, 0) for entry in splits.values()), database.get(name, 0)]
         print(f'{name:<22}' + ''.join(f'{count:>{width}}' for count in counts))
+    for split, entry in splits.items():
+        for note in entry['notes']:
+            print(f'note: {split}: {note}')

@@ -10,6 +10,7 @@ from mmdet3d.datasets import KittiDataset
 
 from perception3d.checks import InputError
 from perception3d.datasets.frame_infos import label_by_name, read_frame_infos, require_classes
+from perception3d.datasets.object_count import count_labels, object_range
 from perception3d.kitti_files import CLASSES
 from perception3d.registry import DATASETS
 
@@ -28,8 +29,8 @@ class KittiFrameDataset(KittiDataset):
     A sample carries `frame_id` ('000123', also as `token`), `lidar_path`, `lidar2cam` (4, 4) to the rectified camera 0,
     `cam2img` (4, 4) of camera 2, `lidar2img` their product, `image_hw` and `img_path`; with labels also `ann_info` in
     training and `eval_ann_info` in testing. Its boxes are LiDARInstance3DBoxes (x, y, z of the bottom, l, w, h, yaw).
-    DontCare and classes that are not asked for are never boxes. Frames without objects stay, unless `filter_empty_gt`
-    leaves them out of training.
+    DontCare and classes that are not asked for are never boxes. Frames without objects stay. With
+    `filter_empty_gt`, which mmdet3d's class has by default, another frame takes the place of one without objects.
 
     Args:
         data_root: the folder that holds ImageSets, training and testing.
@@ -47,6 +48,7 @@ class KittiFrameDataset(KittiDataset):
         ann_file: str,
         metainfo: dict[str, Any] | None = None,
         data_prefix: dict[str, str] | None = None,
+        filter_empty_gt: bool = False,
         **kwargs: Any,
     ) -> None:
         metainfo = {'classes': CLASSES, **(metainfo or {})}
@@ -57,6 +59,7 @@ class KittiFrameDataset(KittiDataset):
             ann_file=ann_file,
             metainfo=metainfo,
             data_prefix=data_prefix or dict(pts='', img=''),
+            filter_empty_gt=filter_empty_gt,
             **kwargs,
         )
 
@@ -67,7 +70,13 @@ class KittiFrameDataset(KittiDataset):
         if not self.test_mode and not all(info['labelled'] for info in content['data_list']):
             raise InputError(f'{self.ann_file} has frames without labels: train on another split, or set test_mode')
         self._metainfo.update({key: content['metainfo'][key] for key in ('dataset', 'split')})
-        return [self.parse_data_info(info) for info in content['data_list']]
+        infos, classes = content['data_list'], self.metainfo['classes']
+        self.object_count = count_labels(self.ann_file, infos, classes, object_range(self.pipeline))
+        samples = [self.parse_data_info(info) for info in infos]
+        if not self.test_mode:
+            for sample in samples:
+                self.object_count.add_places(sample['ann_info']['gt_bboxes_3d'].tensor.numpy())
+        return samples
 
     def parse_data_info(self, info: dict) -> dict:
         """Turns one info into a sample; only camera 2 is kept of its cameras."""

@@ -27,6 +27,7 @@ from perception3d.datasets.frame_building import (
     require_frame_files,
 )
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
+from perception3d.datasets.object_count import count_labels
 from perception3d.datasets.point_clouds import in_image, read_cloud, rows_in_boxes
 from perception3d.files import write_pickle
 from perception3d.kitti_files import (
@@ -230,7 +231,8 @@ def create_infos(
     Nothing is replaced before every frame was read, so that an error or an interruption leaves earlier files as they
     were. The result does not depend on `jobs`, the number of processes (default: see map_frames).
 
-    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}}, 'database': {name: count}}.
+    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}, 'notes'}, 'database': {name: count}}; notes
+    say how many objects are of no use, and why.
 
     Raises:
         InputError: files are missing, which are counted and named, or one cannot be used.
@@ -269,4 +271,5 @@ def _write_split(root: Path, split: str, infos: list[dict[str, Any]]) -> dict[st
     path = root / INFO_FILE.format(split)
     write_pickle(path, {'metainfo': metainfo, 'data_list': infos})
     classes = {name: counts[name] for name in (*CATEGORIES, *others) if counts[name]}
-    return {'path': path, 'frames': len(infos), 'classes': classes}
+    notes = count_labels(str(path), infos, list(classes)).left_out()
+    return {'path': path, 'frames': len(infos), 'classes': classes, 'notes': notes}

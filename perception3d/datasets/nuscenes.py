@@ -15,6 +15,7 @@ from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.missing_cameras import CameraRig
+from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
 from perception3d.files import read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
@@ -86,9 +87,25 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         self._rig = CameraRig(infos)
         for note in self._rig.notes(self._camera_names(infos[0])):
             print_log(f'{self.ann_file}: {note}', 'current', logging.WARNING)
+        self.object_count = self._count_objects(infos, list(meta.get('categories', self.metainfo['classes'])))
         infos.reverse()
         # Taking each info off the list frees it: parsed samples are several times smaller.
-        return [self.parse_data_info(infos.pop()) for _ in range(len(infos))]
+        samples = [self.parse_data_info(infos.pop()) for _ in range(len(infos))]
+        if not self.test_mode:
+            for boxes, labels in ((s['ann_info']['gt_bboxes_3d'], s['ann_info']['gt_labels_3d']) for s in samples):
+                self.object_count.add_places(boxes.tensor.numpy()[labels >= 0])
+        return samples
+
+    def _count_objects(self, infos: Sequence[dict], names: Sequence[str]) -> ObjectCount:
+        """Counts the objects and those that `parse_ann_info` leaves out."""
+        count = ObjectCount(self.ann_file, object_range(self.pipeline))
+        without_points = NO_POINTS if self.use_valid_flag else NO_LIDAR_POINTS
+        for instance in (instance for info in infos for instance in info['instances']):
+            label = instance['bbox_label_3d']
+            valid = instance['bbox_3d_isvalid'] if self.use_valid_flag else instance['num_lidar_pts'] > 0
+            reason = OTHER_CLASS if self.label_mapping.get(label, -1) < 0 else None if valid else without_points
+            count.add(names[label] if 0 <= label < len(names) else 'other', reason)
+        return count
 
     def parse_data_info(self, info: dict) -> dict:
         """Turns one info into a sample: absolute paths, flat image arrays, boxes in `ann_info` or `eval_ann_info`."""

@@ -232,7 +232,8 @@ def create_infos(
     """Checks the tree, then writes `<root>/perception3d_infos_<split>.pkl` for every split of the version.
 
     Finished scenes are kept in a hidden folder until the end, so that a second call goes on after an interruption.
-    Returns split -> {'path', 'samples', 'scenes', 'classes': {name: count}}. Raises InputError as `open_tables` does,
+    Returns split -> {'path', 'samples', 'scenes', 'classes': {name: count}, 'notes'}; notes say how many boxes are left
+    out, and why. Raises InputError as `open_tables` does,
     and for missing sensor files.
     """
     from tqdm import tqdm
@@ -287,4 +288,18 @@ def _write_split(root: Path, version: str, split: str, scenes: Sequence[str], pa
     write_pickle(path, {'metainfo': metainfo, 'data_list': data_list})
     counts = Counter(CLASSES[box['bbox_label_3d']] for info in data_list for box in info['instances'])
     classes = {name: counts[name] for name in CLASSES}
-    return {'path': path, 'samples': len(data_list), 'scenes': len(scenes), 'classes': classes}
+    notes = _notes_on_points(data_list)
+    return {'path': path, 'samples': len(data_list), 'scenes': len(scenes), 'classes': classes, 'notes': notes}
+
+
+def _notes_on_points(data_list: Sequence[dict]) -> list[str]:
+    """Returns a line for the boxes that training, and one for those that the evaluation leaves out."""
+    boxes = [box for info in data_list for box in info['instances']]
+    lines = []
+    for who, reason, count in (
+        ('training', 'LiDAR point (num_lidar_pts is 0)', sum(box['num_lidar_pts'] <= 0 for box in boxes)),
+        ('the evaluation', 'LiDAR or radar point', sum(not box['bbox_3d_isvalid'] for box in boxes)),
+    ):
+        if count:
+            lines.append(f'{count} of {len(boxes)} boxes have no {reason}: {who} leaves them out')
+    return lines

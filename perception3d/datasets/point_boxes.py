@@ -11,6 +11,7 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 
 from perception3d.checks import InputError
 from perception3d.datasets.frame_infos import label_by_name, read_frame_infos, require_classes
+from perception3d.datasets.object_count import count_labels, object_range
 from perception3d.registry import DATASETS
 
 POINT_META_KEYS = (
@@ -27,8 +28,9 @@ class PointBoxDataset(Det3DDataset):
 
     A sample carries `frame_id` (the NAME of its files, also as `token`), `lidar_path` and `num_pts_feats`; with labels
     also `ann_info` in training and `eval_ann_info` in testing: gt_bboxes_3d as LiDARInstance3DBoxes, gt_labels_3d,
-    num_lidar_pts. Boxes of classes that are not asked for are left out. Frames without objects stay, unless
-    `filter_empty_gt` leaves them out of training.
+    num_lidar_pts. Boxes of classes that are not asked for are left out; `eval_ann_info` has their names as `left_out`.
+    Frames without objects stay. With `filter_empty_gt`, which mmdet3d's data sets have by default, another frame takes
+    the place of one without objects.
 
     Args:
         data_root: the folder that holds ImageSets, points and labels.
@@ -47,6 +49,7 @@ class PointBoxDataset(Det3DDataset):
         metainfo: dict[str, Any] | None = None,
         data_prefix: dict[str, str] | None = None,
         modality: dict[str, bool] | None = None,
+        filter_empty_gt: bool = False,
         **kwargs: Any,
     ) -> None:
         metainfo = dict(metainfo or {})
@@ -61,6 +64,7 @@ class PointBoxDataset(Det3DDataset):
             metainfo=metainfo,
             data_prefix=data_prefix or dict(pts=''),
             modality=modality or dict(use_lidar=True, use_camera=False),
+            filter_empty_gt=filter_empty_gt,
             **kwargs,
         )
 
@@ -71,7 +75,13 @@ class PointBoxDataset(Det3DDataset):
         if not self.test_mode and not all(info['labelled'] for info in content['data_list']):
             raise InputError(f'{self.ann_file} has frames without labels: train on another split, or set test_mode')
         self._metainfo.update({key: content['metainfo'][key] for key in ('dataset', 'split')})
-        return [self.parse_data_info(info) for info in content['data_list']]
+        infos, classes = content['data_list'], self.metainfo['classes']
+        self.object_count = count_labels(self.ann_file, infos, classes, object_range(self.pipeline))
+        samples = [self.parse_data_info(info) for info in infos]
+        if not self.test_mode:
+            for sample in samples:
+                self.object_count.add_places(sample['ann_info']['gt_bboxes_3d'].tensor.numpy())
+        return samples
 
     def parse_data_info(self, info: dict) -> dict:
         """Turns one info into a sample."""
@@ -80,6 +90,9 @@ class PointBoxDataset(Det3DDataset):
         sample['token'] = info['frame_id']
         if not info['labelled']:
             sample.pop('eval_ann_info', None)
+        elif 'eval_ann_info' in sample:
+            others = [box['name'] for box in info['instances'] if box['bbox_label_3d'] < 0]
+            sample['eval_ann_info']['left_out'] = others
         del sample['instances']
         return sample
 

@@ -23,6 +23,7 @@ from perception3d.datasets.frame_building import (
     require_frame_files,
 )
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
+from perception3d.datasets.object_count import count_labels
 from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
 from perception3d.files import write_pickle
 from perception3d.lidar_files import read_labels
@@ -81,7 +82,8 @@ def create_infos(
     `classes` are those to keep, in the order of their labels; by default all that occur, by name. Frames of `test` may
     be without label files. Nothing is replaced before every frame was read. The result does not depend on `jobs`.
 
-    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}}, 'database': {name: count}}.
+    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}, 'notes'}, 'database': {name: count}}; notes
+    say how many objects are left out, and why.
 
     Raises:
         InputError: files are missing, which are counted and named, or one cannot be used, or a class never occurs.
@@ -148,4 +150,6 @@ def _write_split(root: Path, split: str, infos: list[dict[str, Any]], classes: l
     path = root / INFO_FILE.format(split)
     write_pickle(path, {'metainfo': metainfo, 'data_list': infos})
     counts = Counter(box['name'] for info in infos for box in info['instances'])
-    return {'path': path, 'frames': len(infos), 'classes': {name: counts[name] for name in sorted(counts)}}
+    notes = count_labels(str(path), infos, classes).left_out()
+    by_name = {name: counts[name] for name in sorted(counts)}
+    return {'path': path, 'frames': len(infos), 'classes': by_name, 'notes': notes}

@@ -22,6 +22,7 @@ from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
+from perception3d.engine.object_report import report_objects
 from perception3d.engine.reproducible import SeededDataset
 from perception3d.engine.resuming import check_same_classes, resume_place, resume_schedules, schedule_settings
 from perception3d.engine.sync_norm import join_batch_norms
@@ -38,8 +39,13 @@ class PerceptionRunner(Runner):
     """The runner of this package. Configs need not name it: `perception3d.apis.build_runner` uses it."""
 
     def train(self) -> nn.Module:
-        """Trains, and ends the workers of the data loaders."""
+        """Trains, and ends the workers of the data loaders.
+
+        Says first which objects are left out; InputError where none is left.
+        """
         try:
+            if self.train_loop is not None:
+                report_objects(self.train_loop.dataloader.dataset)
             return super().train()
         finally:
             self._end_workers()

@@ -31,7 +31,9 @@ from perception3d.evaluation.kitti_kernels import POINTS, find_pairs, ground_row
 from perception3d.evaluation.kitti_reading import (
     ALPHA,
     BOX_2D,
+    OCCLUDED,
     SCORE,
+    TRUNCATED,
     TYPES,
     FrameTable,
     X,
@@ -65,6 +67,7 @@ class KittiResult:
     scores: class -> metric -> difficulty -> {'R11', 'R40'}, in percent (AOS may be None); with loose overlaps the same
     form again under 'loose'. objects: class -> valid objects by difficulty. frames and detections: their numbers.
     undetected: classes that no detection has. unscored: label files without a result file, whose frames do not count.
+    ignored: reason -> class -> objects that no difficulty counts.
     """
 
     scores: ClassScores
@@ -73,6 +76,7 @@ class KittiResult:
     detections: int
     undetected: list[str] = field(default_factory=list)
     unscored: int = 0
+    ignored: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def evaluate_folders(
@@ -151,7 +155,37 @@ def evaluate_tables(
         frames=len(truth.starts) - 1,
         detections=len(found.codes),
         undetected=[kind for number, kind in enumerate(CLASSES) if not (found.codes == number).any()],
+        ignored=_ignored(truth, above_min_height),
     )
+
+
+def _ignored(truth: FrameTable, above_min_height: bool) -> dict[str, dict[str, int]]:
+    """Counts the objects that not even hard counts: reason -> class -> number; each has its first reason."""
+    height = truth.numbers[:, BOX_2D + 3] - truth.numbers[:, BOX_2D + 1]
+    least = _MIN_HEIGHT_PX[-1]
+    reasons = {
+        'their 2D box has no height': height <= 0,
+        f'their 2D box is lower than {least} pixels': (height <= least) if above_min_height else (height < least),
+        'they are more than largely occluded': truth.numbers[:, OCCLUDED] > _MAX_OCCLUSION[-1],
+        f'more than {_MAX_TRUNCATION[-1]:.0%} of them are truncated': truth.numbers[:, TRUNCATED] > _MAX_TRUNCATION[-1],
+    }
+    left = np.ones(len(truth.codes), bool)
+    found: dict[str, dict[str, int]] = {}
+    for reason, rows in reasons.items():
+        counts = {kind: int((rows & left & (truth.codes == code)).sum()) for code, kind in enumerate(CLASSES)}
+        if any(counts.values()):
+            found[reason] = {kind: count for kind, count in counts.items() if count}
+        left &= ~rows
+    return found
+
+
+def ignored_notes(result: KittiResult) -> list[str]:
+    """Returns a line for each reason for which objects count at no difficulty."""
+    return [
+        f'{sum(counts.values())} objects are not scored, since {reason}: '
+        + ', '.join(f'{kind} {count}' for kind, count in counts.items())
+        for reason, counts in result.ignored.items()
+    ]
 
 
 def _detected(found: FrameTable) -> dict[str, list[bool]]:
@@ -220,7 +254,7 @@ def table(result: KittiResult) -> str:
     ]
     if small:
         lines.append(f'note: with 40 objects or fewer not even perfect detections score 100: {", ".join(small)}')
-    lines += [f'note: {note}' for note in skipped(result.unscored)]
+    lines += [f'note: {note}' for note in (*skipped(result.unscored), *ignored_notes(result))]
     if result.undetected:
         lines.append(f'note: never detected, so AP is 0: {", ".join(result.undetected)}')
     if result.scores['car']['aos']['easy']['R40'] is None:

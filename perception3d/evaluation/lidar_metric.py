@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from perception3d.evaluation.lidar_table import class_thresholds, flatten, requi
 from perception3d.lidar_files import write_labels
 from perception3d.registry import METRICS
 
-_Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+_Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, list[str]]
 
 
 @METRICS.register_module()
@@ -26,7 +27,8 @@ class LidarDetectionMetric(BaseMetric):
     """AP by IoU in the bird's-eye view and in space, and by distance of centres, of any boxes in the LiDAR frame.
 
     Every sample must pack `frame_id` and `eval_ann_info`, a dict with `gt_bboxes_3d` (LiDARInstance3DBoxes) and
-    `gt_labels_3d`; objects with a label below 0 are left out. How AP is computed: see `lidar_ap`.
+    `gt_labels_3d`; objects with a label below 0 are left out. `left_out` there may name objects of other classes.
+    How AP is computed: see `lidar_ap`.
 
     Scores, in percent: `bev/<class>`, `3d/<class>`, `distance/<class>` (mean over 0.5, 1, 2, 4 m) and
     `distance@<d>m/<class>`; `<measure>/mAP` is the mean over the classes that have objects, the others have no key.
@@ -84,6 +86,7 @@ class LidarDetectionMetric(BaseMetric):
                     predicted['labels_3d'].detach().cpu().numpy().astype(np.int64)[finite],
                     scores[finite],
                     int((~finite).sum()),
+                    list(truth.get('left_out', ())),
                 )
             )
 
@@ -94,7 +97,7 @@ class LidarDetectionMetric(BaseMetric):
             twice = sorted({frame for frame in frames if frames.count(frame) > 1})
             raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
         classes = list(self.dataset_meta['classes'])
-        _, truth, truth_labels, boxes, labels, scores, not_finite = zip(*results, strict=True)
+        _, truth, truth_labels, boxes, labels, scores, not_finite, left_out = zip(*results, strict=True)
         if sum(not_finite):
             text = f'{sum(not_finite)} predictions with NaN or infinity were left out'
             print_log(text, 'current', logging.WARNING)
@@ -111,5 +114,20 @@ class LidarDetectionMetric(BaseMetric):
             class_thresholds(self.iou_thresholds, classes),
             self.range_bins_m,
         )
-        print_log(f'{len(frames)} frames\n{table(classes, self.range_bins_m, every)}', logger='current')
+        lines = [f'{len(frames)} frames', table(classes, self.range_bins_m, every)]
+        lines += [f'note: {note}' for note in _notes(classes, every[0].objects, left_out)]
+        print_log('\n'.join(lines), logger='current')
         return flatten(classes, self.range_bins_m, every)
+
+
+def _notes(classes: Sequence[str], objects: np.ndarray, left_out: Sequence[list[str]]) -> list[str]:
+    """Says which objects are not scored, and which classes have none."""
+    others = Counter(name for names in left_out for name in names)
+    empty = [name for name, count in zip(classes, objects, strict=True) if not count]
+    notes = []
+    if others:
+        listed = ', '.join(f'{name} {count}' for name, count in sorted(others.items()))
+        notes.append(f'{others.total()} objects of other classes are left out: {listed}')
+    if empty:
+        notes.append(f'no objects, so no AP: {", ".join(empty)}')
+    return notes

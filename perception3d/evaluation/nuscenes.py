@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
-from perception3d.evaluation.nuscenes_scores import evaluate_boxes, flatten, official_config, table
+from perception3d.evaluation.nuscenes_scores import evaluate_boxes, flatten, ignored_notes, official_config, table
 from perception3d.files import read_pickle, write_json
 from perception3d.geometry.camera import chain, transform
 from perception3d.nuscenes_tables import open_tables
@@ -167,8 +168,10 @@ class NuScenesDetectionMetric(BaseMetric):
         if self.format_only:
             return {}
         nusc = open_tables(self.data_root, self.version or self.dataset_meta.get('version'))
-        metrics, counts = evaluate_boxes(nusc, by_token, self.config)
-        print_log(f'{len(by_token)} samples\n{table(metrics, counts)}', logger='current')
+        ignored: dict[str, Counter[str]] = {}
+        metrics, counts = evaluate_boxes(nusc, by_token, self.config, ignored)
+        text = table(metrics, counts, ignored_notes(ignored))
+        print_log(f'{len(by_token)} samples\n{text}', logger='current')
         return flatten(metrics, counts)
 
     @staticmethod

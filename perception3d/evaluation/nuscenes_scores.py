@@ -8,6 +8,8 @@ whole split the numbers equal DetectionEval's (a test says so).
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +38,10 @@ def official_config(name: str = CONFIG) -> DetectionConfig:
 
 
 def evaluate_boxes(
-    nusc: NuScenes, results: dict[str, list[dict]], config: DetectionConfig | None = None
+    nusc: NuScenes,
+    results: dict[str, list[dict]],
+    config: DetectionConfig | None = None,
+    ignored: dict[str, Counter[str]] | None = None,
 ) -> tuple[DetectionMetrics, dict[str, int]]:
     """Scores boxes in the submission format against the annotations of the samples named in `results`.
 
@@ -44,6 +49,7 @@ def evaluate_boxes(
         nusc: The opened tables; they must hold annotations.
         results: Sample token -> boxes in the global frame, as in a submission; an empty list for a sample without any.
         config: Settings; the official ones by default.
+        ignored: Receives reason -> class -> number of the annotated boxes that the devkit leaves out.
 
     Returns:
         The devkit's DetectionMetrics, and the number of ground-truth boxes a class that were evaluated.
@@ -65,6 +71,8 @@ def evaluate_boxes(
     }
     for name, group in boxes.items():
         group = add_center_dist(nusc, group)
+        if name == 'gt_boxes' and ignored is not None:
+            _count_ignored(group.all, config, ignored)
         # The devkit's filter cannot tell the kind of box of a set without boxes.
         boxes[name] = filter_eval_boxes(nusc, group, config.class_range) if group.all else group
 
@@ -77,6 +85,29 @@ def evaluate_boxes(
     for box in boxes['gt_boxes'].all:
         counts[box.detection_name] += 1
     return metrics, counts
+
+
+def _count_ignored(boxes: list, config: DetectionConfig, ignored: dict[str, Counter[str]]) -> None:
+    """Adds the annotated boxes that the devkit's filter leaves out, by their first reason and their class."""
+    for box in boxes:
+        reach = config.class_range[box.detection_name]
+        if box.num_pts == 0:
+            ignored.setdefault(_NO_POINTS, Counter())[box.detection_name] += 1
+        elif not box.ego_dist < reach:
+            ignored.setdefault(_OUT_OF_RANGE, Counter())[box.detection_name] += 1
+
+
+_NO_POINTS = 'no LiDAR or radar point lies in them (num_lidar_pts + num_radar_pts is 0)'
+_OUT_OF_RANGE = 'they are beyond the range of their class'
+
+
+def ignored_notes(ignored: dict[str, Counter[str]]) -> list[str]:
+    """Returns a line for each reason of `evaluate_boxes` for which annotated boxes are not scored."""
+    return [
+        f'{sum(counts.values())} boxes are not scored, since {reason}: '
+        + ', '.join(f'{name} {count}' for name, count in sorted(counts.items()))
+        for reason, counts in ignored.items()
+    ]
 
 
 def flatten(metrics: DetectionMetrics, counts: dict[str, int]) -> dict[str, float]:
@@ -104,8 +135,8 @@ def flatten(metrics: DetectionMetrics, counts: dict[str, int]) -> dict[str, floa
     return {key: float(value) for key, value in flat.items() if not math.isnan(value)}
 
 
-def table(metrics: DetectionMetrics, counts: dict[str, int]) -> str:
-    """Returns the devkit's summary and its table of classes, with AP by distance and the number of boxes beside it."""
+def table(metrics: DetectionMetrics, counts: dict[str, int], notes: Sequence[str] = ()) -> str:
+    """Returns the devkit's summary, its table of classes with AP by distance and the number of boxes, and the notes."""
     lines = [f'mAP: {metrics.mean_ap:.4f}']
     lines += [f'm{ERROR_NAMES[name]}: {value:.4f}' for name, value in metrics.tp_errors.items()]
     lines += [f'NDS: {metrics.nd_score:.4f}', '']
@@ -116,6 +147,7 @@ def table(metrics: DetectionMetrics, counts: dict[str, int]) -> str:
         values = [metrics.mean_dist_aps[name], *(metrics.get_label_ap(name, d) for d in distances)]
         values += [metrics.get_label_tp(name, key) for key in ERROR_NAMES]
         lines.append(f'{name:<22}' + ''.join(f'{value:>8.3f}' for value in values) + f'{counts[name]:>8}')
+    lines += [f'note: {note}' for note in notes]
     return '\n'.join(lines)
 
 
@@ -156,7 +188,7 @@ def evaluate_submission(
         split: Evaluate this split, all of whose samples must be in the file; by default the samples in the file.
 
     Returns:
-        The flat scores and a table to print.
+        The flat scores and a table to print, which also says which boxes are left out.
 
     Raises:
         InputError: The tree, the split or the submission cannot be used.
@@ -170,5 +202,6 @@ def evaluate_submission(
         if lacking:
             raise InputError(f'{pred} lacks {len(lacking)} of {len(wanted)} samples of {split}, such as {lacking[0]}')
         results = {token: results[token] for token in wanted}
-    metrics, counts = evaluate_boxes(nusc, results, config)
-    return flatten(metrics, counts), table(metrics, counts)
+    ignored: dict[str, Counter[str]] = {}
+    metrics, counts = evaluate_boxes(nusc, results, config, ignored)
+    return flatten(metrics, counts), table(metrics, counts, ignored_notes(ignored))

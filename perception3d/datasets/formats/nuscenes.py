@@ -68,3 +68,6 @@ def run(args: argparse.Namespace) -> None:
     print(f'{"boxes":<22}' + ''.join(f'{title:>{width}}' for title in columns))
     for name in CLASSES:
         print(f'{name:<22}' + ''.join(f'{counts.get(name, 0):>{width}}' for counts in columns.values()))
+    for split, entry in summary.items():
+        for note in entry['notes']:
+            print(f'note: {split}: {note}')
