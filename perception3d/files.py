@@ -5,38 +5,85 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import tempfile
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perception3d.checks import InputError, require_file
+from perception3d.outputs import require_replaceable, try_writing
+
+_LONGEST_SUFFIX = 20
 
 
 @contextmanager
 def write_whole(path: str | Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`; on success it is renamed to `path`, on an error it is removed.
+    """Gives a temporary path next to `path`; on success it is renamed to `path`, on an error it is removed.
 
     A reader therefore sees the old file or the whole new one. The suffix is kept, since image and video writers
     choose their format by it.
+
+    Raises:
+        InputError: `path` is there and is no file.
+        OSError: the system refused; it names `path`. A full disk is told as such, whatever a library makes of it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f'.{path.stem[:40]}-', suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path
+    require_replaceable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_file(path)
+    except OSError as error:
+        _name_file(error, path, temporary)
+        raise
     try:
         yield temporary
-        # mkstemp makes private files; a result should get the permissions that open() would have given it.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
+    except OSError as error:
+        _name_file(error, path, temporary)
+        raise
+    except InputError:
+        raise
+    except Exception as error:
+        raise_if_full(path, error)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _new_file(path: Path) -> Path:
+    """Creates an empty file next to `path`, with the permissions that a new file gets here."""
+    stem = path.stem.encode('utf-8', 'surrogateescape')[:40].decode('utf-8', 'ignore')
+    suffix = path.suffix if len(path.suffix) <= _LONGEST_SUFFIX else ''
+    temporary = path.with_name(f'.{stem}-{secrets.token_hex(6)}{suffix}')
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return temporary
+
+
+def _name_file(error: OSError, path: Path, temporary: Path) -> None:
+    """Puts `path` into an error of writing it; one about another file stays as it is."""
+    if error.errno is None:
+        # numpy reports what a full disk did not take without a number.
+        raise_if_full(path, error)
+    elif error.filename in (None, str(temporary)):
+        del error.filename2
+        error.filename = str(path)
+
+
+def raise_if_full(path: Path, error: Exception | None = None) -> None:
+    """Raises the system's OSError about `path` if nothing more can be written to its folder.
+
+    For libraries that do not say why, or whether, they failed to write. `error` is what they said.
+    """
+    try:
+        try_writing(path.parent)
+    except OSError as cause:
+        cause.filename = str(path)
+        raise cause from error
 
 
 def read_json(path: str | Path, hint: str = '') -> Any:
@@ -106,13 +153,35 @@ def read_image(path: str | Path) -> np.ndarray:
     return image
 
 
-def write_image(path: str | Path, image_bgr: np.ndarray) -> None:
-    """Writes an (H, W, 3) uint8 BGR image in the format that the suffix names, whole or not at all."""
+def write_image(path: str | Path, image_bgr: np.ndarray, jpeg_quality: int | None = None) -> None:
+    """Writes an (H, W, 3) uint8 BGR image in the format that the suffix names, whole or not at all.
+
+    `jpeg_quality` is 0 to 100, OpenCV's 95 by default.
+
+    Raises:
+        InputError: the suffix names no format, or the format does not take such an image.
+        OSError: the system refused to write; it names the file.
+    """
     import cv2
 
-    with write_whole(path) as temporary:
-        if not cv2.imwrite(str(temporary), image_bgr):
-            raise InputError(f'{path} could not be written: use the suffix .png or .jpg')
+    suffix = Path(path).suffix
+    if not suffix or not cv2.haveImageWriter(f'x{suffix}'):
+        raise InputError(f'{path} could not be written: use the suffix .png or .jpg')
+    options = [] if jpeg_quality is None else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+    # Encoded in memory, since OpenCV takes a file that a full disk cut off for whole, or says that it cannot write it.
+    encoded, data = cv2.imencode(suffix, image_bgr, options)
+    if not encoded:
+        raise InputError(f'{path}: {suffix[1:]} does not take an image of shape {image_bgr.shape}: use .png')
+    write_bytes(path, data)
+
+
+def write_bytes(path: str | Path, content: bytes | np.ndarray) -> None:
+    """Writes `content`, of an array its elements in C order, whole or not at all.
+
+    Unlike `numpy.ndarray.tofile`, which does not tell when the last bytes found no place.
+    """
+    with write_whole(path) as temporary, temporary.open('wb') as file:
+        file.write(np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content)
 
 
 def read_points(path: str | Path, num_features: int) -> np.ndarray:

@@ -18,6 +18,7 @@ from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError
 from perception3d.files import write_json, write_whole
+from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument('--out', default='docs/results', metavar='DIR', help='folder of benchmark_<part>.md and .json')
     args = parser.parse_args(argv)
+    check_outputs(folders=[args.out])
     device = torch.device(args.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     parts = ('view', 'stream') if args.part == 'all' else (args.part,)
     for part in parts:
@@ -108,7 +110,6 @@ def _write(part: str, tables: dict[str, list[dict]], out: Path, device: torch.de
         text += [f'## {title}', '', markdown_table(rows), '']
     print('\n'.join(text))
     name = f'benchmark_{part.replace("-", "_")}' + ('' if device.type == 'cpu' else f'_{device.type}')
-    out.mkdir(parents=True, exist_ok=True)
     with write_whole(out / f'{name}.md') as temporary:
         temporary.write_text('\n'.join(text), encoding='utf-8')
     write_json(out / f'{name}.json', {'machine': facts, **tables}, indent=1)

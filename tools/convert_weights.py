@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
+    check_outputs(files=[args.out], inputs=[args.source, args.config])
     from perception3d.apis.weights import convert_weights
 
     print(convert_weights(args.source, args.config, args.out, args.kind, args.allow_pickle))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.formats import add_formats
+from perception3d.locks import folder_lock
+from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -13,8 +17,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(__doc__, 'python tools/create_data.py nuscenes --root data/nuscenes')
     formats = add_formats(parser, 'perception3d.datasets.formats')
     args = parser.parse_args(argv)
-    formats[args.format].run(args)
+    with _held(args.root):
+        formats[args.format].run(args)
     return 0
+
+
+@contextmanager
+def _held(root: str) -> Iterator[None]:
+    """Makes sure that the root can be written, and that no other create_data writes into it meanwhile."""
+    if not Path(root).is_dir():
+        # The format says what is wrong and what it expects there.
+        yield
+        return
+    check_outputs(folders=[root])
+    with folder_lock(root, 'being written'):
+        yield
 
 
 if __name__ == '__main__':

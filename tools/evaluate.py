@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.formats import add_formats
 from perception3d.files import write_json
+from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     shared.add_argument('--out', metavar='FILE', help='write the scores to this JSON file')
     formats = add_formats(parser, 'perception3d.evaluation.formats', [shared])
     args = parser.parse_args(argv)
+    check_outputs(files=[args.out], inputs=[args.gt, args.pred])
     scores, table = formats[args.format].evaluate(args)
     print(table)
     if args.out:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
+    check_outputs(files=[args.out], inputs=[args.config, args.checkpoint])
     from perception3d.apis.config import load_config, parse_options
     from perception3d.apis.export import export_onnx
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.outputs import check_outputs
 
 INPUTS = (
     'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR detector clouds (.bin or '
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('config', help='path of a config file')
     parser.add_argument('checkpoint', help='path of a checkpoint of that config')
     parser.add_argument('inputs', nargs='+', help=INPUTS)
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files')
+    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files, by token')
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
@@ -30,13 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
+    check_outputs(folders=[args.out])
     from perception3d.apis.config import load_config, parse_options
     from perception3d.apis.inferencer import Inferencer
 
     config = load_config(args.config, parse_options(args.cfg_options))
     inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast)
     for path in args.inputs:
-        for written in inferencer.write(path, args.out, args.score_thr):
+        for written in inferencer.write(path, args.out, args.score_thr, keep=args.inputs):
             print(written)
     return 0
 

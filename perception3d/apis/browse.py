@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.files import write_image
+from perception3d.outputs import check_outputs, safe_name
 from perception3d.registry import DATASETS
 from perception3d.visualization.draw import BoxSet, Style, draw_sample
 from perception3d.visualization.sample import (
@@ -81,6 +81,7 @@ def browse(
     Raises:
         InputError: an unknown split or scene, an index outside the data set, or data that cannot be read.
     """
+    check_outputs(folders=[out_dir])
     options = options or BrowseOptions()
     config = config if isinstance(config, Config) else load_config(config, parse_options(overrides))
     dataset = build_dataset(config, options.split)
@@ -88,12 +89,12 @@ def browse(
     out_dir = Path(out_dir)
     if options.video:
         name = options.scene or options.split
-        path = out_dir / f'{_file_name(name)}.{options.video}'
+        path = out_dir / f'{safe_name(name)}.{options.video}'
         write_video(path, (picture for _, _, picture in _pictures(dataset, indices, options)), options.fps)
         return [path]
     written = []
     for index, token, picture in _pictures(dataset, indices, options):
-        written.append(out_dir / f'{index:06d}_{_file_name(token)}.png')
+        written.append(out_dir / f'{index:06d}_{safe_name(token, "sample")}.png')
         write_image(written[-1], picture)
     return written
 
@@ -233,7 +234,3 @@ def _samples_of_scene(dataset: Any, scene: str) -> list[int]:
     if not found:
         raise unknown_name('scene', scene, names)
     return [index for _, index in sorted(found)]
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r'[^\w.-]+', '_', name) or 'sample'

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import select
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from perception3d.checks import InputError
+from perception3d.outputs import system_error
+from perception3d.workers import end_with_parent
 
 
 def command_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -17,14 +23,52 @@ def command_parser(description: str, example: str) -> argparse.ArgumentParser:
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
-    """Runs a command's `main` and exits: 0 or its own code; 2 with one line for an InputError; 130 when interrupted."""
+    """Runs a command's `main` and exits.
+
+    Exit codes: 0 or the command's own; 2 with one line for an InputError, and for what the system refused (a full
+    disk, no permission); 130 when interrupted; 141 without a word when the reader of the output has gone.
+    """
+    # A log that finds no place on the disk shall not print a traceback for each of its lines.
+    logging.raiseExceptions = False
+    if 'TORCHELASTIC_RUN_ID' in os.environ:
+        # torchrun, when killed, leaves its processes behind.
+        end_with_parent(os.getppid())
     try:
         code = main(None) or 0
-    except InputError as error:
         sys.stdout.flush()
-        print(f'error: {error}', file=sys.stderr)
-        code = 2
+    except InputError as error:
+        code = _refuse(str(error))
+    except OSError as error:
+        gone = isinstance(error, BrokenPipeError) and _reader_is_gone()
+        code = _READER_GONE if gone else _refuse(system_error(error))
     except KeyboardInterrupt:
         print('interrupted', file=sys.stderr)
         code = 130
     sys.exit(code)
+
+
+_READER_GONE = 141
+
+
+def _refuse(line: str) -> int:
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        print(f'error: {line}', file=sys.stderr)
+    return 2
+
+
+def _reader_is_gone() -> bool:
+    """Says whether nobody reads the standard output any more, as after `| head`; then nothing is written to it."""
+    try:
+        descriptor = sys.stdout.fileno()
+        state = select.poll()
+    except (OSError, ValueError, AttributeError):
+        # Not a file, as in a test, or a system without poll.
+        return False
+    state.register(descriptor, 0)
+    if not any(events & select.POLLERR for _, events in state.poll(0)):
+        return False
+    # Python flushes once more at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return True

@@ -18,6 +18,7 @@ from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
 from perception3d.files import write_image
+from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.visualization.compare import Answer, draw_comparison
 from perception3d.visualization.sample import box_set, boxes_of, ground_of
@@ -49,6 +50,7 @@ def compare(
     Raises:
         InputError: a model is not of that form or does not load, a sample does not exist, or the models see others.
     """
+    check_outputs(folders=[out])
     place = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     loaded = [_load(text, options or {}, logits, place) for text in models]
     written = []
@@ -70,7 +72,6 @@ def compare(
         if len(tokens) > 1:
             raise InputError(f'sample {index} is another one for each model: their test data must be the same')
         path = Path(out) / f'compare_{index:04d}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, draw_comparison(answers, classes, truth, grounds[0]))
         written.append(path)
     return written

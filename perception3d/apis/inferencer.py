@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from perception3d.engine.host import prepare_host
 from perception3d.files import write_json
 from perception3d.kitti_files import read_calibration
 from perception3d.models.acceleration import accelerate
+from perception3d.outputs import OutputNames, check_outputs
 from perception3d.registry import DATASETS, MODELS
 from perception3d.visualization.sample import ground_of
 
@@ -67,6 +69,7 @@ class Inferencer:
         self.config = config if isinstance(config, Config) else load_config(config)
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.amp = amp
+        self._names: dict[str, OutputNames] = {}
         if amp:
             warn_of_slow_bfloat16(torch.device(self.device))
         from mmengine.model import revert_sync_batchnorm
@@ -99,16 +102,25 @@ class Inferencer:
             num_frames = dataset.num_frames or 1 + len(dataset.offsets_s or info['history'])
             yield self._predict(dataset, dataset.parse_data_info(repeat_history(info, num_frames)))
 
-    def write(self, path: str | Path, out: str | Path, score_thr: float = 0.25) -> list[Path]:
+    def write(
+        self, path: str | Path, out: str | Path, score_thr: float = 0.25, keep: Iterable[str | Path] = ()
+    ) -> list[Path]:
         """Writes a PNG and a JSON for each frame of `path` into the folder `out`; returns their paths.
 
-        Boxes below `score_thr` are in the JSON but not in the picture.
+        They are named by the frame's token, made safe: each frame that this object writes into `out` gets names of its
+        own, equal tokens with numbers (`frame`, `frame_2`). The same frame gets the same names again. No file that was
+        read for it is overwritten, nor any of `keep`; other files of these names are replaced. Boxes below `score_thr`
+        are in the JSON but not in the picture.
         """
+        check_outputs(folders=[out])
+        names = self._names.setdefault(os.path.realpath(out), OutputNames(out))
         visualizer = _visualizer(self._dataset(Path(path).resolve().parent).metainfo)
         written = []
-        for sample in self(path):
-            stem = Path(out) / (sample.metainfo.get('token') or 'frame')
-            picture, boxes = stem.with_suffix('.png'), stem.with_suffix('.json')
+        for number, sample in enumerate(self(path)):
+            source = (os.path.realpath(path), number)
+            read = [path, *keep, *_files_of(sample.metainfo)]
+            token = sample.metainfo.get('token') or ''
+            picture, boxes = names.paths(token, ('.png', '.json'), source, read, default='frame')
             visualizer.write(picture, None, sample, draw_gt=False, pred_score_thr=score_thr)
             write_json(boxes, describe(sample, visualizer.dataset_meta['classes']), indent=1)
             written += [picture, boxes]
@@ -207,6 +219,11 @@ def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
             for center, size, yaw, velocity, score, label in rows
         ],
     }
+
+
+def _files_of(metas: dict[str, Any]) -> list[str]:
+    """Returns the images and the cloud that a sample was made from."""
+    return [str(path) for path in (*metas.get('img_paths', ()), metas.get('img_path'), metas.get('lidar_path')) if path]
 
 
 def _visualizer(metainfo: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.host import prepare_host
 from perception3d.engine.runner import PerceptionRunner
+from perception3d.outputs import check_outputs
 
 _TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 
@@ -44,6 +45,7 @@ def build_runner(
     config = Config(config._to_lazy_dict(), filename=config.filename)
     config.launcher = launcher
     config.work_dir = str(work_folder(config, work_dir))
+    check_outputs(folders=[config.work_dir])
     if for_test:
         # With load_from, mmengine would test those weights in place of the checkpoint that is asked for.
         for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'resume'):

@@ -21,6 +21,7 @@ from perception3d.models.acceleration import accelerate
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.streamed_test import StreamedTest
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream
+from perception3d.outputs import check_outputs
 
 
 def test(
@@ -61,11 +62,11 @@ def test(
             history is kept in bf16 too. Always fast.
 
     Raises:
-        InputError: a part of the config or the checkpoint cannot be used.
+        InputError: a part of the config or the checkpoint cannot be used, or an output cannot be written.
     """
+    check_outputs([out], [work_dir, show_dir, format_only], [checkpoint, config if isinstance(config, str) else None])
     config = load_config(config, parse_options(options)) if not isinstance(config, Config) else config
-    if tta:
-        _use_tta(config)
+    _use_tta(config, tta)
     if format_only:
         _only_format(config, format_only)
     if video and not show_dir:
@@ -126,7 +127,9 @@ def _unwrapped(model: Any) -> Any:
     return getattr(model, 'module', model)
 
 
-def _use_tta(config: Config) -> None:
+def _use_tta(config: Config, wanted: bool) -> None:
+    if not wanted:
+        return
     if 'tta_pipeline' not in config:
         raise InputError(f'{config.filename}: --tta needs a tta_pipeline in the config')
     config.test_dataloader['dataset']['pipeline'] = config.tta_pipeline

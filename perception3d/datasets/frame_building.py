@@ -6,13 +6,12 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, require_folder
+from perception3d.workers import process_pool
 
 SPLITS = ('train', 'val', 'trainval', 'test')
 INFO_FILE = 'perception3d_infos_{}.pkl'
@@ -122,13 +121,9 @@ def _results(build: Callable[[Any], bytes], frames: Sequence[Any], jobs: int) ->
     rest = frames[len(here) :]
     if not rest:
         return
-    with ProcessPoolExecutor(jobs, get_context('spawn')) as pool:
-        try:
-            # A chunk is a fraction of a second of work: less talk between processes, and the bar still moves.
-            yield from pool.map(build, rest, chunksize=max(1, min(32, len(rest) // (4 * jobs))))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with process_pool(jobs) as pool:
+        # A chunk is a fraction of a second of work: less talk between processes, and the bar still moves.
+        yield from pool.map(build, rest, chunksize=max(1, min(32, len(rest) // (4 * jobs))))
 
 
 def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from perception3d.files import read_json, write_json, write_pickle
+from perception3d.checks import InputError
+from perception3d.files import read_json, write_bytes, write_json, write_pickle
+from perception3d.outputs import safe_name
 
 FOLDER = 'perception3d_gt_database'
 INFO_FILE = 'perception3d_dbinfos_train.pkl'
@@ -71,11 +73,13 @@ def write_objects_of_frame(
             continue
         own = points[rows[k]]
         own[:, :3] -= boxes[k, :3]
-        own.tofile(folder / f'{frame_id}_{name}_{k}.bin')
+        # A class is called as the label file says, which may be anything.
+        file_name = f'{frame_id}_{safe_name(name)}_{k}.bin'
+        write_bytes(folder / file_name, own)
         entries.append(
             {
                 'name': str(name),
-                'path': f'{FOLDER}/{frame_id}_{name}_{k}.bin',
+                'path': f'{FOLDER}/{file_name}',
                 'image_idx': frame_id,
                 'gt_idx': k,
                 'box3d_lidar': boxes[k].astype(np.float32),
@@ -84,6 +88,18 @@ def write_objects_of_frame(
             }
         )
     return entries
+
+
+def require_own_files(entries: Iterable[dict[str, Any]]) -> None:
+    """Raises InputError where objects of two frames have one file: `a_b` with `c`, and `a` with `b_c`."""
+    frame_of: dict[str, str] = {}
+    for entry in entries:
+        other = frame_of.setdefault(entry['path'].casefold(), entry['image_idx'])
+        if other != entry['image_idx']:
+            raise InputError(
+                f'frames {other} and {entry["image_idx"]} both have an object whose points go to {entry["path"]}: '
+                'rename one of the frames'
+            )
 
 
 def write_database_info(root: Path, entries: Iterable[dict[str, Any]]) -> dict[str, int]:

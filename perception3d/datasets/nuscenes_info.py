@@ -24,6 +24,7 @@ from perception3d.datasets.nuscenes_frames import Track, group_frames, make_trac
 from perception3d.files import read_json, read_pickle, write_json, write_pickle
 from perception3d.geometry.camera import chain, rotation_matrix, transform
 from perception3d.nuscenes_tables import TABLES, open_tables, splits
+from perception3d.outputs import require_name, safe_name
 
 if TYPE_CHECKING:
     from nuscenes import NuScenes
@@ -242,8 +243,11 @@ def create_infos(
     root = Path(root).resolve()
     nusc = open_tables(root, version)
     chosen = splits(nusc)
+    for split in chosen:
+        require_name(split, f'{root / nusc.version}: split')
     wanted = {name for scenes in chosen.values() for name in scenes}
     scenes = [scene for scene in nusc.scene if scene['name'] in wanted]
+    _refuse_equal_names(scenes, root / nusc.version / 'scene.json')
     frames = group_frames(nusc)
     builders = {s['name']: SceneInfos(nusc, s, frames.get(s['token'], {}), settings) for s in scenes}
     hidden = not progress
@@ -251,20 +255,33 @@ def create_infos(
     require_files(root, set().union(*(builder.files() for builder in checks)))
 
     partial = _partial_folder(root, nusc.version, settings)
+    # By its number in the table, since a name may hold anything.
+    files = {scene['name']: partial / f'{number:06d}.pkl' for number, scene in enumerate(nusc.scene)}
     for name in tqdm(list(builders), desc='building infos', unit='scene', disable=hidden):
         builder = builders.pop(name)
-        if not (partial / f'{name}.pkl').is_file():
-            write_pickle(partial / f'{name}.pkl', builder.build())
-    summary = {split: _write_split(root, nusc.version, split, names, partial) for split, names in chosen.items()}
+        if not files[name].is_file():
+            write_pickle(files[name], builder.build())
+    summary = {
+        split: _write_split(root, nusc.version, split, [files[name] for name in names])
+        for split, names in chosen.items()
+    }
     shutil.rmtree(partial)
     return summary
+
+
+def _refuse_equal_names(scenes: Sequence[dict[str, Any]], table: Path) -> None:
+    twice = [name for name, count in Counter(scene['name'] for scene in scenes).items() if count > 1]
+    if twice:
+        raise InputError(
+            f'{table}: two scenes are called {twice[0]!r}, so that no split can tell them apart: rename one'
+        )
 
 
 def _partial_folder(root: Path, version: str, settings: InfoSettings) -> Path:
     """Returns the folder of finished scenes, emptied if they were made with other settings or other tables."""
     state = [[name, (root / version / f'{name}.json').stat().st_mtime_ns] for name in TABLES]
     mark = hashlib.sha1(json.dumps([FORMAT, asdict(settings), state]).encode()).hexdigest()
-    folder = root / f'.perception3d_infos_{version}.partial'
+    folder = root / f'.perception3d_infos_{safe_name(version)}.partial'
     stamp = folder / 'settings.json'
     if folder.is_dir() and not (stamp.is_file() and read_json(stamp) == mark):
         shutil.rmtree(folder)
@@ -272,9 +289,9 @@ def _partial_folder(root: Path, version: str, settings: InfoSettings) -> Path:
     return folder
 
 
-def _write_split(root: Path, version: str, split: str, scenes: Sequence[str], partial: Path) -> dict[str, Any]:
+def _write_split(root: Path, version: str, split: str, scenes: Sequence[Path]) -> dict[str, Any]:
     """Joins the finished scenes of a split into its info file; returns what `create_infos` reports of it."""
-    data_list = [info for name in scenes for info in read_pickle(partial / f'{name}.pkl')]
+    data_list = [info for scene in scenes for info in read_pickle(scene)]
     for index, info in enumerate(data_list):
         info['sample_idx'] = index
     metainfo = {

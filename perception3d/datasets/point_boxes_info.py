@@ -22,7 +22,12 @@ from perception3d.datasets.frame_building import (
     read_splits,
     require_frame_files,
 )
-from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
+from perception3d.datasets.ground_truth_database import (
+    new_database,
+    require_own_files,
+    write_database_info,
+    write_objects_of_frame,
+)
 from perception3d.datasets.object_count import count_labels
 from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
 from perception3d.files import write_pickle
@@ -96,6 +101,7 @@ def create_infos(
     with new_database(root) as database:
         build = partial(build_frame, root=root, num_features=num_features, database=database)
         built = dict(zip(frames, map_frames(build, list(frames.values()), jobs, progress)))
+        require_own_files(entry for _, entries in built.values() for entry in entries)
         found = sorted({box['name'] for info, _ in built.values() for box in info['instances']})
         for name in classes or ():
             if name not in found:

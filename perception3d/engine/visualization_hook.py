@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from mmengine.runner import Runner
 
 from perception3d.checks import InputError
 from perception3d.files import read_image
+from perception3d.outputs import OutputNames, check_outputs, safe_name
 from perception3d.registry import HOOKS
 from perception3d.visualization.video import SUFFIXES, write_video
 from perception3d.visualization.visualizer import MultiViewVisualizer
@@ -34,7 +34,8 @@ class DrawPredictionsHook(Hook):
         max_samples: draws no more than so many; None draws all.
         score_thr: predictions below it are left out.
         draw_gt: draws the annotations as well, where there are any.
-        video: 'mp4' or 'gif' joins the pictures of each scene into `<scene>.<video>` in `out_dir`.
+        video: 'mp4' or 'gif' joins the pictures of each scene into `<scene>.<video>` in `out_dir`; scenes of equal
+            names get numbers.
         fps: pictures a second of the video.
         in_validation: draws in the validations of a training as well.
     """
@@ -60,11 +61,15 @@ class DrawPredictionsHook(Hook):
         self.interval, self.max_samples, self.score_thr = interval, max_samples, score_thr
         self.draw_gt, self.video, self.fps, self.in_validation = draw_gt, video, fps, in_validation
         self._seen = 0
-        self._written: list[tuple[int, str, str]] = []
+        self._written: list[tuple[int, tuple[str, str], str]] = []
         self._visualizer: MultiViewVisualizer | None = None
 
+    def before_run(self, runner: Runner) -> None:
+        """Makes sure that the pictures can be written."""
+        check_outputs(folders=[self.out_dir])
+
     def before_test_epoch(self, runner: Runner) -> None:
-        """Starts counting anew."""
+        """Starts counting again."""
         self._start(runner, runner.test_dataloader)
 
     def after_test_iter(
@@ -78,7 +83,7 @@ class DrawPredictionsHook(Hook):
         self._finish(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Starts counting anew."""
+        """Starts counting again."""
         if self.in_validation:
             self._start(runner, runner.val_dataloader)
 
@@ -123,10 +128,10 @@ class DrawPredictionsHook(Hook):
             name = f'sample_{index:06d}'
             self._visualizer.add_datasample(name, image, data_sample, step=runner.iter, **settings)
             return
-        token = _file_name(metas.get('token') or metas.get('sample_idx') or '')
-        path = self.out_dir / (f'{index:06d}_{token}.png' if token else f'{index:06d}.png')
+        token = metas.get('token') or metas.get('sample_idx') or ''
+        path = self.out_dir / (f'{index:06d}_{safe_name(token)}.png' if token else f'{index:06d}.png')
         self._visualizer.write(path, image, data_sample, **settings)
-        scene = str(metas.get('scene_name') or metas.get('scene_token') or 'scene')
+        scene = (str(metas.get('scene_name') or ''), str(metas.get('scene_token') or ''))
         self._written.append((index, scene, str(path)))
 
     def _finish(self, runner: Runner) -> None:
@@ -141,11 +146,9 @@ class DrawPredictionsHook(Hook):
         scenes = defaultdict(list)
         for _, scene, path in written:
             scenes[scene].append(path)
-        for scene, paths in scenes.items():
-            video = self.out_dir / f'{_file_name(scene)}.{self.video}'
+        names = OutputNames(self.out_dir)
+        for (name, token), paths in scenes.items():
+            scene = name or token or 'scene'
+            (video,) = names.paths(scene, [f'.{self.video}'])
             write_video(video, (read_image(path) for path in paths), self.fps)
             runner.logger.info(f'{len(paths)} pictures of {scene} are joined in {video}')
-
-
-def _file_name(name: Any) -> str:
-    return re.sub(r'[^\w.-]+', '_', str(name))

@@ -22,6 +22,7 @@ from perception3d.kitti_files import (
     observation_angle,
     write_objects,
 )
+from perception3d.outputs import check_outputs, require_name
 from perception3d.registry import METRICS
 
 _NEAR = 0.1
@@ -133,6 +134,7 @@ class KittiFrameMetric(BaseMetric):
             raise InputError('KittiFrameMetric needs data_root, or gt_dir with the label files, or format_only')
         if limit_range_m is not None and len(limit_range_m) != 6:
             raise InputError(f'limit_range_m is x0, y0, z0, x1, y1, z1, got {len(limit_range_m)} numbers')
+        check_outputs(folders=[result_dir])
         self.gt_dir = None if format_only else Path(gt_dir)
         self.result_dir = result_dir
         self.drop_outside_image = drop_outside_image
@@ -146,7 +148,7 @@ class KittiFrameMetric(BaseMetric):
             lacking = [key for key in ('frame_id', 'lidar2cam', 'cam2img', 'image_hw') if key not in sample]
             if lacking:
                 raise InputError(f'predictions carry no {", ".join(lacking)}: pack them as metas (meta_keys)')
-            frame = str(sample['frame_id'])
+            frame = require_name(str(sample['frame_id']), 'frame_id')
             if self.gt_dir is not None:
                 # A test run should learn now, not after its last frame, that it cannot be scored.
                 require_file(self.gt_dir / f'{frame}.txt', 'gt_dir must have the labels of every tested frame')

@@ -17,6 +17,7 @@ from perception3d.checks import InputError
 from perception3d.evaluation.lidar_ap import LidarBoxes, lidar_scores
 from perception3d.evaluation.lidar_table import class_thresholds, flatten, require_ranges, table
 from perception3d.lidar_files import write_labels
+from perception3d.outputs import check_outputs, require_name
 from perception3d.registry import METRICS
 
 _Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, list[str]]
@@ -53,6 +54,7 @@ class LidarDetectionMetric(BaseMetric):
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        check_outputs(folders=[result_dir])
         self.iou_thresholds = iou_thresholds
         self.range_bins_m = require_ranges(range_bins_m)
         self.result_dir = result_dir
@@ -79,7 +81,7 @@ class LidarDetectionMetric(BaseMetric):
             finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
             self.results.append(
                 (
-                    str(sample['frame_id']),
+                    require_name(str(sample['frame_id']), 'frame_id'),
                     truth['gt_bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7],
                     np.asarray(truth['gt_labels_3d'], np.int64).reshape(-1),
                     boxes[finite],

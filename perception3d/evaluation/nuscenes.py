@@ -17,6 +17,7 @@ from perception3d.evaluation.nuscenes_scores import evaluate_boxes, flatten, ign
 from perception3d.files import read_pickle, write_json
 from perception3d.geometry.camera import chain, transform
 from perception3d.nuscenes_tables import open_tables
+from perception3d.outputs import check_outputs
 from perception3d.registry import METRICS
 
 VEHICLES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle')
@@ -129,6 +130,7 @@ class NuScenesDetectionMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         if format_only and jsonfile_prefix is None:
             raise InputError('format_only needs jsonfile_prefix, the path of the submission file up to _nusc.json')
+        check_outputs(files=[jsonfile_prefix and f'{jsonfile_prefix}_nusc.json'])
         self.data_root = data_root
         self.ann_file = ann_file
         self.version = version
@@ -161,6 +163,12 @@ class NuScenesDetectionMetric(BaseMetric):
     def compute_metrics(self, results: list[tuple[str, list[dict]]]) -> dict[str, float]:
         """Writes the submission if asked to, then scores it; returns the keys that `flatten` describes."""
         by_token = dict(results)
+        if len(by_token) < len(results):
+            twice = [token for token, count in Counter(token for token, _ in results).items() if count > 1]
+            raise InputError(
+                f'sample {", ".join(twice[:3])} was predicted more than once: tokens must be unique, so '
+                'join no data sets that share samples'
+            )
         if self.jsonfile_prefix is not None:
             path = f'{self.jsonfile_prefix}_nusc.json'
             write_json(path, {'meta': self._submission_meta(), 'results': by_token})

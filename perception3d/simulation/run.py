@@ -7,17 +7,19 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError
 from perception3d.files import read_json, write_json
+from perception3d.locks import LOCK_FILES, folder_lock
+from perception3d.outputs import check_outputs
 from perception3d.simulation.profiles import Profile
 from perception3d.simulation.world.scene import WORLD_VERSION
 from perception3d.simulation.writers import Job, Request, Writer, find_writer
+from perception3d.workers import process_pool
 
 SETTINGS, RECORDS = 'simulation.json', '.scenes'
 VAL_INDEX = 100_000
@@ -32,7 +34,18 @@ def simulate(format_name: str, request: Request, jobs: int = 1) -> dict[str, Any
     """
     writer = find_writer(format_name)
     _check(request, jobs)
-    _claim_folder(format_name, request)
+    if request.out.exists() and not request.out.is_dir():
+        raise InputError(f'{request.out} is a file: give --out a folder')
+    check_outputs(folders=[request.out])
+    # Before the lock too, so that a folder which is refused is left as it was.
+    _require_own_folder(format_name, request)
+    with folder_lock(request.out, 'being written'):
+        _require_own_folder(format_name, request)
+        write_json(request.out / SETTINGS, _settings(format_name, request), indent=2)
+        return _make_missing(writer, request, jobs)
+
+
+def _make_missing(writer: Writer, request: Request, jobs: int) -> dict[str, Any]:
     work = list_jobs(request)
     records: dict[str, Any] = {}
     for job in work:
@@ -83,12 +96,10 @@ def _settings(format_name: str, request: Request) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _claim_folder(format_name: str, request: Request) -> None:
+def _require_own_folder(format_name: str, request: Request) -> None:
     """Makes sure that the folder is new or was made with the same settings; more scenes than before are fine."""
     out, wanted = request.out, _settings(format_name, request)
-    if out.exists() and not out.is_dir():
-        raise InputError(f'{out} is a file: give --out a folder')
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(map(_counts, out.iterdir())):
         if not (out / SETTINGS).is_file():
             raise InputError(f'{out} already holds other files: give --out an empty or new folder')
         have = read_json(out / SETTINGS)
@@ -98,8 +109,11 @@ def _claim_folder(format_name: str, request: Request) -> None:
             raise InputError(
                 f'{out} was made with other settings ({", ".join(changed)} differ): give another --out, or remove it'
             )
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / SETTINGS, wanted, indent=2)
+
+
+def _counts(path: Path) -> bool:
+    """Says whether a file belongs to a data set: not so those of the lock, and what a kill left of the settings."""
+    return path.name not in LOCK_FILES and not path.name.startswith(f'.{Path(SETTINGS).stem}-')
 
 
 def _remove_unfinished(out: Path) -> None:
@@ -134,14 +148,10 @@ def _results(writer: Writer, work: list[Job], jobs: int) -> Iterator[tuple[Job, 
         yield job, _make(writer.name, job)
     if jobs == 1 or len(work) < 2:
         return
-    with ProcessPoolExecutor(min(jobs, len(work) - 1), get_context('spawn'), _one_thread) as pool:
+    with process_pool(min(jobs, len(work) - 1), _one_thread) as pool:
         running = {pool.submit(_make, writer.name, job): job for job in work[1:]}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        for future in as_completed(running):
+            yield running[future], future.result()
 
 
 def _show_progress(done: int, total: int, seconds: float) -> None:

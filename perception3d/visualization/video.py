@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from perception3d.checks import InputError
-from perception3d.files import write_whole
+from perception3d.files import raise_if_full, write_whole
 from perception3d.visualization.layout import resize
 
 SUFFIXES = ('.mp4', '.gif')
@@ -29,6 +29,7 @@ def write_video(
 
     Raises:
         InputError: another suffix, no frame at all, or frames of different sizes.
+        OSError: the system refused to write, as on a full disk.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -39,7 +40,11 @@ def write_video(
     limit = max_width_px or (1920 if suffix == '.mp4' else 960)
     prepared = _same_size(frames, limit, path)
     with write_whole(path) as temporary:
-        return _write_mp4(temporary, prepared, fps) if suffix == '.mp4' else _write_gif(temporary, prepared, fps)
+        if suffix == '.gif':
+            return _write_gif(temporary, prepared, fps)
+        count = _write_mp4(temporary, prepared, fps)
+        _require_whole(temporary, count, path)
+        return count
 
 
 def _same_size(frames: Iterable[np.ndarray], max_width_px: int, path: Path) -> Iterator[np.ndarray]:
@@ -72,6 +77,16 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
         if writer is not None:
             writer.release()
     return count
+
+
+def _require_whole(temporary: Path, count: int, path: Path) -> None:
+    """OpenCV writes on in silence where the disk is full; the index of the frames, which comes last, is lost then."""
+    reader = cv2.VideoCapture(str(temporary))
+    found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+    reader.release()
+    if found != count:
+        raise_if_full(path)
+        raise InputError(f'{path}: only {found} of {count} frames could be written: check the disk, or use .gif')
 
 
 def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:

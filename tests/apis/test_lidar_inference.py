@@ -101,6 +101,26 @@ def test_a_frame_brings_its_picture_and_its_boxes(tree: KittiTree, inferencer: I
     assert read_image(written[0]).shape == (34 + 540 + 840, 1920, 3)
 
 
+def test_every_frame_has_its_own_files_and_inputs_are_kept(tree: KittiTree, inferencer: Inferencer, tmp_path: Path):
+    points = np.fromfile(tree.root / 'training' / 'velodyne' / '000000.bin', np.float32).reshape(-1, 4)
+    inputs = [tmp_path / name for name in ('a/16.1.bin', 'a/16.2.bin', 'b/16.1.bin', 'b/16.1.npy')]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, points) if path.suffix == '.npy' else points.tofile(path)
+    out = tmp_path / 'out'
+    for _ in range(2):
+        written = [path.name for cloud in inputs for path in inferencer.write(cloud, out)]
+        stems = ['16.1', '16.2', '16.1_2', '16.1_3']
+        assert written == [f'{stem}{suffix}' for stem in stems for suffix in ('.png', '.json')]
+    assert sorted(path.name for path in out.iterdir()) == sorted(written)
+    # The image beside the cloud has the name that the picture would get.
+    kitti = Path(shutil.copytree(tree.root / 'training', tmp_path / 'training'))
+    image = kitti / 'image_2' / '000000.png'
+    before = image.read_bytes()
+    picture, _ = inferencer.write(kitti / 'velodyne' / '000000.bin', kitti / 'image_2')
+    assert picture.name == '000000_2.png' and image.read_bytes() == before
+
+
 def test_the_network_gets_what_the_camera_sees(
     tree: KittiTree, inferencer: Inferencer, entered: list[np.ndarray], tmp_path: Path
 ):

@@ -263,6 +263,24 @@ def break_split_type(root: Path) -> None:
     (root / 'v1.0-hand' / 'splits.json').write_text('{"x_train": "scene-a"}')
 
 
+def break_split_name(root: Path) -> None:
+    (root / 'v1.0-hand' / 'splits.json').write_text('{"/../../x_train": ["scene-a"]}')
+
+
+def break_scene_twice(root: Path) -> None:
+    name_scenes(root, 'scene-a')
+
+
+def name_scenes(root: Path, name: str) -> None:
+    """Gives the first two scenes a name."""
+    table = root / 'v1.0-hand' / 'scene.json'
+    rows = json.loads(table.read_text())
+    for row in rows[:2]:
+        row['name'] = name
+        name = 'scene-b' if name != 'scene-a' else name
+    table.write_text(json.dumps(rows))
+
+
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
@@ -276,6 +294,8 @@ def break_split_type(root: Path) -> None:
         (break_splits, 'splits.json'),
         (break_scene_names, 'no scene of v1.0-hand'),
         (break_split_type, 'must be a dict from split name to a list'),
+        (break_split_name, "split '/../../x_train' cannot name a file: it would lead out of its folder"),
+        (break_scene_twice, "scene.json: two scenes are called 'scene-a'"),
     ],
 )
 def test_a_broken_tree_gets_one_line_and_leaves_earlier_infos(copy: Path, damage: Callable[[Path], None], words: str):
@@ -286,6 +306,18 @@ def test_a_broken_tree_gets_one_line_and_leaves_earlier_infos(copy: Path, damage
     assert '\n' not in str(error.value)
     if copy.is_dir():
         assert {path: path.read_bytes() for path in copy.glob('*.pkl')} == before
+
+
+def test_a_scene_may_be_called_anything(copy: Path):
+    inside = {path for path in copy.parent.rglob('*') if copy not in path.parents}
+    name_scenes(copy, '../../outside')
+    (copy / 'v1.0-hand' / 'splits.json').write_text('{"x_train": ["../../outside"], "x_val": ["scene-b"]}')
+    summary = create_infos(copy, progress=False)
+    infos = {split: read_pickle(entry['path'])['data_list'] for split, entry in summary.items()}
+    assert {split: {info['scene_name'] for info in data} for split, data in infos.items()} == {
+        'x_train': {'../../outside'}, 'x_val': {'scene-b'},
+    }  # fmt: skip
+    assert {path for path in copy.parent.rglob('*') if copy not in path.parents} == inside
 
 
 def test_images_alone_are_enough_when_only_cameras_are_asked_for(copy: Path):

@@ -314,6 +314,21 @@ def test_bad_input_gets_one_line_and_leaves_earlier_files(broken: Path, damage: 
     assert not list(broken.glob('.perception3d*'))
 
 
+def test_objects_of_two_frames_that_would_share_a_file_are_refused(broken: Path):
+    before = contents(broken)
+    boxes, _ = boxes_of('yard_a')
+    for name, kind in (('yard', 'a_Car'), ('yard_a', 'Car')):
+        shutil.copy(broken / 'points' / 'yard_a.bin', broken / 'points' / f'{name}_x.bin')
+        write_labels(broken / 'labels' / f'{name}_x.txt', boxes, [f'y_{kind}'] * len(boxes))
+    (broken / 'points' / 'yard_x.bin').rename(broken / 'points' / 'yard_a_x_y.bin')
+    (broken / 'labels' / 'yard_x.txt').unlink()
+    write_labels(broken / 'labels' / 'yard_a_x_y.txt', boxes, ['Car'] * len(boxes))
+    (broken / 'ImageSets' / 'train.txt').write_text('yard_a_x\nyard_a_x_y\n')
+    with pytest.raises(InputError, match='frames yard_a_x and yard_a_x_y both have an object whose points go to'):
+        create_infos(broken, progress=False)
+    assert contents(broken) == before
+
+
 def test_a_class_that_never_occurs_is_refused_before_anything_is_replaced(broken: Path):
     before = contents(broken)
     with pytest.raises(InputError, match="'Cra': did you mean 'Car'"):

@@ -165,7 +165,18 @@ def test_the_submission_is_valid_and_within_the_benchmarks_limits(nuscenes_tree:
     assert scores == sorted(scores, reverse=True)
 
 
-def test_format_only_needs_a_place():
+def test_a_sample_that_was_predicted_twice_is_refused(nuscenes_tree: Path, tmp_path: Path):
+    samples = predictions(nuscenes_tree, 'hand_val')
+    with pytest.raises(InputError, match=f'sample {samples[0]["token"]} was predicted more than once'):
+        score(nuscenes_tree, [*samples, samples[0]], jsonfile_prefix=str(tmp_path / 'results'))
+    assert not list(tmp_path.iterdir())
+
+
+def test_format_only_needs_a_place(tmp_path: Path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(InputError, match='file is a file, but a folder is needed'):
+        NuScenesDetectionMetric('x', format_only=True, jsonfile_prefix=str(tmp_path / 'file' / 'results'))
+
     with pytest.raises(InputError, match='jsonfile_prefix'):
         NuScenesDetectionMetric('x', format_only=True)
 

@@ -256,6 +256,26 @@ class TestHook:
         write_video(tmp_path / 'again.gif', (read_image(out / name) for name in names))
         assert (tmp_path / 'again.gif').read_bytes() == (out / 'scene-b.gif').read_bytes()
 
+    def test_scenes_and_samples_of_any_name(self, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        def rename(sample: Det3DDataSample) -> Det3DDataSample:
+            index = sample.metainfo['sample_idx']
+            scene = ('../up', 'a'), ('../up', 'b'), ('.._up', 'c'), ('/', 'd'), ('', '')
+            sample.set_metainfo(dict(token='../up', scene_name=scene[index][0], scene_token=scene[index][1]))
+            return with_prediction(sample)
+
+        monkeypatch.setattr(Echo, 'forward', lambda self, inputs, data_samples, mode: list(map(rename, data_samples)))
+        out = self.run(config, tmp_path, video='gif')
+        videos = ['___up.gif', '___up_2.gif', '___up_3.gif', '_.gif', 'scene.gif']
+        assert sorted(file.name for file in out.iterdir()) == sorted(
+            [*(f'{k:06d}____up.png' for k in range(5)), *videos]
+        )
+        assert {path.name for path in tmp_path.iterdir()} == {'pictures', 'work'}
+
+    def test_a_folder_that_cannot_be_is_named_before_the_test(self, config: Config, tmp_path: Path):
+        (tmp_path / 'file').touch()
+        with pytest.raises(InputError, match='file is a file, but a folder is needed'):
+            self.run(config, tmp_path, out_dir=tmp_path / 'file' / 'pictures')
+
     def test_sparse(self, config: Config, tmp_path: Path):
         out = self.run(config, tmp_path, interval=2, max_samples=2)
         assert [file.name[:6] for file in sorted(out.iterdir())] == ['000000', '000002']

@@ -13,8 +13,11 @@ from types import ModuleType
 from typing import Any
 
 from perception3d.checks import InputError, require_file, unknown_name
+from perception3d.outputs import require_name
 
 OUT = 'out'
+PREPARE = 'prepare'
+"""Of PREPARE.json, the record of what was run before the cells, in the folder where the table is."""
 _KEYS = ('name', 'seeds', 'metrics', 'scale', 'prepare', 'options', 'baseline', 'arms')
 _ARM_KEYS = ('config', 'options', 'test_config', 'test_options', 'seeds', 'needs', 'baseline', 'extra')
 _REFERENCE = re.compile(r'\{([^{}]*)\}')
@@ -181,8 +184,9 @@ def _is_helper(key: str, value: Any) -> bool:
 def _build(path: Path, values: Mapping[str, Any]) -> Experiment:
     _check_keys('key', values, _KEYS, ('seeds', 'metrics', 'arms'))
     name = values.get('name', path.stem)
-    if not (isinstance(name, str) and _FILE_NAME.fullmatch(name)):
-        raise InputError(f'name = {name!r}: expected a name for files, of letters, digits and _.-')
+    if not (isinstance(name, str) and _FILE_NAME.fullmatch(name)) or name == PREPARE:
+        raise InputError(f'name = {name!r}: expected a name for files, of letters, digits and _.-, and not {PREPARE!r}')
+    require_name(name, 'name')
     scale = values.get('scale', 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
         raise InputError(f'scale = {scale!r}: expected a number above 0, such as 100.0')
@@ -204,6 +208,7 @@ def _arms(folder: Path, values: Mapping[str, Any]) -> dict[str, Arm]:
     for name, fields in raw.items():
         if not _FILE_NAME.fullmatch(name) or name == OUT:
             raise InputError(f'arm {name!r}: expected a name of letters, digits and _.-, and not {OUT!r}')
+        require_name(name, 'arm')
         try:
             common = {'seeds': values['seeds'], 'baseline': baseline, **_mapping('its value', fields)}
             arms[name] = _arm(folder, name, common, options, raw)

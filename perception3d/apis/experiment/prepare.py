@@ -29,7 +29,6 @@ def prepare(
     experiment: Experiment,
     out: Path,
     launch: Launch,
-    held: int,
     request: StopRequest,
     redone: Sequence[Cell] = (),
 ) -> None:
@@ -58,18 +57,18 @@ def prepare(
     done[first:] = [{**entry, 'seconds': None} for entry in done[first:kept]]
     for number, words in enumerate(commands[first:], first):
         write_json(out / 'prepare.json', done, indent=2)
-        done[number : number + 1] = [_run(experiment, words, out, launch, held, request)]
+        done[number : number + 1] = [_run(experiment, words, out, launch, request)]
     write_json(out / 'prepare.json', done, indent=2)
 
 
 def _run(
-    experiment: Experiment, words: Sequence[str], out: Path, launch: Launch, held: int, request: StopRequest
+    experiment: Experiment, words: Sequence[str], out: Path, launch: Launch, request: StopRequest
 ) -> dict[str, Any]:
     command, log = prepare_command(experiment, words, out, launch.tools), out / 'prepare.log'
     print(f'prepare: {shlex.join(command)}, log: {log}', flush=True)
     start, version = time.monotonic(), code_version(launch.tools)
     alone = Launch(launch.tools)
-    code = run_to_end(Child(command, log, alone.environment(alone.threads), held), request)
+    code = run_to_end(Child(command, log, alone.environment(alone.threads)), request)
     if code:
         raise InputError(f'prepare: {shlex.join(command)} ended with code {code}: {log} ends with {tail(log, 3)}')
     left = [name for name in _named(words) if (out / name).exists()]

@@ -1,47 +1,21 @@
-"""Child processes that end with their whole group, the lock of an output folder, and a stop at a safe place."""
+"""Child processes that end with their whole group and with this run, and a stop at a safe place."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
-import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, STDOUT, Popen, TimeoutExpired
 from typing import Any
 
 from perception3d.checks import InputError
+from perception3d.workers import end_child_with_parent
 
 POLL_S = 0.1
 _GRACE_S = 10.0
-
-
-@contextmanager
-def lock(out: Path) -> Iterator[int]:
-    """Holds the output folder for this run; gives the descriptor, which children keep open.
-
-    The system frees the lock with its last holder: a crash leaves none, but cells that outlive their run still hold it.
-
-    Raises:
-        InputError: another run, or a cell of one, holds it.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    with (out / '.lock').open('a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.seek(0)
-            raise InputError(
-                f'{out} is in use by another run ({file.read().strip()}): wait for it or end it; where that has '
-                'crashed, cells that it started may still be running'
-            ) from error
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
-        file.flush()
-        yield file.fileno()
 
 
 class StopRequest:
@@ -74,14 +48,13 @@ class StopRequest:
 class Child:
     """A command as the leader of a process group of its own, whose output goes to the end of a log file.
 
-    Args:
-        held: descriptor of the lock, which the command keeps open.
+    It gets SIGTERM when this run is killed (on Linux; elsewhere it lives on).
 
     Raises:
         InputError: there is no such program.
     """
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str], held: int) -> None:
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self._start = time.monotonic()
         with log.open('ab') as file:
@@ -94,7 +67,7 @@ class Child:
                     stderr=STDOUT,
                     env=dict(environment),
                     start_new_session=True,
-                    pass_fds=(held,),
+                    preexec_fn=end_child_with_parent,
                 )
             except OSError as error:
                 raise InputError(f'{command[0]} cannot be started: {error}') from error

@@ -16,12 +16,14 @@ from perception3d.apis.experiment.commands import Launch, prepare_command, shell
 from perception3d.apis.experiment.fingerprint import fingerprints
 from perception3d.apis.experiment.plan import Cell, Experiment, read_experiment, with_needs
 from perception3d.apis.experiment.prepare import prepare, prepared
-from perception3d.apis.experiment.processes import StopRequest, lock
+from perception3d.apis.experiment.processes import StopRequest
 from perception3d.apis.experiment.records import CellFolder, check_identity, check_metrics, versions
 from perception3d.apis.experiment.schedule import CellQueue, Failure
 from perception3d.apis.experiment.table import markdown, summarise, wall_times
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import write_json, write_whole
+from perception3d.locks import folder_lock
+from perception3d.outputs import check_outputs
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,10 @@ def run_experiment(request: Request) -> int:
         _check_cells(experiment, out, digests)
         print(f'table: {write_table(experiment, out, request.launch)}')
         return 0
-    with lock(out) as held, StopRequest() as stop_request:
+    check_outputs(folders=[out])
+    with folder_lock(out), StopRequest() as stop_request:
         _check_cells(experiment, out, digests, redone)
-        prepare(experiment, out, request.launch, held, stop_request, redone)
+        prepare(experiment, out, request.launch, stop_request, redone)
         # Last of all, so that nothing is removed which is not done again.
         _remove(redone, out)
         queue = CellQueue(
@@ -81,7 +84,6 @@ def run_experiment(request: Request) -> int:
             request.launch,
             digests,
             _facts(request.launch),
-            held,
             stop_request,
             on_done=lambda: write_table(experiment, out, request.launch),
         )

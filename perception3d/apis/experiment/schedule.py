@@ -36,7 +36,6 @@ class CellQueue:
     Args:
         digests: of the arms, as `fingerprints` returns them.
         facts: what every record says beside its own, such as the machine.
-        held: descriptor of the lock, for the children.
         request: a stop that the user may ask for.
         on_done: called after each cell that was done.
     """
@@ -48,12 +47,11 @@ class CellQueue:
         launch: Launch,
         digests: Mapping[str, str],
         facts: Mapping[str, Any],
-        held: int,
         request: StopRequest,
         on_done: Callable[[], None],
     ) -> None:
         self.experiment, self.out, self.launch, self.digests = experiment, out, launch, digests
-        self.facts, self.held, self.request, self.on_done = facts, held, request, on_done
+        self.facts, self.request, self.on_done = facts, request, on_done
         self._done: dict[Cell, float] = {}
         self._failures: dict[Cell, Failure] = {}
         self._waiting: list[Cell] = []
@@ -126,7 +124,7 @@ class CellQueue:
             what = 'is tested'
             folder.metrics_file.unlink(missing_ok=True)
         folder.begin(stage, command, identity(cell, self.out, self.digests[cell.arm]), self.launch.tools)
-        child = Child(command, folder.log(stage), self.launch.environment(self.launch.threads), self.held)
+        child = Child(command, folder.log(stage), self.launch.environment(self.launch.threads))
         self._running[cell] = _Running(folder, stage, child)
         self._say(f'{cell.name} {what}, log: {folder.log(stage)}')
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from perception3d.files import write_image, write_whole
+from perception3d.files import write_bytes, write_image, write_whole
 from perception3d.kitti_files import Calibration, write_calibration, write_objects
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.profiles import KITTI_PROFILES
@@ -81,8 +81,7 @@ def _write_frame(request: Request, index: int, folder: Path, name: str, labelled
     recorder = make_recorder(request, index)
     scene, rig = recorder.scene, recorder.rig
     points, _ = record_points(recorder)
-    with write_whole(folder / 'velodyne' / f'{name}.bin') as temporary:
-        points.tofile(temporary)
+    write_bytes(folder / 'velodyne' / f'{name}.bin', points)
     shadow = recorder.shadow(0.0)
     for number, camera in enumerate(rig.cameras):
         if camera.name not in request.profile.images:

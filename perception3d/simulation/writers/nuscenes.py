@@ -12,10 +12,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
-from perception3d.files import write_image, write_json, write_whole
+from perception3d.files import write_bytes, write_image, write_json
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.render.ground import drivable_mask
 from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, draw_rig
@@ -128,7 +127,7 @@ def write_scene(job: Job) -> dict[str, Any]:
         if shadow_time != turn_time:
             shadow, shadow_time = recorder.shadow(turn_time), turn_time
         picture = recorder.picture(maker.mounts[shot.channel], shot.time_s, shadow)
-        _write_jpeg(path, picture.image, profile.jpeg_quality)
+        write_image(path, picture.image, profile.jpeg_quality)
         if shot.is_key:
             pixels[shot.keyframe] += recorder.visibility(picture, shot.time_s)
     maker.add_annotations(points, pixels)
@@ -136,15 +135,9 @@ def write_scene(job: Job) -> dict[str, Any]:
     return maker.rows
 
 
-def _write_jpeg(path: Path, image: np.ndarray, quality: int) -> None:
-    with write_whole(path) as temporary:
-        cv2.imwrite(str(temporary), image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
 def _write_sweep(recorder: Recorder, shot: Shot, path: Path) -> np.ndarray:
     sweep, _ = recorder.sweep(shot.time_s)
-    with write_whole(path) as temporary:
-        sweep.points.tofile(temporary)
+    write_bytes(path, sweep.points)
     world_from_lidar = recorder.scene.world_from_ego(shot.time_s) @ recorder.rig.lidar.ego_from_lidar()
     return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(shot.time_s))
 

@@ -1,0 +1,62 @@
+"""One run at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from perception3d.checks import InputError
+from perception3d.files import read_json, write_json
+
+LOCK_FILES = ('.lock', '.lock.json')
+"""In a locked folder: the lock, which stays there empty, and the note about who holds it."""
+
+
+@contextmanager
+def folder_lock(folder: str | Path, verb: str = 'in use') -> Iterator[None]:
+    """Holds a folder, which is made if it is missing, for this process; another call for it is refused meanwhile.
+
+    The lock is the operating system's: it ends with the process, however that ends, and leaves nothing to clean up.
+
+    Args:
+        verb: what happens to the folder, for the error of the other process, such as 'being written'.
+
+    Raises:
+        InputError: another process holds it; the line says which.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock_file, note = (folder / name for name in LOCK_FILES)
+    lock = FileLock(lock_file, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(
+            f'{folder} is {verb} by {_holder(note)}: wait until that ends, end it, or choose another folder'
+        ) from None
+    try:
+        write_json(note, {
+            'pid': os.getpid(), 'host': socket.gethostname(), 'since': time.strftime('%Y-%m-%d %H:%M:%S'),
+            'command': Path(sys.argv[0]).name,
+        })  # fmt: skip
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(note: Path) -> str:
+    try:
+        said = read_json(note)
+        return f'process {said["pid"]} on {said["host"]} ({said["command"]}, since {said["since"]})'
+    except (InputError, OSError, KeyError, TypeError):
+        # It is being written just now.
+        return 'another process'
