@@ -74,7 +74,8 @@ def test_the_check_of_floors_can_fail():
 def test_tools_lean_on_the_package_alone_and_explain_themselves():
     for tool in sorted((ROOT / 'tools').glob('*.py')):
         allowed = (
-            'apis', 'checks', 'checkpoints', 'files', 'locks', 'outputs', 'workers', 'simulation', 'evaluation', 'datasets',
+            'apis', 'checks', 'checkpoints', 'files', 'locks', 'outputs', 'workers', 'simulation', 'evaluation',
+            'datasets',
         )  # fmt: skip
         assert all(name.split('.')[1] in allowed for _, name in _imports(tool)), tool
         text = tool.read_text()
