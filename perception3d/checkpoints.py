@@ -23,7 +23,7 @@ POINTER = 'last_checkpoint'
 RESUMABLE = ('meta', 'message_hub', 'optimizer')
 _WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth|best_.+\.pth')
 # As write_whole names them.
-_UNFINISHED = re.compile(r'\.(.+-\w{8}\.pth|last_checkpoint-\w{8})')
+_UNFINISHED = re.compile(r'\.(.+-\w{8,12}\.pth|last_checkpoint-\w{8,12})')
 
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
