@@ -142,6 +142,24 @@ def _changes(before: Place, now: Place) -> list[str]:
     ]
 
 
+def base_rates(runner: Runner) -> list[float]:
+    """The learning rates from which the schedules of a runner start, one a group of parameters."""
+    groups = runner.optim_wrapper.param_groups
+    if isinstance(groups, Mapping):
+        groups = [group for part in groups.values() for group in part]
+    return [float(group.get('initial_lr', group['lr'])) for group in groups]
+
+
+def warn_of_other_rates(runner: Runner, wanted: list[float]) -> None:
+    """Says that the learning rates `wanted` by the config are not those of the checkpoint, which a run keeps."""
+    differ = [(of_config, kept) for of_config, kept in zip(wanted, base_rates(runner)) if of_config != kept]
+    if differ:
+        runner.logger.warning(
+            f'the learning rate of the config, {differ[0][0]:.4g}, is not that of the checkpoint, {differ[0][1]:.4g}: '
+            'the resumed training keeps the latter; to change it, begin one with load_from'
+        )
+
+
 def schedule_settings(runner: Runner) -> list[dict[str, Any]]:
     """What the schedules of a runner are made of, without how far they are."""
     return [

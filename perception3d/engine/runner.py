@@ -24,7 +24,14 @@ from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.object_report import report_objects
 from perception3d.engine.reproducible import SeededDataset
-from perception3d.engine.resuming import check_same_classes, resume_place, resume_schedules, schedule_settings
+from perception3d.engine.resuming import (
+    base_rates,
+    check_same_classes,
+    resume_place,
+    resume_schedules,
+    schedule_settings,
+    warn_of_other_rates,
+)
 from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
@@ -88,10 +95,11 @@ class PerceptionRunner(Runner):
         """
         content = check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
         check_same_classes(self, content['meta'], filename)
-        wanted = schedule_settings(self)
+        schedules, rates = schedule_settings(self), base_rates(self)
         super().resume(filename, *args, **kwargs)
+        warn_of_other_rates(self, rates)
         resume_place(self, content, filename)
-        resume_schedules(self, content, wanted)
+        resume_schedules(self, content, schedules)
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

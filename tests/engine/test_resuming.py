@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import signal
+import traceback
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,50 @@ def test_the_same_settings_in_the_middle_of_an_epoch_end_with_the_same_bits(midd
     assert same_weights(folder / 'iter_12.pth', epochs / 'epoch_2.pth')
 
 
+def forked(number, port, function):
+    """Runs `function` in processes that torchrun might have started, and returns their exit codes."""
+    children = []
+    for rank in range(number):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                names = dict(RANK=rank, LOCAL_RANK=rank, WORLD_SIZE=number, MASTER_ADDR='127.0.0.1', MASTER_PORT=port)
+                os.environ.update({name: str(value) for name, value in names.items()})
+                function()
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        children.append(child)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a forked process cannot use a GPU')
+def test_one_process_resumes_what_two_have_begun_and_two_what_one_has(middle, epochs, tmp_path):
+    options = [schedule(4), 'train_cfg.max_epochs=2']
+    half = ['train_dataloader.batch_size=2']
+    begun, back = tmp_path / 'begun', Path(shutil.copytree(middle, tmp_path / 'back'))
+    by_8 = [*options, *half, KEEP_ALL, 'default_hooks.checkpoint.interval=8']
+    assert forked(2, 29613, lambda: run(begun, *by_8, base=BASE, launcher='pytorch')) == [0, 0]
+    (begun / 'iter_12.pth').unlink()
+    runner = run(begun, *options, resume=True, base=BASE)
+    assert draws(runner) == 16 and 'processes 2 before, 1 now' in logged(runner)
+    resumed = [*options, *half]
+    assert forked(2, 29614, lambda: run(back, *resumed, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
+    # Both took the steps of the run of one process that nobody stopped.
+    whole = content(epochs / 'epoch_2.pth')['state_dict']
+    for folder in (begun, back):
+        for name, value in content(folder / 'iter_12.pth')['state_dict'].items():
+            torch.testing.assert_close(value, whole[name], rtol=1e-4, atol=1e-5)
+    # 16 samples are left of the epoch, 8 for each process: three batches of 3 or less, then whole epochs.
+    uneven = ['train_dataloader.batch_size=3', schedule(4), 'train_cfg.max_epochs=3']
+    folder = Path(shutil.copytree(middle, tmp_path / 'uneven'))
+    assert forked(2, 29615, lambda: run(folder, *uneven, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
+    assert content(folder / 'iter_12.pth')['meta']['place']['samples'] == 24
+
+
 def test_processes_take_turns_in_one_order_wherever_they_begin():
     def drawn(world, start, length=11):
         found = []
@@ -156,6 +201,11 @@ def test_schedules_follow_the_config_of_the_resumed_run(copy):
     whole = run(copy.parent / 'whole', schedule(6), 'train_cfg.max_epochs=3')
     assert runner.optim_wrapper.param_groups[0]['lr'] == whole.optim_wrapper.param_groups[0]['lr'] > 0.04
     assert 'are set to what the config gives in iteration 12 of 18' in logged(runner)
+
+
+def test_another_learning_rate_is_said(copy):
+    runner = run(copy, schedule(4), 'optim_wrapper.optimizer.lr=0.2', 'train_cfg.max_epochs=3', resume=True)
+    assert 'rate of the config, 0.2, is not that of the checkpoint, 0.1: the resumed training keeps' in logged(runner)
 
 
 def test_a_schedule_of_scores_is_not_guessed(copy):
