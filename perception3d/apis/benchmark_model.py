@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from perception3d.apis.benchmark import median_ms, peak_memory
 from perception3d.checks import InputError
+from perception3d.engine.agreement import check_model_and_data
 from perception3d.engine.host import quiet_blas
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.registry import MODELS
@@ -40,6 +41,7 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
     torch.manual_seed(0)
     model = MODELS.build(config.model).to(device).eval()
     loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
+    check_model_and_data(model, loader.dataset, 'test_dataloader')
     batch = model.data_preprocessor(pseudo_collate([loader.dataset[0]]), False)
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter, SparseMacs(model) as sparse:

@@ -17,6 +17,7 @@ from perception3d.apis.config import load_config
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
+from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.files import write_image
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
@@ -86,9 +87,10 @@ def _load(
         raise InputError(f'{text!r}: expected TITLE=CONFIG,CHECKPOINT')
     config = load_config(path, options)
     # Building the data set sets the scope of the config's registries.
-    build_dataset(config, 'test')
+    dataset = build_dataset(config, 'test')
     model = MODELS.build(config.model)
-    load_weights(model, checkpoint)
+    check_model_and_data(model, dataset, 'test_dataloader')
+    check_trained_classes(load_weights(model, checkpoint), dataset.metainfo, checkpoint)
     model = model.to(device).eval()
     return title, config, model, TapSet(model, [logits])
 

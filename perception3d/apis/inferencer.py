@@ -19,6 +19,7 @@ from perception3d.datasets.kitti import KittiFrameDataset
 from perception3d.datasets.kitti_info import InfoSettings, png_size
 from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.datasets.transforms.lidar_loading import CropToImage
+from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.host import prepare_host
 from perception3d.files import write_json
@@ -78,7 +79,7 @@ class Inferencer:
         prepare_host()
         init_default_scope(self.config.default_scope)
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
-        load_weights(self.model, checkpoint)
+        self._meta, self._checkpoint = load_weights(self.model, checkpoint), checkpoint
         self.model.to(self.device).eval()
         if fast:
             accelerate(self.model)
@@ -129,6 +130,8 @@ class Inferencer:
     def _dataset(self, root: Path) -> Any:
         settings = {**self.config.test_dataloader['dataset'], 'data_root': str(root), 'lazy_init': True}
         dataset = DATASETS.build(settings)
+        check_model_and_data(self.model, dataset, 'test_dataloader')
+        check_trained_classes(self._meta, dataset.metainfo, self._checkpoint)
         if not hasattr(dataset, 'num_frames') and not isinstance(dataset, KittiFrameDataset | PointBoxDataset):
             raise InputError(f'{type(dataset).__name__} cannot be fed from raw files yet: use tools/test.py')
         return dataset

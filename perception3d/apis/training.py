@@ -17,6 +17,7 @@ from perception3d.apis.runner import (
     shape_table,
     work_folder,
 )
+from perception3d.engine.agreement import check_runner
 from perception3d.engine.object_report import report_objects
 
 
@@ -63,6 +64,10 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     report_objects(loop.dataloader.dataset)
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     runner._init_model_weights()
+    if runner._val_loop is not None:
+        # Built, so that its data and metrics are compared with the model too.
+        _ = runner.val_loop
+    check_runner(runner)
     # What the hooks of a training would tell: schedules may count in shares of it.
     runner.message_hub.update_info('iter', 0)
     runner.message_hub.update_info('max_iters', loop.max_iters)

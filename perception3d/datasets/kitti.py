@@ -11,6 +11,7 @@ from mmdet3d.datasets import KittiDataset
 from perception3d.checks import InputError
 from perception3d.datasets.frame_infos import label_by_name, read_frame_infos, require_classes
 from perception3d.datasets.object_count import count_labels, object_range
+from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.kitti_files import CLASSES
 from perception3d.registry import DATASETS
 
@@ -62,6 +63,7 @@ class KittiFrameDataset(KittiDataset):
             filter_empty_gt=filter_empty_gt,
             **kwargs,
         )
+        check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def load_data_list(self) -> list[dict]:
         """Returns the parsed frames of the info file."""

@@ -16,6 +16,7 @@ from mmengine.logging import print_log
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
+from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.files import read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
@@ -70,6 +71,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             data_prefix=data_prefix or dict(pts='', img=''),
             **kwargs,
         )
+        check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def load_data_list(self) -> list[dict]:
         """Returns the parsed samples of the info file; the version and split in it become part of `metainfo`."""

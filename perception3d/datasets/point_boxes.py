@@ -12,6 +12,7 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from perception3d.checks import InputError
 from perception3d.datasets.frame_infos import label_by_name, read_frame_infos, require_classes
 from perception3d.datasets.object_count import count_labels, object_range
+from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.registry import DATASETS
 
 POINT_META_KEYS = (
@@ -67,6 +68,7 @@ class PointBoxDataset(Det3DDataset):
             filter_empty_gt=filter_empty_gt,
             **kwargs,
         )
+        check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def load_data_list(self) -> list[dict]:
         """Returns the parsed frames of the info file."""

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
+from perception3d.engine.agreement import AgreementHook
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.object_report import report_objects
@@ -166,9 +167,10 @@ class PerceptionRunner(Runner):
         )
 
     def register_hooks(self, *args: Any, **kwargs: Any) -> None:
-        """Registers the hooks of the config and the one that keeps the training state of models that have one."""
+        """Registers the hooks of the config, one for models with a training state, and one that compares the parts."""
         super().register_hooks(*args, **kwargs)
         self.register_hook(TrainingStateHook())
+        self.register_hook(AgreementHook())
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
         """Builds the schedulers of rates.

@@ -143,7 +143,7 @@ class KittiFrameMetric(BaseMetric):
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
-        self._known_classes()
+        self.check_classes(self.dataset_meta['classes'])
         for sample in data_samples:
             lacking = [key for key in ('frame_id', 'lidar2cam', 'cam2img', 'image_hw') if key not in sample]
             if lacking:
@@ -191,11 +191,10 @@ class KittiFrameMetric(BaseMetric):
                 return {}
             result = evaluate_folders(self.gt_dir, folder, self.loose, frames=frames)
         print_log(table(result), logger='current')
-        return flatten(result.scores, self._known_classes())
+        return flatten(result.scores, self.check_classes(self.dataset_meta['classes']))
 
-    def _known_classes(self) -> list[str]:
-        """Returns those of the benchmark's classes that the data set has."""
-        classes = self.dataset_meta['classes']
+    def check_classes(self, classes: Sequence[str]) -> list[str]:
+        """Returns those of the benchmark's classes that are among `classes`; InputError if there is none."""
         known = [name for name in CLASSES if name in {str(c).lower() for c in classes}]
         if not known:
             raise InputError(

@@ -59,6 +59,10 @@ class LidarDetectionMetric(BaseMetric):
         self.range_bins_m = require_ranges(range_bins_m)
         self.result_dir = result_dir
 
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raises InputError if the thresholds name a class that is not among `classes`, or lack one."""
+        class_thresholds(self.iou_thresholds, classes)
+
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Keeps boxes, scores and labels of a batch, and the objects that come with it."""
         class_thresholds(self.iou_thresholds, self.dataset_meta['classes'])

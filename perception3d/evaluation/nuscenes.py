@@ -12,7 +12,7 @@ import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.nuscenes_scores import evaluate_boxes, flatten, ignored_notes, official_config, table
 from perception3d.files import read_pickle, write_json
 from perception3d.geometry.camera import chain, transform
@@ -137,6 +137,12 @@ class NuScenesDetectionMetric(BaseMetric):
         self.format_only = format_only
         self.jsonfile_prefix = jsonfile_prefix
         self.config = official_config(eval_config)
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raises InputError if one of `classes` is none that the settings of the benchmark score."""
+        for name in classes:
+            if name not in self.config.class_range:
+                raise unknown_name('class of the nuScenes benchmark', name, self.config.class_range)
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""

@@ -1,0 +1,61 @@
+"""The steps of a data set's pipeline, and what they state that the data set, or another step, states too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from perception3d.checks import InputError
+
+
+def steps_of(pipeline: Any) -> Iterator[Any]:
+    """Yields every step of a pipeline, and the steps inside those that hold pipelines (TestTimeAug, PairedViews)."""
+    for step in pipeline if isinstance(pipeline, Sequence) else getattr(pipeline, 'transforms', ()):
+        if isinstance(step, Sequence) or type(step).__name__ == 'Compose':
+            yield from steps_of(step)
+            continue
+        yield step
+        for value in vars(step).values() if hasattr(step, '__dict__') else ():
+            parts = value if isinstance(value, (list, tuple)) else [value]
+            yield from (inner for part in parts if hasattr(part, 'transforms') for inner in steps_of(part))
+
+
+def check_class_lists(place: str, pipeline: Any, classes: Sequence[str]) -> None:
+    """Compares the class lists of a pipeline's steps with the classes of the data set, whose places are the labels.
+
+    A sampler of objects (`db_sampler`) gives its objects labels by its own list; a filter of names keeps the first so
+    many labels.
+
+    Args:
+        place: the data set, for the error.
+        pipeline: mmengine's Compose, or a list of steps.
+        classes: classes of the data set.
+
+    Raises:
+        InputError: a list differs from that of the data set; names both.
+    """
+    classes = tuple(classes)
+    for step in steps_of(pipeline):
+        listed = getattr(getattr(step, 'db_sampler', None), 'classes', None)
+        if listed is not None and tuple(listed) != classes:
+            raise InputError(
+                f'{place} has the classes {", ".join(classes)}, but the db_sampler of {type(step).__name__} '
+                f'{", ".join(listed)}: pasted objects would get labels of other classes; give both the same list'
+            )
+        # A filter of names keeps labels below the length of its list.
+        listed = getattr(step, 'classes', None)
+        if listed is not None and hasattr(step, 'labels') and set(listed) != set(classes[: len(listed)]):
+            raise InputError(
+                f'{place} has the classes {", ".join(classes)}, but {type(step).__name__} keeps {", ".join(listed)}: '
+                f'by their places it would keep {", ".join(classes[: len(listed)])}; give both the same list'
+            )
+
+
+def filter_ranges(pipeline: Any) -> list[tuple[str, list[float]]]:
+    """Returns (name of the step, [x0, y0, z0, x1, y1, z1] in metres) of the steps that keep what is in a range."""
+    found = []
+    for step in steps_of(pipeline):
+        span = getattr(step, 'pcd_range', None)
+        if span is not None:
+            found.append((type(step).__name__, [float(edge) for edge in span]))
+    return found

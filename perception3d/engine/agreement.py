@@ -1,0 +1,228 @@
+"""What model, data sets and metrics state alike is compared before a run begins: classes, frames, ranges, anchors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+from scipy.optimize import linear_sum_assignment
+
+from perception3d.checks import InputError
+from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
+
+_HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head')
+# Frames whose boxes are compared with the anchors, boxes that a class needs for it, and by how much (in logs of sizes,
+# summed) another order of the anchors must fit better: more than a factor of two.
+_FRAMES, _BOXES, _BETTER = 200, 5, 0.8
+
+
+@HOOKS.register_module()
+class AgreementHook(Hook):
+    """Compares model, data sets and metrics once they are built, before the first step; our runner always has it."""
+
+    priority = 'VERY_HIGH'
+
+    def before_run(self, runner: Runner) -> None:
+        """Raises InputError where two of them disagree."""
+        check_runner(runner)
+
+
+def check_runner(runner: Runner) -> None:
+    """Compares the model, the data sets and the metrics of the loops of `runner` that are built.
+
+    Raises:
+        InputError: two of them disagree; names both.
+    """
+    loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+    for name, dataset in datasets.items():
+        check_model_and_data(runner.model, dataset, f'{name}_dataloader')
+    classes = {name: classes_of(dataset) for name, dataset in datasets.items()}
+    if classes.get('train') and classes.get('val') and classes['train'] != classes['val']:
+        raise InputError(
+            f'train_dataloader has the classes {", ".join(classes["train"])}, but val_dataloader '
+            f'{", ".join(classes["val"])}: both must be the same'
+        )
+    for name, loop in loops.items():
+        for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ()):
+            if hasattr(metric, 'check_classes') and classes.get(name):
+                metric.check_classes(classes[name])
+    if 'train' in datasets:
+        _check_anchor_order(runner.model, datasets['train'])
+
+
+def check_model_and_data(model: Any, dataset: Any, place: str) -> None:
+    """Compares the classes, frames and range of a model with those of a data set.
+
+    Args:
+        model: a detector, or a wrapper of one.
+        dataset: a data set, or a wrapper of some.
+        place: name of the data set in the config, such as 'train_dataloader'.
+
+    Raises:
+        InputError: they disagree; names both.
+    """
+    inner = _detector(model)
+    classes = classes_of(dataset)
+    if classes:
+        _check_classes(inner, classes, place)
+    for part in base_datasets(dataset):
+        if classes_of(part):
+            check_class_lists(f'the data set of {place}', getattr(part, 'pipeline', ()), classes_of(part))
+        # A distiller's data set loads what the student and its teacher need.
+        if inner is _unwrapped(model):
+            _check_frames(inner, part, place)
+    _check_ranges(inner, dataset, place)
+
+
+def check_trained_classes(meta: Mapping[str, Any], metainfo: Mapping[str, Any], checkpoint: Any) -> None:
+    """Compares the classes that a checkpoint was trained for with those of the data set.
+
+    Args:
+        meta: `meta` of the checkpoint, in which mmengine keeps the metainfo of its data set.
+        metainfo: that of the data set.
+        checkpoint: its name, for the error.
+
+    Raises:
+        InputError: they differ: a class would be called by the name of another one.
+    """
+    told = meta.get('dataset_meta') or {}
+    # mmengine wrote them in capitals once.
+    trained = told.get('classes') or told.get('CLASSES')
+    classes = metainfo.get('classes')
+    if trained and classes and tuple(trained) != tuple(classes):
+        raise InputError(
+            f'{checkpoint} was trained for the classes {", ".join(map(str, trained))}, but the data set has '
+            f'{", ".join(map(str, classes))}: set metainfo=dict(classes=...) of the data set to those of the checkpoint'
+        )
+
+
+def classes_of(dataset: Any) -> tuple[str, ...]:
+    """Returns the class names of a data set; empty where it has none."""
+    metainfo = getattr(dataset, 'metainfo', None) or {}
+    return tuple(map(str, metainfo.get('classes') or ()))
+
+
+def base_datasets(dataset: Any) -> Iterator[Any]:
+    """Yields the data sets inside of wrappers, such as RepeatDataset and ConcatDataset."""
+    inner = getattr(dataset, 'datasets', None)
+    inner = [dataset.dataset] if inner is None and hasattr(dataset, 'dataset') else inner
+    if inner is None:
+        yield dataset
+        return
+    for part in inner:
+        yield from base_datasets(part)
+
+
+def _unwrapped(model: Any) -> Any:
+    """Returns the network inside of wrappers for several processes or test-time augmentation."""
+    return _unwrapped(model.module) if hasattr(model, 'module') else model
+
+
+def _detector(model: Any) -> Any:
+    model = _unwrapped(model)
+    return getattr(model, 'student', model)
+
+
+def _head(model: Any) -> tuple[str, Any]:
+    name = next((name for name in _HEADS if getattr(model, name, None) is not None), '')
+    return name, getattr(model, name, None) if name else None
+
+
+def _check_classes(model: Any, classes: Sequence[str], place: str) -> None:
+    name, head = _head(model)
+    count = getattr(head, 'num_classes', None)
+    named = [str(item) for task in getattr(head, 'class_names', None) or () for item in task]
+    if named and named != list(classes):
+        raise InputError(
+            f'{name}.tasks name the classes {", ".join(named)}, but the data set of {place} has '
+            f'{", ".join(classes)}: both must be the same, in the same order'
+        )
+    if isinstance(count, int):
+        # mmdet3d counts the background where a head has no sigmoid.
+        count -= not getattr(head, 'use_sigmoid_cls', True)
+        if count != len(classes):
+            raise InputError(
+                f'{name}.num_classes is {count}, but the data set of {place} has {len(classes)} classes '
+                f'({", ".join(classes)}): set num_classes, or metainfo=dict(classes=...) of the data sets'
+            )
+    assigners = getattr(getattr(model, 'roi_head', None), 'bbox_assigner', None)
+    if isinstance(assigners, (list, tuple)) and len(assigners) != len(classes):
+        raise InputError(
+            f'train_cfg.rcnn.assigner has {len(assigners)} entries, but the data set of {place} has '
+            f'{len(classes)} classes ({", ".join(classes)}): each class needs one'
+        )
+
+
+def _check_frames(model: Any, dataset: Any, place: str) -> None:
+    wanted = getattr(model, 'num_frames', None)
+    loaded, offsets_s = getattr(dataset, 'num_frames', None), getattr(dataset, 'offsets_s', None)
+    if wanted is not None and offsets_s is not None:
+        loaded = 1 + len(offsets_s)
+    elif wanted is not None and loaded is None and getattr(dataset, '_fully_initialized', False):
+        loaded = dataset.get_data_info(0).get('num_frames')
+    if wanted is None:
+        return
+    if loaded is not None and loaded != wanted:
+        raise InputError(
+            f'the data set of {place} loads {loaded} frames (num_frames), but the model takes {wanted} '
+            '(neck_3d.fuse_channels): both must be the same'
+        )
+
+
+def _check_ranges(model: Any, dataset: Any, place: str) -> None:
+    """Compares the ranges of a LiDAR pipeline with each other and with the voxels of the model."""
+    voxels = getattr(getattr(model, 'data_preprocessor', None), 'voxel_layer', None)
+    first = ('data_preprocessor.voxel_layer', list(voxels.point_cloud_range)) if voxels is not None else None
+    for part in base_datasets(dataset):
+        for name, span in filter_ranges(getattr(part, 'pipeline', ())):
+            if first is None:
+                # A camera's grid has no filter of points; PointRCNN's range is that of its filters alone.
+                first = (f'{name} of {place}', span) if name.startswith('Points') else None
+            elif not np.allclose([*first[1][:2], *first[1][3:5]], [*span[:2], *span[3:5]], atol=1e-3):
+                raise InputError(
+                    f'{name} of {place} keeps the range {_shown(span)}, but {first[0]} has {_shown(first[1])}: both '
+                    'must be the same in x and y'
+                )
+
+
+def _shown(span: Sequence[float]) -> str:
+    return f'[{", ".join(f"{edge:g}" for edge in span)}]'
+
+
+def _check_anchor_order(model: Any, dataset: Any) -> None:
+    """Compares the sizes of anchors, one a class in the order of the labels, with those of the classes' boxes.
+
+    Raises:
+        InputError: another order of the same anchors fits the boxes far better: the classes were reordered.
+    """
+    name, head = _head(_detector(model))
+    anchors = getattr(getattr(head, 'prior_generator', None), 'sizes', None)
+    classes = classes_of(dataset)
+    if anchors is None or not isinstance(getattr(head, 'bbox_assigner', None), list) or len(anchors) != len(classes):
+        return
+    sizes = [np.zeros((0, 3)) for _ in classes]
+    for part in base_datasets(dataset):
+        for index in range(min(len(part), _FRAMES)) if hasattr(part, 'get_ann_info') else ():
+            info = part.get_ann_info(index)
+            boxes = info['gt_bboxes_3d'].tensor.numpy()[:, 3:6]
+            labels = np.asarray(info['gt_labels_3d'])
+            sizes = [np.concatenate([own, boxes[labels == k]]) for k, own in enumerate(sizes)]
+    known = [k for k, own in enumerate(sizes) if len(own) >= _BOXES]
+    if len(known) < 2:
+        return
+    usual = np.log(np.maximum([np.median(sizes[k], 0) for k in known], 1e-3))
+    cost = np.abs(usual[:, None] - np.log(np.array(anchors, float))[known]).sum(-1)
+    _, best = linear_sum_assignment(cost)
+    if np.trace(cost) - cost[np.arange(len(known)), best].sum() > _BETTER:
+        k = next(k for k in range(len(known)) if best[k] != k)
+        own, other = known[k], known[best[k]]
+        raise InputError(
+            f'{name}.anchor_generator.sizes[{own}] {_shown(anchors[own])} is for {classes[own]}, whose boxes are '
+            f'{_shown(np.exp(usual[k]).round(2))}, as sizes[{other}]: sizes, ranges and assigners must be in the order '
+            f'of the classes, {", ".join(classes)}'
+        )

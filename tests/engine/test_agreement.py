@@ -1,0 +1,153 @@
+"""Model, data sets and metrics that state one fact differently are refused before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from mmdet3d.datasets.transforms import ObjectNameFilter, ObjectRangeFilter, PointsRangeFilter
+from mmdet3d.structures import LiDARInstance3DBoxes
+from mmengine.dataset import Compose
+from mmengine.registry import init_default_scope
+
+from perception3d.apis.config import load_config
+from perception3d.checks import InputError
+from perception3d.datasets.pipeline_steps import check_class_lists, steps_of
+from perception3d.engine.agreement import AgreementHook, check_runner, check_trained_classes
+from perception3d.evaluation.kitti_metric import KittiFrameMetric
+from perception3d.evaluation.lidar_metric import LidarDetectionMetric
+from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+from perception3d.registry import MODELS
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+KITTI = ('Pedestrian', 'Cyclist', 'Car')
+SPAN = [0, -20, -3, 40, 20, 1]
+# length, width, height
+SIZES = {'Pedestrian': (0.8, 0.6, 1.7), 'Cyclist': (1.8, 0.6, 1.7), 'Car': (4.2, 1.8, 1.6)}
+
+
+class Frames(list):
+    """Ten frames with one object of each class."""
+
+    def __init__(self, classes, steps=(), **settings):
+        super().__init__(range(10))
+        self.metainfo = {'classes': classes}
+        self.pipeline = SimpleNamespace(transforms=list(steps))
+        vars(self).update(settings)
+
+    def get_ann_info(self, index):
+        classes = self.metainfo['classes']
+        boxes = [[5.0 * k, 0, -1.7, *SIZES.get(name, (1, 1, 1)), 0] for k, name in enumerate(classes)]
+        return {'gt_bboxes_3d': LiDARInstance3DBoxes(torch.tensor(boxes)), 'gt_labels_3d': np.arange(len(classes))}
+
+
+def _runner(model, **loops):
+    built = {}
+    for name in ('train', 'val', 'test'):
+        dataset, *metrics = loops.get(name, [None])
+        evaluator = SimpleNamespace(metrics=metrics)
+        loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset), evaluator=evaluator)
+        built[f'_{name}_loop'] = loop if dataset is not None else {}
+    return SimpleNamespace(model=model, _resume=False, **built)
+
+
+@pytest.fixture(scope='module')
+def models():
+    init_default_scope('mmdet3d')
+    names = {
+        'pillars': 'lidar_det/point_pillars_tiny_10e_kitti_sim',
+        'second': 'lidar_det/second_tiny_10e_kitti_sim',
+        'points': 'lidar_det/point_rcnn_16x_160e_kitti',
+        'camera': 'fast_bev/fast_bev_tiny_4frame_96x352_9e_sim',
+        'centre': 'lidar_det/center_point_pillar_cyclic20e_nuscenes',
+    }
+    return {key: MODELS.build(load_config(CONFIGS / f'{name}.py').model) for key, name in names.items()}
+
+
+def _nuscenes():
+    return tuple(load_config(CONFIGS / 'lidar_det/center_point_pillar_cyclic20e_nuscenes.py').class_names)
+
+
+def test_what_agrees_passes(models):
+    steps = [PointsRangeFilter(SPAN), ObjectRangeFilter(SPAN), ObjectNameFilter(list(KITTI))]
+    data = Frames(KITTI, steps)
+    metrics = [KittiFrameMetric(data_root='x'), LidarDetectionMetric({'Car': 0.7, 'Cyclist': 0.5, 'Pedestrian': 0.5})]
+    AgreementHook().before_run(_runner(models['pillars'], train=[data], val=[data, *metrics]))
+    check_runner(_runner(models['second'], train=[data]))
+    check_runner(_runner(models['points'], train=[Frames(KITTI, [PointsRangeFilter([0, -40, -3, 70.4, 40, 1])])]))
+    check_runner(_runner(models['centre'], test=[Frames(_nuscenes()), NuScenesDetectionMetric('x')]))
+    check_runner(_runner(models['camera'], train=[Frames(_nuscenes(), num_frames=4)]))
+    # What has no classes, as of a plugin, is not compared.
+    check_runner(_runner(torch.nn.Identity(), train=[[1, 2]]))
+
+
+@pytest.mark.parametrize(
+    'model, loops, message',
+    [
+        ('pillars', dict(train=[Frames(KITTI[:2])]), 'num_classes is 3, but the data set of train_dataloader has 2 cl'),
+        ('camera', dict(test=[Frames(('car', 'bus'))]), r'bbox_head.num_classes is 10, .*has 2 classes \(car, bus\)'),
+        ('points', dict(train=[Frames(KITTI[:2])]), 'rpn_head.num_classes is 3'),
+        ('pillars', dict(train=[Frames(KITTI)], val=[Frames(KITTI[::-1])]), 'Car, but val_dataloader Car, Cyclist'),
+        (
+            'pillars',
+            dict(train=[Frames(KITTI[::-1])]),
+            r'sizes\[0\] \[0.8, 0.6, 1.73\] is for Car, whose',
+        ),
+        ('second', dict(train=[Frames(KITTI[::-1])]), r'must be in the order of the classes, Car, Cyclist, Pedestrian'),
+        ('pillars', dict(val=[Frames(KITTI), LidarDetectionMetric({'Bus': 0.5})]), 'iou_thresholds'),
+        ('pillars', dict(val=[Frames(('A', 'B', 'C')), KittiFrameMetric(data_root='x')]), 'A, B, C is scored'),
+        ('pillars', dict(val=[Frames(KITTI), NuScenesDetectionMetric('x')]), 'nuScenes benchmark'),
+        ('camera', dict(train=[Frames(tuple('abcdefghij'), num_frames=2)]), 'loads 2 frames .* takes 4'),
+        ('camera', dict(val=[Frames(tuple('abcdefghij'), num_frames=None, offsets_s=(-0.5,))]), 'loads 2 frames'),
+        (
+            'pillars',
+            dict(train=[Frames(KITTI, [PointsRangeFilter(SPAN), ObjectRangeFilter([0, -39.68, -3, 69.12, 39.68, 1])])]),
+            'ObjectRangeFilter of train_dataloader keeps the range .*69.12.*voxel_layer has .*40, 20',
+        ),
+        (
+            'points',
+            dict(train=[Frames(KITTI, [PointsRangeFilter(SPAN), ObjectRangeFilter([0, -40, -3, 70.4, 40, 1])])]),
+            'ObjectRangeFilter .*70.4.* PointsRangeFilter of train_dataloader has',
+        ),
+        ('pillars', dict(train=[Frames(KITTI, [ObjectNameFilter(['Car'])])]), 'ObjectNameFilter keeps Car'),
+    ],
+)
+def test_what_disagrees_is_named(models, model, loops, message):
+    with pytest.raises(InputError, match=message):
+        check_runner(_runner(models[model], **loops))
+
+
+def test_tasks_are_compared_by_name_and_order(models):
+    names = list(_nuscenes())
+    names[1], names[2] = names[2], names[1]
+    with pytest.raises(InputError, match='pts_bbox_head.tasks name the classes car, truck.*has car, construction_veh'):
+        check_runner(_runner(models['centre'], train=[Frames(tuple(names))]))
+
+
+def test_data_sets_and_models_in_wrappers_are_compared(models):
+    inner = Frames(KITTI, [ObjectNameFilter(['Car'])])
+    wrapped = SimpleNamespace(metainfo=inner.metainfo, datasets=[SimpleNamespace(dataset=inner)])
+    with pytest.raises(InputError, match='ObjectNameFilter'):
+        check_runner(_runner(SimpleNamespace(module=models['pillars']), train=[wrapped]))
+    student = SimpleNamespace(student=models['camera'])
+    check_runner(_runner(student, train=[Frames(_nuscenes(), num_frames=2)]))
+    with pytest.raises(InputError, match='num_classes is 10'):
+        check_runner(_runner(student, train=[Frames(('car',))]))
+
+
+def test_steps_inside_of_steps_are_compared():
+    inner = SimpleNamespace(transforms=[ObjectNameFilter(['Car'])])
+    outer = SimpleNamespace(subroutines=[inner], other=3)
+    assert [type(step).__name__ for step in steps_of([outer])] == ['SimpleNamespace', 'ObjectNameFilter']
+    with pytest.raises(InputError, match='keeps Car'):
+        check_class_lists('data', Compose([lambda sample: sample, ObjectNameFilter(['Car'])]), KITTI)
+
+
+def test_a_checkpoint_of_other_classes_is_refused():
+    meta = {'dataset_meta': {'classes': ('Car', 'Pedestrian', 'Cyclist')}}
+    with pytest.raises(InputError, match='a.pth was trained for the classes Car, Pedestrian, Cyclist, but .* Pedestr'):
+        check_trained_classes(meta, {'classes': KITTI}, 'a.pth')
+    check_trained_classes({}, {'classes': KITTI}, 'a.pth')
