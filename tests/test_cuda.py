@@ -16,6 +16,7 @@ from tiny_lidar import DETECTORS, clouds, shrink
 from torch import nn
 
 from perception3d.apis.config import load_config
+from perception3d.compat.mmcv_ext import BUILD_COMMAND
 from perception3d.distill.losses.point_distiller import PointDistiller
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.nms import nms_rotated
@@ -27,7 +28,8 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'lidar_det'
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA')
 needs_mmcv = pytest.mark.skipif(
-    'not available' in mmcv.ops.get_compiling_cuda_version(), reason='mmcv was built without CUDA'
+    mmcv.ops.get_compiling_cuda_version() == 'not available',
+    reason=f'the ops of mmcv are not compiled with CUDA: {BUILD_COMMAND}',
 )
 
 

@@ -17,7 +17,7 @@ from mmcv.utils import collect_env, ext_loader
 from perception3d.apis.cli import run_tool
 from perception3d.checks import InputError
 from perception3d.compat import mmcv_ext
-from perception3d.compat.mmcv_ext import MissingOpError
+from perception3d.compat.mmcv_ext import MissingOpError, ops_are_compiled
 from perception3d.compat.mmcv_on_cpu import LIDAR_OPS, OTHER_OPS
 
 
@@ -59,7 +59,7 @@ def test_it_says_that_there_is_no_compiler_as_mmcv_does(ext: ModuleType) -> None
 
 
 def test_mmcv_knows_whether_its_ops_are_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = not getattr(mmcv._ext, 'is_replacement', False)
+    compiled = ops_are_compiled()
     assert ext_loader.check_ops_exist() == compiled
     facts = collect_env()
     assert (facts['MMCV Compiler'] == 'not available') == (not compiled) and 'MMCV CUDA Compiler' in facts
@@ -150,5 +150,9 @@ def test_the_layer_of_mmcv_learns_on_the_cpu(groups: int, deform_groups: int, bi
     (grad,) = torch.autograd.grad(wanted.square().sum(), layer.weight)
     torch.testing.assert_close(layer.weight.grad, grad, rtol=1e-4, atol=1e-5)
     assert features.grad.abs().sum() > 0 and layer.conv_offset.weight.grad.abs().sum() > 0
-    with torch.autocast('cpu', torch.bfloat16):
-        assert layer(features).dtype == torch.bfloat16
+    if not ops_are_compiled():
+        # mmcv's own kernel has no bfloat16 on the CPU.
+        with torch.autocast('cpu', torch.bfloat16):
+            half = layer(features)
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(half.float(), found.detach(), rtol=0.05, atol=0.05)
