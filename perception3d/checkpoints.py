@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
 
 from perception3d.checks import InputError, require_file
 from perception3d.files import write_whole
+from perception3d.pickles import check_tensor_pickle, tensor_names
 
 # The file of a work folder that names its newest checkpoint.
 POINTER = 'last_checkpoint'
@@ -24,27 +27,136 @@ RESUMABLE = ('meta', 'message_hub', 'optimizer')
 _WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth|best_.+\.pth')
 # As write_whole names them.
 _UNFINISHED = re.compile(r'\.(.+-\w{8,12}\.pth|last_checkpoint-\w{8,12})')
+_WEIGHTS = ('state_dict', 'ema_state_dict')
 
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
-    """Loads a torch file with `weights_only=True` and an allow-list of classes.
+    """Loads a torch file with `weights_only=True` and an allow-list of classes, after a check of the file itself.
+
+    Args:
+        file: a path, or a file that is open for reading bytes.
+        map_location: as in torch.load.
+        safe_globals: what the file may hold next to tensors and plain values.
 
     Raises:
-        InputError: the file is missing, damaged, or holds objects that only running its code could restore.
+        InputError: the file is missing; damaged, as its checksums tell; holds objects that only running its code could
+            restore; or holds weights that are NaN. It names the tensor.
     """
     try:
+        with _opened(file) as opened:
+            _check_file(opened)
         with torch.serialization.safe_globals(list(safe_globals)):
-            return torch.load(file, map_location=map_location, weights_only=True)
+            content = torch.load(file, map_location=map_location, weights_only=True)
+    except InputError as error:
+        raise InputError(f'checkpoint {_name(file)} was refused: {error}') from error
     except pickle.UnpicklingError as error:
         named = str(error).partition('GLOBAL ')[2]
         reason = re.split(' was not| whose module', named)[0] or 'foreign objects'
         raise InputError(
-            f'checkpoint {file} was refused: it holds {reason}, which would run code from the file; if you trust its '
-            'source, load it once with torch.load(..., weights_only=False) and save the state dict alone'
+            f'checkpoint {_name(file)} was refused: it holds {reason}, which would run code from the file; ask for one '
+            'that holds tensors and plain values only'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f'checkpoint {file} cannot be read ({reason}): it is damaged or no checkpoint') from error
+    except Exception as error:
+        # A damaged file can end in any error; texts of torch that advise to load it unsafely are left out.
+        reason = (str(error).splitlines() or [''])[0][:120] or type(error).__name__
+        reason = f' ({reason})' if 'weights_only' not in reason else ''
+        raise InputError(f'checkpoint {_name(file)} cannot be read{reason}: it is damaged or no checkpoint') from error
+    refuse_nan(content, file)
+    return content
+
+
+def _name(file: Any) -> str:
+    return str(getattr(file, 'name', '(a stream)') if hasattr(file, 'read') else file)
+
+
+@contextmanager
+def _opened(file: Any) -> Iterator[BinaryIO]:
+    if not hasattr(file, 'read'):
+        with open(file, 'rb') as opened:
+            yield opened
+        return
+    start = file.tell()
+    yield file
+    file.seek(start)
+
+
+def _check_file(file: BinaryIO) -> None:
+    """Checks what torch does not: the checksums of a file's records, and what its pickle says about numpy."""
+    start = file.read(4)
+    file.seek(-len(start), 1)
+    if start != b'PK\x03\x04':
+        _check_legacy_file(file)
+        return
+    with zipfile.ZipFile(file) as archive:
+        records = archive.infolist()
+        size = file.seek(0, 2)
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records) or size < sum(
+            record.file_size for record in records
+        ):
+            raise InputError('its records are compressed or overlap, which torch never writes')
+        # Checksums are all 0 where the writer was told to leave them out.
+        bad = archive.testzip() if any(record.CRC for record in records) else None
+        if bad and '/data/' not in bad:
+            raise InputError(f'its record {bad} is damaged (checksum): copy or download it again')
+        index = [record for record in records if record.filename.endswith('/data.pkl')]
+        if len(index) != 1:
+            raise InputError('it holds no data.pkl, or several: it is no checkpoint of torch')
+    file.seek(0)
+    content = check_tensor_pickle(io.BytesIO(torch._C.PyTorchFileReader(file).get_record('data.pkl')))
+    if bad:
+        names = dict(tensor_names(content))
+        tensor = names.get(bad.rpartition('/data/')[2], bad)
+        raise InputError(f'its tensor {tensor} is damaged (checksum): copy or download the file again')
+
+
+def _check_legacy_file(file: BinaryIO) -> None:
+    # The format before torch 1.6: a magic number, a protocol, facts of the machine, the content, then the tensors.
+    begin = file.tell()
+    try:
+        for _ in range(4):
+            check_tensor_pickle(file)
+    except (EOFError, ValueError) as error:
+        if not isinstance(error, InputError):
+            # Not this format, or damaged. torch refuses it, and may know a name in it that says why.
+            file.seek(begin)
+            torch.load(file, weights_only=True)
+        raise
+
+
+def refuse_nan(content: Any, file: Any) -> None:
+    """Raises InputError if a weight in a checkpoint's content is NaN; names the first such tensor."""
+    states = [content.get(key) for key in _WEIGHTS] if isinstance(content, Mapping) else []
+    for state in states if any(states) else [content]:
+        for name, value in state.items() if isinstance(state, Mapping) else ():
+            if isinstance(value, torch.Tensor) and not _is_finite(value) and bool(value.isnan().any()):
+                raise InputError(
+                    f'checkpoint {_name(file)}: its tensor {name} holds NaN: the training that wrote it has diverged, '
+                    'take an earlier checkpoint'
+                )
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    if value.device.type == 'meta' or value.layout != torch.strided or not value.is_floating_point():
+        return True
+    # A sum is 15 times as fast as looking at each value. It may overflow, and is then no answer.
+    return bool(value.sum().isfinite()) or bool(value.isfinite().all())
+
+
+def weight_faults(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]) -> list[str]:
+    """Returns a text for each tensor of `state` that cannot be a weight where `own`, of the model, has one.
+
+    Integers in place of floats, and the other way round: torch would cast them without a word. Infinite values, except
+    where the model itself has them, as in the buffer of a mask.
+    """
+    faults = []
+    for name in [name for name in state if name in own]:
+        value, wanted = state[name], own[name]
+        if value.is_floating_point() != wanted.is_floating_point():
+            found, expected = (str(tensor.dtype).removeprefix('torch.') for tensor in (value, wanted))
+            faults.append(f'{name} {found} instead of {expected}')
+        elif not _is_finite(value) and _is_finite(wanted):
+            faults.append(f'{name} with infinite values')
+    return faults
 
 
 def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pickle: bool = False) -> dict[str, Any]:
@@ -61,6 +173,7 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
     path = require_file(path, 'give the path of a .pth file')
     if allow_pickle:
         content = torch.load(path, map_location=map_location, weights_only=False)
+        refuse_nan(content, path)
     else:
         # compat puts the safe loader under mmengine's own name, so that resuming and load_from go the same way.
         from mmengine.runner import checkpoint
@@ -71,6 +184,12 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
         content = {'state_dict': content} if is_bare else content
     if not isinstance(content, Mapping) or 'state_dict' not in content:
         raise InputError(f'checkpoint {path} holds no state_dict: is it a checkpoint of a model?')
+    state = content['state_dict']
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
+        raise InputError(f'checkpoint {path}: its state_dict is no dict from names to tensors')
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise InputError(f'checkpoint {path}: its {name} is a {type(value).__name__}, not a tensor')
     return dict(content)
 
 
@@ -100,9 +219,11 @@ def check_weights(model: nn.Module, state: Mapping[str, torch.Tensor], path: str
         for name in own
         if name in state and state[name].shape != own[name].shape
     ]
+    faults = weight_faults(own, state)
+    listed = {'of another shape': shapes, 'not of weights': faults, 'missing': missing, 'unexpected': unexpected}
     problems = [
         f'{len(names)} {what} ({", ".join(names[:2])}{", ..." if len(names) > 2 else ""})'
-        for what, names in (('of another shape', shapes), ('missing', missing), ('unexpected', unexpected))
+        for what, names in listed.items()
         if names
     ]
     if problems:

@@ -15,6 +15,7 @@ import numpy as np
 
 from perception3d.checks import InputError, require_file
 from perception3d.outputs import require_replaceable, try_writing
+from perception3d.pickles import load_plain_pickle
 
 _LONGEST_SUFFIX = 20
 
@@ -91,7 +92,7 @@ def read_json(path: str | Path, hint: str = '') -> Any:
     path = require_file(path, hint)
     try:
         return json.loads(path.read_text(encoding='utf-8'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not valid JSON ({error}): write or download it again') from error
 
 
@@ -101,39 +102,46 @@ def write_json(path: str | Path, content: Any, indent: int | None = None) -> Non
         temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Unpickles containers, numbers, strings and numpy arrays; a class outside that list could run code."""
+def parse_yaml(text: str) -> Any:
+    """Returns the content of a YAML text: containers, numbers, texts; a tag that would make an object is refused.
 
-    allowed = {
-        ('numpy', 'ndarray'),
-        ('numpy', 'dtype'),
-        ('numpy.core.multiarray', '_reconstruct'),
-        ('numpy.core.multiarray', 'scalar'),
-        ('numpy._core.multiarray', '_reconstruct'),
-        ('numpy._core.multiarray', 'scalar'),
-        ('numpy.core.numeric', '_frombuffer'),
-        ('numpy._core.numeric', '_frombuffer'),
-        ('collections', 'OrderedDict'),
-        ('_codecs', 'encode'),
-    }
+    Raises:
+        InputError: such a tag, or no YAML; says in which line.
+    """
+    import yaml
 
-    def find_class(self, module: str, name: str) -> Any:
-        """Returns the class if it is on the list; InputError otherwise."""
-        if (module, name) not in self.allowed:
-            raise InputError(f'it holds {module}.{name}, which a plain data file never needs')
-        return super().find_class(module, name)
+    try:
+        return yaml.load(text, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+    except yaml.constructor.ConstructorError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else '?'
+        raise InputError(f'line {line}: {error.problem}: YAML is read as plain data') from error
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise InputError(f'it is not valid YAML ({error}): write it again') from error
+
+
+def read_yaml(path: str | Path, hint: str = '') -> Any:
+    """Returns the content of a YAML file of plain data; InputError names a missing, malformed or refused file."""
+    path = require_file(path, hint)
+    try:
+        return parse_yaml(path.read_text(encoding='utf-8'))
+    except (InputError, UnicodeDecodeError) as error:
+        raise InputError(f'{path} was refused: {error}') from error
 
 
 def read_pickle(path: str | Path, hint: str = '') -> Any:
-    """Returns the content of a data pickle (containers and numpy arrays); refuses one that could run code."""
+    """Returns the content of a data pickle: containers, numbers, texts, numpy arrays of them.
+
+    Raises:
+        InputError: the file is missing or damaged, or it could run code; `perception3d.pickles` says what it may hold.
+    """
     path = require_file(path, hint)
     try:
         with path.open('rb') as file:
-            return _PlainUnpickler(file).load()
+            return load_plain_pickle(file)
     except InputError as error:
         raise InputError(f'{path} was refused: {error}') from error
-    except Exception as error:
-        raise InputError(f'{path} is not a readable pickle ({error}): create it again') from error
+    except pickle.UnpicklingError as error:
+        raise InputError(f'{path} {error}') from error
 
 
 def write_pickle(path: str | Path, content: Any) -> None:
@@ -182,6 +190,18 @@ def write_bytes(path: str | Path, content: bytes | np.ndarray) -> None:
     """
     with write_whole(path) as temporary, temporary.open('wb') as file:
         file.write(np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content)
+
+
+def read_array(path: str | Path, hint: str = '') -> np.ndarray:
+    """Returns the array of numbers in a .npy file; InputError names a missing or damaged file, or one of objects."""
+    path = require_file(path, hint)
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
+        raise InputError(f'{path} is no readable .npy file ({error}): write or copy it again') from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
+        raise InputError(f'{path} is no array of numbers: write it with numpy.save')
+    return array
 
 
 def read_points(path: str | Path, num_features: int) -> np.ndarray:

@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '  python tools/browse_dataset.py CONFIG --out work_dirs/browse --split val --scene scene-0061 --video mp4 '
         '--not-augmented',
     )
-    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
     parser.add_argument('--split', default='train', help='train (default), val or test')
     parser.add_argument('--count', type=int, help='how many samples (default: 10, or the whole scene)')

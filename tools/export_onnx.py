@@ -11,7 +11,7 @@ from perception3d.outputs import check_outputs
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and exports; see --help."""
     parser = command_parser(__doc__, 'python tools/export_onnx.py CONFIG CKPT --out point_pillars.onnx')
-    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
     parser.add_argument('checkpoint', nargs='?', help='path of a checkpoint of that config (default: random weights)')
     parser.add_argument('--out', required=True, metavar='FILE', help='the ONNX file')
     parser.add_argument('--opset', type=int, default=17, help='version of the ONNX operators (default: 17)')

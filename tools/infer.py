@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         'python tools/infer.py CONFIG CKPT frame.json --out work_dirs/pictures\n'
         '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures',
     )
-    parser.add_argument('config', help='path of a config file')
+    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
     parser.add_argument('checkpoint', help='path of a checkpoint of that config')
     parser.add_argument('inputs', nargs='+', help=INPUTS)
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files, by token')

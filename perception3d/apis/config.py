@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import pkgutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,29 +18,34 @@ from perception3d.checks import InputError, nearest_names, require_file
 from perception3d.compat.mmengine_options import values_at_the_top
 
 _ADD = '+'
+_PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'engine')
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """Loads a config file and applies `options` (dotted key -> value, as from --cfg-options) to it.
 
-    The folder of the config is put at the end of sys.path, so that a plugin may lie next to its config. An option for a
-    plain value, or a list of them, at the top of a Python config is set while the file and its bases are executed: what
-    they compute from the value, such as the ends of schedules from max_epochs, follows from it.
+    A Python config is code: loading it runs it, and a plugin may lie next to it, since its folder is put at the end of
+    sys.path. A JSON or YAML config is data: it names registered parts, has bases of these formats, and runs nothing.
+
+    An option for a plain value, or a list of them, at the top of a Python config is set while the file and its bases
+    are executed: what they compute from the value, such as the ends of schedules from max_epochs, follows from it.
 
     Raises:
         InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
             imported twice in a file, whose parts would be one object under two names; `vis_backends` set where no
-            visualizer takes it; an option whose key the config does not have (write '+key=value' to add one), or from
-            which nothing in the config follows.
+            visualizer takes it; a JSON or YAML config that reaches for code; an option whose key the config does not
+            have (write '+key=value' to add one), or from which nothing in the config follows.
     """
     path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise InputError(f'{path} is no config: expected a .py file')
     if path.suffix == '.py':
         _check_source(path)
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.append(folder)
+    else:
+        _register_parts()
     config = _read(path)
     options = dict(options or {})
     values = _values_at_the_top(config, options)
@@ -66,6 +73,14 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
     for name in [name for name, value in config._cfg_dict.items() if isinstance(value, ModuleType)]:
         del config._cfg_dict[name]
     return config
+
+
+def _register_parts() -> None:
+    """Imports all parts of this package, so that a config in a data format may name them."""
+    for name in _PARTS:
+        package = importlib.import_module(f'perception3d.{name}')
+        for module in pkgutil.walk_packages(package.__path__, f'{package.__name__}.'):
+            importlib.import_module(module.name)
 
 
 def parse_options(items: Sequence[str]) -> dict[str, Any]:

@@ -4,8 +4,9 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
 
 1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check is
    shown 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
-2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, and its allow-list
-   holds getattr: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
+2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, its allow-list holds
+   getattr, what it downloads goes through torch.hub, which runs pickles too, and a resumed run executes the config text
+   of its checkpoint: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
 3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
    out. Can go when `test_mmdet_still_prints` fails.
 4. spconv's loops on the CPU lose additions when torch has several threads (a strided convolution was off by its own
@@ -26,6 +27,10 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
    when a model is built. Can go when mmdet3d does so itself.
 10. mmengine resumes from the absolute path in last_checkpoint, also in a copied or renamed folder: the name counts.
     Can go when `test_mmengine_still_believes_paths` fails.
+11. mmengine's handlers of pickles and YAML run code from the file, and mmdet's OpenImages reads pickled arrays: our
+    readers take their place. Can go when `test_mmengine_still_runs_data_files` fails.
+12. mmengine's configs in JSON and YAML reach any code, see `data_configs.py`; upstream classes eval texts of a config.
+    Can go when `test_mmengine_still_imports_for_data` fails.
 """
 
 from __future__ import annotations
@@ -39,8 +44,14 @@ from typing import Any
 
 from perception3d.compat import empty_frames, mmcv_ext
 from perception3d.compat.checked_models import compare_parts_of_models
+from perception3d.compat.data_configs import (
+    arrays_without_pickles,
+    import_nothing_for_data,
+    names_in_place_of_eval,
+    read_data_configs_as_data,
+)
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
-from perception3d.compat.mmengine_loading import load_checkpoints_safely
+from perception3d.compat.mmengine_loading import load_checkpoints_safely, read_files_safely
 from perception3d.compat.mmengine_options import take_option_values
 from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
@@ -50,6 +61,11 @@ from perception3d.compat.yapf_texts import remember_formatted_texts
 def _fix_checkpoints(module: ModuleType) -> None:
     load_checkpoints_safely(module)
     find_checkpoints_by_name(module)
+
+
+def _fix_configs(module: ModuleType) -> None:
+    take_option_values(module)
+    read_data_configs_as_data(module)
 
 
 _AROUND: dict[str, Callable[[], Any]] = {
@@ -65,9 +81,16 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet3d.models.detectors.mvx_two_stage': empty_frames.count_clouds_of_mvx,
     'mmdet3d.models.detectors.point_rcnn': empty_frames.leave_empty_clouds_out_of_point_rcnn,
     'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
-    'mmengine.config.config': take_option_values,
     'mmengine.registry.root': compare_parts_of_models,
     'mmengine.runner.checkpoint': _fix_checkpoints,
+    'mmengine.fileio.io': read_files_safely,
+    'mmengine.config.config': _fix_configs,
+    'mmengine.registry.registry': import_nothing_for_data,
+    'mmcv.ops.nms': names_in_place_of_eval,
+    'mmcv.cnn.rfsearch.search': names_in_place_of_eval,
+    'mmdet.models.task_modules.tracking.camera_motion_compensation': names_in_place_of_eval,
+    'mmdet3d.datasets.transforms.loading': names_in_place_of_eval,
+    'mmdet.datasets.openimages': arrays_without_pickles,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,
 }

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from perception3d.checks import InputError, require_file
-from perception3d.files import read_points
+from perception3d.checks import InputError
+from perception3d.files import read_array, read_points
 
 _MISSING = 'check the data root and that the archive was unpacked completely'
 
@@ -57,11 +57,7 @@ def read_sweep(sweep: Mapping[str, Any], time_s: float, num_features: int, remov
 
 
 def _read_npy(path: Path, num_features: int) -> np.ndarray:
-    require_file(path, _MISSING)
-    try:
-        points = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f'{path} is no readable .npy file ({error}): write or copy it again') from error
+    points = read_array(path, _MISSING)
     if points.ndim != 2 or points.shape[1] != num_features or not np.issubdtype(points.dtype, np.floating):
         raise InputError(
             f'{path} holds {points.dtype} of shape {points.shape}: expected floats of shape (N, {num_features})'

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from perception3d.checks import InputError
-from perception3d.files import read_image, read_points
+from perception3d.files import read_array, read_image, read_points
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.visualization.draw import BoxSet, title_line
 from perception3d.visualization.ground import Ground
@@ -187,10 +187,10 @@ def points_of(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
 def _read_xyz(path: str | Path, num_features: int) -> np.ndarray:
     if not str(path).endswith('.npy'):
         return read_points(path, num_features)[:, :3]
-    try:
-        return np.load(path, allow_pickle=False)[:, :3].astype(np.float32)
-    except (ValueError, EOFError, OSError, IndexError) as error:
-        raise InputError(f'{path} is no readable array of points ({error}): write or copy it again') from error
+    points = read_array(path)
+    if points.ndim != 2 or points.shape[1] < 3:
+        raise InputError(f'{path} holds an array of shape {points.shape}: expected points, (N, 3 or more)')
+    return points[:, :3].astype(np.float32)
 
 
 def title_of(metas: Mapping[str, Any], extra: str = '') -> str:

@@ -236,7 +236,7 @@ def bad_checkpoint(kind: str, good: Path) -> None:
 
 
 BAD_CHECKPOINTS = {
-    'code': 'bad.pth was refused: it holds posix.mkdir, which would run code from the file; if you trust its source',
+    'code': 'bad.pth was refused: it holds posix.mkdir, which would run code from the file; ask for one',
     'other': 'bad.pth is of another model or variant than FastBEV in this config: 1 of another shape (neck_3d.model.1',
     'cut': 'bad.pth cannot be read (',
 }

@@ -121,7 +121,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def read_experiment(path: str | Path) -> Experiment:
-    """Reads and checks an experiment file, which is plain Python such as
+    """Reads and checks an experiment file, which is Python code that is run, such as
 
     >>> name = 'distillation'  # of the table; by default that of the file
     >>> seeds = (0, 1, 2)
@@ -145,10 +145,12 @@ def read_experiment(path: str | Path) -> Experiment:
     else must be a key of an experiment.
 
     Raises:
-        InputError: it does not run; an unknown key or arm; a missing config; arms that need each other; a seed or an
-            arm twice; a reference '{...}' to nothing.
+        InputError: it is no .py file, or does not run; an unknown key or arm; a missing config; arms that need each
+            other; a seed or an arm twice; a reference '{...}' to nothing.
     """
     path = require_file(path, 'give the path of an experiment file, such as one of configs/experiments').resolve()
+    if path.suffix != '.py':
+        raise InputError(f'{path}: expected a Python file (.py), since it is run')
     try:
         return _build(path, _run(path))
     except InputError as error:
