@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from perception3d.apis.runner import (
     work_folder,
 )
 from perception3d.engine.agreement import check_runner
+from perception3d.engine.distributed import process_rank
 from perception3d.engine.object_report import report_objects
+from perception3d.locks import folder_lock
 
 
 def train(
@@ -38,15 +41,19 @@ def train(
             best_*.pth, no other files) when the new training has written its first one.
 
     Raises:
-        InputError: as build_runner; or the work folder holds checkpoints and neither was asked for.
+        InputError: as build_runner; or the work folder holds checkpoints and neither was asked for; or another
+            training is running in it.
     """
     loaded = load_config(config, parse_options(options))
     folder = work_folder(loaded, work_dir)
     resume = resume or (loaded.get('resume') and (loaded.get('load_from') or True)) or False
-    replaced = checkpoints_to_replace(folder, resume, overwrite)
-    runner = build_runner(loaded, folder, resume=resume, **settings)
-    runner.replaced_checkpoints = replaced
-    runner.train()
+    # One training at a time in a folder; its first process holds that for the others.
+    first = settings.get('launcher', 'none') == 'none' or process_rank() == 0
+    with folder_lock(folder, 'being trained in') if first else nullcontext():
+        replaced = checkpoints_to_replace(folder, resume, overwrite)
+        runner = build_runner(loaded, folder, resume=resume, **settings)
+        runner.replaced_checkpoints = replaced
+        runner.train()
     return runner
 
 

@@ -47,6 +47,11 @@ def start_processes(launcher: str, backend: str | None = None) -> None:
     atexit.register(leave_processes)
 
 
+def process_rank() -> int:
+    """The number of this process among those of torchrun or slurm, before and after they have joined; else 0."""
+    return int(os.environ.get('RANK') or os.environ.get('SLURM_PROCID') or 0)
+
+
 def leave_processes() -> None:
     """Leaves the process group, if there is one, and gives its threads time to end; may be called more than once."""
     if not distributed.is_available() or not distributed.is_initialized():

@@ -21,6 +21,7 @@ from perception3d.checkpoints import latest_checkpoint, pointed_checkpoint
 from perception3d.checks import InputError
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.reproducible import ResumableSampler
+from perception3d.locks import folder_lock
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
@@ -331,7 +332,9 @@ def saving(tmp_path_factory):
 
 
 def names(folder):
-    return {path.name for path in folder.iterdir() if path.is_file() and path.suffix in ('.pth', '')}
+    """The checkpoints and what belongs to them, also half-written; the lock of the folder stays in it, empty."""
+    files = {path.name for path in folder.iterdir() if path.is_file() and path.suffix in ('.pth', '')}
+    return files - {'.lock'}
 
 
 def stop_at(step, how):
@@ -424,6 +427,12 @@ def test_best_and_published_checkpoints_stay_in_a_copied_folder(saving, tmp_path
     assert names(Path(saving.runner.work_dir)) == original
     (file,) = folder.glob('epoch_2-????????.pth')
     assert content(file).keys() == {'meta', 'state_dict'}
+
+
+def test_two_trainings_in_one_folder_are_refused(tmp_path):
+    with folder_lock(tmp_path), pytest.raises(InputError, match=f'{tmp_path} is being trained in by process'):
+        run(tmp_path)
+    assert not list(tmp_path.glob('*.pth'))
 
 
 def test_a_config_that_names_mmengines_hook_gets_ours(saving):
