@@ -18,13 +18,13 @@ LOCK_FILES = ('.lock', '.lock.json')
 
 
 @contextmanager
-def folder_lock(folder: str | Path, verb: str = 'in use') -> Iterator[None]:
+def folder_lock(folder: str | Path, state: str = 'in use') -> Iterator[None]:
     """Holds a folder, which is made if it is missing, for this process; another call for it is refused meanwhile.
 
     The lock is the operating system's: it ends with the process, however that ends, and leaves nothing to clean up.
 
     Args:
-        verb: what happens to the folder, for the error of the other process, such as 'being written'.
+        state: of the folder meanwhile, for the error of the other process, such as 'being written'.
 
     Raises:
         InputError: another process holds it; the line says which.
@@ -39,7 +39,7 @@ def folder_lock(folder: str | Path, verb: str = 'in use') -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise InputError(
-            f'{folder} is {verb} by {_holder(note)}: wait until that ends, end it, or choose another folder'
+            f'{folder} is {state} by {_holder(note)}: wait until that ends, end it, or choose another folder'
         ) from None
     try:
         write_json(note, {

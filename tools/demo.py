@@ -12,6 +12,8 @@ from pathlib import Path
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.checkpoints import pointed_checkpoint
 from perception3d.checks import InputError
+from perception3d.outputs import check_outputs
+from perception3d.workers import end_child_with_parent
 
 TOOLS = Path(__file__).resolve().parent
 CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
@@ -27,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V', help='passed on to train and test')
     args = parser.parse_args(argv)
 
+    check_outputs(folders=[args.out])
     out = Path(args.out).resolve()
     run_dir = out / f'seed{args.seed}'
     data = out / 'data'
@@ -52,7 +55,7 @@ def _run(tool: str, *arguments: object) -> None:
     """Runs a sibling tool and shows its command line, so that a reader can run it alone."""
     command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
     print(f'\n$ python tools/{shlex.join([tool, *command[2:]])}', flush=True)
-    code = subprocess.run(command).returncode
+    code = subprocess.run(command, preexec_fn=end_child_with_parent).returncode
     if code:
         raise InputError(f'tools/{tool} ended with code {code}: see its message above')
 

@@ -22,6 +22,7 @@ from perception3d.engine.agreement import check_runner
 from perception3d.engine.distributed import process_rank
 from perception3d.engine.object_report import report_objects
 from perception3d.locks import folder_lock
+from perception3d.outputs import check_outputs
 
 
 def train(
@@ -47,6 +48,7 @@ def train(
     loaded = load_config(config, parse_options(options))
     folder = work_folder(loaded, work_dir)
     resume = resume or (loaded.get('resume') and (loaded.get('load_from') or True)) or False
+    check_outputs(folders=[folder])
     # One training at a time in a folder; its first process holds that for the others.
     first = settings.get('launcher', 'none') == 'none' or process_rank() == 0
     with folder_lock(folder, 'being trained in') if first else nullcontext():

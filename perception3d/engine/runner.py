@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from perception3d.checks import InputError, unknown_name
 from perception3d.engine.agreement import AgreementHook
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
+from perception3d.engine.loader_workers import deaths_in_one_line, look_after_workers
 from perception3d.engine.object_report import report_objects
 from perception3d.engine.reproducible import SeededDataset
 from perception3d.engine.resuming import (
@@ -51,24 +54,27 @@ class PerceptionRunner(Runner):
 
         Says first which objects are left out; InputError where none is left.
         """
-        try:
+        with self._workers():
             if self.train_loop is not None:
                 report_objects(self.train_loop.dataloader.dataset)
             return super().train()
-        finally:
-            self._end_workers()
 
     def val(self) -> dict[str, float]:
         """Validates, and ends the workers of the data loader."""
-        try:
+        with self._workers():
             return super().val()
-        finally:
-            self._end_workers()
 
     def test(self) -> dict[str, float]:
         """Tests, and ends the workers of the data loader."""
-        try:
+        with self._workers():
             return super().test()
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """Ends the workers of the loaders afterwards; the death of one is an InputError."""
+        try:
+            with deaths_in_one_line():
+                yield
         finally:
             self._end_workers()
 
@@ -194,7 +200,7 @@ class PerceptionRunner(Runner):
         A data set that draws when it is built (class-balanced sampling) draws from the seed alone as well.
         """
         if not isinstance(dataloader, dict) or not isinstance(dataloader.get('dataset'), dict):
-            return Runner.build_dataloader(dataloader, seed, diff_rank_seed)
+            return look_after_workers(Runner.build_dataloader(dataloader, seed, diff_rank_seed))
         state = np.random.get_state()
         if seed is not None:
             np.random.seed(seed)
@@ -206,4 +212,4 @@ class PerceptionRunner(Runner):
         if not settings.get('num_workers'):
             # torch refuses to keep workers that there are none of; who asks for none means just that.
             settings.pop('persistent_workers', None)
-        return Runner.build_dataloader(settings, seed, diff_rank_seed)
+        return look_after_workers(Runner.build_dataloader(settings, seed, diff_rank_seed))
