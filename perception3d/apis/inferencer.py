@@ -141,6 +141,9 @@ class Inferencer:
         num_features = next((step.load_dim for step in steps if hasattr(step, 'load_dim')), None)
         if num_features is None:
             raise InputError(f'{self.config.filename}: no step of its test pipeline loads points')
+        for step in steps:
+            if hasattr(step, 'allow_empty'):
+                step.allow_empty = True
         sample = read_cloud_frame(path, num_features, with_camera=isinstance(dataset, KittiFrameDataset))
         if 'lidar2img' not in sample:
             # Without a calibration, all points go to the network, which keeps those in its range.

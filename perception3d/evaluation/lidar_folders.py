@@ -57,6 +57,8 @@ def evaluate_files(
         if others:
             notes.append(f'{others} {what} of other classes are left out')
     empty = [name for name, count in zip(classes, every[0].objects, strict=True) if not count]
+    if not classes:
+        notes.append('neither objects nor detections: nothing is scored')
     if empty:
         notes.append(f'no objects, so no AP: {", ".join(empty)}')
     lines = [f'LiDAR: {len(frames)} frames', table(classes, ranges, every), *(f'note: {note}' for note in notes)]

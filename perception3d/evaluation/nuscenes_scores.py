@@ -155,8 +155,10 @@ def read_submission(path: str | Path, nusc: NuScenes, config: DetectionConfig) -
     """Returns `results` of a submission file; InputError names what in it the benchmark would refuse."""
     content = read_json(path, 'give a submission in the nuScenes detection format')
     results = content.get('results') if isinstance(content, dict) else None
-    if not isinstance(results, dict) or not results:
+    if not isinstance(results, dict):
         raise InputError(f'{path} is no nuScenes submission: it has no dict "results" from sample token to boxes')
+    if not results:
+        raise InputError(f'{path} has results of no sample: give every sample a list, an empty one without detections')
     known = {sample['token'] for sample in nusc.sample}
     for token, boxes in results.items():
         if token not in known:

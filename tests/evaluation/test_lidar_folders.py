@@ -148,3 +148,12 @@ def test_bad_folders_infos_and_settings_are_named(scored, tmp_path: Path):
 def test_scoring_files_imports_no_torch():
     code = 'import sys, perception3d.evaluation.lidar_folders as _; sys.exit("torch" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+def test_neither_objects_nor_detections(tmp_path: Path):
+    for folder in ('gt', 'pred'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'a.txt').touch()
+    scores, text = evaluate_files(tmp_path / 'gt', tmp_path / 'pred')
+    assert scores == {'notes': ['neither objects nor detections: nothing is scored']}
+    assert 'note: neither objects nor detections' in text

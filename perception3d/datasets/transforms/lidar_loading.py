@@ -29,9 +29,11 @@ class LoadCheckedPoints(LoadPointsFromFile):
         if most > load_dim:
             raise InputError(f'use_dim {use_dim} asks for more than the load_dim {load_dim} floats of a point')
         super().__init__(coord_type=coord_type, load_dim=load_dim, use_dim=use_dim)
+        # In data sets a cloud without points is a fault; single clouds, in inference, may be empty.
+        self.allow_empty = False
 
     def _load_points(self, pts_filename: str) -> np.ndarray:
-        return read_cloud(pts_filename, self.load_dim)
+        return read_cloud(pts_filename, self.load_dim, self.allow_empty)
 
 
 @TRANSFORMS.register_module()
