@@ -28,7 +28,7 @@ from perception3d.apis.experiment.fingerprint import fingerprints
 from perception3d.apis.experiment.plan import read_experiment
 from perception3d.apis.experiment.run import Request, run_experiment
 from perception3d.apis.experiment.statistics import paired_difference, spread
-from perception3d.apis.experiment.table import wall_times
+from perception3d.apis.experiment.table import markdown, summarise, wall_times
 from perception3d.checks import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -785,3 +785,12 @@ arms = {{
     assert first == again
     assert other_teacher['a'] != first['a'] and other_teacher['b'] != first['b']
     assert other_test['a'] == first['a'] and other_test['b'] != first['b']
+
+
+def test_a_table_without_a_finished_cell_says_so():
+    experiment = read_experiment(TINY)
+    rows = summarise(experiment, [])
+    assert [(row['arm'], row['n'], row['missing_seeds']) for row in rows] == [(arm, 0, [0, 1]) for arm in ARMS]
+    page = markdown(experiment, rows, [], [], ['python', 'tools/experiment.py'], ROOT)
+    assert '- wall time: no cell is done\n' in page and '- not done: tuned, seeds 0, 1\n' in page
+    assert '- code:' not in page and 'nan' not in page

@@ -86,6 +86,7 @@ def markdown(
         repository: commands are shown as typed in this folder.
     """
     scale = f' Metrics are multiplied by {experiment.scale:g}.' if experiment.scale != 1 else ''
+    commits = _distinct(_commit(part) for record in records for part in _parts(record))
     lines = [
         f'# {experiment.name}',
         '',
@@ -97,10 +98,10 @@ def markdown(
         f'- command: `{short_line(command, repository)}`',
         f'- seeds: {_seeds(experiment)}',
         *(f'- not done: {row["arm"]}, seeds {_listed(row["missing_seeds"])}' for row in rows if row['missing_seeds']),
-        f'- wall time: {_wall_time(records, prepared)}',
+        f'- wall time: {_wall_time(records, prepared) if records else "no cell is done"}',
         *(f'- machine: {text}' for text in _distinct(_facts(record['machine']) for record in records)),
         *(f'- versions: {text}' for text in _distinct(_facts(record['versions']) for record in records)),
-        f'- code: {_listed(_distinct(_commit(part) for record in records for part in _parts(record)))}',
+        *([f'- code: {_listed(commits)}'] if commits else []),
         '',
         '## Commands',
         '',
