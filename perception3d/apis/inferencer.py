@@ -129,6 +129,9 @@ class Inferencer:
 
     def _dataset(self, root: Path) -> Any:
         settings = {**self.config.test_dataloader['dataset'], 'data_root': str(root), 'lazy_init': True}
+        trained = (self._meta.get('dataset_meta') or {}).get('classes')
+        if trained and 'classes' not in (settings.get('metainfo') or {}):
+            settings['metainfo'] = {**(settings.get('metainfo') or {}), 'classes': tuple(trained)}
         dataset = DATASETS.build(settings)
         check_model_and_data(self.model, dataset, 'test_dataloader')
         check_trained_classes(self._meta, dataset.metainfo, self._checkpoint)

@@ -31,6 +31,8 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
     readers take their place. Can go when `test_mmengine_still_runs_data_files` fails.
 12. mmengine's configs in JSON and YAML reach any code, see `data_configs.py`; upstream classes eval texts of a config.
     Can go when `test_mmengine_still_imports_for_data` fails.
+13. mmengine refuses to join splits of one data set and cannot balance the classes of joined ones:
+    `dataset_wrappers.py` lets it. Can go when `test_mmengine_still_refuses_splits` fails.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ from perception3d.compat.data_configs import (
     names_in_place_of_eval,
     read_data_configs_as_data,
 )
+from perception3d.compat.dataset_wrappers import join_splits
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely, read_files_safely
 from perception3d.compat.mmengine_options import take_option_values
@@ -81,6 +84,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet3d.models.detectors.mvx_two_stage': empty_frames.count_clouds_of_mvx,
     'mmdet3d.models.detectors.point_rcnn': empty_frames.leave_empty_clouds_out_of_point_rcnn,
     'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
+    'mmengine.dataset.dataset_wrapper': join_splits,
     'mmengine.registry.root': compare_parts_of_models,
     'mmengine.runner.checkpoint': _fix_checkpoints,
     'mmengine.fileio.io': read_files_safely,

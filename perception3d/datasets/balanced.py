@@ -12,20 +12,25 @@ from perception3d.registry import DATASETS
 
 @DATASETS.register_module()
 class SeededCBGSDataset(CBGSDataset):
-    """mmdet3d's CBGSDataset (class-balanced grouping and sampling, arXiv 1908.09492, section 3.1) with two mends.
+    """mmdet3d's CBGSDataset (class-balanced grouping and sampling, arXiv 1908.09492, section 3.1) with two fixes.
 
     Samples are drawn with a seed of their own: the stock class draws from numpy's global state, which may differ
     between processes and after a resume. Classes without any box are left out: the stock class divides by zero.
 
     Args:
-        dataset: The data set to draw from, or its config.
+        dataset: The data set to draw from, or its config; also joined or repeated ones.
         seed: Seed of the draw.
         lazy_init: As of CBGSDataset.
     """
 
     def __init__(self, dataset: BaseDataset | dict, seed: int = 0, lazy_init: bool = False) -> None:
         self.seed = seed
-        super().__init__(dataset, lazy_init)
+        # The stock class takes no wrapper, such as a ConcatDataset, that is already built.
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self._metainfo = self.dataset.metainfo
+        self._fully_initialized = False
+        if not lazy_init:
+            self.full_init()
 
     def _get_sample_indices(self, dataset: BaseDataset) -> list[int]:
         """Draws, for every class that occurs, equally many samples that contain it.

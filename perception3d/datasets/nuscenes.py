@@ -63,6 +63,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         self.offsets_s = None if offsets_s is None else tuple(offsets_s)
         self.cameras = None if cameras is None else tuple(cameras)
         self._rig = CameraRig([])
+        self._chosen = (kwargs.get('metainfo') or {}).get('classes')
+        # The base class knows the ten classes of the benchmark; an info file may have others, by name.
+        self.METAINFO = {**self.METAINFO, 'classes': tuple(self._chosen or self.METAINFO['classes'])}
         super().__init__(
             data_root=data_root,
             ann_file=ann_file,
@@ -86,6 +89,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             raise InputError(f'{self.ann_file} has no history frames, it was made by another tool: {hint}')
         # The base class keeps METAINFO's version, which is v1.0-trainval whatever the file says.
         self._metainfo.update({key: meta[key] for key in ('version', 'split', 'dataset') if key in meta})
+        self._take_classes(list(meta.get('categories', type(self).METAINFO['classes'])))
+        if 'category_map' in meta:
+            self._metainfo['category_map'] = meta['category_map']
         self._rig = CameraRig(infos)
         for note in self._rig.notes(self._camera_names(infos[0])):
             print_log(f'{self.ann_file}: {note}', 'current', logging.WARNING)
@@ -97,6 +103,17 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             for boxes, labels in ((s['ann_info']['gt_bboxes_3d'], s['ann_info']['gt_labels_3d']) for s in samples):
                 self.object_count.add_places(boxes.tensor.numpy()[labels >= 0])
         return samples
+
+    def _take_classes(self, names: list[str]) -> None:
+        """Labels by the classes that were asked for, by default all of the info file, whose classes are `names`."""
+        classes = tuple(self._chosen or names)
+        for name in classes:
+            if name not in names:
+                raise unknown_name(f'class (of {self.ann_file})', name, names)
+        self._metainfo['classes'] = classes
+        self.label_mapping = {label: classes.index(n) if n in classes else -1 for label, n in enumerate(names)}
+        self.label_mapping[-1] = -1
+        self.num_ins_per_cat = [0] * len(classes)
 
     def _count_objects(self, infos: Sequence[dict], names: Sequence[str]) -> ObjectCount:
         """Counts the objects and those that `parse_ann_info` leaves out."""

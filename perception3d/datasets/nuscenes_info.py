@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from perception3d.checks import InputError
+from perception3d.datasets.nuscenes_categories import class_of_categories, dropped_categories
 from perception3d.datasets.nuscenes_frames import Track, group_frames, make_track, order_cameras, require_files
 from perception3d.files import read_json, read_pickle, write_json, write_pickle
 from perception3d.geometry.camera import chain, rotation_matrix, transform
@@ -43,12 +44,15 @@ class InfoSettings:
 
     offsets_s: history frames relative to the current one, in seconds, all negative, in the order of the frames.
     sweeps: LiDAR sweeps before the keyframe to list, at most. sensors: 'camera', 'lidar' or both; the files of a sensor
-    that is left out are not asked for.
+    that is left out are not asked for. classes: names by label. category_map: pairs of a category and its class; other
+    categories have the class of the nuScenes benchmark, and those without a class are left out.
     """
 
     offsets_s: tuple[float, ...] = (-0.5, -1.0, -1.5)
     sweeps: int = 10
     sensors: tuple[str, ...] = ('camera', 'lidar')
+    classes: tuple[str, ...] = CLASSES
+    category_map: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         future = [offset for offset in self.offsets_s if offset >= 0]
@@ -68,6 +72,7 @@ class SceneInfos:
         self.nusc = nusc
         self.scene = scene
         self.settings = settings
+        self.mapping = class_of_categories(nusc, settings)
         channels = [c for c, rows in frames.items() if c == LIDAR or rows[0]['sensor_modality'] == 'camera']
         self.tracks = {channel: make_track(nusc, frames[channel]) for channel in channels}
         if LIDAR not in self.tracks:
@@ -144,7 +149,9 @@ class SceneInfos:
             },
             'images': {channel: self._image(track, rows[channel], global_from_lidar) for channel, track in cameras},
             'lidar_sweeps': self._sweeps(lidar, current),
-            'instances': instances(self.nusc, sample, lidar.sensor_from_global[current]),
+            'instances': instances(
+                self.nusc, sample, lidar.sensor_from_global[current], self.mapping, self.settings.classes
+            ),
             'history': past,
         }
 
@@ -184,16 +191,16 @@ class SceneInfos:
         ]
 
 
-def instances(nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray) -> list[dict]:
-    """Returns the annotations of the ten detection classes in the LiDAR frame.
+def instances(
+    nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray, mapping: dict[str, str], classes: Sequence[str]
+) -> list[dict]:
+    """Returns the annotations of the categories in `mapping` (category -> class) in the LiDAR frame.
 
     bbox_3d is (x, y, z of the centre, l, w, h, yaw) in metres and radians; velocity (vx, vy) in m/s, the devkit's
     estimate turned into the LiDAR frame, NaN where the devkit gives none.
     """
-    from nuscenes.eval.detection.utils import category_to_detection_name
-
     named = ((nusc.get('sample_annotation', token), token) for token in sample['anns'])
-    kept = [(a, category_to_detection_name(a['category_name']), token) for a, token in named]
+    kept = [(a, mapping.get(a['category_name']), token) for a, token in named]
     kept = [entry for entry in kept if entry[1] is not None]
     if not kept:
         return []
@@ -212,8 +219,8 @@ def instances(nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray) -> li
         found.append(
             {
                 'bbox_3d': [*centres[i].tolist(), length, width, height, float(yaw[i])],
-                'bbox_label': CLASSES.index(name),
-                'bbox_label_3d': CLASSES.index(name),
+                'bbox_label': classes.index(name),
+                'bbox_label_3d': classes.index(name),
                 'bbox_3d_isvalid': a['num_lidar_pts'] + a['num_radar_pts'] > 0,
                 'velocity': velocities[i].tolist(),
                 'num_lidar_pts': a['num_lidar_pts'],
@@ -228,14 +235,19 @@ def instances(nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray) -> li
 
 
 def create_infos(
-    root: str | Path, version: str | None = None, settings: InfoSettings | None = None, progress: bool = True
+    root: str | Path,
+    version: str | None = None,
+    settings: InfoSettings | None = None,
+    progress: bool = True,
+    trainval: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Checks the tree, then writes `<root>/perception3d_infos_<split>.pkl` for every split of the version.
 
     Finished scenes are kept in a hidden folder until the end, so that a second call goes on after an interruption.
     Returns split -> {'path', 'samples', 'scenes', 'classes': {name: count}, 'notes'}; notes say how many boxes are left
-    out, and why. Raises InputError as `open_tables` does,
-    and for missing sensor files.
+    out, and why. With `trainval`, a split named train (or ..._train) and one named val (or ..._val) are also written as
+    one, trainval (or ..._trainval). Raises InputError as `open_tables` and `class_of_categories` do, and for missing
+    sensor files.
     """
     from tqdm import tqdm
 
@@ -243,6 +255,9 @@ def create_infos(
     root = Path(root).resolve()
     nusc = open_tables(root, version)
     chosen = splits(nusc)
+    if trainval:
+        chosen.update(_joined_splits(chosen))
+    mapping = class_of_categories(nusc, settings)
     for split in chosen:
         require_name(split, f'{root / nusc.version}: split')
     wanted = {name for scenes in chosen.values() for name in scenes}
@@ -262,11 +277,25 @@ def create_infos(
         if not files[name].is_file():
             write_pickle(files[name], builder.build())
     summary = {
-        split: _write_split(root, nusc.version, split, [files[name] for name in names])
+        split: _write_split(root, nusc.version, split, [files[name] for name in names], settings, mapping)
         for split, names in chosen.items()
     }
+    for split, names in chosen.items():
+        summary[split]['notes'] += dropped_categories(nusc, names, mapping)
     shutil.rmtree(partial)
     return summary
+
+
+def _joined_splits(chosen: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Returns trainval, or ..._trainval, for the splits of which both parts are there."""
+    joined = {}
+    for split in chosen:
+        other = f'{split.removesuffix("train")}val'
+        if split.split('_')[-1] == 'train' and other in chosen:
+            joined[f'{split}val'] = list(dict.fromkeys([*chosen[split], *chosen[other]]))
+    if not joined:
+        raise InputError(f'--trainval joins the splits train and val, but there are only {", ".join(chosen)}')
+    return joined
 
 
 def _refuse_equal_names(scenes: Sequence[dict[str, Any]], table: Path) -> None:
@@ -289,13 +318,16 @@ def _partial_folder(root: Path, version: str, settings: InfoSettings) -> Path:
     return folder
 
 
-def _write_split(root: Path, version: str, split: str, scenes: Sequence[Path]) -> dict[str, Any]:
+def _write_split(
+    root: Path, version: str, split: str, scenes: Sequence[Path], settings: InfoSettings, mapping: dict[str, str]
+) -> dict[str, Any]:
     """Joins the finished scenes of a split into its info file; returns what `create_infos` reports of it."""
     data_list = [info for scene in scenes for info in read_pickle(scene)]
     for index, info in enumerate(data_list):
         info['sample_idx'] = index
     metainfo = {
-        'categories': {name: label for label, name in enumerate(CLASSES)},
+        'categories': {name: label for label, name in enumerate(settings.classes)},
+        'category_map': mapping,
         'dataset': 'nuscenes',
         'version': version,
         'split': split,
@@ -303,8 +335,8 @@ def _write_split(root: Path, version: str, split: str, scenes: Sequence[Path]) -
     }
     path = root / f'perception3d_infos_{split}.pkl'
     write_pickle(path, {'metainfo': metainfo, 'data_list': data_list})
-    counts = Counter(CLASSES[box['bbox_label_3d']] for info in data_list for box in info['instances'])
-    classes = {name: counts[name] for name in CLASSES}
+    counts = Counter(settings.classes[box['bbox_label_3d']] for info in data_list for box in info['instances'])
+    classes = {name: counts[name] for name in settings.classes}
     notes = _notes_on_points(data_list)
     return {'path': path, 'samples': len(data_list), 'scenes': len(scenes), 'classes': classes, 'notes': notes}
 

@@ -1,9 +1,19 @@
 """KITTI for LiDAR detectors of three classes; 3,712 and 3,769 frames. `tools/create_data.py kitti` first.
 
 Augmentation as mmdet3d's KITTI configs: 15 objects of each class with 5 points or more, as PointPillars has it (SECOND:
-Car 12 with 5 points, Pedestrian and Cyclist 6 with 10), every object moved on its own (step 4; SECOND has it,
-PointPillars of three classes has not), flip, rotation and scaling of the frame. Another range goes to steps 7 and 8 of
-the training pipeline and to step 2 of the test pipeline.
+Car 12 with 5 points, Pedestrian and Cyclist 6 with 10), every object moved on its own (SECOND has it, PointPillars of
+three classes has not), flip, rotation and scaling of the frame. Another range goes to every step that has one; their
+numbers differ from config to config:
+
+    train_steps, test_steps = train_dataloader.dataset.dataset.pipeline, val_dataloader.dataset.pipeline
+    for steps in (train_steps, test_steps, tta_pipeline[2].transforms[2]):
+        for step in steps:
+            if 'point_cloud_range' in step:
+                step.point_cloud_range = point_cloud_range
+    test_dataloader = val_dataloader
+    del train_steps, test_steps, steps, step
+
+The same range goes to the model, which compares its parts with it when it is built.
 """
 
 from mmcv.transforms import TestTimeAug

@@ -2,7 +2,17 @@
 
 The classes, the floats a point, the range and the database's numbers are those of a first try: set them in the leaf
 config for the data at hand. A scanner that sees all around is assumed, so that frames are mirrored along both axes.
-Another range goes to steps 6 and 7 of the training pipeline, to step 1 of the test pipeline and of its `--tta` form.
+Another range goes to every step that has one; their numbers differ from config to config:
+
+    train_steps, test_steps = train_dataloader.dataset.dataset.pipeline, val_dataloader.dataset.pipeline
+    for steps in (train_steps, test_steps, tta_pipeline[1].transforms[1]):
+        for step in steps:
+            if 'point_cloud_range' in step:
+                step.point_cloud_range = point_cloud_range
+    test_dataloader = val_dataloader
+    del train_steps, test_steps, steps, step
+
+The same range goes to the model, which compares its parts with it when it is built.
 """
 
 from mmcv.transforms import TestTimeAug

@@ -33,6 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='whose files must be there; leave lidar out if you have only the images',
     )
     parser.add_argument(
+        '--classes',
+        nargs='+',
+        metavar='CLASS',
+        help='names of the classes in the order of their labels (default: the ten of the benchmark and those of --map)',
+    )
+    parser.add_argument(
+        '--map',
+        nargs='+',
+        default=[],
+        metavar='CATEGORY=CLASS',
+        help='class of a category of the tables, such as vehicle.forklift=forklift, in addition to those of the '
+        'benchmark; boxes of categories without a class are dropped, and counted',
+    )
+    parser.add_argument(
+        '--trainval', action='store_true', help='also write the splits train and val as one info file, trainval'
+    )
+    parser.add_argument(
         '--database',
         nargs='?',
         const='',
@@ -47,13 +64,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the files and prints where they are and what they count."""
+    from perception3d.datasets.nuscenes_categories import parse_map
     from perception3d.datasets.nuscenes_info import CLASSES, InfoSettings, create_infos
 
     wants_database = args.database is not None
     if wants_database and 'lidar' not in args.sensors:
         raise InputError('--database cuts objects out of the LiDAR clouds: add lidar to --sensors')
-    settings = InfoSettings(tuple(args.offsets), args.sweeps, tuple(args.sensors))
-    summary = create_infos(args.root, args.version, settings)
+    pairs = parse_map(args.map)
+    classes = tuple(args.classes or dict.fromkeys([*CLASSES, *(name for _, name in pairs)]))
+    settings = InfoSettings(tuple(args.offsets), args.sweeps, tuple(args.sensors), classes, pairs)
+    summary = create_infos(args.root, args.version, settings, trainval=args.trainval)
     for split, entry in summary.items():
         print(f'{split}: {entry["samples"]} samples of {entry["scenes"]} scenes -> {entry["path"]}')
     columns = {split: entry['classes'] for split, entry in summary.items()}
@@ -66,7 +86,7 @@ def run(args: argparse.Namespace) -> None:
         print(f'database of {split}: {sum(columns["database"].values())} objects -> {paths[split].parent / FOLDER}')
     width = max(12, *(len(title) + 2 for title in columns))
     print(f'{"boxes":<22}' + ''.join(f'{title:>{width}}' for title in columns))
-    for name in CLASSES:
+    for name in classes:
         print(f'{name:<22}' + ''.join(f'{counts.get(name, 0):>{width}}' for counts in columns.values()))
     for split, entry in summary.items():
         for note in entry['notes']:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ast
 import functools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from mmengine.optim import CosineAnnealingLR, CosineAnnealingMomentum
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from perception3d.apis.config import load_config
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
@@ -127,3 +130,25 @@ def test_one_cycle_ends_with_the_momentum_that_it_began_with():
         (CosineAnnealingMomentum, 0.85),
         (CosineAnnealingMomentum, beta),
     ]
+
+
+@pytest.mark.parametrize(
+    'name, data', [('point_pillars_secfpn_160e_lidar', 'lidar_only'), ('second_secfpn_80e_kitti', 'kitti_lidar')]
+)
+def test_the_range_is_set_as_the_data_part_says(name, data, tmp_path):
+    """The lines of the docstring, in a config that reads a shipped one."""
+    shutil.copytree(CONFIGS, tmp_path / 'configs')
+    text = ast.get_docstring(ast.parse((CONFIGS / f'_base_/datasets/{data}.py').read_text()))
+    lines = [line[4:] for line in text.splitlines() if line.startswith('    ')]
+    leaf = tmp_path / 'configs/lidar_det/leaf.py'
+    base = f'from mmengine.config import read_base\nwith read_base():\n    from .{name} import *\n'
+    leaf.write_text('\n'.join([base, 'point_cloud_range = [-25.6, -25.6, -5, 25.6, 25.6, 3]', *lines]))
+    config = load_config(leaf)
+    train, test = config.train_dataloader.dataset.dataset.pipeline, config.test_dataloader.dataset.pipeline
+    tta = config.tta_pipeline[1 if data == 'lidar_only' else 2].transforms
+    ranges = [
+        step.point_cloud_range
+        for step in [*train, *test, *(s for part in tta for s in part)]
+        if 'point_cloud_range' in step
+    ]
+    assert ranges == [[-25.6, -25.6, -5, 25.6, 25.6, 3]] * 4

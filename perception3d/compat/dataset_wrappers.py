@@ -1,0 +1,57 @@
+"""Fixes of mmengine's wrappers of data sets, so that splits can be joined and then balanced by class."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from perception3d.checks import InputError
+
+# What the parts of one joined data set may differ in.
+_OF_THE_PART = 'split'
+
+
+def join_splits(dataset_wrapper: ModuleType) -> None:
+    """Lets ConcatDataset join splits of one data set, and tells the classes of a sample in wrapped data sets.
+
+    ConcatDataset refuses parts whose `split` differs, which is why they are joined; its own `split` becomes that of its
+    parts with a plus between. Parts that differ in more, such as the order of the classes, are an InputError.
+    """
+    joined = dataset_wrapper.ConcatDataset
+    if hasattr(joined, 'get_cat_ids'):
+        return
+    original = joined.__init__
+
+    def __init__(self: Any, datasets: Any, lazy_init: bool = False, ignore_keys: Any = None) -> None:
+        keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
+        try:
+            original(self, datasets, lazy_init, [*keys, _OF_THE_PART])
+        except (TypeError, ValueError) as error:
+            parts = getattr(self, 'datasets', [])
+            differ = _difference([part.metainfo for part in parts], {*keys, _OF_THE_PART})
+            if not differ:
+                raise
+            raise InputError(f'ConcatDataset joins data sets that differ in {differ}') from error
+        splits = [part.metainfo.get(_OF_THE_PART) for part in self.datasets]
+        if all(splits):
+            self._metainfo = {**self._metainfo, _OF_THE_PART: '+'.join(dict.fromkeys(map(str, splits)))}
+
+    def get_cat_ids(self: Any, idx: int) -> set[int]:
+        """Returns the labels in a sample, for wrappers that balance classes."""
+        place = self._get_ori_dataset_idx(idx)
+        dataset, inner = (self.datasets[place[0]], place[1]) if isinstance(place, tuple) else (self.dataset, place)
+        return set(dataset.get_cat_ids(inner))
+
+    joined.__init__ = __init__
+    for wrapper in (joined, dataset_wrapper.RepeatDataset, dataset_wrapper.ClassBalancedDataset):
+        wrapper.get_cat_ids = get_cat_ids
+
+
+def _difference(metas: list[dict[str, Any]], ignored: set[str]) -> str:
+    """Returns the first key that not all of `metas` have with the same value, with two of its values; else ''."""
+    for meta in metas[1:]:
+        for key in sorted({*metas[0], *meta} - ignored):
+            values = [m.get(key) for m in (metas[0], meta)]
+            if repr(values[0]) != repr(values[1]):
+                return f'{key}: {values[0]} and {values[1]}'
+    return ''
