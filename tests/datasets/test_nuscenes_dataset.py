@@ -128,7 +128,7 @@ def test_samples_and_scenes_without_boxes_are_kept(tmp_path: Path):
     assert len(dataset) == 2
     assert dataset[0]['ann_info']['gt_bboxes_3d'].tensor.shape == (0, 9)
     assert dataset.get_cat_ids(0) == set()
-    with pytest.raises(InputError, match='no box of any class'):
+    with pytest.raises(InputError, match='no object to train on'):
         SeededCBGSDataset(dataset)
 
 
