@@ -56,7 +56,13 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
         check_hash: bool = False,
         file_name: str | None = None,
     ) -> Any:
-        return safe_torch_load(_download(url, model_dir, progress, check_hash, file_name), map_location)
+        from perception3d.checks import InputError
+
+        path = _download(url, model_dir, progress, check_hash, file_name)
+        try:
+            return safe_torch_load(path, map_location)
+        except InputError as error:
+            raise InputError(f'{error} (downloaded from {url}; remove the file to download it again)') from error
 
     def load_state_dict(module: Any, state_dict: Any, strict: bool = False, logger: Any = None) -> Any:
         from perception3d.checkpoints import weight_faults

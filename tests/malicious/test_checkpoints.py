@@ -85,6 +85,8 @@ ADDRESSES = [
 def test_what_an_address_gives_is_refused(zoo: str, address: str):
     said = refused(CheckpointLoader.load_checkpoint, address.format(server=zoo), map_location='cpu')
     assert 'was refused' in said or 'no checkpoint' in said
+    if '{server}' in address:
+        assert f'downloaded from {zoo}' in said
 
 
 def test_an_address_that_is_served_by_tls_goes_the_same_way(zoo: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
