@@ -6,6 +6,7 @@ import json
 import shutil
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from kitti_tree import KittiTree
 from mmdet3d.datasets.transforms import LoadAnnotations3D, ObjectRangeFilter, Pack3DDetInputs, RandomFlip3D
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 
+from perception3d.apis.browse import draw_training_sample
 from perception3d.checks import InputError
 from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.formats.kitti import run as create_kitti
@@ -25,6 +27,7 @@ from perception3d.datasets.point_boxes_info import create_infos
 from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.object_report import report_objects
+from perception3d.engine.runner import PerceptionRunner
 from perception3d.evaluation.kitti import evaluate_folders, table
 from perception3d.evaluation.nuscenes_scores import evaluate_boxes, ignored_notes
 from perception3d.nuscenes_tables import open_tables
@@ -120,6 +123,19 @@ def test_no_object_in_range_is_one_line_before_the_training(tmp_path: Path, mixe
     near.add('Car')
     near.add_places(np.array([[60.0, 10.0]]))
     assert near.nothing_to_train_on() is None and '1 of 1 objects lie outside' in near.notes()[0]
+
+
+def test_a_runner_looks_before_it_trains(monkeypatch: pytest.MonkeyPatch):
+    runner = object.__new__(PerceptionRunner)
+    runner._train_loop = runner._val_loop = runner._test_loop = None
+    dataset = SimpleNamespace(dataset=SimpleNamespace(object_count=ObjectCount('infos.pkl')))
+    monkeypatch.setattr(PerceptionRunner, 'train_loop', SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset)))
+    with pytest.raises(InputError, match='infos.pkl has no object to train on'):
+        runner.train()
+
+
+def test_a_frame_without_objects_is_drawn(mixed: Path):
+    assert draw_training_sample(dataset_of(mixed), 0, width_px=480).shape[1] == 480
 
 
 def test_ranges_are_found_inside_of_steps():
