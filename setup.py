@@ -19,6 +19,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['perception3d', 'perception3d.*']),
+    package_data={'perception3d': ['weights/*.pth']},
     install_requires=[
         'torch>=2.6',
         'numpy<2',

@@ -29,6 +29,19 @@ _WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth|best_.+\.pth')
 _UNFINISHED = re.compile(r'\.(.+-\w{8,12}\.pth|last_checkpoint-\w{8,12})')
 _WEIGHTS = ('state_dict', 'ema_state_dict')
 
+DEMO = 'demo'
+"""What names the packaged weights wherever a checkpoint is asked for."""
+_DEMO_FILE = Path(__file__).parent / 'weights' / 'fast_bev_tiny_96x352_sim.pth'
+
+
+def demo_checkpoint() -> Path:
+    """Returns the packaged weights of `configs/fast_bev/fast_bev_tiny_96x352_6e_sim.py`, trained on the built-in world.
+
+    They also fit `fast_bev_tiny_96x352_9e_sim.py`, the same network with a longer schedule. `python tools/demo.py
+    --weights` makes them.
+    """
+    return require_file(_DEMO_FILE, 'it is part of the package: install perception3d again')
+
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
     """Loads a torch file with `weights_only=True` and an allow-list of classes, after a check of the file itself.
@@ -163,14 +176,15 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
     """Returns the content of a checkpoint file as a dict with a `state_dict`.
 
     Args:
-        path: a checkpoint of mmengine, or a bare state dict.
+        path: a checkpoint of mmengine, or a bare state dict; 'demo' names `demo_checkpoint()` where no file does.
         map_location: as in torch.load.
         allow_pickle: load it even if that runs code from the file. Only for files whose source you trust.
 
     Raises:
         InputError: the file is missing, damaged, refused, or holds no state dict.
     """
-    path = require_file(path, 'give the path of a .pth file')
+    path = demo_checkpoint() if str(path) == DEMO and not Path(path).is_file() else path
+    path = require_file(path, f'give the path of a .pth file, or {DEMO} for the packaged one')
     if allow_pickle:
         content = torch.load(path, map_location=map_location, weights_only=False)
         refuse_nan(content, path)

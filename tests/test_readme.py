@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -154,16 +153,9 @@ def test_every_tool_has_help_with_an_example_and_is_in_the_readme(tool):
     assert tool in README or tool == 'demo.py'
 
 
-def _in_this_process(command):
-    """As subprocess.run on one of the tools, without the seconds that a new process takes to import torch."""
-    tool, arguments = Path(command[1]).stem, command[2:]
-    return SimpleNamespace(returncode=importlib.import_module(f'tools.{tool}').main(arguments))
-
-
 def test_the_demo_prints_the_table_and_names_its_pictures(monkeypatch, tmp_path, capfd):
     from tools import demo
 
-    monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=_in_this_process))
     monkeypatch.setattr('tools.simulate.default_jobs', lambda: 1)
     smaller = ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
     scenes = ['--train-scenes', '2', '--val-scenes', '1']
@@ -184,7 +176,7 @@ def test_the_demo_prints_the_table_and_names_its_pictures(monkeypatch, tmp_path,
 def test_the_demo_stops_where_a_step_fails(monkeypatch, tmp_path, capsys):
     from tools import demo
 
-    monkeypatch.setattr(demo, 'subprocess', SimpleNamespace(run=lambda command: SimpleNamespace(returncode=3)))
+    monkeypatch.setattr(demo, 'runpy', SimpleNamespace(run_path=lambda *_, **__: {'main': lambda words: 3}))
     with pytest.raises(InputError, match='tools/simulate.py ended with code 3'):
         demo.main(['--out', str(tmp_path)])
     assert capsys.readouterr().out.count('$ python tools/') == 1

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import runpy
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
-from perception3d.checkpoints import pointed_checkpoint
 from perception3d.checks import InputError
 from perception3d.outputs import check_outputs
-from perception3d.workers import end_child_with_parent
 
 TOOLS = Path(__file__).resolve().parent
-CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+CONFIG = TOOLS.parent / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_6e_sim.py'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,9 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--train-scenes', type=int, default=300)
     parser.add_argument('--val-scenes', type=int, default=60)
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V', help='passed on to train and test')
+    parser.add_argument('--weights', metavar='FILE', help='also write the trained weights alone to this file')
     args = parser.parse_args(argv)
 
-    check_outputs(folders=[args.out])
+    check_outputs([args.weights], [args.out])
     out = Path(args.out).resolve()
     run_dir = out / f'seed{args.seed}'
     data = out / 'data'
@@ -39,28 +37,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     _run('simulate.py', 'nuscenes', '--out', data, '--profile', 'tiny', '--seed', 0, *scenes)
     _run('create_data.py', 'nuscenes', '--root', data)
     # The test comes right after, so none at the end of the training. A second demo with other options is trained again.
-    _run('train.py', CONFIG, '--work-dir', run_dir, '--overwrite', *options, '+train_cfg.val_begin=1000')
+    train = ['--work-dir', run_dir, '--overwrite', *_mixed_precision()]
+    _run('train.py', CONFIG, *train, *options, '+train_cfg.val_begin=1000')
     pictures = run_dir / 'pictures'
     checkpoint = _last_checkpoint(run_dir)
     test = ['--out', run_dir / 'metrics.json', '--show-dir', pictures, '--show-interval', 10, *options]
     _run('test.py', CONFIG, checkpoint, '--work-dir', run_dir, *test)
     minutes = (time.monotonic() - start) / 60
+    if args.weights:
+        from perception3d.apis.weights import write_weights
+
+        write_weights(checkpoint, args.weights)
     names = sorted(pictures.glob('*.png'))
     print(f'\nThe demo took {minutes:.1f} minutes. Metrics: {run_dir / "metrics.json"}. Pictures:')
     print('\n'.join(f'  {name}' for name in names))
     return 0
 
 
+def _mixed_precision() -> list[str]:
+    """Trains in bf16 where the device has instructions for it; elsewhere that is many times slower than fp32."""
+    import torch
+
+    from perception3d.apis import has_bfloat16
+
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    return ['--amp'] if has_bfloat16(device) else []
+
+
 def _run(tool: str, *arguments: object) -> None:
-    """Runs a sibling tool and shows its command line, so that a reader can run it alone."""
-    command = [sys.executable, str(TOOLS / tool), *map(str, arguments)]
-    print(f'\n$ python tools/{shlex.join([tool, *command[2:]])}', flush=True)
-    code = subprocess.run(command, preexec_fn=end_child_with_parent).returncode
+    """Runs a sibling tool and shows its command line, so that a reader can run it alone.
+
+    In this process: each new one would import torch and the host packages again, for 5 s and more.
+    """
+    words = [*map(str, arguments)]
+    print(f'\n$ python tools/{shlex.join([tool, *words])}', flush=True)
+    code = runpy.run_path(str(TOOLS / tool), run_name=Path(tool).stem)['main'](words)
     if code:
         raise InputError(f'tools/{tool} ended with code {code}: see its message above')
 
 
 def _last_checkpoint(run_dir: Path) -> Path:
+    # Imported late: the processes that render import this file too, and need no torch.
+    from perception3d.checkpoints import pointed_checkpoint
+
     checkpoint = pointed_checkpoint(run_dir)
     if checkpoint is None:
         raise InputError(f'{run_dir} holds no checkpoint: did the training end?')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.cli import CHECKPOINT_HELP, command_parser, run_tool
 from perception3d.outputs import check_outputs
 
 INPUTS = (
@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures',
     )
     parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
-    parser.add_argument('checkpoint', help='path of a checkpoint of that config')
+    parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('inputs', nargs='+', help=INPUTS)
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files, by token')
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')

@@ -13,6 +13,8 @@ _HOMES = {
     'load_config': 'perception3d.apis.config',
     'parse_options': 'perception3d.apis.config',
     'build_runner': 'perception3d.apis.runner',
+    'demo_checkpoint': 'perception3d.checkpoints',
+    'has_bfloat16': 'perception3d.geometry.devices',
     'load_checkpoint_safely': 'perception3d.checkpoints',
     'load_weights': 'perception3d.checkpoints',
     'Inferencer': 'perception3d.apis.inferencer',

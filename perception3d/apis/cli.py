@@ -14,6 +14,8 @@ from perception3d.checks import InputError
 from perception3d.outputs import system_error
 from perception3d.workers import end_with_parent
 
+CHECKPOINT_HELP = "path of a checkpoint of that config, or 'demo': the packaged weights of the tiny Fast-BEV"
+
 
 def command_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Returns a parser whose --help ends with `example`."""

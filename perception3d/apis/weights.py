@@ -62,6 +62,18 @@ def convert_weights(
     return report(result, kind, source, out)
 
 
+def write_weights(source: str | Path, out: str | Path) -> None:
+    """Writes the weights of a checkpoint to `out`, without what only a resumed training needs.
+
+    Raises:
+        InputError: the source is missing, damaged or refused.
+    """
+    content = load_checkpoint_safely(source)
+    meta = {key: content.get('meta', {}).get(key) for key in ('experiment_name', 'seed', 'epoch', 'iter')}
+    with write_whole(out) as temporary:
+        torch.save({'state_dict': content['state_dict'], 'meta': meta}, temporary)
+
+
 def report(result: Conversion, kind: str, source: str | Path, out: str | Path) -> str:
     """Table of what a conversion matched, left, missed, and found in another shape."""
     shapes = [f'{name} {found} for {expected}' for name, found, expected in result.mismatched]

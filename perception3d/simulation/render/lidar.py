@@ -139,8 +139,10 @@ def _scan(beams, azimuths, offsets, poses, solids, radius, velocity, limit, rang
     """Fills ranges (columns, beams) float64 and ids (columns, beams) int32: -2 nothing, -1 ground, else the solid."""
     for c in prange(len(azimuths)):
         near, rays = np.empty(len(solids), np.int32), np.empty((len(beams), 3))
+        # Cast, else it is compiled twice; see `shade`.
         _scan_column(
-            c, beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, rays, ranges, ids
+            np.int64(c), beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, rays, ranges,
+            ids,
         )  # fmt: skip
 
 

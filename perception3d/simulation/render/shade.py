@@ -298,4 +298,5 @@ def shade(depth, ids, solids, roads, decals, shade_map, numbers, pixel, out):
     numbers: see `pack_numbers`; pixel: width of a pixel at depth 1.
     """
     for v in prange(depth.shape[0]):
-        _shade_row(v, depth, ids, solids, roads, decals, shade_map, numbers, pixel, out)
+        # Without the cast the row is compiled twice: as a signed number and as the unsigned one of a parallel loop.
+        _shade_row(np.int64(v), depth, ids, solids, roads, decals, shade_map, numbers, pixel, out)
