@@ -327,12 +327,14 @@ def _write_split(
         info['sample_idx'] = index
     metainfo = {
         'categories': {name: label for label, name in enumerate(settings.classes)},
-        'category_map': mapping,
         'dataset': 'nuscenes',
         'version': version,
         'split': split,
         'info_version': '1.1',
     }
+    if settings.classes != CLASSES or settings.category_map:
+        # The evaluation reads its truth by it; without, by the benchmark's.
+        metainfo['category_map'] = mapping
     path = root / f'perception3d_infos_{split}.pkl'
     write_pickle(path, {'metainfo': metainfo, 'data_list': data_list})
     counts = Counter(settings.classes[box['bbox_label_3d']] for info in data_list for box in info['instances'])

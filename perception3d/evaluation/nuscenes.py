@@ -6,19 +6,23 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.evaluation.nuscenes_classes import config_of_classes, own_mapping
 from perception3d.evaluation.nuscenes_scores import evaluate_boxes, flatten, ignored_notes, official_config, table
 from perception3d.files import read_pickle, write_json
 from perception3d.geometry.camera import chain, transform
 from perception3d.nuscenes_tables import open_tables
 from perception3d.outputs import check_outputs
 from perception3d.registry import METRICS
+
+if TYPE_CHECKING:
+    from nuscenes.eval.detection.data_classes import DetectionConfig
 
 VEHICLES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle')
 MOVING_MPS = 0.2
@@ -139,14 +143,22 @@ class NuScenesDetectionMetric(BaseMetric):
         self.config = official_config(eval_config)
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """Raises InputError if one of `classes` is none that the settings of the benchmark score."""
+        """Raises InputError if one of `classes` is none of the benchmark and none that the info file maps to."""
+        known = {*self.config.class_range, *((self.dataset_meta or {}).get('category_map') or {}).values()}
         for name in classes:
-            if name not in self.config.class_range:
-                raise unknown_name('class of the nuScenes benchmark', name, self.config.class_range)
+            if name not in known:
+                raise unknown_name('class of the nuScenes benchmark', name, known)
+
+    def _settings(self) -> tuple[DetectionConfig, dict[str, str] | None]:
+        """Returns the settings, and category -> class where the info file has others than the benchmark's."""
+        mapping = own_mapping(self.dataset_meta)
+        if mapping is None:
+            return self.config, None
+        return config_of_classes(self.config, self.dataset_meta['classes']), mapping
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
-        classes = self.dataset_meta['classes']
+        classes, (config, _) = self.dataset_meta['classes'], self._settings()
         for sample in data_samples:
             meta = sample if 'lidar2ego' in sample and 'token' in sample else self._meta(sample)
             predicted = sample['pred_instances_3d']
@@ -161,8 +173,8 @@ class NuScenesDetectionMetric(BaseMetric):
                 classes,
                 np.asarray(meta['lidar2ego'], np.float64),
                 np.asarray(meta['ego2global'], np.float64),
-                self.config.class_range,
-                self.config.max_boxes_per_sample,
+                config.class_range,
+                config.max_boxes_per_sample,
             )
             self.results.append((meta['token'], converted))
 
@@ -183,7 +195,8 @@ class NuScenesDetectionMetric(BaseMetric):
             return {}
         nusc = open_tables(self.data_root, self.version or self.dataset_meta.get('version'))
         ignored: dict[str, Counter[str]] = {}
-        metrics, counts = evaluate_boxes(nusc, by_token, self.config, ignored)
+        config, mapping = self._settings()
+        metrics, counts = evaluate_boxes(nusc, by_token, config, ignored, mapping)
         text = table(metrics, counts, ignored_notes(ignored))
         print_log(f'{len(by_token)} samples\n{text}', logger='current')
         return flatten(metrics, counts)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from perception3d.checks import InputError
+from perception3d.evaluation.nuscenes_classes import predictions_of, truth_of
 from perception3d.files import read_json
 from perception3d.nuscenes_tables import open_tables, samples_of_split
 
@@ -42,6 +43,7 @@ def evaluate_boxes(
     results: dict[str, list[dict]],
     config: DetectionConfig | None = None,
     ignored: dict[str, Counter[str]] | None = None,
+    mapping: Mapping[str, str] | None = None,
 ) -> tuple[DetectionMetrics, dict[str, int]]:
     """Scores boxes in the submission format against the annotations of the samples named in `results`.
 
@@ -49,6 +51,7 @@ def evaluate_boxes(
         nusc: The opened tables; they must hold annotations.
         results: Sample token -> boxes in the global frame, as in a submission; an empty list for a sample without any.
         config: Settings; the official ones by default.
+        mapping: Category -> class, for other classes than the benchmark's (see `nuscenes_classes`).
         ignored: Receives reason -> class -> number of the annotated boxes that the devkit leaves out.
 
     Returns:
@@ -65,10 +68,13 @@ def evaluate_boxes(
             '(tools/test.py --format-only DIR)'
         )
     config = config or official_config()
-    boxes = {
-        'gt_boxes': load_gt_of_sample_tokens(nusc, list(results), DetectionBox),
-        'pred_boxes': EvalBoxes.deserialize(results, DetectionBox),
-    }
+    if mapping is None:
+        boxes = {
+            'gt_boxes': load_gt_of_sample_tokens(nusc, list(results), DetectionBox),
+            'pred_boxes': EvalBoxes.deserialize(results, DetectionBox),
+        }
+    else:
+        boxes = {'gt_boxes': truth_of(nusc, list(results), mapping), 'pred_boxes': predictions_of(results)}
     for name, group in boxes.items():
         group = add_center_dist(nusc, group)
         if name == 'gt_boxes' and ignored is not None:

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.dataset import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from mmengine.registry import init_default_scope
 
@@ -15,6 +16,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.nuscenes_info import CLASSES
+from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
 from perception3d.files import read_pickle
 from perception3d.registry import DATASETS
 from tools import create_data
@@ -127,3 +129,25 @@ def test_mmengine_still_refuses_splits(nuscenes_tree):
     original = next(cell.cell_contents for cell in stock if getattr(cell.cell_contents, '__name__', '') == '__init__')
     with pytest.raises(ValueError, match='does not match meta information'):
         original(ConcatDataset.__new__(ConcatDataset), parts)
+
+
+def test_own_classes_are_scored(tree):
+    """Boxes equal to the truth score 1 in each class that has any, also in one that the devkit does not know."""
+    _create(tree, '--map', 'animal=animal', '--classes', 'animal', 'car')
+    init_default_scope('mmdet3d')
+    data = MultiFrameNuScenesDataset(str(tree), TRAIN, num_frames=1, test_mode=True)
+    metric = NuScenesDetectionMetric(str(tree))
+    metric.dataset_meta = data.metainfo
+    metric.check_classes(data.metainfo['classes'])
+    with pytest.raises(InputError, match='unknown class of the nuScenes benchmark'):
+        metric.check_classes(('crane',))
+    for index in range(len(data)):
+        sample, truth = data.get_data_info(index), data.get_ann_info(index)
+        labels = torch.from_numpy(truth['gt_labels_3d'])
+        found = dict(bboxes_3d=truth['gt_bboxes_3d'], scores_3d=torch.ones(len(labels)), labels_3d=labels)
+        metric.process({}, [{**sample, 'pred_instances_3d': found}])
+    scores = metric.compute_metrics(metric.results)
+    names = {key.split('/')[1] for key in scores if key.startswith('AP/')}
+    assert names == {'animal', 'car'}
+    assert [scores[key] for key in ('AP/animal', 'AP/car', 'mAP')] == pytest.approx([1.0, 1.0, 1.0])
+    assert scores['ATE/animal'] < 1e-3 and scores['ASE/animal'] < 1e-3
