@@ -23,6 +23,7 @@ from perception3d.engine.agreement import check_model_and_data, check_trained_cl
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.host import prepare_host
 from perception3d.files import write_json
+from perception3d.geometry.threads import parallel_kernels
 from perception3d.kitti_files import read_calibration
 from perception3d.models.acceleration import accelerate
 from perception3d.outputs import OutputNames, check_outputs
@@ -156,9 +157,10 @@ class Inferencer:
     @torch.inference_mode()
     def _predict(self, dataset: Any, sample: dict[str, Any]) -> Any:
         sample.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
-        batch = pseudo_collate([dataset.pipeline(sample)])
-        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
-            return self.model.test_step(batch)[0]
+        with parallel_kernels():
+            batch = pseudo_collate([dataset.pipeline(sample)])
+            with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
+                return self.model.test_step(batch)[0]
 
 
 def read_cloud_frame(path: str | Path, num_features: int, with_camera: bool) -> dict[str, Any]:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numba
 import torch
+
+# Of the process, since all kernels share one pool of threads.
+_KERNELS = threading.RLock()
 
 
 class PerThread(threading.local):
@@ -30,6 +34,22 @@ def allocate_to_keep(make: Callable[..., torch.Tensor], *args: Any, **kwargs: An
     """
     with torch.inference_mode(False):
         return make(*args, **kwargs)
+
+
+@contextmanager
+def parallel_kernels() -> Iterator[None]:
+    """Runs code that calls parallel numba kernels, from any number of threads at the same time.
+
+    numba's layers OpenMP and TBB allow that. Its fallback `workqueue`, for systems that have neither, aborts the
+    process when a second thread enters it: there one thread at a time runs such code.
+    """
+    # numba chooses its layer when its threads are first asked for.
+    share_threads_with_torch()
+    if numba.threading_layer() == 'workqueue':
+        with _KERNELS:
+            yield
+    else:
+        yield
 
 
 def share_threads_with_torch() -> None:
