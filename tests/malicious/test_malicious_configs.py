@@ -11,7 +11,7 @@ import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from test_pickles import refused
+from test_malicious_pickles import refused
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError

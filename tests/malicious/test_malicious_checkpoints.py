@@ -15,7 +15,7 @@ import pytest
 import torch
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
-from test_pickles import refused
+from test_malicious_pickles import refused
 
 from perception3d.checkpoints import load_checkpoint_safely, load_weights
 from perception3d.checks import InputError
