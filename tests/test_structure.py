@@ -82,6 +82,12 @@ def test_tools_lean_on_the_package_alone_and_explain_themselves():
         assert 'run_tool' in text and ast.get_docstring(ast.parse(text)), tool
 
 
+def test_pytest_finds_every_test_file():
+    # Without packages, pytest takes two files of one name for the same module and stops.
+    names = sorted(path.name for path in (ROOT / 'tests').rglob('test_*.py'))
+    assert names == sorted(set(names))
+
+
 def test_files_and_functions_stay_small():
     large = []
     for path in [*FILES, *sorted((ROOT / 'tools').glob('*.py')), *sorted((ROOT / 'configs').rglob('*.py'))]:
