@@ -3,9 +3,9 @@
     python tests/robustness/kills.py --out docs/results          # 40 kills, kills.json and kills.md; goes on with these
     python tests/robustness/kills.py --suite --out FOLDER        # the five fast ones of the test suite
 
-Each command runs in a process of its own, forked from this one, which has the slow imports behind it. It is the leader
-of its session, and SIGKILL goes to it alone. Moments are drawn with a seed, as shares of the time of the undisturbed
-run.
+Each command runs in a process of its own, forked from this one, which has the slow imports behind it; so do the cells
+of an experiment. It is the leader of its session, and SIGKILL goes to it alone. Moments are drawn with a seed, as shares
+of the time of the undisturbed run.
 """
 
 from __future__ import annotations
@@ -180,6 +180,30 @@ def tasks(root: Path, suite: bool) -> list[Task]:
     ]  # fmt: skip
 
 
+class ForkedCommand:
+    """Stands in for Popen in an experiment, so that its cells need no imports either."""
+
+    def __init__(self, command: list[str], *, stdout: Any, env: Mapping[str, str], **settings: Any) -> None:
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.environ.update(env)
+            Run.become(Path(command[1]).stem, command[2:], Path(stdout.name), settings.get('preexec_fn'))
+
+    def poll(self) -> int | None:
+        """Returns the exit code once the command has ended."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for the end."""
+        while self.poll() is None:
+            time.sleep(0.01)
+        return self.returncode
+
+
 class Run:
     """A command in a process of its own, the leader of a session."""
 
@@ -192,15 +216,20 @@ class Run:
         self.pid = os.fork()
         if self.pid == 0:
             os.environ[MARK] = self.mark
-            self._become(tool, words, log)
+            self.become(tool, words, log)
 
     @staticmethod
-    def _become(tool: str, words: list[str], log: Path) -> None:
+    def become(tool: str, words: list[str], log: Path, before: Callable[[], None] | None = None) -> None:
+        """Runs a command in this process and ends it; `before` is called first, as Popen's `preexec_fn`."""
         code = 1
         try:
             from perception3d.apis.cli import run_tool
 
             os.setsid()
+            if before is not None:
+                before()
+            if tool == 'experiment':
+                importlib.import_module('perception3d.apis.experiment.processes').Popen = ForkedCommand
             with log.open('ab') as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
