@@ -4,8 +4,8 @@
     python tests/robustness/kills.py --suite --out FOLDER        # the five fast ones of the test suite
 
 Each command runs in a process of its own, forked from this one, which has the slow imports behind it; so do the cells
-of an experiment. It is the leader of its session, and SIGKILL goes to it alone. Moments are drawn with a seed, as shares
-of the time of the undisturbed run.
+of an experiment. It is the leader of its session, and SIGKILL goes to it alone. Moments are drawn with a seed, as
+shares of the time of the undisturbed run.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def tasks(root: Path, suite: bool) -> list[Task]:
         lambda out: ['kitti', '--root', str(out), '--jobs', '2'], files, kitti_tree,
     )  # fmt: skip
     scores = Task(
-        'evaluate', 'evaluate', 1 if suite else 5,
+        'evaluate', 'evaluate', 1 if suite else 7,
         lambda out: ['kitti', '--gt', str(kitti / 'training' / 'label_2'), '--pred', str(root / 'results'),
                      '--out', str(out / 'metrics.json')],
         files,
@@ -170,9 +170,9 @@ def tasks(root: Path, suite: bool) -> list[Task]:
         Task('simulate', 'simulate', 6, lambda out: [*render, '--out', str(out)], files),
         training('train, keeps 1', PLUGIN, 1, 8, plugin),
         training('train, keeps 1, detector', PILLARS, 1, 1, pillars),
-        training('train, keeps 3', PLUGIN, 3, 6, plugin),
+        training('train, keeps 3', PLUGIN, 3, 3, plugin),
         scores,
-        Task('test', 'test', 5, lambda out: [
+        Task('test', 'test', 6, lambda out: [
             *tested, '--work-dir', str(out), '--out', str(out / 'metrics.json'),
             '--cfg-options', '+test_dataloader.dataset.length=400', 'test_dataloader.num_workers=1',
         ], metrics),
