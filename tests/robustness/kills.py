@@ -389,8 +389,8 @@ def write_report(out: Path, records: list[dict[str, Any]], times: dict[str, floa
         '`--resume` where it had left a checkpoint). Equal: every file, or every tensor of weights and optimizer and '
         'the names of the checkpoints that are left, is that of a run which nobody disturbed. Gone: seconds until no '
         'process of the killed command was left (workers of torch look for their parent every 5 s).', '',
-        'Trainings, tests and cells are those of the plugin in `tests/plugin` (24 or 48 iterations, a checkpoint every two), '
-        'and one of PointPillars; data sets are tiny. The machine had other work to do, so times vary.', '',
+        'Trainings, tests and cells are those of the plugin in `tests/plugin` (24 or 48 iterations, a checkpoint every '
+        'two), and one of PointPillars; data sets are tiny. The machine had other work to do, so times vary.', '',
         f'**{good} of {len(records)} equal; kills that left a process: {gone.count(None)}; the last one was gone after '
         f'{max((value for value in gone if value is not None), default=0)} s.**', '',
         '| command | seconds undisturbed | seed | killed after s | had processes | gone s | resumed | equal |',
