@@ -84,7 +84,7 @@ class Lab:
         self.tools.mkdir()
         for name, text in {'train': FAKE_TRAIN, 'test': FAKE_TEST, 'prepare': FAKE_PREPARE}.items():
             (self.tools / f'{name}.py').write_text(text)
-        (folder / 'config.py').write_text("model = dict(type='A', width=3)\nteacher = None\n")
+        (folder / 'config.py').write_text("teacher = None\nmodel = dict(type='A', width=3, teacher=teacher)\n")
         self.write('arms = {"a": dict(config="config.py", options={"+score": [1.0, 2.0, 4.0]})}')
 
     def write(self, text, head='seeds = (0, 1, 2)\nmetrics = ("score",)\n'):
@@ -659,7 +659,8 @@ def test_cells_of_another_number_of_processes_do_not_mix(lab, monkeypatch):
 def test_one_process_has_the_digest_that_it_always_had(lab):
     experiment = read_experiment(lab.folder / 'exam.py')
     assert fingerprints(experiment) == fingerprints(experiment, 1) != fingerprints(experiment, 2)
-    config = {'model': {'type': 'A', 'width': 3}, 'teacher': None, 'default_scope': 'mmdet3d', 'score': [1.0, 2.0, 4.0]}
+    model = {'type': 'A', 'width': 3, 'teacher': None}
+    config = {'model': model, 'teacher': None, 'default_scope': 'mmdet3d', 'score': [1.0, 2.0, 4.0]}
     text = json.dumps({'train': config, 'test': config, 'needs': []}, sort_keys=True)
     assert fingerprints(experiment) == {'a': hashlib.sha256(text.encode()).hexdigest()[:16]}
 
