@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,3 +109,15 @@ def test_public_names_have_docstrings():
             if public and not ast.get_docstring(node):
                 bare.append(f'{path.relative_to(PACKAGE)}:{node.lineno} {node.name}')
     assert not bare, '\n'.join(bare)
+
+
+def test_the_table_of_faults_names_tests_that_exist():
+    missing, file = [], None
+    for name, test in re.findall(
+        r'`(tests/[\w/]+\.py)?((?:::\w+)*)`', (ROOT / 'docs' / 'results' / 'faults.md').read_text()
+    ):
+        file = ROOT / name if name else file
+        if name or test:
+            text = file.read_text() if file.is_file() else ''
+            missing += [f'{file.name}{test}' for part in test.split('::') if part not in text or not text]
+    assert file and not missing, missing
