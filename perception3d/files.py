@@ -198,7 +198,7 @@ def read_array(path: str | Path, hint: str = '') -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
-        raise InputError(f'{path} is no readable .npy file ({error}): write or copy it again') from error
+        raise InputError(f'{path} is not a readable .npy file ({error}): write or copy it again') from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
         raise InputError(f'{path} is no array of numbers: write it with numpy.save')
     return array

@@ -345,12 +345,14 @@ def test_a_scene_without_objects_is_trained_and_tested_on(cameras: Path, capfd: 
         table = cameras / 'v1.0-hand' / f'{name}.json'
         rows = [row for row in json.loads(table.read_text()) if 'scene-b' in row[key]]
         table.write_text(json.dumps(rows))
+    splits = {'hand_train': ['scene-a', 'scene-b'], 'hand_val': ['scene-a']}
+    (cameras / 'v1.0-hand' / 'splits.json').write_text(json.dumps(splits))
     assert create_data.main(['nuscenes', '--root', 'cameras']) == 0
     options = [*SMALL_CAMERA, 'data_root=cameras']
     assert train.main([str(CAMERA), '--work-dir', 'run', '--cfg-options', *options]) == 0
     state = load_checkpoint_safely('run/epoch_1.pth')['state_dict']
     assert all(value.isfinite().all() for value in state.values())
-    options.append('test_dataloader.dataset.ann_file=perception3d_infos_hand_train.pkl')
+    options.append('test_dataloader.dataset.ann_file=perception3d_infos_hand_val.pkl')
     assert test.main([str(CAMERA), 'run/epoch_1.pth', *TESTED, *options]) == 0
     assert json.loads(Path('done/metrics.json').read_text())['nuscenes/mAP'] == 0
     assert 'Traceback' not in capfd.readouterr().err

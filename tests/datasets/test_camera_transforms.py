@@ -302,7 +302,7 @@ def test_the_whole_pipeline_packs_what_models_read(nuscenes_tree: Path):
         dict(type=BEVAugment),
         dict(type=ImageAugment, final_hw=(32, 64)),
         dict(type=ObjectRangeFilter, point_cloud_range=[-50, -50, -5, 50, 50, 3]),
-        dict(type=ObjectNameFilter, classes=['car'] * 10),
+        dict(type=ObjectNameFilter, classes=MultiFrameNuScenesDataset.METAINFO['classes']),
         dict(type=PackCameraInputs, keys=['points', 'img', 'gt_bboxes_3d', 'gt_labels_3d']),
     ]
     # The bicycles' and racks' neighbours: sample 1 has the pedestrian that was seen once.

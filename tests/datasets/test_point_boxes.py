@@ -296,7 +296,7 @@ def break_id(root: Path) -> None:
         (break_nan, r'yard_b.npy holds NaN or infinity in 1 of 400 points \(first: point 3\)'),
         (break_shape, r'yard_b.npy holds float64 of shape \(5, 3\): expected floats of shape \(N, 4\)'),
         (break_type, r'yard_b.npy holds int32 of shape'),
-        (break_npy, r'yard_b.npy is no readable .npy file'),
+        (break_npy, r'yard_b.npy is not a readable .npy file'),
         (break_cloud, r'yard_b.npy holds no points'),
         (break_labels, r'1 of 9 files .* are missing in .*: 1 in labels \(yard_c.txt\)'),
         (break_points, r'1 of 9 files .*: 1 in points \(yard_b.npy\)'),

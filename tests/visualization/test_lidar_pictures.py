@@ -276,7 +276,7 @@ class TestImage:
         np.save(tmp_path / 'a.npy', np.arange(8.0).reshape(2, 4))
         assert points_of({'lidar_path': str(tmp_path / 'a.npy')})[0].tolist() == [[0, 1, 2], [4, 5, 6]]
         (tmp_path / 'b.npy').write_bytes(b'no array')
-        with pytest.raises(InputError, match=r'b\.npy is no readable array'):
+        with pytest.raises(InputError, match=r'b\.npy is not a readable \.npy file'):
             points_of({'lidar_path': str(tmp_path / 'b.npy')})
 
 
