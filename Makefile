@@ -17,9 +17,13 @@ PIP := $(BIN)/pip --disable-pip-version-check
 DEMO ?= work_dirs/demo
 SEED ?= 0
 
-# What mmcv is installed with, 0 or 1; a set-up that says nothing leaves it as it is.
-OPS_NOW := $(shell cat $(VENV)/.mmcv 2>/dev/null)
+# What mmcv is installed with, 0 or 1; a set-up that says nothing leaves it as it is. Environments from before the choice
+# have an empty mark, and the ops.
+OPS_NOW := $(if $(wildcard $(VENV)/.mmcv),$(or $(shell cat $(VENV)/.mmcv),1))
 MMCV_OPS ?= $(or $(OPS_NOW),0)
+ifeq ($(filter 0 1,$(MMCV_OPS)),)
+$(error MMCV_OPS=$(MMCV_OPS): give 0 or 1)
+endif
 
 .PHONY: help setup demo test lint format check-venv check-compiler clean
 help:
@@ -31,8 +35,11 @@ help:
 
 setup: check-venv $(VENV)/.ready
 
-# An environment is set up with one torch; another one needs another environment.
+# An environment is set up with one Python and one torch; another one needs another environment.
 check-venv:
+ifneq ($(PYTHON),)
+	@[ ! -f $(VENV)/.torch ] || [ "$$($(PYTHON) -c 'import sys; print(sys.version_info[:2])')" = "$$($(BIN)/python -c 'import sys; print(sys.version_info[:2])')" ] || { echo "error: $(VENV) was set up with another Python ($$($(BIN)/python --version)) than $(PYTHON): make clean first, or name another folder with VENV="; exit 2; }
+endif
 ifneq ($(or $(filter-out 0,$(CPU)),$(filter-out file default undefined,$(origin TORCH))),)
 	@[ ! -f $(VENV)/.torch ] || [ "$$(cat $(VENV)/.torch)" = "$(TORCH)" ] || { echo "error: $(VENV) was set up with another torch ($$(cat $(VENV)/.torch)) than $(TORCH): make clean first"; exit 2; }
 endif

@@ -65,6 +65,31 @@ def test_cpu_takes_the_cpu_build_from_the_index_of_torch(tmp_path):
     assert '--index-url' not in _dry_make('CPU=0', venv=tmp_path / 'new')
 
 
+def test_an_environment_from_before_the_choice_keeps_its_ops(tmp_path):
+    venv = _set_up(tmp_path / 'venv', '')
+    (venv / '.mmcv').write_text('')
+    assert 'MMCV_WITH_OPS=0' not in _dry_make(venv=venv)
+
+
+def test_a_choice_that_is_neither_0_nor_1_is_refused(tmp_path):
+    command = ['make', '-n', '-C', str(ROOT), 'setup', f'VENV={tmp_path}', 'MMCV_OPS=yes']
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode != 0 and 'MMCV_OPS=yes: give 0 or 1' in run.stderr
+
+
+def test_another_python_is_refused_in_an_environment_that_has_one(tmp_path):
+    venv = _set_up(tmp_path / 'venv', '0')
+    (venv / 'bin').mkdir()
+    (venv / 'bin' / 'python').symlink_to(sys.executable)
+    other = tmp_path / 'other'
+    other.write_text('#!/bin/sh\necho "(3, 9)"\n')
+    other.chmod(0o755)
+    command = ['make', '-C', str(ROOT), 'check-venv', f'VENV={venv}']
+    run = subprocess.run([*command, f'PYTHON={other}'], capture_output=True, text=True)
+    assert run.returncode != 0 and 'another Python' in run.stdout
+    assert subprocess.run([*command, f'PYTHON={sys.executable}']).returncode == 0
+
+
 def test_another_torch_is_refused_in_an_environment_that_has_one(tmp_path):
     venv = _set_up(tmp_path / 'venv', '0')
     run = subprocess.run(
