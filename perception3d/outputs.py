@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import secrets
+import threading
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
@@ -28,7 +29,7 @@ _CAUSES = {
     errno.EACCES: ('permission denied', 'change its permissions, or choose another path'),
     errno.EPERM: ('the system does not permit it', 'change its permissions, or choose another path'),
     errno.ENOTDIR: ('a part of this path is a file, not a folder', 'remove that file, or choose another path'),
-    errno.EEXIST: ('a file of this name stands where a folder is needed', 'remove it, or choose another path'),
+    errno.EEXIST: ('a file of this name exists where a folder is needed', 'remove it, or choose another path'),
     errno.EISDIR: ('it is a folder, not a file', 'choose another name'),
     errno.ENAMETOOLONG: ('the name is too long', 'choose a shorter one'),
     errno.ENOENT: ('it does not exist', 'check the path'),
@@ -82,11 +83,12 @@ class OutputNames:
     """Paths in one folder, made of names that come from data: safe (see `safe_name`), and none is given twice.
 
     Equal names get numbers: `frame`, `frame_2`, `frame_3`. Names that differ only in case count as equal, since some
-    file systems do not tell them apart.
+    file systems do not tell them apart. Several threads may ask one object.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        self._lock = threading.Lock()
         self._stem_of: dict[Hashable, str] = {}
         self._taken: set[str] = set()
         self._numbers: dict[str, int] = {}
@@ -109,12 +111,13 @@ class OutputNames:
             keep: files that must not be overwritten, such as the inputs.
             default: stands for an empty name.
         """
-        if source is None or source not in self._stem_of:
-            stem = self._free(safe_name(name, default), suffixes, {os.path.realpath(path) for path in keep})
-            if source is None:
-                return self._join(stem, suffixes)
-            self._stem_of[source] = stem
-        return self._join(self._stem_of[source], suffixes)
+        with self._lock:
+            stem = None if source is None else self._stem_of.get(source)
+            if stem is None:
+                stem = self._free(safe_name(name, default), suffixes, {os.path.realpath(path) for path in keep})
+            if source is not None:
+                self._stem_of[source] = stem
+        return self._join(stem, suffixes)
 
     def _free(self, base: str, suffixes: Sequence[str], kept: set[str]) -> str:
         number = self._numbers.get(_key(base), 1)

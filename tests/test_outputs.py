@@ -12,13 +12,16 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 import psutil
 import pytest
+from two_threads import answers_of_two_threads
 
 from perception3d import files
 from perception3d.apis.cli import run_tool
@@ -81,6 +84,21 @@ def test_equal_names_get_numbers_and_the_same_frame_the_same_name(tmp_path):
     # A frame that lies where its result would go.
     (tmp_path / 'link').symlink_to(tmp_path)
     assert stem('in', keep=[tmp_path / 'link' / 'in.json']) == 'in_2'
+
+
+def test_two_threads_never_get_the_same_path(tmp_path, monkeypatch):
+    barrier, realpath = threading.Barrier(2), os.path.realpath
+
+    def meet(path):
+        # The system call lets the other thread run: both may be here before one has taken a name.
+        with suppress(threading.BrokenBarrierError):
+            barrier.wait(timeout=0.05)
+        return realpath(path)
+
+    names = OutputNames(tmp_path)
+    monkeypatch.setattr('perception3d.outputs.os.path.realpath', meet)
+    given = answers_of_two_threads(lambda source: names.paths('a', ['.png'], source, ['in'])[0].name, 'bc', 'de')
+    assert sorted(sum(given, [])) == ['a.png', 'a_2.png', 'a_3.png', 'a_4.png']
 
 
 @pytest.mark.parametrize(

@@ -87,4 +87,4 @@ def _advice(said: str) -> str:
             'or none (--cfg-options train_dataloader.num_workers=0), or a smaller batch'
         )
     first = next(line for line in reversed(said.splitlines()) if any(words in line for words in _ABOUT_WORKERS))
-    return f'a worker of the data loader died ({first.rstrip(". ")}): num_workers=0 of the data loader shows why'
+    return f'a worker of the data loader died ({first.rstrip(". ")}): run with num_workers=0 to see the error'

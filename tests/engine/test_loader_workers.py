@@ -52,7 +52,7 @@ NO_SPACE = RuntimeError('unable to allocate shared memory(shm): No space left on
         (lambda: os.kill(os.getpid(), signal.SIGKILL), 'was killed, most likely .* for lack of memory'),
         (lambda: os.kill(os.getpid(), signal.SIGBUS), 'no space in the shared memory /dev/shm.* num_workers=0'),
         (lambda: Unsendable(NO_SPACE), 'no space in .* /dev/shm, of which there are .* KB: set num_workers=0'),
-        (lambda: Unsendable(TypeError('cannot pickle')), 'worker .* died .*: num_workers=0 of .* shows why'),
+        (lambda: Unsendable(TypeError('cannot pickle')), 'worker .* died .*: run with num_workers=0 to see'),
         (lambda: os._exit(3), 'worker .* died .*exit code 3'),
     ],
 )
