@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import Any
 
 from perception3d.checks import InputError
 
@@ -21,23 +22,19 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
 
 
-def end_with_parent(pid: int | None = None) -> None:
+def end_with_parent() -> None:
     """Makes this process end, at once and without a word, about a second after its parent has ended.
 
-    A killed parent cannot tell its workers to end: they would wait for work for ever. Call it in the worker.
-
-    Args:
-        pid: the parent; by default the process that started this one by `multiprocessing`, else the current parent.
+    A killed parent cannot tell its workers to end: they would wait for work for ever. Call it in the worker. The parent
+    is the process that started this one, also where a fork server lies between the two.
     """
-    if pid is None:
-        started_by = multiprocessing.parent_process()
-        pid = os.getppid() if started_by is None else started_by.pid
-    threading.Thread(target=_watch, args=(pid,), name='end_with_parent', daemon=True).start()
+    args = (os.getppid(), multiprocessing.parent_process())
+    threading.Thread(target=_watch, args=args, name='end_with_parent', daemon=True).start()
 
 
-def _watch(pid: int) -> None:
-    # An orphan gets another parent.
-    while os.getppid() == pid:
+def _watch(pid: int, started_by: Any) -> None:
+    # An orphan gets another parent. A fork server may be alive without the process that asked it for this one.
+    while os.getppid() == pid and (started_by is None or started_by.is_alive()):
         time.sleep(_LOOK_S)
     os.kill(os.getpid(), signal.SIGKILL)
 

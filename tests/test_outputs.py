@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -292,11 +293,21 @@ def _wait():
     time.sleep(600)
 
 
-@pytest.mark.parametrize('work', [_work, _fork_worker])
+def _forkserver_worker(said):
+    with ProcessPoolExecutor(1, multiprocessing.get_context('forkserver'), end_with_parent) as pool:
+        pid = pool.submit(os.getpid).result()
+        # Its first look at its parent has passed.
+        pool.submit(time.sleep, 0.3).result()
+        said.send([pid])
+        pool.submit(time.sleep, 600).result()
+
+
+@pytest.mark.parametrize('work', [_work, _fork_worker, _forkserver_worker])
 def test_workers_end_with_their_killed_parent(work):
     heard, said = multiprocessing.Pipe()
     parent = multiprocessing.get_context('fork').Process(target=work, args=(said,))
     parent.start()
+    said.close()
     workers = [psutil.Process(pid) for pid in set(heard.recv())]
     assert all(worker.is_running() for worker in workers)
     os.kill(parent.pid, signal.SIGKILL)

@@ -34,7 +34,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
     logging.raiseExceptions = False
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         # torchrun, when killed, leaves its processes behind.
-        end_with_parent(os.getppid())
+        end_with_parent()
     try:
         code = main(None) or 0
         sys.stdout.flush()
