@@ -91,6 +91,9 @@ class _Array:
 
 
 def _check_array(shape: Any, dtype: Any, raw: Any) -> None:
+    if isinstance(raw, str):
+        # The bytes of a file of Python 2, read with encoding='latin1'; numpy encodes them in the same way.
+        raw = raw.encode('latin1')
     if not isinstance(dtype, _DType) or not isinstance(raw, (bytes, bytearray)):
         raise _refuse('an array without plain numbers')
     if not (isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape) and len(shape) <= 32):
@@ -202,7 +205,11 @@ class _TrueUnpickler(pickle.Unpickler):
         """Returns the class if it is on the list; InputError otherwise."""
         if (module, name) not in _NAMES:
             raise _refuse(f'{module}.{name}')
-        return super().find_class(module, name)
+        try:
+            return super().find_class(module, name)
+        except ImportError:
+            # A file of numpy 2, whose core has another name than the one of numpy 1.
+            return super().find_class(module.replace('numpy._core', 'numpy.core'), name)
 
 
 def load_plain_pickle(file: BinaryIO, **settings: Any) -> Any:
