@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from perception3d.models.fast_bev.convert import Conversion
 
 _SHOWN = 4
+_KEPT_META = ('experiment_name', 'seed', 'epoch', 'iter', 'dataset_meta')
 
 
 def convert_weights(
@@ -65,11 +66,14 @@ def convert_weights(
 def write_weights(source: str | Path, out: str | Path) -> None:
     """Writes the weights of a checkpoint to `out`, without what only a resumed training needs.
 
+    Kept in `meta`: the experiment, the seed, how far the training was, and `dataset_meta`, which names the classes.
+
     Raises:
         InputError: the source is missing, damaged or refused.
     """
     content = load_checkpoint_safely(source)
-    meta = {key: content.get('meta', {}).get(key) for key in ('experiment_name', 'seed', 'epoch', 'iter')}
+    told = content.get('meta') or {}
+    meta = {key: told[key] for key in _KEPT_META if key in told}
     with write_whole(out) as temporary:
         torch.save({'state_dict': content['state_dict'], 'meta': meta}, temporary)
 

@@ -14,6 +14,7 @@ from perception3d.apis.weights import write_weights
 from perception3d.checkpoints import load_checkpoint_safely
 from perception3d.checks import InputError
 from perception3d.datasets.nuscenes_info import create_infos
+from perception3d.engine.agreement import check_trained_classes
 from perception3d.simulation.profiles import PROFILES
 from perception3d.simulation.run import simulate
 from perception3d.simulation.writers import Request
@@ -60,8 +61,11 @@ def test_demo_fits_the_longer_schedule_and_no_other_network() -> None:
 def test_weights_are_written_without_the_state_of_the_training(tmp_path: Path) -> None:
     source, out = tmp_path / 'epoch_1.pth', tmp_path / 'weights.pth'
     state = {'layer.weight': torch.arange(6.0).reshape(2, 3)}
-    torch.save({'state_dict': state, 'optimizer': {'state': {}}, 'meta': {'epoch': 1, 'cfg': 'long'}}, source)
+    meta = {'epoch': 1, 'cfg': 'long', 'dataset_meta': {'classes': ('car', 'bus')}}
+    torch.save({'state_dict': state, 'optimizer': {'state': {}}, 'meta': meta}, source)
     write_weights(source, out)
     content = load_checkpoint_safely(out)
+    with pytest.raises(InputError, match='trained for the classes car, bus, but the data set has bus, car'):
+        check_trained_classes(content['meta'], {'classes': ('bus', 'car')}, out)
     assert content.keys() == {'state_dict', 'meta'} and content['meta']['epoch'] == 1 and 'cfg' not in content['meta']
     assert torch.equal(content['state_dict']['layer.weight'], state['layer.weight'])
