@@ -26,7 +26,7 @@ setup(
         'numba',
         'scipy',
         'threadpoolctl',
-        'filelock',
+        'filelock>=4.1',
         'onedl-mmengine>=0.10.12',
         'onedl-mmcv>=2.3.6',
         'onedl-mmdetection>=3.5.1',

@@ -27,7 +27,7 @@ def folder_lock(folder: str | Path, state: str = 'in use') -> Iterator[None]:
         state: of the folder meanwhile, for the error of the other process, such as 'being written'.
 
     Raises:
-        InputError: another process holds it; the line says which.
+        InputError: another process holds it, and the line says which; or the file system has no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -41,6 +41,8 @@ def folder_lock(folder: str | Path, state: str = 'in use') -> Iterator[None]:
         raise InputError(
             f'{folder} is {state} by {_holder(note)}: wait until that ends, end it, or choose another folder'
         ) from None
+    except NotImplementedError as error:
+        raise InputError(f'{folder} cannot be locked ({error}): choose a folder on another disk') from error
     try:
         write_json(note, {
             'pid': os.getpid(), 'host': socket.gethostname(), 'since': time.strftime('%Y-%m-%d %H:%M:%S'),

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import cv2
@@ -26,6 +26,7 @@ from two_threads import answers_of_two_threads
 
 from perception3d import files
 from perception3d.apis.cli import run_tool
+from perception3d.checkpoints import write_pointer
 from perception3d.checks import InputError
 from perception3d.locks import folder_lock
 from perception3d.outputs import OutputNames, check_outputs, require_name, safe_name, system_error
@@ -182,6 +183,19 @@ def test_what_the_system_refuses_is_one_line(capsys, error, line):
     assert ended.value.code == 2 and written.startswith(f'error: {line}') and written.count('\n') == 1
 
 
+@pytest.mark.parametrize('error', [FileNotFoundError(2, 'No such file', 'a.json'), InputError('a.json is damaged')])
+def test_a_variable_of_the_environment_asks_for_the_traceback(monkeypatch, capsys, error):
+    written = []
+    for wanted in ('0', '1'):
+        monkeypatch.setenv('PERCEPTION3D_TRACEBACK', wanted)
+        with pytest.raises(SystemExit) as ended:
+            run_tool(tool_that_raises(error))
+        assert ended.value.code == 2
+        written.append(capsys.readouterr().err)
+    assert written[0].startswith('error: a.json') and written[0].count('\n') == 1
+    assert 'in main\n    raise error' in written[1] and written[1].endswith(written[0])
+
+
 def test_nobody_reads_the_output_any_more():
     code = 'from perception3d.apis.cli import run_tool\nrun_tool(lambda _: print("x" * 100_000 + "\\n", "y"))'
     reader, writer = os.pipe()
@@ -273,6 +287,31 @@ def test_the_second_run_in_a_folder_hears_who_holds_it_and_a_kill_frees_it(tmp_p
     with folder_lock(tmp_path):
         assert json.loads((tmp_path / '.lock.json').read_text())['pid'] == os.getpid()
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+    error = NotImplementedError('FileSystem does not appear to support flock')
+    monkeypatch.setattr('filelock.FileLock.acquire', lambda *args, **settings: tool_that_raises(error)(0))
+    with (
+        pytest.raises(InputError, match=f'{tmp_path} cannot be locked .*flock.*: choose a folder'),
+        folder_lock(tmp_path),
+    ):
+        raise AssertionError('it is not held')
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_folder_that_cannot_be_synchronised_keeps_its_files(tmp_path, monkeypatch, number):
+    fsync = os.fsync
+
+    def refuse(handle):
+        if os.path.isdir(f'/proc/self/fd/{handle}'):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr('perception3d.checkpoints.os.fsync', refuse)
+    with pytest.raises(OSError) if number == errno.EIO else nullcontext():
+        write_pointer(tmp_path, tmp_path / 'epoch_1.pth')
+    assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_1.pth'
 
 
 def _work(said):

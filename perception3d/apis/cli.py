@@ -7,6 +7,7 @@ import logging
 import os
 import select
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
@@ -28,7 +29,8 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Runs a command's `main` and exits.
 
     Exit codes: 0 or the command's own; 2 with one line for an InputError, and for what the system refused (a full
-    disk, no permission); 130 when interrupted; 141 without a word when the reader of the output has gone.
+    disk, no permission); 130 when interrupted; 141 without a word when the reader of the output has gone. With
+    PERCEPTION3D_TRACEBACK=1 in the environment, the traceback is printed before the line.
     """
     # A log that finds no place on the disk shall not print a traceback for each of its lines.
     logging.raiseExceptions = False
@@ -56,6 +58,8 @@ def _refuse(line: str) -> int:
     with suppress(OSError):
         sys.stdout.flush()
     with suppress(OSError):
+        if os.environ.get('PERCEPTION3D_TRACEBACK') == '1':
+            traceback.print_exc()
         print(f'error: {line}', file=sys.stderr)
     return 2
 
