@@ -31,7 +31,7 @@ _UNFINISHED = re.compile(r'\.(.+-\w{8,12}\.pth|last_checkpoint-\w{8,12})')
 _WEIGHTS = ('state_dict', 'ema_state_dict')
 
 DEMO = 'demo'
-"""What names the packaged weights wherever a checkpoint is asked for."""
+"""Names the packaged weights where the package loads weights, and as `load_from` of a config."""
 _DEMO_FILE = Path(__file__).parent / 'weights' / 'fast_bev_tiny_96x352_sim.pth'
 
 
@@ -42,6 +42,11 @@ def demo_checkpoint() -> Path:
     --weights` makes them.
     """
     return require_file(_DEMO_FILE, 'it is part of the package: install perception3d again')
+
+
+def checkpoint_path(path: str | Path) -> str | Path:
+    """Returns `path`, or the file that 'demo' stands for where no file has that name."""
+    return demo_checkpoint() if str(path) == DEMO and not Path(path).is_file() else path
 
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
@@ -184,8 +189,7 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
     Raises:
         InputError: the file is missing, damaged, refused, or holds no state dict.
     """
-    path = demo_checkpoint() if str(path) == DEMO and not Path(path).is_file() else path
-    path = require_file(path, f'give the path of a .pth file, or {DEMO} for the packaged one')
+    path = require_file(checkpoint_path(path), f'give the path of a .pth file, or {DEMO} for the packaged one')
     if allow_pickle:
         content = torch.load(path, map_location=map_location, weights_only=False)
         refuse_nan(content, path)
@@ -235,7 +239,7 @@ def check_weights(model: nn.Module, state: Mapping[str, torch.Tensor], path: str
         if name in state and state[name].shape != own[name].shape
     ]
     faults = weight_faults(own, state)
-    listed = {'of another shape': shapes, 'not of weights': faults, 'missing': missing, 'unexpected': unexpected}
+    listed = {'of another shape': shapes, 'not usable as weights': faults, 'missing': missing, 'unexpected': unexpected}
     problems = [
         f'{len(names)} {what} ({", ".join(names[:2])}{", ..." if len(names) > 2 else ""})'
         for what, names in listed.items()
@@ -337,11 +341,42 @@ def latest_checkpoint(folder: str | Path, tell: Callable[[str], None] = lambda l
 
 
 def training_checkpoints(folder: str | Path) -> list[Path]:
-    """Returns what trainings have left in `folder`: epoch_N.pth, iter_N.pth, best_*.pth, what last_checkpoint names."""
+    """Returns what trainings have left in `folder`, whether it can be resumed or not.
+
+    These are epoch_N.pth, iter_N.pth, best_*.pth, what last_checkpoint names, and every other .pth file from which a
+    training can be resumed: a config may give checkpoints names of its own.
+    """
     folder = Path(folder)
-    found = {path for path in folder.glob('*.pth') if _WRITTEN.fullmatch(path.name) and path.is_file()}
     pointed = pointed_checkpoint(folder)
+    found = {path for path in folder.glob('*.pth') if path.is_file() and (_has_usual_name(path) or _progress(path))}
     return sorted(found | ({pointed} if pointed else set()))
+
+
+def _has_usual_name(path: Path) -> bool:
+    return bool(_WRITTEN.fullmatch(path.name))
+
+
+def removable_checkpoints(folder: str | Path, template: str = '') -> list[Path]:
+    """Returns the part of `training_checkpoints` that a training has named, not a person who keeps a copy.
+
+    Args:
+        template: `filename_tmpl` of the config.
+    """
+    name = '.+'.join(map(re.escape, re.split(r'\{[^}]*\}', template)))
+    pointed = pointed_checkpoint(folder)
+    return [
+        path
+        for path in training_checkpoints(folder)
+        if _has_usual_name(path) or path == pointed or re.fullmatch(name, path.name)
+    ]
+
+
+def checkpoints_after(checkpoint: Path, others: Sequence[Path]) -> list[Path]:
+    """Returns those of `others` that are further in the training than `checkpoint`, the furthest last."""
+    here = _progress(checkpoint)
+    places = {path: _progress(path, needed=('meta',)) for path in others if path.resolve() != checkpoint.resolve()}
+    after = {path: place for path, place in places.items() if here and place and place > here}
+    return sorted(after, key=lambda path: after[path])
 
 
 def remove_unfinished(folder: str | Path) -> None:
@@ -351,11 +386,11 @@ def remove_unfinished(folder: str | Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _progress(path: Path) -> tuple[int, int] | None:
-    """How far the training of a checkpoint is: epoch, then samples or iterations; None: it is no complete one."""
+def _progress(path: Path, needed: Sequence[str] = RESUMABLE) -> tuple[int, int] | None:
+    """How far the training of a checkpoint is: epoch, then samples or iterations; None: damaged or without `needed`."""
     try:
         content = load_checkpoint_safely(path, map_location='meta')
-        if any(name not in content for name in RESUMABLE):
+        if any(name not in content for name in needed):
             return None
         meta = content['meta']
         return int(meta['epoch']), int(meta.get('place', {}).get('samples', meta['iter']))

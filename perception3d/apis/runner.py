@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,13 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from perception3d.checkpoints import latest_checkpoint, training_checkpoints
+from perception3d.checkpoints import (
+    checkpoint_path,
+    checkpoints_after,
+    latest_checkpoint,
+    removable_checkpoints,
+    training_checkpoints,
+)
 from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.host import prepare_host
@@ -23,7 +30,7 @@ def build_runner(
     config: Config,
     work_dir: str | Path | None = None,
     *,
-    resume: str | bool = False,
+    resume: str | os.PathLike[str] | bool = False,
     launcher: str = 'none',
     amp: bool = False,
     for_test: bool = False,
@@ -33,7 +40,8 @@ def build_runner(
     Args:
         config: as load_config returns it; not changed.
         work_dir: where logs and checkpoints go; by default the config's, else work_dirs/<name of the config>.
-        resume: a checkpoint, or True for the newest one in the work folder.
+        resume: a checkpoint, or True for the newest one in the work folder; `resume = True` in the config means the
+            same, with `load_from` as the checkpoint where it is given.
         launcher: 'none', 'pytorch' or 'slurm'.
         amp: mixed precision: bf16 on the CPU, and on a GPU unless the config says float16.
         for_test: leave out what only training needs (data, optimizer), which may not be on this machine.
@@ -54,10 +62,12 @@ def build_runner(
         _warn_of_other_schedule(config)
     if amp:
         use_mixed_precision(config)
+    resume = checkpoint_to_resume(config, resume)
     if resume:
         _resume(config, resume)
     elif config.get('load_from') and '://' not in config.load_from:
-        require_file(Path(config.load_from).expanduser(), 'correct load_from of the config')
+        hint = 'correct load_from of the config'
+        config.load_from = str(require_file(checkpoint_path(Path(config.load_from).expanduser()), hint))
     try:
         return PerceptionRunner.from_cfg(config)
     except (ImportError, KeyError, TypeError) as error:
@@ -94,28 +104,53 @@ def work_folder(config: Config, work_dir: str | Path | None = None) -> Path:
     return Path(work_dir or config.get('work_dir') or Path('work_dirs') / name)
 
 
-def checkpoints_to_replace(folder: Path, resume: str | bool, overwrite: bool) -> list[Path]:
+def checkpoint_to_resume(config: Config, resume: str | os.PathLike[str] | bool) -> str | os.PathLike[str] | bool:
+    """Returns what a training resumes: `resume`, else what the config says; see build_runner."""
+    return resume or (config.get('resume') and (config.get('load_from') or True)) or False
+
+
+def checkpoints_to_replace(
+    folder: Path, resume: str | os.PathLike[str] | bool, overwrite: bool, template: str = ''
+) -> list[Path]:
     """Returns the checkpoints in the work folder that a training will remove, once it has one of its own.
 
+    Args:
+        template: `filename_tmpl` of the config.
+
     Raises:
-        InputError: the training would overwrite checkpoints of another one, and it was not asked to.
+        InputError: the training would overwrite checkpoints of another one, or those that are further than the one to
+            resume, and it was not asked to.
     """
+    if resume is True and overwrite:
+        raise InputError(
+            '--resume continues the newest checkpoint, --overwrite replaces a training: give one of the two'
+        )
     earlier = training_checkpoints(folder)
-    if resume and overwrite:
-        raise InputError('--resume continues a training, --overwrite replaces one: give one of the two')
-    if not earlier or resume is True or (resume and Path(resume).resolve().parent == folder.resolve()):
+    if not earlier or resume is True:
+        return []
+    newest = latest_checkpoint(folder)
+    what = 'of a training'
+    if resume and Path(resume).resolve().parent == folder.resolve():
+        chosen = Path(resume)
+        is_newest = newest is not None and newest.resolve() == chosen.resolve()
+        earlier = [] if is_newest and not overwrite else checkpoints_after(chosen, earlier)
+        what = f'that are further than --resume {resume}'
+    if not earlier:
         return []
     if overwrite:
-        return earlier
-    held = f'{folder} holds checkpoints of a training ({earlier[-1].name}' + (', ...)' if len(earlier) > 1 else ')')
-    if resume:
-        raise InputError(f'{held}, and --resume {resume} is not one of them: give another --work-dir')
-    raise InputError(f'{held}: continue it with --resume, replace it with --overwrite, or give another --work-dir')
+        removable = removable_checkpoints(folder, template)
+        return [path for path in earlier if path in removable]
+    held = f'{folder} holds checkpoints {what} ({earlier[-1].name}' + (', ...)' if len(earlier) > 1 else ')')
+    if not resume:
+        ways = 'continue it with --resume, replace it' if newest else 'none can be resumed: replace them'
+        raise InputError(f'{held}: {ways} with --overwrite, or give another --work-dir')
+    foreign = f', and --resume {resume} is not one of them' if what == 'of a training' else ''
+    raise InputError(f'{held}{foreign}: add --overwrite to replace them, or give another --work-dir')
 
 
-def _resume(config: Config, resume: str | bool) -> None:
-    if isinstance(resume, str):
-        checkpoint: str | Path | None = resume
+def _resume(config: Config, resume: str | os.PathLike[str] | bool) -> None:
+    if resume is not True:
+        checkpoint: str | os.PathLike[str] | bool | None = resume
         if not Path(resume).is_file():
             raise InputError(
                 f'--resume: {resume} does not exist; without a path the newest one in the work folder is taken'
@@ -124,8 +159,8 @@ def _resume(config: Config, resume: str | bool) -> None:
         checkpoint = latest_checkpoint(config.work_dir, tell=print)
         if checkpoint is None:
             raise InputError(
-                f'--resume: {config.work_dir} holds no complete checkpoint of a training: leave --resume out to begin '
-                'one, or give the path of a checkpoint'
+                f'--resume: {config.work_dir} holds no complete checkpoint of a training: begin one with --overwrite '
+                'in place of --resume, or give the path of a checkpoint'
             )
     print(f'resuming from {checkpoint}')
     config.resume = True

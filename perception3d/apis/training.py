@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,6 +14,7 @@ from mmengine.runner import Runner
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import (
     build_runner,
+    checkpoint_to_resume,
     checkpoints_to_replace,
     parameter_table,
     shape_table,
@@ -30,7 +32,7 @@ def train(
     options: Sequence[str] = (),
     *,
     work_dir: str | Path | None = None,
-    resume: str | bool = False,
+    resume: str | os.PathLike[str] | bool = False,
     overwrite: bool = False,
     **settings: Any,
 ) -> Runner:
@@ -39,20 +41,22 @@ def train(
     Args:
         work_dir, resume: as in build_runner. `resume = True` in the config means the same.
         overwrite: begin a training in a work folder that holds checkpoints. They are removed (epoch_N.pth, iter_N.pth,
-            best_*.pth, no other files) when the new training has written its first one.
+            best_*.pth and names of the config's filename_tmpl, no other files) when the new training has written its
+            first one. With a path in `resume`, those that are further than it.
 
     Raises:
-        InputError: as build_runner; or the work folder holds checkpoints and neither was asked for; or another
+        InputError: as build_runner; or the work folder holds checkpoints that would be overwritten unasked; or another
             training is running in it.
     """
     loaded = load_config(config, parse_options(options))
     folder = work_folder(loaded, work_dir)
-    resume = resume or (loaded.get('resume') and (loaded.get('load_from') or True)) or False
+    resume = checkpoint_to_resume(loaded, resume)
     check_outputs(folders=[folder])
     # One training at a time in a folder; its first process holds that for the others.
     first = settings.get('launcher', 'none') == 'none' or process_rank() == 0
     with folder_lock(folder, 'being trained in') if first else nullcontext():
-        replaced = checkpoints_to_replace(folder, resume, overwrite)
+        template = ((loaded.get('default_hooks') or {}).get('checkpoint') or {}).get('filename_tmpl') or ''
+        replaced = checkpoints_to_replace(folder, resume, overwrite, template)
         runner = build_runner(loaded, folder, resume=resume, **settings)
         runner.replaced_checkpoints = replaced
         runner.train()
@@ -66,7 +70,9 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     """
     settings['resume'] = False
     settings.pop('overwrite', None)
-    runner = build_runner(load_config(config, parse_options(options)), **settings)
+    loaded = load_config(config, parse_options(options))
+    loaded.pop('resume', None)
+    runner = build_runner(loaded, **settings)
     print(parameter_table(runner.model))
     runner._train_dataloader = {**runner._train_dataloader, 'num_workers': 0}
     loop = runner.train_loop

@@ -41,7 +41,10 @@ class WholeCheckpointHook(CheckpointHook):
             if Path(self.out_dir).is_dir():
                 remove_unfinished(self.out_dir)
             if self._replaced(runner):
-                write_pointer(runner.work_dir, None)
+                # A training that resumes an earlier checkpoint of the folder can be resumed from that one until then.
+                begins = Path(runner._load_from) if runner._resume and runner._load_from else None
+                is_own = begins is not None and begins.resolve().parent == Path(runner.work_dir).resolve()
+                write_pointer(runner.work_dir, begins if is_own else None)
         if self.save_best and runner._resume:
             self._validate_once_more(runner)
 

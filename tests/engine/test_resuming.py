@@ -16,8 +16,12 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import find_latest_checkpoint
 
+from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.experiment.plan import Cell
+from perception3d.apis.experiment.records import CellFolder
+from perception3d.apis.runner import build_runner, checkpoints_to_replace
 from perception3d.apis.training import train
-from perception3d.checkpoints import latest_checkpoint, pointed_checkpoint
+from perception3d.checkpoints import demo_checkpoint, latest_checkpoint, pointed_checkpoint, write_pointer
 from perception3d.checks import InputError
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.reproducible import ResumableSampler
@@ -226,11 +230,11 @@ def test_a_checkpoint_without_its_place_is_resumed_where_that_is_sure(copy):
     runner = run(copy, schedule(4), 'train_dataloader.batch_size=3', resume=str(copy / 'epoch_2.pth'))
     assert draws(runner) == 2 * 24 and not (copy / 'ran').exists()
     with pytest.raises(InputError, match='was written after 12 iterations, in epoch 3, and an epoch has 24 iterations'):
-        run(copy, schedule(4), 'train_dataloader.batch_size=1', resume=str(copy / 'iter_12.pth'))
+        run(copy, schedule(4), 'train_dataloader.batch_size=1', resume=str(copy / 'iter_12.pth'), overwrite=True)
     changed['meta']['place'] = {'samples': -1}
     torch.save(changed, copy / 'iter_12.pth')
     with pytest.raises(InputError, match='iter_12.pth holds no valid place within its epoch'):
-        run(copy, schedule(4), resume=str(copy / 'iter_12.pth'))
+        run(copy, schedule(4), resume=str(copy / 'iter_12.pth'), overwrite=True)
 
 
 def test_a_copied_or_renamed_folder_is_resumed_from_itself(epochs, tmp_path, capsys):
@@ -269,7 +273,7 @@ def test_with_resume_a_training_never_starts_over(copy, tmp_path):
     for path in copy.glob('*.pth'):
         path.write_bytes(path.read_bytes()[:2000])
     for folder in (copy, tmp_path / 'new'):
-        with pytest.raises(InputError, match='holds no complete checkpoint of a training: leave --resume out to begin'):
+        with pytest.raises(InputError, match='holds no complete checkpoint of a training: begin one with --overwrite'):
             run(folder, schedule(4), resume=True)
         with pytest.raises(InputError, match='holds no complete checkpoint'):
             run(folder, schedule(4), '+resume=True')
@@ -286,7 +290,9 @@ def test_checkpoints_are_overwritten_only_when_asked_for(copy, epochs, monkeypat
     )
     with pytest.raises(InputError, match=words):
         run(copy, schedule(4))
-    with pytest.raises(InputError, match='and --resume .*/epoch_1.pth is not one of them: give another --work-dir'):
+    with pytest.raises(
+        InputError, match='and --resume .*/epoch_1.pth is not one of them: add --overwrite .* --work-dir'
+    ):
         run(copy, schedule(4), resume=str(epochs / 'epoch_1.pth'))
     with pytest.raises(InputError, match='give one of the two'):
         run(copy, schedule(4), resume=True, overwrite=True)
@@ -304,6 +310,80 @@ def test_checkpoints_are_overwritten_only_when_asked_for(copy, epochs, monkeypat
     assert draws(runner) == 24
     assert {path.name for path in copy.glob('*.pth')} == {'epoch_1.pth', 'pretrained.pth', 'epoch_2-1a2b3c4d.pth'}
     assert (copy / 'notes.txt').is_file() and pointed_checkpoint(copy) == copy / 'epoch_1.pth'
+
+
+def test_best_checkpoints_alone_are_replaced_not_resumed(copy, tmp_path):
+    (copy / 'epoch_1.pth').unlink()
+    best = content(copy / 'epoch_2.pth')
+    del best['optimizer']
+    torch.save(best, copy / 'best_x_epoch_2.pth')
+    (copy / 'epoch_2.pth').unlink()
+    (copy / 'last_checkpoint').unlink()
+    folder = CellFolder(tmp_path, Cell('arm', 0, ()))
+    folder.work = copy
+    assert latest_checkpoint(copy) is None and not folder.can_resume() and folder.start_options() == ['--overwrite']
+    with pytest.raises(InputError, match='none can be resumed: replace them with --overwrite') as error:
+        checkpoints_to_replace(copy, False, False)
+    assert '--resume' not in str(error.value)
+    assert checkpoints_to_replace(copy, False, True) == [copy / 'best_x_epoch_2.pth']
+
+
+def test_a_cell_that_was_to_be_overwritten_begins_again(copy, tmp_path):
+    folder = CellFolder(tmp_path, Cell('arm', 0, ()))
+    assert folder.start_options() == []
+    folder.work = copy
+    assert folder.start_options() == ['--resume']
+    write_pointer(copy, None)
+    assert folder.start_options() == ['--overwrite']
+    with pytest.raises(InputError, match='none can be resumed: replace them with --overwrite'):
+        checkpoints_to_replace(copy, False, False)
+
+
+def test_an_earlier_checkpoint_is_resumed_over_later_ones_only_when_asked_for(copy, monkeypatch):
+    def fail(*args, **kwargs):
+        raise MemoryError
+
+    first, second = copy / 'epoch_1.pth', copy / 'epoch_2.pth'
+    before = second.read_bytes()
+    for path in (first, str(first)):
+        with pytest.raises(InputError, match=r'further than --resume .*epoch_1.pth \(epoch_2.pth\): add --overwrite'):
+            run(copy, schedule(4), resume=path)
+    assert second.read_bytes() == before and checkpoints_to_replace(copy, second, False) == []
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(OptimWrapper, 'update_params', fail)
+        run(copy, schedule(4), resume=first, overwrite=True)
+    # Until there is a new one, the training can be resumed from where this one began.
+    assert latest_checkpoint(copy) == first and second.read_bytes() == before
+    torch.save(content(second), copy / 'epoch_9.pth')
+    assert draws(run(copy, schedule(4), 'train_cfg.max_epochs=2', resume=first, overwrite=True)) == 24
+    assert {path.name for path in copy.glob('*.pth')} == {'epoch_1.pth', 'epoch_2.pth'}
+    assert latest_checkpoint(copy) == second
+
+
+def test_checkpoints_with_names_of_the_config_are_found_without_the_pointer(copy):
+    for path in copy.glob('*.pth'):
+        path.rename(copy / f'net-{path.stem[-1]}-full.pth')
+    (copy / 'last_checkpoint').unlink()
+    shutil.copy(copy / 'net-1-full.pth', copy / 'mine.pth')
+    assert latest_checkpoint(copy) == copy / 'net-2-full.pth'
+    with pytest.raises(InputError, match='continue it with --resume'):
+        checkpoints_to_replace(copy, False, False)
+    # What a person has named is not removed.
+    names = [path.name for path in checkpoints_to_replace(copy, False, True, 'net-{:d}-full.pth')]
+    assert names == ['net-1-full.pth', 'net-2-full.pth']
+
+
+def test_a_runner_resumes_the_path_that_it_is_given_and_what_its_config_says(copy):
+    def load_from(*options, **settings):
+        return build_runner(load_config(str(CONFIG), parse_options([*BY_EPOCH, *options])), copy, **settings)._load_from
+
+    assert load_from(resume=copy / 'epoch_1.pth') == str(copy / 'epoch_1.pth')
+    assert load_from('+resume=True') == str(copy / 'epoch_2.pth')
+    assert load_from('+resume=True', f'+load_from={copy}/epoch_1.pth') == str(copy / 'epoch_1.pth')
+    assert load_from('+load_from=demo') == str(demo_checkpoint())
+    write_pointer(copy, None)
+    with pytest.raises(InputError, match='holds no complete checkpoint'):
+        load_from('+resume=True')
 
 
 class Saving:

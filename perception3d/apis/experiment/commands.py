@@ -136,7 +136,7 @@ def train_command(experiment: Experiment, cell: Cell, out: Path, launch: Launch,
         InputError: a checkpoint that it needs is not there (with `dry` it stands as a shell expression instead).
     """
     arm, folder = experiment.arms[cell.arm], CellFolder(out, cell)
-    words = [arm.config, '--work-dir', folder.work, *(['--resume'] if folder.has_begun() else [])]
+    words = [arm.config, '--work-dir', folder.work, *folder.start_options()]
     options = option_words(fill(arm.options, _texts(cell, out, dry)), cell.seed)
     return launch.command('train.py', [*words, *options])
 

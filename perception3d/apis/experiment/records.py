@@ -1,4 +1,4 @@
-"""What a cell has behind it, kept in its folder so that any later call can go on from there."""
+"""What a cell has behind it, kept in its folder so that any later call can continue from there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import perception3d
 from perception3d.apis.environment import PARTS
 from perception3d.apis.experiment.plan import Cell
-from perception3d.checkpoints import pointed_checkpoint, training_checkpoints
+from perception3d.checkpoints import latest_checkpoint, pointed_checkpoint, training_checkpoints
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import read_json, write_json
 
@@ -71,9 +71,15 @@ class CellFolder:
             )
         return str(checkpoint)
 
-    def has_begun(self) -> bool:
+    def can_resume(self) -> bool:
         """Says whether the training has left a checkpoint to resume from."""
-        return bool(training_checkpoints(self.work))
+        return latest_checkpoint(self.work) is not None
+
+    def start_options(self) -> list[str]:
+        """Returns the options of train.py that continue the training, or begin it over what cannot be resumed."""
+        if self.can_resume():
+            return ['--resume']
+        return ['--overwrite'] if training_checkpoints(self.work) else []
 
     def begin(self, stage: str, command: Sequence[str], identity: Mapping[str, Any], tools: Path) -> None:
         """Notes that a part of `stage` begins; `identity` is that of the cell."""
@@ -153,15 +159,15 @@ def check_identity(cell: Cell, out: Path, digest: str) -> None:
     before = folder.progress()
     if before is None:
         return
-    mend = f'do it again with --redo {cell.arm} (or remove {folder.path}), or choose another --out'
+    fix = f'do it again with --redo {cell.arm} (or remove {folder.path}), or choose another --out'
     if before['digest'] != now['digest']:
         raise InputError(
             f'{cell.name} was run with another config or options, or another number of processes, than the experiment '
-            f'has now: {mend}'
+            f'has now: {fix}'
         )
     for name, stamp in now['needs'].items():
         if before['needs'].get(name) != stamp:
-            raise InputError(f'{cell.name} was made from a {name} that is no longer there: {mend}')
+            raise InputError(f'{cell.name} was made from a {name} that is no longer there: {fix}')
 
 
 def check_metrics(record: Mapping[str, Any], metrics: Sequence[str]) -> None:

@@ -119,7 +119,7 @@ class CellQueue:
         build = train_command if stage == TRAIN else test_command
         command = build(self.experiment, cell, self.out, self.launch)
         if stage == TRAIN:
-            what = 'is resumed from its last checkpoint' if folder.has_begun() else 'trains'
+            what = 'is resumed from its last checkpoint' if folder.can_resume() else 'trains'
         else:
             what = 'is tested'
             folder.metrics_file.unlink(missing_ok=True)
