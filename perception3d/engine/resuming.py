@@ -13,6 +13,8 @@ from perception3d.checks import InputError
 
 # What changes in the state of a schedule while it runs; all else follows from the config.
 _RUNNING = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose'}
+# More repeated steps than this may take seconds, and a line says so before.
+_MANY_STEPS = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Place:
         names = [field.name for field in fields(cls)]
         whole = isinstance(record, Mapping) and set(record) == set(names)
         if not whole or any(type(record[name]) is not int or record[name] < 0 for name in names):
-            raise InputError(f'checkpoint {path} holds no valid place within its epoch: it was edited or is damaged')
+            raise InputError(f'checkpoint {path} holds no valid position within its epoch: it was edited or is damaged')
         return cls(**record)
 
 
@@ -108,8 +110,8 @@ def resume_place(runner: Runner, content: Mapping[str, Any], path: str | Path) -
     elif changes:
         runner.logger.warning(
             f'resumed with other settings ({"; ".join(changes)}): epoch {epoch + 1} is trained from its sample '
-            f'{min(before.samples, now.dataset_length)} of {now.dataset_length} on; iteration {iteration} of the '
-            f'checkpoint counts as {loop.iter} of {loop.max_iters} now'
+            f'{min(before.samples, now.dataset_length)} of {now.dataset_length} on; the checkpoint is of '
+            f'iteration {iteration}, which is iteration {loop.iter} of {loop.max_iters} with the settings of now'
         )
 
 
@@ -201,6 +203,10 @@ def resume_schedules(runner: Runner, content: Mapping[str, Any], wanted: list[di
             group[scheduler.param_name] = group[f'initial_{scheduler.param_name}']
     runner.param_schedulers = runner.build_param_scheduler(runner.cfg['param_scheduler'])
     schedules = list(_schedules(runner))
+    if loop.iter > _MANY_STEPS:
+        runner.logger.warning(
+            f'setting the schedules to iteration {loop.iter}: every step before it is repeated, which may take a while'
+        )
     by_iteration = [scheduler for scheduler in schedules if not scheduler.by_epoch]
     by_epoch = [scheduler for scheduler in schedules if scheduler.by_epoch]
     for scheduler in schedules:

@@ -82,7 +82,7 @@ class PerceptionRunner(Runner):
         """Ends the workers that loaders keep.
 
         Where the garbage collector finds such a loader, as runners are full of cycles, it closes the queue before the
-        workers are told to end, and the process stands still for 5 s a loader.
+        workers are told to end, and the process waits for 5 s a loader.
         """
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             loader = getattr(loop, 'dataloader', None)

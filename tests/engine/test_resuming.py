@@ -23,6 +23,7 @@ from perception3d.apis.runner import build_runner, checkpoints_to_replace
 from perception3d.apis.training import train
 from perception3d.checkpoints import demo_checkpoint, latest_checkpoint, pointed_checkpoint, write_pointer
 from perception3d.checks import InputError
+from perception3d.engine import resuming
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.locks import folder_lock
@@ -200,12 +201,14 @@ def test_other_classes_are_refused(copy):
         run(copy, schedule(4), resume=True)
 
 
-def test_schedules_follow_the_config_of_the_resumed_run(copy):
+def test_schedules_follow_the_config_of_the_resumed_run(copy, monkeypatch):
+    monkeypatch.setattr(resuming, '_MANY_STEPS', 11)
     # As in a training of six epochs from the beginning, not the old one's last value for ever.
     runner = run(copy, schedule(6), 'train_cfg.max_epochs=3', resume=True)
     whole = run(copy.parent / 'whole', schedule(6), 'train_cfg.max_epochs=3')
     assert runner.optim_wrapper.param_groups[0]['lr'] == whole.optim_wrapper.param_groups[0]['lr'] > 0.04
     assert 'are set to what the config gives in iteration 12 of 18' in logged(runner)
+    assert 'to iteration 12: every step before it is repeated' in logged(runner)
 
 
 def test_another_learning_rate_is_said(copy):
@@ -233,7 +236,7 @@ def test_a_checkpoint_without_its_place_is_resumed_where_that_is_sure(copy):
         run(copy, schedule(4), 'train_dataloader.batch_size=1', resume=str(copy / 'iter_12.pth'), overwrite=True)
     changed['meta']['place'] = {'samples': -1}
     torch.save(changed, copy / 'iter_12.pth')
-    with pytest.raises(InputError, match='iter_12.pth holds no valid place within its epoch'):
+    with pytest.raises(InputError, match='iter_12.pth holds no valid position within its epoch'):
         run(copy, schedule(4), resume=str(copy / 'iter_12.pth'), overwrite=True)
 
 
