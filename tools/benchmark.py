@@ -1,4 +1,4 @@
-"""Measure detectors (size, latency), Fast-BEV, LiDAR detectors and ops beside mmdet3d's, and distillation steps."""
+"""Measure detectors (size, latency), Fast-BEV, LiDAR detectors and ops next to mmdet3d's, and distillation steps."""
 
 from __future__ import annotations
 

@@ -17,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the experiment; see --help."""
     parser = command_parser(__doc__, 'python tools/experiment.py configs/experiments/bev_distillation.py --jobs 2')
     parser.add_argument('file', metavar='FILE', type=Path, help=f'an experiment file, Python that is run: {FORMAT}')
-    parser.add_argument('--out', type=Path, help='output folder (default: work_dirs/<name>); goes on with its cells')
+    parser.add_argument(
+        '--out', type=Path, help='output folder (default: work_dirs/<name>); cells that are there are continued'
+    )
     parser.add_argument('--jobs', type=int, default=1, help='cells side by side; they share the cores')
     parser.add_argument('--only', nargs='+', metavar='ARM', help='run these arms, and what they need')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='K', help='run these seeds, and what they need')

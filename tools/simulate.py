@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(__doc__, EXAMPLE)
     known = {name: ', '.join(writer.profiles) for name, writer in list_writers().items()}
     parser.add_argument('format', metavar='FORMAT', help=f'format of the data set: {", ".join(known)}')
-    parser.add_argument('--out', type=Path, required=True, help='folder to write; one that was interrupted goes on')
+    parser.add_argument('--out', type=Path, required=True, help='folder to write; an interrupted run continues')
     listed = '; '.join(f'{name}: {profiles}' for name, profiles in known.items())
     parser.add_argument('--profile', default='default', help=f'sizes and amounts ({listed})')
     parser.add_argument('--seed', type=int, default=0, help='the same seed gives the same bytes')

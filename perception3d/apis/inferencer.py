@@ -89,7 +89,7 @@ class Inferencer:
         """Yields the data sample of each frame in `path`, with its predictions.
 
         A camera detector takes a frame (.json), with paths relative to its folder, or infos (.pkl). A LiDAR detector
-        takes a cloud (.bin or .npy); see `read_cloud_frame` for what is read beside it.
+        takes a cloud (.bin or .npy); see `read_cloud_frame` for what is read next to it.
         """
         dataset = self._dataset(Path(path).resolve().parent)
         if isinstance(dataset, KittiFrameDataset | PointBoxDataset):
@@ -164,7 +164,7 @@ class Inferencer:
 
 
 def read_cloud_frame(path: str | Path, num_features: int, with_camera: bool) -> dict[str, Any]:
-    """Returns the sample of a cloud on disk, ready for a test pipeline: its file, and what lies beside it.
+    """Returns the sample of a cloud on disk, ready for a test pipeline: its file, and what lies next to it.
 
     Args:
         path: `.bin` (raw float32) or `.npy`, (N, num_features).

@@ -13,7 +13,7 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
    size), and its backward asks CUDA for a stream also for CPU tensors: those go to `geometry/sparse_conv.py` and
    `sparse_pairs.py`. Can go when spconv equals a dense convolution with many threads; what is lost depends on timing,
    so no test can tell.
-5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file beside it and for every
+5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file next to it and for every
    checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
 6. mmcv cannot be imported without its compiled ops, which take 10 to 40 minutes to build and which a CPU user does not
    need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. An op that is not

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ClassSettings(Protocol):
-    """Names of the classes by label, and (category, class) pairs beside the benchmark's mapping."""
+    """Names of the classes by label, and (category, class) pairs in addition to the benchmark's mapping."""
 
     classes: tuple[str, ...]
     category_map: tuple[tuple[str, str], ...]

@@ -243,7 +243,7 @@ def create_infos(
 ) -> dict[str, dict[str, Any]]:
     """Checks the tree, then writes `<root>/perception3d_infos_<split>.pkl` for every split of the version.
 
-    Finished scenes are kept in a hidden folder until the end, so that a second call goes on after an interruption.
+    Finished scenes are kept in a hidden folder until the end, so that a second call continues after an interruption.
     Returns split -> {'path', 'samples', 'scenes', 'classes': {name: count}, 'notes'}; notes say how many boxes are left
     out, and why. With `trainval`, a split named train (or ..._train) and one named val (or ..._val) are also written as
     one, trainval (or ..._trainval). Raises InputError as `open_tables` and `class_of_categories` do, and for missing

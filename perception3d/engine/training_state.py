@@ -1,4 +1,4 @@
-"""Keeping in checkpoints what only training needs, beside the model's own state dict."""
+"""Keeping in checkpoints what only training needs, next to the model's own state dict."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[
 
 
 def require_inside(coors: Tensor, shape: Sequence[int]) -> None:
-    """Raises InputError if a voxel lies beside the map: its flat index would be that of another place.
+    """Raises InputError if a voxel lies outside the map: its flat index would be that of another place.
 
     On a GPU, where it would wait for the device, nothing is done: range and map are compared when a model is built.
 
