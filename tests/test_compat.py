@@ -173,5 +173,6 @@ def test_mmengine_still_formats_anew(monkeypatch):
 def test_mmdet3d_still_counts_voxels():
     # When this fails, mmdet3d takes the size of a batch from the clouds and the fix can go.
     found = importlib.util.find_spec('mmdet3d.models.detectors').submodule_search_locations[0]
-    for name in ('voxelnet', 'dynamic_voxelnet', 'mvx_two_stage'):
+    names = 'voxelnet dynamic_voxelnet mvx_two_stage mvx_faster_rcnn parta2 pv_rcnn sassd'
+    for name in names.split():
         assert "batch_size = voxel_dict['coors'][-1, 0]" in (Path(found) / f'{name}.py').read_text(), name

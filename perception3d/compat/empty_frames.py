@@ -39,6 +39,33 @@ def _encoded(encoder: Any, voxels: Any, *more: Any) -> Any:
         return encoder(rows.new_zeros(1, *rows.shape[1:]), counts.new_ones(1), coors.new_zeros(1, 4), *more)[:0]
 
 
+def _encoded_points(encoder: Any, voxels: Any, points: Any = (), *more: Any) -> tuple[Any, Any]:
+    """Returns features and cells of a dynamic encoder, which takes points with their cells.
+
+    Points out of range, whose cell is -1, are left out; statistics of norms stay where fewer than two are left.
+
+    Args:
+        encoder: the encoder.
+        voxels: 'voxels', rows of the points of all clouds, and 'coors' (N, 4), their cells.
+        points: the clouds, for an encoder that fuses images.
+        more: what such an encoder takes after them.
+    """
+    inside = (voxels['coors'] >= 0).all(1)
+    rows, coors = voxels['voxels'][inside], voxels['coors'][inside]
+    count = len(rows)
+    clouds = [cloud[chosen] for cloud, chosen in zip(points, inside.split([*map(len, points)]))] if points else []
+    if not count:
+        # Without a point, one that is taken away again: the result has the encoder's width and is in the graph.
+        rows, coors = rows.new_zeros(1, rows.shape[1]), coors.new_zeros(1, 4)
+        clouds[:1] = [rows for _ in clouds[:1]]
+    fused = (clouds, *more) if points else ()
+    if count > 1:
+        return encoder(rows, coors, *fused)
+    with _torch_norms_in_eval(encoder):
+        features, cells = encoder(rows, coors, *fused)
+    return features[:count], cells[:count]
+
+
 def count_clouds_of_voxelnet(module: ModuleType) -> None:
     """VoxelNet: the number of clouds is that of the batch, and a cloud without voxels has no boxes."""
 
@@ -64,15 +91,7 @@ def count_clouds_of_dynamic_voxelnet(module: ModuleType) -> None:
     def extract_feat(self: Any, batch_inputs_dict: dict) -> Any:
         """Extract features from points."""
         voxels = batch_inputs_dict['voxels']
-        inside = (voxels['coors'] >= 0).all(1)
-        rows, coors = voxels['voxels'][inside], voxels['coors'][inside]
-        if len(rows) > 1:
-            features, coors = self.voxel_encoder(rows, coors)
-        else:
-            # Without a point, one that is taken away again: the result has the encoder's width and is in the graph.
-            least = (rows, coors) if len(rows) else (rows.new_zeros(1, rows.shape[1]), coors.new_zeros(1, 4))
-            with _torch_norms_in_eval(self.voxel_encoder):
-                features, coors = (result[: len(rows)] for result in self.voxel_encoder(*least))
+        features, coors = _encoded_points(self.voxel_encoder, voxels)
         size = _clouds_in_batch(voxels, batch_inputs_dict.get('points'))
         x = self.backbone(self.middle_encoder(features, coors, size))
         return self.neck(x) if self.with_neck else x
@@ -103,6 +122,148 @@ def count_clouds_of_mvx(module: ModuleType) -> None:
         return samples if voxels is None else _drop_boxes_of_empty_clouds(samples, voxels['coors'])
 
     detector.extract_pts_feat, detector.predict = extract_pts_feat, predict
+
+
+def count_clouds_of_dynamic_mvx(module: ModuleType) -> None:
+    """DynamicMVXFasterRCNN: as DynamicVoxelNet."""
+
+    def extract_pts_feat(
+        self: Any, voxel_dict: Any, points: Any = None, img_feats: Any = None, batch_input_metas: Any = None
+    ) -> Any:
+        """Extract features of points."""
+        if not self.with_pts_bbox:
+            return None
+        features, coors = _encoded_points(self.pts_voxel_encoder, voxel_dict, points, img_feats, batch_input_metas)
+        x = self.pts_backbone(self.pts_middle_encoder(features, coors, _clouds_in_batch(voxel_dict, points)))
+        return self.pts_neck(x) if self.with_pts_neck else x
+
+    module.DynamicMVXFasterRCNN.extract_pts_feat = extract_pts_feat
+
+
+def count_clouds_of_hard_vfe(module: ModuleType) -> None:
+    """HardVFE: images are fused with the points of every cloud, also where the last ones have no voxel."""
+
+    def fusion_with_mask(
+        self: Any, features: Any, mask: Any, voxel_feats: Any, coors: Any, img_feats: Any, img_metas: Any
+    ) -> Any:
+        """Fuse image and point features with mask."""
+        clouds = [features[chosen][mask[chosen]] for chosen in (coors[:, 0] == k for k in range(len(img_metas)))]
+        fused = self.fusion_layer(img_feats, clouds, voxel_feats[mask], img_metas)
+        canvas = voxel_feats.new_zeros(*voxel_feats.shape[:2], fused.shape[-1])
+        canvas[mask] = fused
+        return canvas.max(1)[0]
+
+    module.HardVFE.fusion_with_mask = fusion_with_mask
+
+
+def sample_images_at_one_point(module: ModuleType) -> None:
+    """PointFusion: the features of a cloud of one point are a row as well; mmdet3d squeezes the row away."""
+    theirs = module.point_sample
+
+    def point_sample(*args: Any, **kwargs: Any) -> Any:
+        """Obtain image features (N, C) using points."""
+        found = theirs(*args, **kwargs)
+        return found[None] if found.dim() == 1 else found
+
+    module.point_sample = point_sample
+
+
+def count_clouds_of_part_a2(module: ModuleType) -> None:
+    """PartA2: as VoxelNet."""
+
+    def extract_feat(self: Any, batch_inputs_dict: dict) -> dict:
+        """Extract features from points."""
+        voxels = batch_inputs_dict['voxels']
+        found = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict))
+        x = self.backbone(found['spatial_features'])
+        if self.with_neck:
+            found['neck_feats'] = self.neck(x)
+        return {**found, 'voxels_dict': voxels}
+
+    module.PartA2.extract_feat = extract_feat
+    _leave_no_boxes_in_empty_clouds(module.PartA2)
+
+
+def reduce_channels_of_no_voxels(module: ModuleType) -> None:
+    """SparseUNet, which PartA2 uses: channels are added in groups also where there is no voxel."""
+
+    def reduce_channel(x: Any, out_channels: int) -> Any:
+        """Reduce channel for element-wise addition."""
+        count, channels = x.features.shape
+        groups = x.features.view(count, out_channels, channels // out_channels)
+        return module.replace_feature(x, groups.sum(dim=2))
+
+    module.SparseUNet.reduce_channel = staticmethod(reduce_channel)
+
+
+def count_clouds_of_pv_rcnn(module: ModuleType) -> None:
+    """PointVoxelRCNN: as VoxelNet."""
+
+    def extract_feat(self: Any, batch_inputs_dict: dict) -> dict:
+        """Extract features from the input voxels."""
+        spatial, levels = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict))
+        found = dict(spatial_feats=spatial, multi_scale_3d_feats=levels)
+        x = self.backbone(spatial)
+        return {**found, 'neck_feats': self.neck(x)} if self.with_neck else found
+
+    module.PointVoxelRCNN.extract_feat = extract_feat
+    _leave_no_boxes_in_empty_clouds(module.PointVoxelRCNN)
+
+
+def count_clouds_of_sassd(module: ModuleType) -> None:
+    """SASSD: as VoxelNet."""
+
+    def extract_feat(self: Any, batch_inputs_dict: dict, test_mode: bool = True) -> Any:
+        """Extract features from points."""
+        x, points = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict), test_mode)
+        x = self.backbone(x)
+        x = self.neck(x) if self.with_neck else x
+        return x if test_mode else (x, points)
+
+    module.SASSD.extract_feat = extract_feat
+    _leave_no_boxes_in_empty_clouds(module.SASSD)
+
+
+def _encoder_inputs(detector: Any, inputs: dict) -> tuple[Any, Any, int]:
+    """Returns what the middle encoder takes: features and cells of the voxels, and the number of clouds."""
+    voxels = inputs['voxels']
+    size = _clouds_in_batch(voxels, inputs.get('points'))
+    return _encoded(detector.voxel_encoder, voxels), voxels['coors'], size
+
+
+def _leave_no_boxes_in_empty_clouds(detector: Any) -> None:
+    theirs = detector.predict
+
+    def predict(self: Any, batch_inputs_dict: dict, batch_data_samples: Any, **kwargs: Any) -> Any:
+        """Predict boxes; none for a cloud without a point in range."""
+        samples = theirs(self, batch_inputs_dict, batch_data_samples, **kwargs)
+        return _drop_boxes_of_empty_clouds(samples, batch_inputs_dict['voxels']['coors'])
+
+    detector.predict = predict
+
+
+def sample_key_points_of_every_cloud(module: ModuleType) -> None:
+    """VoxelSetAbstraction: every cloud has key points; those of an empty one all lie at the centre of the range."""
+
+    def sample_key_points(self: Any, points: Any, coors: Any) -> Any:
+        """Sample key points (B, M, 3) from raw points or from the centres of voxels."""
+        import torch
+
+        clouds = points
+        if self.voxel_center_as_source:
+            centres = self.get_voxel_centers(coors=coors, scale_factor=1)
+            clouds = [centres[coors[:, 0] == k] for k in range(_clouds_in_batch({'coors': coors}, points))]
+        edges, wanted, found = self.point_cloud_range, self.num_keypoints, []
+        for cloud in clouds:
+            middle = cloud.new_tensor([[(low + high) / 2 for low, high in zip(edges[:3], edges[3:])]])
+            places = cloud[:, :3] if len(cloud) else middle
+            chosen = module.furthest_point_sample(places[None].contiguous(), wanted).long()[0]
+            if len(places) < wanted:
+                chosen = chosen[: len(places)].repeat(wanted // len(places) + 1)[:wanted]
+            found.append(places[chosen])
+        return torch.stack(found)
+
+    module.VoxelSetAbstraction.sample_key_points = sample_key_points
 
 
 def leave_empty_clouds_out_of_point_rcnn(module: ModuleType) -> None:
