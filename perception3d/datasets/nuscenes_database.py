@@ -119,7 +119,7 @@ def create_database(
 
     `info_paths` is split -> info file of `tools/create_data.py nuscenes`; by default the split is the one named train
     or ..._train. The result does not depend on `jobs`, the number of processes (default: see map_frames). A call that
-    follows an interruption goes on with the frames that are left, as long as the infos are the same; the earlier
+    follows an interruption continues with the frames that are left, as long as the infos are the same; the earlier
     database stays until the last frame is done.
 
     Raises:

@@ -53,7 +53,7 @@ def prepare(
     first = next((number for number, entry in enumerate(done[:kept]) if _is_undone(entry, out)), kept)
     if first == len(commands):
         return
-    # Without a time they are not done: a run that ends in between goes on with them.
+    # Without a time they are not done: a run that ends in between continues with them.
     done[first:] = [{**entry, 'seconds': None} for entry in done[first:kept]]
     for number, words in enumerate(commands[first:], first):
         write_json(out / 'prepare.json', done, indent=2)

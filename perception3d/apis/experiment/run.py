@@ -56,7 +56,7 @@ def run_experiment(request: Request) -> int:
 
     Raises:
         InputError: a mistake in the experiment file or the request; cells of another config; a folder in use.
-        KeyboardInterrupt: stopped by the user; the same call goes on.
+        KeyboardInterrupt: stopped by the user; the same call continues.
     """
     experiment = read_experiment(request.file)
     out = (request.out or Path('work_dirs') / experiment.name).resolve()

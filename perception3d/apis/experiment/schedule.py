@@ -64,7 +64,7 @@ class CellQueue:
 
         Raises:
             InputError: a test gave no metric of a name that the experiment asks for. Running cells are stopped.
-            KeyboardInterrupt: the user stopped it; so are the cells, and a later call goes on with them.
+            KeyboardInterrupt: the user stopped it; so are the cells, and a later call continues them.
         """
         for cell in cells:
             record = CellFolder(self.out, cell).record()
