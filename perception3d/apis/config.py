@@ -34,7 +34,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
             imported twice in a file, whose parts would be one object under two names; `vis_backends` set where no
             visualizer takes it; a JSON or YAML config that reaches for code; an option whose key the config does not
-            have (write '+key=value' to add one), or from which nothing in the config follows.
+            have (write '+key=value' to add one), or from which nothing in the config follows; one for a value at the
+            top that would change half of what depends on it, or let the rates end elsewhere than the training.
     """
     path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
@@ -48,11 +49,15 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         _register_parts()
     config = _read(path)
     options = dict(options or {})
-    values = _values_at_the_top(config, options)
+    values = _computed_from(path, config, _values_at_the_top(config, options))
+    ended_elsewhere = schedule_ends_elsewhere(config)
     if values:
-        config = _derive(path, config, values, options)
-        options = {key: value for key, value in options.items() if key.removeprefix(_ADD) not in values}
-    apply_options(config, options)
+        config = _derive(path, config, values)
+    apply_options(config, {key: value for key, value in options.items() if key.removeprefix(_ADD) not in values})
+    faults = schedule_ends_elsewhere(config)
+    if values and faults and not ended_elsewhere:
+        shown = ', '.join(f'{key}={value!r}' for key, value in values.items())
+        raise InputError(f'{path} with {shown}: {faults}; set these too, or compute them from {", ".join(values)}')
     return config
 
 
@@ -104,12 +109,13 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
 def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
 
-    A plain value at the top of the config, such as data_root, is also set wherever a part has it under the same name
-    with the same value. Of a list of plain values there, such as voxel_size, parts may have been computed when the file
-    was read, so that to change it here would change nothing, or half of what follows from it: refused.
+    A text at the top of the config, such as data_root, is also set wherever a part has it under the same name with the
+    same value. From a number or a list there, such as max_epochs or voxel_size, parts were computed when the file was
+    read or written, so that to change it here would change nothing, or half of what depends on it: refused, except for
+    settings of the runner itself.
 
     Raises:
-        InputError: the key is unknown; names the nearest keys. Or such a list; names the parts that have it.
+        InputError: the key is unknown; names the nearest keys. Or such a value; names the parts that have it.
     """
     for key, value in options.items():
         may_add = key.startswith(_ADD)
@@ -123,6 +129,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         leaf = parts[-1]
         if isinstance(node, Mapping) and (may_add or leaf in node):
             if len(parts) == 1 and leaf in node:
+                _check_stands_alone(config, leaf, value, may_add)
                 _rename_everywhere(config._cfg_dict, leaf, node[leaf], value)
             node[leaf] = value
         else:
@@ -144,29 +151,82 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
-def _derive(path: Path, config: Config, values: Mapping[str, Any], options: Mapping[str, Any]) -> Config:
-    """Reads `config` from `path` again with `values` at its top, and with all that is computed from them.
+def _computed_from(path: Path, config: Config, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those of `values` from whose names something in the Python config `path` is computed.
 
-    Raises:
-        InputError: nothing in the config follows from one of them, and it is no setting of the runner.
+    That is not so for a config that mmengine wrote into a work folder: it is Python, but holds only values.
     """
+    computed = {}
     for key, value in values.items():
         alone = _read(path, {key: value})
-        _rename_everywhere(alone._cfg_dict, key, config[key], value)
         alone[key] = config[key]
-        if value != config[key] and alone._cfg_dict == config._cfg_dict and key not in _runner_settings():
-            _refuse_source_of_parts(config._cfg_dict, key)
-            if f'{_ADD}{key}' not in options:
-                raise InputError(
-                    f'{key}={value} changes nothing: nothing in {path} is computed from {key} '
-                    f'(where code reads it from the config, write +{key}={value})'
-                )
-    derived = alone if len(values) == 1 else _read(path, values)
+        if value != config[key] and alone._cfg_dict != config._cfg_dict:
+            computed[key] = value
+    return computed
+
+
+def _derive(path: Path, config: Config, values: Mapping[str, Any]) -> Config:
+    """Reads `config` from `path` again with `values` at its top, and with all that is computed from them."""
+    derived = _read(path, values)
     for key, value in values.items():
         _rename_everywhere(derived._cfg_dict, key, config[key], value)
         # Also where the file deletes the name, or a base has it alone.
         derived[key] = value
     return derived
+
+
+def schedule_ends_elsewhere(config: Config) -> str:
+    """Says where the rates of `config` end at another epoch than its training; empty where they do not."""
+    schedulers = config.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
+    ends = [entry['end'] for entry in schedulers if entry.get('by_epoch', True) and 'end' in entry]
+    epochs = (config.get('train_cfg') or {}).get('max_epochs')
+    if not ends or epochs is None or max(ends) == epochs:
+        return ''
+    return f'train_cfg.max_epochs of the config is {epochs}, but its param_scheduler ends at {max(ends)}'
+
+
+def _check_stands_alone(config: Config, key: str, value: Any, may_add: bool) -> None:
+    """Refuses an option for a plain value at the top if to set it under this name would leave parts as they were.
+
+    Raises:
+        InputError: nothing has the value under this name, or what was computed from it would stay; names the parts.
+    """
+    old = config[key]
+    if not _is_plain(old) or value == old or key in _runner_settings():
+        return
+    leaves = {name: _child_at(config, name) for name in _dotted_keys(config) if '.' in name}
+    same = [name for name, held in leaves.items() if name.endswith(f'.{key}') and _is_same(held, old)]
+    if isinstance(old, str):
+        others = [name for name, held in leaves.items() if old and isinstance(held, str) and held.startswith(old)]
+        computed = [name for name in others if name not in same]
+    elif old is None:
+        computed = []
+    else:
+        schedule = [name for name, held in leaves.items() if name.startswith('param_scheduler.') and held == old]
+        computed = [*same, *(name for name in schedule if name not in same)]
+    if computed:
+        shown = ', '.join(computed[:6]) + (', ...' if len(computed) > 6 else '')
+        raise InputError(
+            f'{key}={value} would change a part of what depends on {key}: {config.filename} holds values that were '
+            f'computed from it. Set {shown} and what depends on them, or use the Python config that computes them'
+        )
+    if not same and not may_add:
+        raise InputError(
+            f'{key}={value} changes nothing: nothing in {config.filename} is computed from {key} when it is read; set '
+            f'the parts that depend on it (where code reads it from the config, write +{key}={value})'
+        )
+
+
+def _is_same(held: Any, old: Any) -> bool:
+    return held == old and isinstance(held, bool) == isinstance(old, bool)
+
+
+def _child_at(config: Config, dotted: str) -> Any:
+    node: Any = config._cfg_dict
+    for part in dotted.split('.'):
+        node = _child(config, node, part, dotted)
+    return node
 
 
 def _runner_settings() -> set[str]:

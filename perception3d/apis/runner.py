@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
+from perception3d.apis.config import schedule_ends_elsewhere
 from perception3d.checkpoints import (
     checkpoint_path,
     checkpoints_after,
@@ -89,13 +90,10 @@ def use_mixed_precision(config: Config) -> None:
 
 def _warn_of_other_schedule(config: Config) -> None:
     """Says when the rates of `config` end at another epoch than its training."""
-    schedulers = config.get('param_scheduler') or []
-    schedulers = schedulers if isinstance(schedulers, (list, tuple)) else [schedulers]
-    ends = [entry['end'] for entry in schedulers if entry.get('by_epoch', True) and 'end' in entry]
-    epochs = (config.get('train_cfg') or {}).get('max_epochs')
-    if ends and epochs is not None and max(ends) != epochs:
-        hint = ': an option for max_epochs at its top sets both' if 'max_epochs' in config else ''
-        print(f'train_cfg.max_epochs of the config is {epochs}, but its param_scheduler ends at {max(ends)}{hint}')
+    fault = schedule_ends_elsewhere(config)
+    if fault:
+        hint = '; max_epochs at the top sets both where the file computes both from it'
+        print(f'{fault}: set the end of the latter too{hint if "max_epochs" in config else ""}')
 
 
 def work_folder(config: Config, work_dir: str | Path | None = None) -> Path:

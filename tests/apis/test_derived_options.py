@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from perception3d.apis.config import load_config
 from perception3d.apis.runner import _warn_of_other_schedule
@@ -69,6 +71,62 @@ def test_a_longer_warm_up_moves_what_comes_after_it():
     assert (rise.end, fall.begin, fall.end) == (1, 1, 9)
 
 
+@pytest.fixture(scope='module')
+def plain(tmp_path_factory):
+    """Configs that hold values alone: as mmengine writes them into a work folder, and in the formats of data."""
+    folder = tmp_path_factory.mktemp('plain')
+    text = load_config(CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py').pretty_text
+    (folder / 'written.py').write_text(text)
+    written = plain_values(load_config(folder / 'written.py').to_dict())
+    (folder / 'data.json').write_text(json.dumps(written))
+    (folder / 'data.yaml').write_text(yaml.safe_dump(written))
+    return folder
+
+
+def plain_values(node):
+    if isinstance(node, dict):
+        # A config in a format of data names registered parts without their modules.
+        return {key: value.rpartition('.')[2] if key == 'type' else plain_values(value) for key, value in node.items()}
+    return [plain_values(value) for value in node] if isinstance(node, (list, tuple)) else node
+
+
+@pytest.mark.parametrize('name', ['written.py', 'data.json', 'data.yaml'])
+def test_a_config_of_values_refuses_what_it_cannot_derive(plain, name):
+    path = plain / name
+    before = load_config(path)
+    for key in ('max_epochs', 'warmup_epochs', 'num_frames'):
+        if key in before:
+            with pytest.raises(InputError, match=rf'^{key}=7 (changes nothing|would change a part)') as error:
+                load_config(path, {key: 7})
+            assert '\n' not in str(error.value)
+    with pytest.raises(InputError, match=r'Set train_cfg.max_epochs, param_scheduler.1.end and'):
+        load_config(path, {'max_epochs': 2})
+    changed = load_config(path, {'data_root': 'elsewhere', '+work_dir': 'w', 'load_from': 'x.pth'})
+    assert changed.train_dataloader.dataset.data_root == changed.data_root == 'elsewhere'
+    assert (changed.work_dir, changed.load_from) == ('w', 'x.pth')
+    assert load_config(path, {'max_epochs': before.max_epochs})._cfg_dict == before._cfg_dict
+    parts = load_config(path, {'train_cfg.max_epochs': 2, 'param_scheduler.1.end': 2})
+    assert parts.train_cfg.max_epochs == parts.param_scheduler[1].end == 2
+
+
+def test_a_path_that_was_made_from_the_root_is_not_left_behind(tmp_path):
+    path = tmp_path / 'data.json'
+    path.write_text(json.dumps({'model': {}, 'root': 'd', 'train': {'root': 'd', 'file': 'd/infos.pkl'}}))
+    with pytest.raises(InputError, match='root=e would change a part .* Set train.file and'):
+        load_config(path, {'root': 'e'})
+
+
+def test_an_option_that_lets_the_rates_end_elsewhere_is_refused(tmp_path):
+    path = tmp_path / 'half.py'
+    path.write_text(
+        'model = dict(type="A")\nmax_epochs = 4\ntrain_cfg = dict(max_epochs=max_epochs)\n'
+        'param_scheduler = [dict(by_epoch=True, begin=0, end=4)]\n'
+    )
+    with pytest.raises(InputError, match='half.py with max_epochs=3: train_cfg.max_epochs .* 3, but .* ends at 4; set'):
+        load_config(path, {'max_epochs': 3})
+    assert load_config(path, {'max_epochs': 3, 'param_scheduler.0.end': 3}).train_cfg.max_epochs == 3
+
+
 @pytest.mark.parametrize('path', [path for path in SHIPPED if 'fast_bev' in path.stem], ids=lambda path: path.stem)
 def test_the_encoder_takes_as_many_frames_as_are_loaded(path):
     config = load_config(path, {'num_frames': 2})
@@ -82,6 +140,6 @@ def test_a_schedule_that_ends_elsewhere_is_told(capsys):
     path = CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py'
     _warn_of_other_schedule(load_config(path, {'train_cfg.max_epochs': 2}))
     said = capsys.readouterr().out
-    assert 'max_epochs of the config is 2, but its param_scheduler ends at 9: an option for max_epochs' in said
+    assert 'max_epochs of the config is 2, but its param_scheduler ends at 9: set the end of the' in said
     _warn_of_other_schedule(load_config(path, {'max_epochs': 2}))
     assert not capsys.readouterr().out
