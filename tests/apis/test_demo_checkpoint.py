@@ -13,6 +13,7 @@ from perception3d.apis.testing import test as run_test
 from perception3d.apis.weights import write_weights
 from perception3d.checkpoints import load_checkpoint_safely
 from perception3d.checks import InputError
+from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.nuscenes_info import create_infos
 from perception3d.engine.agreement import check_trained_classes
 from perception3d.simulation.profiles import PROFILES
@@ -56,6 +57,14 @@ def test_demo_fits_the_longer_schedule_and_no_other_network() -> None:
     Inferencer(str(CONFIGS / 'fast_bev_tiny_96x352_9e_sim.py'), 'demo', device='cpu')
     with pytest.raises(InputError, match='fast_bev_tiny_96x352_sim.pth|checkpoint demo is of another model'):
         Inferencer(str(CONFIGS / 'fast_bev_tiny_4frame_96x352_9e_sim.py'), 'demo', device='cpu')
+
+
+def test_demo_knows_the_classes_that_it_was_trained_for() -> None:
+    classes = MultiFrameNuScenesDataset.METAINFO['classes']
+    meta = load_checkpoint_safely('demo')['meta']
+    check_trained_classes(meta, {'classes': classes}, 'demo')
+    with pytest.raises(InputError, match='demo was trained for the classes car, .* but the data set has barrier'):
+        check_trained_classes(meta, {'classes': classes[::-1]}, 'demo')
 
 
 def test_weights_are_written_without_the_state_of_the_training(tmp_path: Path) -> None:
