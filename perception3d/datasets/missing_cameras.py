@@ -1,4 +1,4 @@
-"""Cameras that some samples of a data set lack: they see nothing there.
+"""Cameras that some samples of a data set lack: a black image is used there.
 
 In the place of the image stands a black one without a path, and a camera so far behind everything that no point of the
 scene is in front of it. The network then runs on the same cameras in every sample, and what it finds does not depend on
@@ -21,9 +21,12 @@ class CameraRig:
 
     Args:
         infos: entries of the file's `data_list`.
+        past: for each of them the images of its history frames that are used; by default none.
     """
 
-    def __init__(self, infos: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(
+        self, infos: Sequence[Mapping[str, Any]], past: Sequence[Sequence[Mapping[str, Any]]] | None = None
+    ) -> None:
         self._views: dict[str, Mapping[str, Any]] = {}
         self._counts: Counter[str] = Counter()
         self._first_lacking: dict[str, str] = {}
@@ -32,11 +35,13 @@ class CameraRig:
         for info in (fullest, *infos):
             for name, view in info['images'].items():
                 self._views.setdefault(name, view)
-        for info in infos:
-            self._counts.update(info['images'].keys())
-            if len(info['images']) < len(self._views):
-                for name in self._views.keys() - info['images'].keys():
-                    self._first_lacking.setdefault(name, info['token'])
+        for info, frames in zip(infos, past if past is not None else [()] * len(infos), strict=True):
+            whole = self._views.keys()
+            for images in (info['images'], *frames):
+                whole = whole & images.keys()
+            self._counts.update(whole)
+            for name in self._views.keys() - whole:
+                self._first_lacking.setdefault(name, info['token'])
 
     @property
     def names(self) -> list[str]:
@@ -44,16 +49,16 @@ class CameraRig:
         return list(self._views)
 
     def notes(self, names: Sequence[str]) -> list[str]:
-        """Returns a line for each of the cameras `names` that some samples lack."""
+        """Returns a line for each of the cameras `names` that some samples lack, in the present frame or a past one."""
         return [
-            f'{self._num_samples - self._counts[name]} of {self._num_samples} samples have no image of {name} (first: '
-            f'sample {self._first_lacking[name]}): it sees nothing there'
+            f'{self._num_samples - self._counts[name]} of {self._num_samples} samples lack an image of {name} (first: '
+            f'sample {self._first_lacking[name]}): a black image is used there'
             for name in names
             if name in self._first_lacking
         ]
 
-    def blind(self, name: str) -> dict[str, Any]:
-        """Describes an image of the camera `name` that shows nothing; its time is infinite, as there was none."""
+    def black_view(self, name: str) -> dict[str, Any]:
+        """Describes a black image of the camera `name`; its time is infinite, as there was none."""
         view = self._views[name]
         lidar2cam = np.array(view['lidar2cam'], np.float64)
         lidar2cam[2, 3] -= _FAR_BEHIND_M

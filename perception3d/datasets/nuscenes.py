@@ -30,8 +30,8 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
     flat arrays over images, index = frame * cameras + camera, frame 0 the current one: `img_paths`, `img_sizes` (w, h),
     `img_timestamps_s`, `cam2img` (F*N, 4, 4), `lidar2cam` (F*N, 4, 4) from the CURRENT LiDAR frame, and `num_frames`,
     `cam_names`. Unlike the stock data set, velocities that nuScenes does not know stay NaN in gt_bboxes_3d[:, 7:9], so
-    that a head can mask them, and samples without boxes are kept. A camera that a sample lacks and others have sees
-    nothing there (`missing_cameras`), so that samples of any batch have the same cameras.
+    that a head can mask them, and samples without boxes are kept. For a camera that a sample lacks and others
+    have, a black image is used (`missing_cameras`), so that samples of any batch have the same cameras.
 
     Args:
         data_root: The folder that holds `samples/` and `sweeps/`.
@@ -92,7 +92,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         self._take_classes(list(meta.get('categories', type(self).METAINFO['classes'])))
         if 'category_map' in meta:
             self._metainfo['category_map'] = meta['category_map']
-        self._rig = CameraRig(infos)
+        self._rig = CameraRig(infos, [[entry['images'] for entry in self._history(info)] for info in infos])
         for note in self._rig.notes(self._camera_names(infos[0])):
             print_log(f'{self.ann_file}: {note}', 'current', logging.WARNING)
         self.object_count = self._count_objects(infos, list(meta.get('categories', self.metainfo['classes'])))
@@ -130,7 +130,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         """Turns one info into a sample: absolute paths, flat image arrays, boxes in `ann_info` or `eval_ann_info`."""
         frames = [info['images'], *(entry['images'] for entry in self._history(info))]
         names = self._camera_names(info)
-        images = [frame.get(name) or self._rig.blind(name) for frame in frames for name in names]
+        # Loaded lazily, the data set knows no other sample.
+        rig = self._rig if self._rig.names else CameraRig([info])
+        images = [frame.get(name) or rig.black_view(name) for frame in frames for name in names]
         prefix = self.data_prefix.get('img', '')
         sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
         sample.update(

@@ -117,9 +117,9 @@ def require_head_range(place: str, range_m: Sequence[float], head: nn.Module) ->
     Raises:
         InputError: they differ, so that every box would lie elsewhere.
     """
-    told = getattr(head, 'map_range_m', None)
-    if told is not None and any(abs(a - b) > 1e-3 for a, b in zip(range_m, told, strict=True)):
-        shown = [', '.join(f'{edge:g}' for edge in edges) for edges in (range_m, told)]
+    of_head = getattr(head, 'map_range_m', None)
+    if of_head is not None and any(abs(a - b) > 1e-3 for a, b in zip(range_m, of_head, strict=True)):
+        shown = [', '.join(f'{edge:g}' for edge in edges) for edges in (range_m, of_head)]
         raise InputError(
             f'{place} covers ({shown[0]}) m in x and y (x0, y0, x1, y1), but bbox_head takes the map to cover '
             f'({shown[1]}) m: both must be the same'

@@ -1,4 +1,4 @@
-"""A camera that one sample of a data set lacks sees nothing there, at any batch size."""
+"""A camera that one sample of a data set lacks has a black image there, at any batch size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perception3d.datasets.transforms.camera_augment import ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
 from perception3d.files import read_pickle, write_pickle
-from perception3d.models.bev_transformer.motion import lidar_motion, nearest_camera
+from perception3d.models.bev_transformer.motion import frame_times, lidar_motion, nearest_cameras
 from perception3d.models.bev_transformer.pillars import PillarGrid, view_pillars
 from perception3d.models.camera_batch import CameraDataPreprocessor
 from perception3d.models.fast_bev.detector import FastBEV
@@ -88,7 +88,7 @@ def test_every_sample_has_the_cameras_of_the_file(datasets: tuple, caplog: pytes
     corners = np.array([[x, y, z, 1] for x in (-1e4, 1e4) for y in (-1e4, 1e4) for z in (-1e4, 1e4)])
     assert all((blind['lidar2cam'][row] @ corners.T)[2].max() < 0 for row in rows)
     assert three._rig.notes(blind['cam_names']) == [
-        f'1 of 3 samples have no image of {LACKING} (first: sample {blind["token"]}): it sees nothing there'
+        f'1 of 3 samples lack an image of {LACKING} (first: sample {blind["token"]}): a black image is used there'
     ]
 
 
@@ -125,7 +125,8 @@ def test_nothing_is_learned_from_the_missing_image(datasets: tuple, model: FastB
 def test_bev_former_and_streams_go_by_the_cameras_that_are_there(datasets: tuple):
     three, one = datasets
     blind, alone = (batch_of(*pair)['data_samples'][0] for pair in ((three, 1), (one, 0)))
-    assert blind.cam_names[nearest_camera(blind, FRAMES)] == alone.cam_names[nearest_camera(alone, FRAMES)]
+    chosen = [[sample.cam_names[k] for k in nearest_cameras(sample, FRAMES)] for sample in (blind, alone)]
+    assert chosen[0] == chosen[1]
     np.testing.assert_allclose(lidar_motion([blind], FRAMES), lidar_motion([alone], FRAMES))
     grid = PillarGrid((-16.0, -12.0, 16.0, 12.0), (8, 6), (-1.0, 1.0))
     matrices = blind.img_from_lidar[: len(blind.cam_names)][None]
@@ -134,6 +135,34 @@ def test_bev_former_and_streams_go_by_the_cameras_that_are_there(datasets: tuple
     assert not seen[blind.cam_names.index(LACKING)] and seen.sum() > 0
     assert np.isfinite(StreamFrame.from_meta(blind.metainfo, torch.zeros(8, 3, 32, 64)).time_s).all()
     assert list(raw_views(blind.metainfo).images) == alone.cam_names
+
+
+def test_a_camera_that_only_the_past_lacks(datasets: tuple, nuscenes_tree: Path, tmp_path: Path):
+    content = read_pickle(datasets[0].ann_file)
+    whole, info = content['data_list'][0], content['data_list'][2]
+    settings = dict(num_frames=FRAMES, pipeline=PIPELINE, test_mode=True)
+    lazy = MultiFrameNuScenesDataset(str(nuscenes_tree), datasets[0].ann_file, lazy_init=True, **settings)
+    before = lazy.pipeline(lazy.parse_data_info(info))['data_samples']
+    nearest = before.cam_names[nearest_cameras(before, FRAMES)[1]]
+    del info['history'][0]['images'][nearest]
+    after = lazy.pipeline(lazy.parse_data_info(info))['data_samples']
+    assert after.img_paths.count('') == 1
+    assert after.cam_names[nearest_cameras(after, FRAMES)[1]] != nearest
+    np.testing.assert_allclose(lidar_motion([after], FRAMES), lidar_motion([before], FRAMES), atol=1e-4)
+    assert np.isfinite(frame_times([after], FRAMES)).all()
+
+    write_pickle(tmp_path / 'infos.pkl', {**content, 'data_list': [whole, info]})
+    read = MultiFrameNuScenesDataset(str(nuscenes_tree), str(tmp_path / 'infos.pkl'), **settings)
+    assert read._rig.notes(read._rig.names) == [
+        f'1 of 2 samples lack an image of {nearest} (first: sample {info["token"]}): a black image is used there'
+    ]
+    present = MultiFrameNuScenesDataset(str(nuscenes_tree), str(tmp_path / 'infos.pkl'), num_frames=1, test_mode=True)
+    assert present._rig.notes(present._rig.names) == []
+
+    info['history'][0]['images'].clear()
+    dark = lazy.pipeline(lazy.parse_data_info(info))['data_samples']
+    with pytest.raises(InputError, match='no camera has an image in the present frame and in frame 1'):
+        lidar_motion([dark], FRAMES)
 
 
 def test_samples_that_cannot_be_stacked_are_named(datasets: tuple, model: FastBEV):

@@ -27,8 +27,8 @@ SIGNALS = 18
 def lidar_motion(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
     """Motions (B, F, 4, 4): from the present lidar frame to the lidar frame of each moment.
 
-    Taken from the camera whose present image is nearest in time to the sample. Raises InputError where samples of
-    several frames have no `lidar2cam`.
+    Taken from the camera whose present image is nearest in time to the sample, of those that have an image at both
+    moments. Raises InputError where samples of several frames have no `lidar2cam`, or no such camera.
     """
     motions = np.tile(np.eye(4), (len(samples), frames, 1, 1))
     if frames == 1:
@@ -36,19 +36,30 @@ def lidar_motion(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
     for motion, sample in zip(motions, samples, strict=True):
         if 'lidar2cam' not in sample.metainfo:
             raise InputError('samples of several frames need lidar2cam: let the pipeline pack it')
-        poses = np.asarray(sample.metainfo['lidar2cam'], np.float64)
-        own = poses.reshape(frames, -1, 4, 4)[:, nearest_camera(sample, frames)]
-        motion[:] = np.linalg.inv(own[0]) @ own
+        poses = np.asarray(sample.metainfo['lidar2cam'], np.float64).reshape(frames, -1, 4, 4)
+        chosen = nearest_cameras(sample, frames)
+        motion[:] = np.linalg.inv(poses[0, chosen]) @ poses[np.arange(frames), chosen]
     return motions
 
 
-def nearest_camera(sample: Det3DDataSample, frames: int) -> int:
-    """Index of the camera whose present image is nearest in time to the sample; 0 where times are not told."""
+def nearest_cameras(sample: Det3DDataSample, frames: int) -> np.ndarray:
+    """Index (F,) of the camera for each frame: the nearest to the sample in time that has an image now and then.
+
+    Cameras without an image have an infinite time (`missing_cameras`). Without times, the first camera. Raises
+    InputError where no camera has an image in both frames.
+    """
     times, now = sample.metainfo.get('img_timestamps_s'), sample.metainfo.get('timestamp')
     if times is None or now is None:
-        return 0
-    present = np.asarray(times, np.float64).reshape(frames, -1)[0]
-    return int(np.abs(present - float(now)).argmin())
+        return np.zeros(frames, np.int64)
+    seconds = np.asarray(times, np.float64).reshape(frames, -1)
+    apart = np.abs(seconds[0] - float(now)) + np.where(np.isinf(seconds), np.inf, 0.0)
+    if np.isinf(apart.min(1)).any():
+        frame = int(np.isinf(apart.min(1)).argmax())
+        raise InputError(
+            f'sample {sample.metainfo.get("token")}: no camera has an image in the present frame and in frame {frame}, '
+            'so that the motion between them is unknown: leave the sample out, or use fewer frames (num_frames)'
+        )
+    return apart.argmin(1)
 
 
 def frame_times(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
@@ -57,7 +68,8 @@ def frame_times(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
     for row, sample in zip(times, samples, strict=True):
         told = sample.metainfo.get('img_timestamps_s')
         if told is not None:
-            row[:] = np.asarray(told, np.float64).reshape(frames, -1)[:, nearest_camera(sample, frames)]
+            seconds = np.asarray(told, np.float64).reshape(frames, -1)
+            row[:] = seconds[np.arange(frames), nearest_cameras(sample, frames)]
     return times
 
 
