@@ -31,8 +31,11 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
     readers take their place. Can go when `test_mmengine_still_runs_data_files` fails.
 12. mmengine's configs in JSON and YAML reach any code, see `data_configs.py`; upstream classes eval texts of a config.
     Can go when `test_mmengine_still_imports_for_data` fails.
-13. mmengine refuses to join splits of one data set and cannot balance the classes of joined ones:
-    `dataset_wrappers.py` lets it. Can go when `test_mmengine_still_refuses_splits` fails.
+13. mmengine refuses to join splits of one data set and cannot balance the classes of joined ones, and mmdet's own
+    ConcatDataset gives a list of metainfo: `dataset_wrappers.py` lets them. Can go when
+    `test_mmengine_still_refuses_splits` fails.
+14. mmdet3d's PointPillarsScatter writes a pillar outside its map into the next row: `pillar_maps.py` refuses it. Can go
+    when mmdet3d does so itself.
 """
 
 from __future__ import annotations
@@ -52,11 +55,12 @@ from perception3d.compat.data_configs import (
     names_in_place_of_eval,
     read_data_configs_as_data,
 )
-from perception3d.compat.dataset_wrappers import join_splits
+from perception3d.compat.dataset_wrappers import join_splits, join_splits_as_mmengine
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely, read_files_safely
 from perception3d.compat.mmengine_options import take_option_values
 from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
+from perception3d.compat.pillar_maps import require_pillars_inside
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
 from perception3d.compat.yapf_texts import remember_formatted_texts
 
@@ -76,6 +80,7 @@ _AROUND: dict[str, Callable[[], Any]] = {
     'mmdet.datasets': without_the_onedl_lines,
 }
 _AFTER: dict[str, Callable[[ModuleType], None]] = {
+    'mmdet.datasets.dataset_wrappers': join_splits_as_mmengine,
     'mmcv._ext': mmcv_ext.name_ops_without_cuda,
     'mmcv.utils.ext_loader': mmcv_ext.say_whether_ops_are_compiled,
     'mmdet3d.datasets.transforms.transforms_3d': empty_frames.sample_points_of_empty_clouds,
@@ -89,6 +94,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet3d.models.detectors.sassd': empty_frames.count_clouds_of_sassd,
     'mmdet3d.models.detectors.voxelnet': empty_frames.count_clouds_of_voxelnet,
     'mmdet3d.models.layers.fusion_layers.point_fusion': empty_frames.sample_images_at_one_point,
+    'mmdet3d.models.middle_encoders.pillar_scatter': require_pillars_inside,
     'mmdet3d.models.middle_encoders.sparse_unet': empty_frames.reduce_channels_of_no_voxels,
     'mmdet3d.models.middle_encoders.voxel_set_abstraction': empty_frames.sample_key_points_of_every_cloud,
     'mmdet3d.models.voxel_encoders.voxel_encoder': empty_frames.count_clouds_of_hard_vfe,

@@ -1,4 +1,4 @@
-"""Fixes of mmengine's wrappers of data sets, so that splits can be joined and then balanced by class."""
+"""Fixes of the wrappers of data sets of mmengine and mmdet, so that splits can be joined and then balanced by class."""
 
 from __future__ import annotations
 
@@ -45,6 +45,23 @@ def join_splits(dataset_wrapper: ModuleType) -> None:
     joined.__init__ = __init__
     for wrapper in (joined, dataset_wrapper.RepeatDataset, dataset_wrapper.ClassBalancedDataset):
         wrapper.get_cat_ids = get_cat_ids
+
+
+def join_splits_as_mmengine(dataset_wrappers: ModuleType) -> None:
+    """Lets mmdet's ConcatDataset join data sets as mmengine's does, see `join_splits`.
+
+    Its own way gives a list of `metainfo` where the splits differ, which no model or metric can read.
+    """
+    joined = dataset_wrappers.ConcatDataset
+    from mmengine.dataset import ConcatDataset
+
+    def __init__(self: Any, datasets: Any, lazy_init: bool = False, ignore_keys: Any = None) -> None:
+        built = [dataset_wrappers.DATASETS.build(part) if isinstance(part, dict) else part for part in datasets]
+        ConcatDataset.__init__(self, built, lazy_init, ignore_keys)
+        if not lazy_init:
+            self._metainfo = {**self._metainfo, 'cumulative_sizes': self.cumulative_sizes}
+
+    joined.__init__ = __init__
 
 
 def _difference(metas: list[dict[str, Any]], ignored: set[str]) -> str:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet3d.models.middle_encoders import PointPillarsScatter
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
-from perception3d.models.lidar_det.pillars import RowPillarsScatter, require_inside
+from perception3d.compat.pillar_maps import require_inside
+from perception3d.models.lidar_det.pillars import RowPillarsScatter
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
@@ -159,8 +161,9 @@ def test_a_grid_that_is_changed_everywhere_is_built(config):
     assert MODELS.build(model) is not None
 
 
-def test_a_pillar_beside_the_map_is_no_pillar_in_the_next_row():
-    scatter = RowPillarsScatter(in_channels=1, output_shape=[4, 8])
+@pytest.mark.parametrize('kind', [RowPillarsScatter, PointPillarsScatter])
+def test_a_pillar_beside_the_map_is_no_pillar_in_the_next_row(kind):
+    scatter = kind(in_channels=1, output_shape=[4, 8])
     with pytest.raises(InputError, match=r'cell \(0, 8\) of a map of \(4, 8\) cells'):
         scatter(torch.ones(1, 1), torch.tensor([[0, 0, 0, 8]]), 1)
     with pytest.raises(InputError, match='a voxel lies in cell'):

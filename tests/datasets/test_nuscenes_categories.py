@@ -122,6 +122,24 @@ def test_joined_splits_can_be_balanced_and_repeated(nuscenes_tree):
     assert len(ConcatDataset([single, other], ignore_keys=['classes', 'palette'])) == sum(sizes)
 
 
+def test_mmdet_joins_splits_as_mmengine_does(nuscenes_tree):
+    from mmdet.datasets import ConcatDataset as OfMMDet
+
+    parts = [
+        dict(type=MultiFrameNuScenesDataset, data_root=str(nuscenes_tree), ann_file=name, num_frames=1)
+        for name in (TRAIN, VAL)
+    ]
+    both = DATASETS.build(dict(type=OfMMDet, datasets=parts))
+    sizes = [len(part) for part in both.datasets]
+    assert both.metainfo['split'] == 'hand_train+hand_val' and both.metainfo['classes'] == CLASSES
+    assert both.metainfo['cumulative_sizes'] == [sizes[0], sum(sizes)]
+    assert both.get_dataset_source(sizes[0]) == 1 and both.get_cat_ids(sizes[0]) == both.datasets[1].get_cat_ids(0)
+    assert SeededCBGSDataset(both).sample_indices == SeededCBGSDataset(ConcatDataset(parts)).sample_indices
+    parts[1]['metainfo'] = dict(classes=['car'])
+    with pytest.raises(InputError, match='ConcatDataset joins data sets that differ in classes'):
+        OfMMDet(parts)
+
+
 def test_mmengine_still_refuses_splits(nuscenes_tree):
     """When this fails, `compat/dataset_wrappers.py` can go."""
     parts = [MultiFrameNuScenesDataset(str(nuscenes_tree), name, num_frames=1) for name in (TRAIN, VAL)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from mmdet3d.models.middle_encoders import PointPillarsScatter
 from mmdet3d.models.voxel_encoders import PillarFeatureNet
 from torch import Tensor, nn
 
-from perception3d.checks import InputError
+from perception3d.compat.pillar_maps import require_inside
 from perception3d.geometry.segments import segment_max
 from perception3d.geometry.threads import PerThread, allocate_to_keep
 from perception3d.registry import MODELS
@@ -95,25 +94,6 @@ def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -mean * scale
     return scale, shift if norm.bias is None else shift + norm.bias
-
-
-def require_inside(coors: Tensor, shape: Sequence[int]) -> None:
-    """Raises InputError if a voxel lies outside the map: its flat index would be that of another place.
-
-    On a GPU, where it would wait for the device, nothing is done: range and map are compared when a model is built.
-
-    Args:
-        coors: (V, 4) batch, z, y, x.
-        shape: cells of the last axes of coors, such as (y, x).
-    """
-    if coors.is_cuda or not len(coors):
-        return
-    largest = coors.amax(0).tolist()[-len(shape) :]
-    if coors.amin() < 0 or any(index >= cells for index, cells in zip(largest, shape, strict=True)):
-        raise InputError(
-            f'a voxel lies in cell {tuple(largest)} of a map of {tuple(shape)} cells: the map does not fit the range '
-            'and size of the voxels'
-        )
 
 
 class _LastMap(PerThread):

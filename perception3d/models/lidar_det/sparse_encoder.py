@@ -10,7 +10,8 @@ from mmdet3d.models.middle_encoders.sparse_encoder import SparseConvTensor
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception3d.models.lidar_det.pillars import Canvas, require_inside
+from perception3d.compat.pillar_maps import require_inside
+from perception3d.models.lidar_det.pillars import Canvas
 from perception3d.registry import MODELS
 
 
