@@ -211,3 +211,8 @@ def read_points(path: str | Path, num_features: int) -> np.ndarray:
     if size % row:
         raise InputError(f'{path} is truncated: {size} bytes is no multiple of {row} ({num_features} floats a point)')
     return np.fromfile(path, np.float32).reshape(-1, num_features)
+
+
+def holds_frames(infos: Any, *keys: str) -> bool:
+    """Tells whether the `data_list` of an info file is a list of dicts, each with `keys`."""
+    return isinstance(infos, list) and all(isinstance(info, dict) and info.keys() >= set(keys) for info in infos)

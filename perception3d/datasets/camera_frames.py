@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from perception3d.checks import InputError
-from perception3d.files import read_image, read_json, read_pickle
+from perception3d.files import holds_frames, read_image, read_json, read_pickle
 
 _EXAMPLE = (
     '{"images": {"CAM_FRONT": {"img_path": "front.jpg", "cam2img": 3x3, "lidar2cam": 4x4}, ...}, '
@@ -31,7 +31,7 @@ def read_infos(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     if path.suffix == '.pkl':
         content = read_pickle(path)
-        if not isinstance(content, Mapping) or 'data_list' not in content:
+        if not isinstance(content, Mapping) or not holds_frames(content.get('data_list'), 'images'):
             raise InputError(f'{path} is no info file: write it with tools/create_data.py')
         return content['data_list']
     if path.suffix != '.json':

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, unknown_name
-from perception3d.files import read_pickle
+from perception3d.files import holds_frames, read_pickle
 
 
 def read_frame_infos(path: str | Path, dataset: str, root: str | Path) -> dict[str, Any]:
@@ -23,8 +23,10 @@ def read_frame_infos(path: str | Path, dataset: str, root: str | Path) -> dict[s
     infos = content['data_list']
     if not infos:
         raise InputError(f'{path} holds no frames: {hint}')
+    if not isinstance(content['metainfo'], dict) or not holds_frames(infos):
+        raise InputError(f'{path}: data_list is no list of frames, or metainfo no dict: {hint}')
     made_for = content['metainfo'].get('dataset')
-    if made_for != dataset or not {'frame_id', 'labelled'} <= infos[0].keys():
+    if made_for != dataset or not holds_frames(infos, 'frame_id', 'labelled'):
         raise InputError(f'{path} was made by another tool or for {made_for!r}, not for {dataset!r}: {hint}')
     return content
 

@@ -17,7 +17,7 @@ from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
 from perception3d.datasets.pipeline_steps import check_class_lists
-from perception3d.files import read_pickle
+from perception3d.files import holds_frames, read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
 
@@ -85,7 +85,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         infos, meta = content['data_list'], content['metainfo']
         if not infos:
             raise InputError(f'{self.ann_file} holds no samples: {hint}')
-        if 'history' not in infos[0]:
+        if not holds_frames(infos, 'history'):
             raise InputError(f'{self.ann_file} has no history frames, it was made by another tool: {hint}')
         # The base class keeps METAINFO's version, which is v1.0-trainval whatever the file says.
         self._metainfo.update({key: meta[key] for key in ('version', 'split', 'dataset') if key in meta})

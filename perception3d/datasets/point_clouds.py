@@ -20,15 +20,17 @@ def read_cloud(path: str | Path, num_features: int, allow_empty: bool = False) -
     """Returns a cloud as (N, num_features) float32: x, y, z in metres, then what the sensor gives, such as intensity.
 
     A `.npy` file holds such an array in any float type; every other file is raw float32, as KITTI's `.bin`. With
-    `allow_empty` a `.npy` file may hold no points: it says so itself, while raw data of 0 bytes may be a broken copy.
+    `allow_empty` it may hold no points; raw data of 0 bytes is then told in a line, since it may be a broken copy.
 
     Raises:
         InputError: the file is missing, truncated, empty, or of another shape, or holds NaN or infinity. All of them
             name the file: such a cloud would train or test something without a word.
     """
     points = _read_npy(Path(path), num_features) if str(path).endswith('.npy') else read_points(path, num_features)
-    if not len(points) and not (allow_empty and str(path).endswith('.npy')):
+    if not len(points) and not allow_empty:
         raise InputError(f'{path} holds no points: leave the frame out of its split file, or copy the file again')
+    if not len(points) and not str(path).endswith('.npy'):
+        print(f'{path} holds no points, so it has no boxes: if it should hold some, copy the file again')
     # A sum is finite only if all its terms are; it is twice as fast as asking every number.
     with np.errstate(invalid='ignore'):
         total = points.sum(dtype=np.float64)

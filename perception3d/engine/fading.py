@@ -20,16 +20,17 @@ class FadeObjectSampleHook(Hook):
     of the data set only, and misses its epoch when a run is resumed after it.
 
     Args:
-        last_epochs: how many epochs at the end of the training are without pasted objects.
+        last_epochs: how many epochs at the end of the training are without pasted objects. 0 is none: configs
+            derive it for a training of few epochs.
     """
 
     def __init__(self, last_epochs: int = 5) -> None:
-        if last_epochs < 1:
-            raise InputError(f'last_epochs={last_epochs}: give 1 or more, or leave the hook out')
+        if last_epochs < 0:
+            raise InputError(f'last_epochs={last_epochs}: give 0 (objects are always pasted) or more')
         self.last_epochs = last_epochs
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Sets the switch of every such step for this epoch; workers that hold the old one are begun anew."""
+        """Sets the switch of every such step for this epoch; workers that hold the old one are started again."""
         loader = runner.train_dataloader
         disabled = runner.epoch >= runner.max_epochs - self.last_epochs
         steps = list(_switchable(loader.dataset))

@@ -15,7 +15,7 @@ from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.kitti_reading import label_frames, list_frames, require_frames, skipped
 from perception3d.evaluation.lidar_ap import LidarBoxes, lidar_scores
 from perception3d.evaluation.lidar_table import class_thresholds, flatten, require_ranges, table
-from perception3d.files import read_pickle
+from perception3d.files import holds_frames, read_pickle
 from perception3d.lidar_files import BoxLabels, read_labels
 
 _HINT = 'give an info file of tools/create_data.py lidar, or a folder of label files'
@@ -94,7 +94,10 @@ def _truth(gt: Path, frames: Sequence[str]) -> tuple[list[BoxLabels], list[str],
     metainfo = content.get('metainfo', {}) if isinstance(content, dict) else {}
     if metainfo.get('dataset') != 'lidar':
         raise InputError(f'{gt} is no info file of LiDAR-only data: {_HINT}')
-    infos = {info['frame_id']: info for info in content['data_list']}
+    entries = content.get('data_list')
+    if not holds_frames(entries, 'frame_id', 'labelled', 'instances') or 'categories' not in metainfo:
+        raise InputError(f'{gt}: data_list is no list of labelled frames, or metainfo lacks the categories: {_HINT}')
+    infos = {info['frame_id']: info for info in entries}
     require_frames(gt, frames, infos)
     for frame in frames:
         if not infos[frame]['labelled']:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, Compose, RepeatDataset
 
+from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.engine.fading import FadeObjectSampleHook
 from perception3d.engine.reproducible import SeededDataset
+
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'lidar_det'
 
 
 class _Paste:
@@ -45,9 +49,28 @@ def test_the_last_epochs_have_no_pasted_objects_also_after_a_resume_and_in_worke
     assert seen == [{1}, {1}, {0}, {0}, {1}]
 
 
+@pytest.mark.parametrize(
+    ('name', 'share'),
+    [
+        ('point_pillars_tiny_10e_kitti_sim', 5),
+        ('center_point_pillar_cyclic20e_nuscenes', 4),
+        ('center_point_voxel_cyclic20e_nuscenes', 4),
+    ],
+)
+def test_a_training_of_few_epochs_pastes_objects_in_all_of_them(name: str, share: int):
+    config = load_config(CONFIGS / f'{name}.py', {'max_epochs': share - 1})
+    settings = next(hook for hook in config.custom_hooks if hook['type'] is FadeObjectSampleHook)
+    hook, step, log = FadeObjectSampleHook(settings['last_epochs']), _Paste(), logging.getLogger('fade')
+    loader = _loader([step], 0)
+    for epoch in range(share - 1):
+        runner = SimpleNamespace(train_dataloader=loader, epoch=epoch, max_epochs=share - 1, logger=log)
+        hook.before_train_epoch(runner)
+        assert not step.disabled
+
+
 def test_a_pipeline_that_pastes_nothing_is_an_error():
     runner = SimpleNamespace(train_dataloader=_loader([], 0), epoch=0, max_epochs=5, logger=logging.getLogger('fade'))
     with pytest.raises(InputError, match='no step of the training pipeline pastes'):
         FadeObjectSampleHook().before_train_epoch(runner)
-    with pytest.raises(InputError, match='last_epochs=0'):
-        FadeObjectSampleHook(0)
+    with pytest.raises(InputError, match='last_epochs=-1: give 0'):
+        FadeObjectSampleHook(-1)

@@ -130,6 +130,11 @@ def test_bad_folders_infos_and_settings_are_named(scored, tmp_path: Path):
     write_pickle(tmp_path / 'kitti.pkl', dict(metainfo=dict(dataset='kitti'), data_list=[]))
     with pytest.raises(InputError, match='kitti.pkl is no info file of LiDAR-only data'):
         evaluate_files(tmp_path / 'kitti.pkl', pred)
+    for entries in (None, [[[1]]], [dict(frame_id='a')]):
+        meta = dict(dataset='lidar', categories=dict.fromkeys(CLASSES, 0))
+        write_pickle(tmp_path / 'odd.pkl', dict(metainfo=meta, data_list=entries))
+        with pytest.raises(InputError, match='odd.pkl: data_list is no list of labelled frames'):
+            evaluate_files(tmp_path / 'odd.pkl', pred)
     with pytest.raises(InputError, match="unknown class 'Cars': did you mean 'Car'"):
         evaluate_files(gt, pred, classes=['Cars'])
     for iou, words in ((['Car=a'], '--iou takes one number'), (['0.5', '0.7'], '--iou takes one number')):

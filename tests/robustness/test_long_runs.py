@@ -20,5 +20,5 @@ def test_clouds_of_two_threads_get_the_answers_of_single_calls(tmp_path: Path):
     assert len(memory.cloud_of(20, np.ones((9, 4), np.float32))) == 0
     watch = memory.run_clouds(tmp_path, clouds=12, threads=2)
     assert not watch.different and len(watch.resident_mib) == 12
-    assert watch.digests['0'] == 'refused holds no points' and watch.digests['10'] == 'nothing'
+    assert watch.digests['0'] == watch.digests['10'] == 'nothing'
     assert len({watch.digests[str(k)] for k in range(1, 10)}) == 9
