@@ -51,7 +51,7 @@ def check_parts(model: Any) -> None:
     head_name, head = _part(model, 'bbox_head')
     if hasattr(layer, 'point_cloud_range') and hasattr(layer, 'grid_shape'):
         _check_voxels(model, layer)
-        _check_anchor_ranges(layer, head_name, head)
+        _check_anchor_ranges(model, layer, head_name, head)
         _check_center_head(model, layer, head_name, head)
     _check_assigners(head_name, head)
 
@@ -65,15 +65,21 @@ def _part(model: Any, name: str) -> tuple[str, Any]:
     return name, None
 
 
-def _require_equal(place: str, value: Any, source: str, wanted: Any) -> None:
+def _require_equal(place: str, value: Any, source: str, wanted: Any, tolerance: float = _TOLERANCE) -> None:
     """Raises InputError unless the numbers `value` of `place` are `wanted`, those of `source`."""
-    numbers, others = (list(v) if isinstance(v, Sequence) else [v] for v in (value, wanted))
-    if len(numbers) != len(others) or any(abs(a - b) > _TOLERANCE for a, b in zip(numbers, others, strict=True)):
+    numbers, others = (_numbers(v) for v in (value, wanted))
+    if len(numbers) != len(others) or any(abs(a - b) > tolerance for a, b in zip(numbers, others, strict=True)):
         raise InputError(f'{place} is {_shown(value)}, but {source} {_shown(wanted)}: both must be the same')
 
 
 def _shown(value: Any) -> str:
-    return f'[{", ".join(f"{v:g}" for v in value)}]' if isinstance(value, Sequence) else f'{value:g}'
+    numbers = ', '.join(f'{v:g}' for v in _numbers(value))
+    return f'[{numbers}]' if hasattr(value, '__len__') else numbers
+
+
+def _numbers(value: Any) -> list[float]:
+    """Returns the numbers of a list, an array or a tensor, or of one number."""
+    return [float(v) for v in value] if hasattr(value, '__len__') else [float(value)]
 
 
 def _check_voxels(model: Any, layer: Any) -> None:
@@ -108,13 +114,20 @@ def _check_voxels(model: Any, layer: Any) -> None:
             )
 
 
-def _check_anchor_ranges(layer: Any, name: str, head: Any) -> None:
-    """Compares the anchors, which are laid out over the map, with the range of the map."""
+def _check_anchor_ranges(model: Any, layer: Any, name: str, head: Any) -> None:
+    """Compares the anchors, which are laid out over the map, with the range of the map.
+
+    Configs of mmdet3d lay out the anchors of nuScenes between the centres of the outer cells of some map.
+    """
+    ranges = getattr(getattr(head, 'prior_generator', None), 'ranges', ())
+    if not len(ranges):
+        return
     span = layer.point_cloud_range
-    for k, low_high in enumerate(getattr(getattr(head, 'prior_generator', None), 'ranges', ())):
+    cell_m = float(max(layer.voxel_size[:2])) * (_map_stride(model, layer.grid_shape) or 1)
+    for k, low_high in enumerate(ranges):
         covered = [*low_high[:2], *low_high[3:5]]
         place = f'{name}.anchor_generator.ranges[{k}] in x and y (x0, y0, x1, y1)'
-        _require_equal(place, covered, f'{_LAYER}.point_cloud_range is', [*span[:2], *span[3:5]])
+        _require_equal(place, covered, f'{_LAYER}.point_cloud_range is', [*span[:2], *span[3:5]], cell_m)
 
 
 def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
@@ -123,7 +136,8 @@ def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
     if not hasattr(coder, 'out_size_factor'):
         return
     span, size, cells = layer.point_cloud_range, layer.voxel_size, layer.grid_shape
-    settings = {f'{name}.bbox_coder': vars(coder), 'train_cfg': head.train_cfg, 'test_cfg': head.test_cfg}
+    settings = {f'{name}.bbox_coder': vars(coder), 'train_cfg': getattr(head, 'train_cfg', None)}
+    settings['test_cfg'] = getattr(head, 'test_cfg', None)
     prefix = '.pts' if name.startswith('pts_') else ''
     stride = _map_stride(model, cells)
     for place, told in settings.items():
@@ -143,18 +157,6 @@ def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
         if told.get('out_size_factor') is not None and stride is not None:
             source = 'the map of the head has a stride of'
             _require_equal(f'{place}.out_size_factor', told['out_size_factor'], source, stride)
-        for key in ('post_center_range', 'post_center_limit_range'):
-            limits = told.get(key)
-            if limits is not None and not _contains(limits, span):
-                raise InputError(
-                    f'{place}.{key} is {_shown(limits)}, which leaves out a part of {_LAYER}.point_cloud_range, '
-                    f'{_shown(span)}: objects there would be found and dropped'
-                )
-
-
-def _contains(outer: Sequence[float], inner: Sequence[float]) -> bool:
-    low = all(a <= b + _TOLERANCE for a, b in zip(outer[:3], inner[:3], strict=True))
-    return low and all(a >= b - _TOLERANCE for a, b in zip(outer[3:], inner[3:], strict=True))
 
 
 def _map_stride(model: Any, cells: Sequence[int]) -> float | None:
@@ -163,22 +165,21 @@ def _map_stride(model: Any, cells: Sequence[int]) -> float | None:
     from torch import nn
 
     parts = [_part(model, name)[1] for name in ('backbone', 'neck')]
-    middle = _part(model, 'middle_encoder')[1]
-    width, height = _dense_size(middle, cells)
     first = next((m for m in parts[0].modules() if isinstance(m, nn.Conv2d)), None) if parts[0] is not None else None
     if first is None:
         return None
-    # Copies without values: shapes alone are computed.
-    network = [copy.deepcopy(part).to('meta').eval() for part in parts if part is not None]
-    maps: Any = torch.zeros(1, first.in_channels, height, width, device='meta')
     try:
+        width, height = _dense_size(_part(model, 'middle_encoder')[1], cells)
+        # Copies without values: shapes alone are computed.
+        network = [copy.deepcopy(part).to('meta').eval() for part in parts if part is not None]
+        maps: Any = torch.zeros(1, first.in_channels, height, width, device='meta')
         with torch.no_grad():
             for part in network:
                 maps = part(maps)
-    except (RuntimeError, NotImplementedError):
+        maps = maps[0] if isinstance(maps, (list, tuple)) else maps
+        return cells[0] / maps.shape[-1]
+    except Exception:  # Parts of users may take and give something else: then nothing is compared.
         return None
-    maps = maps[0] if isinstance(maps, (list, tuple)) else maps
-    return cells[0] / maps.shape[-1]
 
 
 def _dense_size(middle: Any, cells: Sequence[int]) -> tuple[int, int]:
@@ -196,6 +197,17 @@ def _dense_size(middle: Any, cells: Sequence[int]) -> tuple[int, int]:
     return width, height
 
 
+def count_of_classes(head: Any) -> Any:
+    """Returns `num_classes` of a head without the background, which mmdet3d's Anchor3DHead adds without sigmoid.
+
+    Heads of images, such as mmdet's AnchorHead, count the classes alone in any case.
+    """
+    from mmdet3d.models.dense_heads.anchor3d_head import Anchor3DHead
+
+    count = getattr(head, 'num_classes', None)
+    return count - (not head.use_sigmoid_cls) if isinstance(head, Anchor3DHead) else count
+
+
 def _check_assigners(name: str, head: Any) -> None:
     """Compares the number of assigners of targets with the anchors' sizes, and with the classes if each has its own."""
     assigners, generator = getattr(head, 'bbox_assigner', None), getattr(head, 'prior_generator', None)
@@ -207,7 +219,7 @@ def _check_assigners(name: str, head: Any) -> None:
             f'train_cfg.assigner has {len(assigners)} assigners, but {name}.anchor_generator.sizes has {sizes} sizes: '
             'each size needs an assigner'
         )
-    classes = head.num_classes - (not getattr(head, 'use_sigmoid_cls', True))
+    classes = count_of_classes(head)
     if getattr(head, 'assign_per_class', False) and classes != sizes:
         raise InputError(
             f'{name}.num_classes is {classes}, but {name}.anchor_generator.sizes and train_cfg.assigner have {sizes} '

@@ -51,11 +51,23 @@ def check_class_lists(place: str, pipeline: Any, classes: Sequence[str]) -> None
             )
 
 
-def filter_ranges(pipeline: Any) -> list[tuple[str, list[float]]]:
-    """Returns (name of the step, [x0, y0, z0, x1, y1, z1] in metres) of the steps that keep what is in a range."""
+def views_of(pipeline: Any) -> list[list[Any]]:
+    """Returns the steps of each view that a pipeline makes: one, or as PairedViews the student's and the teacher's."""
+    shared, views = [], []
+    for step in pipeline if isinstance(pipeline, Sequence) else getattr(pipeline, 'transforms', ()):
+        inside = vars(step).values() if hasattr(step, '__dict__') else ()
+        pipelines = [value for value in inside if hasattr(value, 'transforms')]
+        if len(pipelines) > 1:
+            views = [list(steps_of(value)) for value in pipelines]
+        else:
+            shared += steps_of([step])
+    return [shared + view for view in views or [[]]]
+
+
+def filter_ranges(pipeline: Any) -> list[list[tuple[str, list[float]]]]:
+    """Returns (name of the step, [x0, y0, z0, x1, y1, z1] in metres) of the steps of each view that keep a range."""
     found = []
-    for step in steps_of(pipeline):
-        span = getattr(step, 'pcd_range', None)
-        if span is not None:
-            found.append((type(step).__name__, [float(edge) for edge in span]))
+    for view in views_of(pipeline):
+        spans = [(type(step).__name__, getattr(step, 'pcd_range', None)) for step in view]
+        found.append([(name, [float(edge) for edge in span]) for name, span in spans if span is not None])
     return found

@@ -110,6 +110,11 @@ class Distiller(BaseModel):
         """The teacher's network, built on first use; None in self-distillation."""
         return self._teacher[0].network(self._device()) if self._teacher[0] is not None else None
 
+    @property
+    def teacher_meta(self) -> dict[str, Any]:
+        """`meta` of the teacher's checkpoint, such as the classes that it was trained for; empty before it is built."""
+        return self._teacher[0].meta if self._teacher[0] is not None else {}
+
     def init_weights(self) -> None:
         """Initialises the student, builds the teacher, and lets the student inherit."""
         self.student.init_weights()

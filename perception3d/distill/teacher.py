@@ -37,6 +37,7 @@ class Teacher:
     ) -> None:
         self._config, self._checkpoint, self._texts = network, checkpoint, taps
         self._network: nn.Module | None = None
+        self.meta: dict[str, Any] = {}
         self._taps: TapSet | None = None
         own = network.get('data_preprocessor') if isinstance(network, Mapping) else None
         self.shares_batch = own is not None and own == student_preprocessor
@@ -57,7 +58,7 @@ class Teacher:
                     raise InputError('the teacher has no weights: set model.teacher_checkpoint to its checkpoint')
                 network = MODELS.build(dict(network))
             if self._checkpoint is not None:
-                load_weights(network, self._checkpoint)
+                self.meta = load_weights(network, self._checkpoint)
             self._network = network.requires_grad_(False).eval()
             self._taps = TapSet(network, self._texts)
         if next(self._network.parameters(), torch.empty(0)).device != device:

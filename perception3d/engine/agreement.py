@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from scipy.optimize import linear_sum_assignment
 
 from perception3d.checks import InputError
+from perception3d.compat.checked_models import count_of_classes
 from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
 
 _HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head')
@@ -29,6 +32,10 @@ class AgreementHook(Hook):
     def before_run(self, runner: Runner) -> None:
         """Raises InputError where two of them disagree."""
         check_runner(runner)
+
+    def before_train(self, runner: Runner) -> None:
+        """Raises InputError where a teacher, which is built by now, was trained on reordered classes."""
+        check_teacher(runner.model, runner.train_loop.dataloader.dataset)
 
 
 def check_runner(runner: Runner) -> None:
@@ -101,6 +108,51 @@ def check_trained_classes(meta: Mapping[str, Any], metainfo: Mapping[str, Any], 
         )
 
 
+def check_teacher(model: Any, dataset: Any) -> None:
+    """Compares the classes of a distiller's teacher, of its head and its checkpoint, with those of the data set.
+
+    Other classes are said in a line of the log, since links of feature maps need none in common.
+
+    Raises:
+        InputError: its checkpoint was trained for the same classes in another order.
+    """
+    model, classes = _unwrapped(model), classes_of(dataset)
+    teacher = getattr(model, 'teacher', None)
+    if teacher is None or not classes:
+        return
+    told_of = check_order_of_classes(getattr(model, 'teacher_meta', None) or {}, classes, 'the teacher')
+    try:
+        _check_classes(teacher, classes, 'train_dataloader')
+    except InputError as error:
+        if not told_of:
+            print_log(f'the teacher: {error}; right only if no link reads its head', 'current', logging.WARNING)
+
+
+def check_order_of_classes(meta: Mapping[str, Any], classes: Sequence[str], name: str) -> bool:
+    """Compares the classes that weights were trained for with those of a training that begins with them.
+
+    Args:
+        meta: `meta` of their checkpoint.
+        classes: those of the data set.
+        name: of the weights, for the error.
+
+    Returns:
+        Whether the classes are others, which is said in a line of the log.
+
+    Raises:
+        InputError: they are the same in another order.
+    """
+    told = meta.get('dataset_meta') or {}
+    trained = tuple(map(str, told.get('classes') or told.get('CLASSES') or ()))
+    if not trained or not classes or trained == tuple(classes):
+        return False
+    shown = f'{name} was trained for the classes {", ".join(trained)}, but the data set has {", ".join(classes)}'
+    if sorted(trained) == sorted(classes):
+        raise InputError(f'{shown}: set metainfo=dict(classes=...) of the data sets to the order of the checkpoint')
+    print_log(f'{shown}: what its head has learned is for other classes', 'current', logging.WARNING)
+    return True
+
+
 def classes_of(dataset: Any) -> tuple[str, ...]:
     """Returns the class names of a data set; empty where it has none."""
     metainfo = getattr(dataset, 'metainfo', None) or {}
@@ -135,21 +187,19 @@ def _head(model: Any) -> tuple[str, Any]:
 
 def _check_classes(model: Any, classes: Sequence[str], place: str) -> None:
     name, head = _head(model)
-    count = getattr(head, 'num_classes', None)
+    count = count_of_classes(head)
     named = [str(item) for task in getattr(head, 'class_names', None) or () for item in task]
     if named and named != list(classes):
         raise InputError(
             f'{name}.tasks name the classes {", ".join(named)}, but the data set of {place} has '
             f'{", ".join(classes)}: both must be the same, in the same order'
         )
-    if isinstance(count, int):
-        # mmdet3d counts the background where a head has no sigmoid.
-        count -= not getattr(head, 'use_sigmoid_cls', True)
-        if count != len(classes):
-            raise InputError(
-                f'{name}.num_classes is {count}, but the data set of {place} has {len(classes)} classes '
-                f'({", ".join(classes)}): set num_classes, or metainfo=dict(classes=...) of the data sets'
-            )
+    # The proposals of a two-stage detector may be of objects of any class.
+    if isinstance(count, int) and not (name == 'rpn_head' and count == 1) and count != len(classes):
+        raise InputError(
+            f'{name}.num_classes is {count}, but the data set of {place} has {len(classes)} classes '
+            f'({", ".join(classes)}): set num_classes, or metainfo=dict(classes=...) of the data sets'
+        )
     assigners = getattr(getattr(model, 'roi_head', None), 'bbox_assigner', None)
     if isinstance(assigners, (list, tuple)) and len(assigners) != len(classes):
         raise InputError(
@@ -175,19 +225,37 @@ def _check_frames(model: Any, dataset: Any, place: str) -> None:
 
 
 def _check_ranges(model: Any, dataset: Any, place: str) -> None:
-    """Compares the ranges of a LiDAR pipeline with each other and with the voxels of the model."""
-    voxels = getattr(getattr(model, 'data_preprocessor', None), 'voxel_layer', None)
-    first = ('data_preprocessor.voxel_layer', list(voxels.point_cloud_range)) if voxels is not None else None
+    """Compares the ranges of each view of a LiDAR pipeline with each other and with the voxels of the model.
+
+    Points are kept in the range of the model; objects in it, or in a part of it.
+    """
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    voxels = getattr(preprocessor, 'voxel_layer', None)
+    # Points are no input of a camera model, whose images are normalised; its objects may lie where none are kept.
+    if voxels is None and (hasattr(model, 'num_frames') or hasattr(preprocessor, 'mean')):
+        return
     for part in base_datasets(dataset):
-        for name, span in filter_ranges(getattr(part, 'pipeline', ())):
-            if first is None:
-                # A camera's grid has no filter of points; PointRCNN's range is that of its filters alone.
-                first = (f'{name} of {place}', span) if name.startswith('Points') else None
-            elif not np.allclose([*first[1][:2], *first[1][3:5]], [*span[:2], *span[3:5]], atol=1e-3):
-                raise InputError(
-                    f'{name} of {place} keeps the range {_shown(span)}, but {first[0]} has {_shown(first[1])}: both '
-                    'must be the same in x and y'
-                )
+        for number, filters in enumerate(filter_ranges(getattr(part, 'pipeline', ()))):
+            # The first view is the student's, the model that is trained.
+            own = voxels is not None and number == 0
+            whole = ('data_preprocessor.voxel_layer', [float(v) for v in voxels.point_cloud_range]) if own else None
+            for name, span in sorted(filters, key=lambda found: not found[0].startswith('Points')):
+                is_points = name.startswith('Points')
+                if whole is None:
+                    # PointRCNN's range is that of its filter of points.
+                    whole = (f'{name} of {place}', span) if is_points else None
+                elif not _fits(span, whole[1], is_points):
+                    wanted = 'both must be the same' if is_points else 'the former must lie in the latter'
+                    raise InputError(
+                        f'{name} of {place} keeps the range {_shown(span)}, but {whole[0]} has {_shown(whole[1])}: '
+                        f'{wanted} in x and y'
+                    )
+
+
+def _fits(span: Sequence[float], whole: Sequence[float], is_same: bool) -> bool:
+    """Whether `span` is `whole` in x and y, or lies in it."""
+    beyond = np.array([*whole[:2], *span[3:5]]) - np.array([*span[:2], *whole[3:5]])
+    return bool((np.abs(beyond) < 1e-3).all() if is_same else (beyond < 1e-3).all())
 
 
 def _shown(span: Sequence[float]) -> str:

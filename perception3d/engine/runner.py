@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
-from perception3d.engine.agreement import AgreementHook
+from perception3d.engine.agreement import AgreementHook, check_order_of_classes, classes_of
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.loader_workers import deaths_in_one_line, look_after_workers
@@ -107,6 +107,18 @@ class PerceptionRunner(Runner):
         warn_of_other_rates(self, rates)
         resume_place(self, content, filename)
         resume_schedules(self, content, schedules)
+
+    def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
+        """Loads weights as mmengine does; a line of the log where a training begins with those of other classes.
+
+        Raises:
+            InputError: they were trained for the classes of the data set in another order.
+        """
+        content = super().load_checkpoint(filename, *args, **kwargs)
+        if not self._resume and hasattr(self._train_loop, 'dataloader'):
+            classes = classes_of(self._train_loop.dataloader.dataset)
+            check_order_of_classes(content.get('meta') or {}, classes, f'load_from={filename}')
+        return content
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

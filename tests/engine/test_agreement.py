@@ -16,7 +16,8 @@ from mmengine.registry import init_default_scope
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.datasets.pipeline_steps import check_class_lists, steps_of
-from perception3d.engine.agreement import AgreementHook, check_runner, check_trained_classes
+from perception3d.engine.agreement import AgreementHook, check_runner, check_teacher, check_trained_classes
+from perception3d.engine.runner import PerceptionRunner
 from perception3d.evaluation.kitti_metric import KittiFrameMetric
 from perception3d.evaluation.lidar_metric import LidarDetectionMetric
 from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
@@ -151,3 +152,66 @@ def test_a_checkpoint_of_other_classes_is_refused():
     with pytest.raises(InputError, match='a.pth was trained for the classes Car, Pedestrian, Cyclist, but .* Pedestr'):
         check_trained_classes(meta, {'classes': KITTI}, 'a.pth')
     check_trained_classes({}, {'classes': KITTI}, 'a.pth')
+
+
+def test_a_teacher_of_reordered_classes_is_refused(models, capsys):
+    data = Frames(KITTI)
+    model = SimpleNamespace(teacher=models['pillars'], teacher_meta={'dataset_meta': {'classes': KITTI[::-1]}})
+    with pytest.raises(InputError, match='the teacher was trained for the classes Car, Cyclist, Pedestrian, but .*'):
+        check_teacher(SimpleNamespace(module=model), data)
+    model.teacher_meta = {'dataset_meta': {'classes': KITTI}}
+    check_teacher(model, data)
+    check_teacher(models['pillars'], data)
+    assert not capsys.readouterr().out
+    model.teacher = models['camera']
+    model.teacher_meta = {}
+    check_teacher(model, data)
+
+
+def test_weights_of_reordered_classes_are_no_beginning_of_a_training(tmp_path):
+    path = str(tmp_path / 'a.pth')
+    model = torch.nn.Linear(2, 2)
+    runner = PerceptionRunner(
+        model,
+        work_dir=str(tmp_path),
+        train_dataloader=dict(dataset=Frames(KITTI), batch_size=1, sampler=dict(type='DefaultSampler')),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
+    )
+    runner._train_loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=Frames(KITTI)))
+    for classes in (KITTI, ('Bus', 'Van')):
+        torch.save({'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': classes}}}, path)
+        runner.load_checkpoint(path)
+    torch.save({'state_dict': model.state_dict(), 'meta': {'dataset_meta': {'classes': KITTI[::-1]}}}, path)
+    with pytest.raises(InputError, match='load_from=.*a.pth was trained for the classes Car, Cyclist, Pedestrian, but'):
+        runner.load_checkpoint(path)
+
+
+def test_each_view_has_ranges_of_its_own_and_objects_lie_in_them(models):
+    wide, narrow = [-50, -50, -5, 50, 50, 3], [0, -10, -3, 30, 10, 1]
+    pair = SimpleNamespace(
+        student=Compose([PointsRangeFilter(SPAN), ObjectRangeFilter(narrow)]),
+        teacher=Compose([PointsRangeFilter(wide), ObjectRangeFilter(wide)]),
+    )
+    check_runner(_runner(models['pillars'], train=[Frames(KITTI, [pair])]))
+    pair.student, pair.teacher = pair.teacher, pair.student
+    with pytest.raises(InputError, match=r'PointsRangeFilter .*50, 50, 3\], but data_preprocessor.voxel_layer has'):
+        check_runner(_runner(models['pillars'], train=[Frames(KITTI, [pair])]))
+    steps = [PointsRangeFilter(SPAN), ObjectRangeFilter(wide)]
+    check_runner(_runner(models['camera'], train=[Frames(_nuscenes(), steps, num_frames=4)]))
+    # Points are kept in all of the range, objects may be in a part of it.
+    with pytest.raises(InputError, match='PointsRangeFilter .* both must be the same'):
+        check_runner(_runner(models['pillars'], train=[Frames(KITTI, [PointsRangeFilter(narrow)])]))
+
+
+def test_heads_that_count_other_than_classes_are_not_refused(models):
+    data = Frames(KITTI)
+    check_runner(_runner(SimpleNamespace(rpn_head=SimpleNamespace(num_classes=1), roi_head=None), train=[data]))
+    flat = SimpleNamespace(bbox_head=SimpleNamespace(num_classes=3, use_sigmoid_cls=False))
+    check_runner(_runner(flat, train=[data]))
+    with_background = load_config(CONFIGS / 'lidar_det/point_pillars_tiny_10e_kitti_sim.py').model
+    with_background.bbox_head.loss_cls = dict(type='mmdet.CrossEntropyLoss', use_sigmoid=False)
+    with_background.train_cfg.sampler = dict(type='mmdet.PseudoSampler')
+    built = MODELS.build(with_background)
+    assert built.bbox_head.num_classes == 4
+    check_runner(_runner(built, train=[data]))
