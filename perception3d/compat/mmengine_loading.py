@@ -65,8 +65,8 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
             raise InputError(f'{error} (downloaded from {url}; remove the file to download it again)') from error
 
     def load_state_dict(module: Any, state_dict: Any, strict: bool = False, logger: Any = None) -> Any:
-        from perception3d.checkpoints import weight_faults
         from perception3d.checks import InputError
+        from perception3d.weight_values import weight_faults
 
         tensors = {name: value for name, value in state_dict.items() if hasattr(value, 'dtype')}
         faults = weight_faults(module.state_dict(), tensors)

@@ -39,6 +39,7 @@ from perception3d.engine.resuming import (
 from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import DATASETS
+from perception3d.weight_values import check_converging, non_finite
 
 _SYNC_BN = ('torch', 'mmcv')
 # Runs of this process by the second of their start.
@@ -98,12 +99,20 @@ class PerceptionRunner(Runner):
         done with these; see `engine/resuming.py`.
 
         Raises:
-            InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone.
+            InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone; or the
+                state of its optimizer is not finite.
         """
         content = check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
         check_same_classes(self, content['meta'], filename)
         schedules, rates = schedule_settings(self), base_rates(self)
         super().resume(filename, *args, **kwargs)
+        broken = non_finite(self.optim_wrapper.state_dict(), 'optimizer')
+        if broken:
+            raise InputError(
+                f'checkpoint {filename}: its tensor {broken} holds NaN or infinite values, so no training can be '
+                'resumed from it: take an earlier checkpoint, or begin from its weights with --cfg-options '
+                f'load_from={filename}'
+            )
         warn_of_other_rates(self, rates)
         resume_place(self, content, filename)
         resume_schedules(self, content, schedules)
@@ -122,7 +131,12 @@ class PerceptionRunner(Runner):
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Saves a checkpoint as mmengine does; a local file is whole and on the disk before it gets its name."""
+        """Saves a checkpoint as mmengine does; a local file is whole and on the disk before it gets its name.
+
+        Raises:
+            InputError: the weights are not finite. No file is written, and none is removed.
+        """
+        check_converging(self.model, filename)
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return

@@ -522,3 +522,28 @@ def test_a_config_that_names_mmengines_hook_gets_ours(saving):
     assert type(saving.hook) is WholeCheckpointHook
     types = ["'CheckpointHook'", "'mmengine.CheckpointHook'"]
     assert all(f'type={name}' not in saving.runner.cfg.pretty_text for name in types[1:])
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_an_optimizer_that_is_not_finite_is_not_resumed(copy, value):
+    path = copy / 'epoch_2.pth'
+    saved = content(path)
+    number, state = next(iter(saved['optimizer']['state'].items()))
+    key = next(key for key, item in state.items() if torch.is_tensor(item) and item.numel() > 1)
+    state[key].view(-1)[0] = value
+    torch.save(saved, path)
+    with pytest.raises(InputError, match=f'optimizer.state.{number}.{key} holds NaN or infinite values'):
+        run(copy, schedule(4), resume=True)
+
+
+def test_weights_that_are_not_finite_are_not_saved(epochs, tmp_path):
+    runner = build_runner(load_config(str(CONFIG), parse_options([*BASE, *BY_EPOCH])), work_dir=str(tmp_path))
+    weights_alone = dict(save_optimizer=False, save_param_scheduler=False)
+    name, weight = next(iter(runner.model.named_parameters()))
+    runner.save_checkpoint(str(tmp_path), 'a.pth', **weights_alone)
+    before = (tmp_path / 'a.pth').read_bytes()
+    with torch.no_grad():
+        weight.view(-1)[0] = float('nan')
+    with pytest.raises(InputError, match=f'training has diverged: the tensor {name} '):
+        runner.save_checkpoint(str(tmp_path), 'a.pth', **weights_alone)
+    assert (tmp_path / 'a.pth').read_bytes() == before and not list(tmp_path.glob('.*.pth'))

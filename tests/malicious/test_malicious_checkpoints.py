@@ -213,6 +213,10 @@ def broken(state: dict, kind: str) -> dict:
         state['1.num_batches_tracked'] = torch.tensor(1.5)
     elif kind == 'no tensor':
         state['0.weight'] = [1.0]
+    elif kind == 'sparse':
+        state['0.weight'] = state['0.weight'].to_sparse()
+    elif kind == 'meta':
+        state['0.weight'] = state['0.weight'].to('meta')
     else:
         state['1.running_var'] = state['1.running_var'].clone()
         state['1.running_var'][2] = float(kind)
@@ -222,6 +226,8 @@ def broken(state: dict, kind: str) -> dict:
 BROKEN = {
     'nan': '1.running_var holds NaN', 'inf': '1.running_var with infinite values', 'integers': '0.weight int64',
     'floats for an integer': '1.num_batches_tracked float32', 'no tensor': '0.weight is a list',
+    '-1': '1.running_var with a variance below zero', 'sparse': '0.weight sparse_coo',
+    'meta': '0.weight has no values',
 }  # fmt: skip
 
 
@@ -233,6 +239,17 @@ def test_what_cannot_be_weights_is_told_with_its_tensor(folder: Path, state: dic
     assert BROKEN[kind] in refused(load_weights, model(), 'a.pth')
     if kind != 'no tensor':
         assert BROKEN[kind] in refused(load_checkpoint, model(), 'a.pth')
+
+
+def test_weights_of_8_bit_floats_load_unless_they_are_nan(folder: Path, state: dict):
+    state['0.weight'] = torch.ones_like(state['0.weight']).to(torch.float8_e4m3fn)
+    Path('a.pth').write_bytes(saved({'state_dict': state}))
+    loaded = model()
+    load_weights(loaded, 'a.pth')
+    assert bool((loaded[0].weight == 1).all())
+    state['0.weight'] = torch.full_like(state['0.weight'].float(), float('nan')).to(torch.float8_e4m3fn)
+    Path('a.pth').write_bytes(saved({'state_dict': state}))
+    assert '0.weight holds NaN' in refused(load_weights, model(), 'a.pth')
 
 
 def test_infinite_values_of_the_model_itself_load(folder: Path):
