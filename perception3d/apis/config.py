@@ -53,9 +53,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     ended_elsewhere = schedule_ends_elsewhere(config)
     if values:
         config = _derive(path, config, values)
+    # An option for the part itself, such as train_cfg.max_epochs, is the user's own choice.
+    by_values = schedule_ends_elsewhere(config) and not ended_elsewhere
     apply_options(config, {key: value for key, value in options.items() if key.removeprefix(_ADD) not in values})
     faults = schedule_ends_elsewhere(config)
-    if values and faults and not ended_elsewhere:
+    if by_values and faults:
         shown = ', '.join(f'{key}={value!r}' for key, value in values.items())
         raise InputError(f'{path} with {shown}: {faults}; set these too, or compute them from {", ".join(values)}')
     return config

@@ -125,6 +125,8 @@ def test_an_option_that_lets_the_rates_end_elsewhere_is_refused(tmp_path):
     with pytest.raises(InputError, match='half.py with max_epochs=3: train_cfg.max_epochs .* 3, but .* ends at 4; set'):
         load_config(path, {'max_epochs': 3})
     assert load_config(path, {'max_epochs': 3, 'param_scheduler.0.end': 3}).train_cfg.max_epochs == 3
+    tiny = CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py'
+    assert load_config(tiny, {'data_root': 'd', 'train_cfg.max_epochs': 2}).train_cfg.max_epochs == 2
 
 
 @pytest.mark.parametrize('path', [path for path in SHIPPED if 'fast_bev' in path.stem], ids=lambda path: path.stem)
