@@ -15,8 +15,9 @@ from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
-from perception3d.engine.agreement import check_trained_classes
+from perception3d.engine.agreement import base_datasets, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
+from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.files import write_json
 from perception3d.models.acceleration import accelerate
 from perception3d.models.fast_bev.detector import FastBEV
@@ -75,7 +76,7 @@ def test(
     if show_dir:
         _draw_into(config, show_dir, show_interval, score_thr, video)
     runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
-    _load(runner, checkpoint)
+    _load(runner, checkpoint, out)
     if stream:
         _test_as_stream(runner, torch.bfloat16 if amp else torch.float32, tta)
     else:
@@ -87,10 +88,12 @@ def test(
     return metrics
 
 
-def _load(runner: Any, checkpoint: str | Path) -> None:
-    """Loads the weights of `checkpoint`, of a model that was trained for the classes of the test data."""
+def _load(runner: Any, checkpoint: str | Path, out: str | Path | None) -> None:
+    """Loads the weights of `checkpoint`, trained for the classes of the test data, which `out` may not overwrite."""
+    dataset = runner.test_loop.dataloader.dataset
+    check_data_is_kept([out], base_datasets(dataset))
     meta = load_weights(_unwrapped(runner.model), checkpoint)
-    check_trained_classes(meta, getattr(runner.test_loop.dataloader.dataset, 'metainfo', {}), checkpoint)
+    check_trained_classes(meta, getattr(dataset, 'metainfo', {}), checkpoint)
 
 
 def _write_metrics(path: str | Path, metrics: dict[str, float]) -> None:

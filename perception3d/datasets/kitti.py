@@ -43,6 +43,9 @@ class KittiFrameDataset(KittiDataset):
         InputError: the info file is missing or another tool's, or does not know a class; training without labels.
     """
 
+    own_entries = ('ImageSets', 'training', 'testing', 'perception3d_*')
+    """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
+
     def __init__(
         self,
         data_root: str,

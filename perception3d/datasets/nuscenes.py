@@ -45,6 +45,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         InputError: The info file is missing, of another format, or has not the frames or cameras asked for.
     """
 
+    own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'v1.0-*', 'perception3d_*')
+    """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
+
     def __init__(
         self,
         data_root: str,

@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from perception3d.checks import InputError
 from perception3d.compat.checked_models import count_of_classes
 from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
+from perception3d.engine.data_kept import check_data_is_kept, outputs_of
 
 _HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head')
 # Frames whose boxes are compared with the anchors, boxes that a class needs for it, and by how much (in logs of sizes,
@@ -42,12 +43,15 @@ def check_runner(runner: Runner) -> None:
     """Compares the model, the data sets and the metrics of the loops of `runner` that are built.
 
     Raises:
-        InputError: two of them disagree; names both.
+        InputError: two of them disagree, and names both; or an output lies in a folder that a data set reads.
     """
     loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
     datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
     for name, dataset in datasets.items():
         check_model_and_data(runner.model, dataset, f'{name}_dataloader')
+    metrics = [metric for loop in loops.values() for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ())]
+    parts = [part for dataset in datasets.values() for part in base_datasets(dataset)]
+    check_data_is_kept(outputs_of(runner, metrics), parts)
     classes = {name: classes_of(dataset) for name, dataset in datasets.items()}
     if classes.get('train') and classes.get('val') and classes['train'] != classes['val']:
         raise InputError(

@@ -135,6 +135,8 @@ class KittiFrameMetric(BaseMetric):
         if limit_range_m is not None and len(limit_range_m) != 6:
             raise InputError(f'limit_range_m is x0, y0, z0, x1, y1, z1, got {len(limit_range_m)} numbers')
         check_outputs(folders=[result_dir])
+        if result_dir is not None and gt_dir is not None and Path(result_dir).resolve() == Path(gt_dir).resolve():
+            raise InputError(f'result_dir {result_dir} is the folder of the labels, which results would overwrite')
         self.gt_dir = None if format_only else Path(gt_dir)
         self.result_dir = result_dir
         self.drop_outside_image = drop_outside_image

@@ -15,8 +15,12 @@ from mmengine.registry import init_default_scope
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
+from perception3d.datasets.kitti import KittiFrameDataset
+from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.pipeline_steps import check_class_lists, steps_of
+from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.engine.agreement import AgreementHook, check_runner, check_teacher, check_trained_classes
+from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.evaluation.kitti_metric import KittiFrameMetric
 from perception3d.evaluation.lidar_metric import LidarDetectionMetric
@@ -215,3 +219,40 @@ def test_heads_that_count_other_than_classes_are_not_refused(models):
     built = MODELS.build(with_background)
     assert built.bbox_head.num_classes == 4
     check_runner(_runner(built, train=[data]))
+
+
+@pytest.mark.parametrize(
+    ('kind', 'names', 'metric'),
+    [
+        (KittiFrameDataset, ('training/label_2', 'ImageSets'), KittiFrameMetric),
+        (PointBoxDataset, ('labels', 'points'), LidarDetectionMetric),
+        (MultiFrameNuScenesDataset, ('samples/CAM_FRONT', 'v1.0-mini'), None),
+    ],
+)
+def test_results_are_not_written_where_the_data_set_reads(kind: type, names: tuple, metric: type, tmp_path: Path):
+    frames = Frames(KITTI, data_root=str(tmp_path), own_entries=kind.own_entries)
+    (tmp_path / 'perception3d_infos_val.pkl').touch()
+    model = SimpleNamespace()
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        hook = SimpleNamespace(out_dir=tmp_path / name / 'pictures')
+        with pytest.raises(InputError, match=f'{name}/pictures lies in .*, which the data set reads'):
+            check_runner(SimpleNamespace(**vars(_runner(model, test=[frames])), hooks=[hook]))
+        settings = {} if metric is LidarDetectionMetric else dict(format_only=True)
+        if metric is not None:
+            with pytest.raises(InputError, match=f'{name} lies in'):
+                check_runner(_runner(model, test=[frames, metric(result_dir=str(tmp_path / name), **settings)]))
+            check_runner(_runner(model, test=[frames, metric(result_dir=str(tmp_path / 'results'), **settings)]))
+    with pytest.raises(InputError, match='infos_val.pkl lies in'):
+        check_data_is_kept([tmp_path / 'perception3d_infos_val.pkl'], [frames])
+    check_data_is_kept([None, 's3://bucket/labels', tmp_path / 'metrics.json', tmp_path.parent / names[0]], [frames])
+
+
+def test_a_link_to_the_labels_and_another_label_folder_are_kept_too(tmp_path: Path):
+    (tmp_path / 'root' / 'labels').mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'root' / 'labels')
+    frames = Frames(KITTI, data_root=str(tmp_path / 'root'), own_entries=PointBoxDataset.own_entries)
+    with pytest.raises(InputError, match='link lies in'):
+        check_data_is_kept([tmp_path / 'link'], [frames])
+    with pytest.raises(InputError, match='is the folder of the labels, which results would overwrite'):
+        KittiFrameMetric(gt_dir=str(tmp_path / 'root'), result_dir=str(tmp_path / 'root' / 'labels' / '..'))
