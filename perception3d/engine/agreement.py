@@ -229,7 +229,7 @@ def _check_frames(model: Any, dataset: Any, place: str) -> None:
 
 
 def _check_ranges(model: Any, dataset: Any, place: str) -> None:
-    """Compares the ranges of each view of a LiDAR pipeline with each other and with the voxels of the model.
+    """Compares the ranges of each view of a LiDAR pipeline with each other and with that of the model.
 
     Points are kept in the range of the model; objects in it, or in a part of it.
     """
@@ -238,15 +238,18 @@ def _check_ranges(model: Any, dataset: Any, place: str) -> None:
     # Points are no input of a camera model, whose images are normalised; its objects may lie where none are kept.
     if voxels is None and (hasattr(model, 'num_frames') or hasattr(preprocessor, 'mean')):
         return
+    # Models without voxels, such as PointRCNN, may state theirs in the preprocessor.
+    name, holder = ('.voxel_layer', voxels) if voxels is not None else ('.point_cloud_range', preprocessor)
+    span = getattr(holder, 'point_cloud_range', None)
+    stated = None if span is None else (f'data_preprocessor{name}', [float(edge) for edge in span])
     for part in base_datasets(dataset):
         for number, filters in enumerate(filter_ranges(getattr(part, 'pipeline', ()))):
             # The first view is the student's, the model that is trained.
-            own = voxels is not None and number == 0
-            whole = ('data_preprocessor.voxel_layer', [float(v) for v in voxels.point_cloud_range]) if own else None
+            whole = stated if number == 0 else None
             for name, span in sorted(filters, key=lambda found: not found[0].startswith('Points')):
                 is_points = name.startswith('Points')
                 if whole is None:
-                    # PointRCNN's range is that of its filter of points.
+                    # It is that of the filter of points.
                     whole = (f'{name} of {place}', span) if is_points else None
                 elif not _fits(span, whole[1], is_points):
                     wanted = 'both must be the same' if is_points else 'the former must lie in the latter'

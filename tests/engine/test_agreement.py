@@ -115,7 +115,7 @@ def test_what_agrees_passes(models):
         (
             'points',
             dict(train=[Frames(KITTI, [PointsRangeFilter(SPAN), ObjectRangeFilter([0, -40, -3, 70.4, 40, 1])])]),
-            'ObjectRangeFilter .*70.4.* PointsRangeFilter of train_dataloader has',
+            'PointsRangeFilter of train_dataloader .*40, 20, 1.*data_preprocessor.point_cloud_range has .*70.4',
         ),
         ('pillars', dict(train=[Frames(KITTI, [ObjectNameFilter(['Car'])])]), 'ObjectNameFilter keeps Car'),
     ],
@@ -206,6 +206,21 @@ def test_each_view_has_ranges_of_its_own_and_objects_lie_in_them(models):
     # Points are kept in all of the range, objects may be in a part of it.
     with pytest.raises(InputError, match='PointsRangeFilter .* both must be the same'):
         check_runner(_runner(models['pillars'], train=[Frames(KITTI, [PointsRangeFilter(narrow)])]))
+
+
+def test_a_range_of_the_preprocessor_is_compared_with_the_filters():
+    wide = [-50, -50, -5, 50, 50, 3]
+    model = SimpleNamespace(data_preprocessor=SimpleNamespace(point_cloud_range=wide))
+    data = Frames(KITTI, [PointsRangeFilter(SPAN), ObjectRangeFilter(SPAN)])
+    with pytest.raises(InputError, match=r'PointsRangeFilter of train.* but data_preprocessor.point_cloud_range has'):
+        check_runner(_runner(model, train=[data]))
+    model.data_preprocessor.point_cloud_range = SPAN
+    check_runner(_runner(model, train=[data]))
+    model.data_preprocessor.point_cloud_range = None
+    check_runner(_runner(model, train=[data]))
+    data = Frames(KITTI, [PointsRangeFilter(SPAN), ObjectRangeFilter(wide)])
+    with pytest.raises(InputError, match='ObjectRangeFilter of train.* but PointsRangeFilter of train_dataloader has'):
+        check_runner(_runner(model, train=[data]))
 
 
 def test_heads_that_count_other_than_classes_are_not_refused(models):
