@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from perception3d.checks import InputError
+from perception3d.pickle_scan import refuse_deep_tuples
 
 _TYPE_CODE = re.compile(r'(?:b1|i[1248]|u[1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[SU](\d{1,9}))')
 _STATE_TYPES = [int, str, type(None), type(None), type(None), int, int, int]
@@ -220,11 +221,13 @@ def load_plain_pickle(file: BinaryIO, **settings: Any) -> Any:
         settings: those of `pickle.load`, such as encoding='latin1' for files of Python 2.
 
     Raises:
-        InputError: it names something else, or calls a name of the list with other than data.
+        InputError: it names something else, calls a name of the list with other than data, or holds tuples that are
+            too deep.
         UnpicklingError: it is damaged.
     """
     start = file.tell()
     try:
+        refuse_deep_tuples(file)
         checked = _PlainUnpickler(file, **settings)
         content = checked.load()
         if not checked.used & _NUMPY.keys():
@@ -290,6 +293,7 @@ def check_tensor_pickle(file: BinaryIO) -> Any:
         InputError: what it says about numpy is more than plain arrays.
         ValueError: it is damaged.
     """
+    refuse_deep_tuples(file)
     try:
         return _TensorUnpickler(file).load()
     except pickle.UnpicklingError as error:

@@ -18,7 +18,7 @@ from perception3d.datasets.camera_frames import read_infos
 from perception3d.datasets.frame_infos import read_frame_infos
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.files import read_image, read_json, read_pickle
-from perception3d.pickles import load_plain_pickle
+from perception3d.pickles import check_tensor_pickle, load_plain_pickle
 from perception3d.visualization.sample import _read_xyz
 
 
@@ -317,3 +317,41 @@ def test_a_pointer_to_a_checkpoint_does_not_leave_its_folder(folder: Path):
     cell.work.mkdir(parents=True)
     cell.pointer.write_text(str(folder / 'evil.pth'))
     assert 'is gone' in refused(cell.checkpoint)
+
+
+DEEP = {'deep': b')' + b'\x85' * 300_000, 'shared': b')' + b'2\x86' * 40, 'built': b')' + b'\x85Nb' * 300_000}
+DEEP['remembered'] = b')\x94' + b''.join(b'h%ch%c\x86\x94' % (number, number) for number in range(60))
+# A dict of one item and of several, a set, a frozenset, and a value that is no key.
+USES = {
+    'key': b'}%bK\x01s.',
+    'keys': b'}(%bK\x01u.',
+    'set': b'\x8f(%b\x90.',
+    'frozenset': b'(%b\x91.',
+    'value': b']%ba.',
+}
+
+
+@pytest.mark.parametrize('kind', DEEP)
+@pytest.mark.parametrize('use', USES)
+def test_deep_tuples_are_refused_before_they_are_read(kind: str, use: str):
+    content = b'\x80\x04' + USES[use] % DEEP[kind]
+    assert 'a tuple of tuples' in refused(load_plain_pickle, io.BytesIO(content))
+    assert 'a tuple of tuples' in refused(check_tensor_pickle, io.BytesIO(content))
+
+
+def test_a_large_key_is_refused():
+    content = pickle.dumps({tuple(range(1000)): 1})
+    assert 'a key of more than' in refused(load_plain_pickle, io.BytesIO(content))
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_tuples_of_a_plain_file_load(protocol: int):
+    content = {
+        (1, 'x', (2, 3)): {1, (2, 3)},
+        'f': frozenset([(1, 2)]),
+        'l': [((1.0, 2), (3, 4))] * 2000,
+        't': (0,) * 20000,
+    }
+    assert load_plain_pickle(io.BytesIO(pickle.dumps(content, protocol))) == content
+    with_array = pickle.dumps([content, *(np.arange(3) for _ in range(3000))], protocol)
+    assert load_plain_pickle(io.BytesIO(with_array))[0] == content
