@@ -90,9 +90,10 @@ def test(
 
 def _load(runner: Any, checkpoint: str | Path, out: str | Path | None) -> None:
     """Loads the weights of `checkpoint`, trained for the classes of the test data, which `out` may not overwrite."""
+    # The weights come first: a wrong file is told before the data set is read, which may take minutes.
+    meta = load_weights(_unwrapped(runner.model), checkpoint)
     dataset = runner.test_loop.dataloader.dataset
     check_data_is_kept([out], base_datasets(dataset))
-    meta = load_weights(_unwrapped(runner.model), checkpoint)
     check_trained_classes(meta, getattr(dataset, 'metainfo', {}), checkpoint)
 
 
