@@ -102,6 +102,12 @@ def work_folder(config: Config, work_dir: str | Path | None = None) -> Path:
     return Path(work_dir or config.get('work_dir') or Path('work_dirs') / name)
 
 
+def checkpoint_folder(config: Config, folder: Path) -> Path:
+    """Returns where checkpoints go: the work folder, or the folder of its name in `out_dir` of the checkpoint hook."""
+    out_dir = ((config.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+    return folder if not out_dir or '://' in str(out_dir) else Path(out_dir) / folder.absolute().name
+
+
 def checkpoint_to_resume(config: Config, resume: str | os.PathLike[str] | bool) -> str | os.PathLike[str] | bool:
     """Returns what a training resumes: `resume`, else what the config says; see build_runner."""
     return resume or (config.get('resume') and (config.get('load_from') or True)) or False

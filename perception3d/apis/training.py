@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import (
     build_runner,
+    checkpoint_folder,
     checkpoint_to_resume,
     checkpoints_to_replace,
     parameter_table,
@@ -54,9 +55,15 @@ def train(
     check_outputs(folders=[folder])
     # One training at a time in a folder; its first process holds that for the others.
     first = settings.get('launcher', 'none') == 'none' or process_rank() == 0
-    with folder_lock(folder, 'being trained in') if first else nullcontext():
+    saved = checkpoint_folder(loaded, folder)
+    with ExitStack() as locks:
+        for held in sorted({folder, saved}) if first else ():
+            locks.enter_context(folder_lock(held, 'being trained in'))
         template = ((loaded.get('default_hooks') or {}).get('checkpoint') or {}).get('filename_tmpl') or ''
         replaced = checkpoints_to_replace(folder, resume, overwrite, template)
+        if saved != folder and not resume:
+            # They may be of a training in another work folder of the same name.
+            replaced += checkpoints_to_replace(saved, False, overwrite, template)
         runner = build_runner(loaded, folder, resume=resume, **settings)
         runner.replaced_checkpoints = replaced
         runner.train()

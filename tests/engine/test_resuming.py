@@ -389,6 +389,18 @@ def test_a_runner_resumes_the_path_that_it_is_given_and_what_its_config_says(cop
         load_from('+resume=True')
 
 
+def test_work_folders_of_one_name_do_not_replace_each_others_checkpoints(tmp_path):
+    options = [f'+default_hooks.checkpoint.out_dir={tmp_path / "saved"}', 'train_cfg.max_epochs=1', schedule(1)]
+    run(tmp_path / 'one' / 'run', *options)
+    path = tmp_path / 'saved' / 'run' / 'epoch_1.pth'
+    before = path.read_bytes()
+    with pytest.raises(InputError, match='saved/run holds checkpoints of a training .*--overwrite'):
+        run(tmp_path / 'two' / 'run', *options)
+    assert path.read_bytes() == before
+    run(tmp_path / 'two' / 'run', *options, overwrite=True)
+    assert path.is_file()
+
+
 class Saving:
     """A training of one epoch that keeps one checkpoint and the best one, and can save the next one."""
 
