@@ -32,10 +32,13 @@ def read_frame_infos(path: str | Path, dataset: str, root: str | Path) -> dict[s
 
 
 def require_classes(path: str | Path, wanted: Iterable[str], content: dict[str, Any]) -> None:
-    """Raises InputError unless every class is one that the info file knows."""
+    """Raises InputError unless every class is one that the info file knows.
+
+    Where it knows none, there are no labels at all: a training says so by the count of its objects.
+    """
     known: Sequence[str] = [name for name in content['metainfo']['categories'] if name != 'DontCare']
     for name in wanted:
-        if name not in known:
+        if known and name not in known:
             raise unknown_name(f'class (of {path})', name, known)
 
 

@@ -252,6 +252,8 @@ def table(result: KittiResult) -> str:
         for difficulty, count in zip(DIFFICULTIES, result.objects[kind], strict=True)
         if 0 < count < POINTS
     ]
+    if not any(map(any, result.objects.values())):
+        lines.append(f'note: the labels hold no object to score ({", ".join(CLASSES)}), so every AP is 0')
     if small:
         lines.append(f'note: with 40 objects or fewer not even perfect detections score 100: {", ".join(small)}')
     lines += [f'note: {note}' for note in (*skipped(result.unscored), *ignored_notes(result))]

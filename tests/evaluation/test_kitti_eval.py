@@ -95,6 +95,11 @@ def test_ten_perfect_objects_score_what_the_official_tool_says(tmp_path: Path):
     assert 'never detected, so AP is 0: pedestrian, cyclist' in text
 
 
+def test_labels_without_an_object_to_score_get_a_note(tmp_path: Path):
+    gt, pred = folders(tmp_path, {'000000': ([car(0, name='DontCare')], [car(5, score=0.5)])})
+    assert 'the labels hold no object to score (car, pedestrian, cyclist)' in table(evaluate_folders(gt, pred))
+
+
 def test_a_class_that_is_never_detected_scores_zero(tmp_path: Path):
     walker = line('Pedestrian', 0, 0, (1.8, 0.6, 0.8), (0, 1.6, 10), 0.0)
     gt, pred = folders(tmp_path, {'000000': ([walker, car(5)], [car(5, score=0.5)])})
