@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import cv2
@@ -205,13 +205,18 @@ def test_nobody_reads_the_output_any_more():
     assert (done.returncode, done.stderr) == (141, '')
 
 
-@pytest.fixture
+@contextmanager
 def little_space():
-    """No file may become larger than 8 KB, as on a disk that is nearly full."""
+    """No file may become larger than 8 KB, as on a disk that is nearly full.
+
+    Not a fixture: the limit would also hold for the file that pytest prints its results to.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def noise(number=12):
@@ -219,15 +224,18 @@ def noise(number=12):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.webp'])
-def test_a_picture_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, little_space, suffix):
-    with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a{suffix}'"):
+def test_a_picture_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, suffix):
+    with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a{suffix}'"), little_space():
         files.write_image(tmp_path / f'a{suffix}', noise(1)[0])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
-def test_a_video_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, little_space, suffix):
-    with pytest.raises((OSError, InputError), match=r'a\.gif|a\.mp4: only 0 of 12 frames could be written'):
+def test_a_video_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, suffix):
+    with (
+        pytest.raises((OSError, InputError), match=r'a\.gif|a\.mp4: only 0 of 12 frames could be written'),
+        little_space(),
+    ):
         write_video(tmp_path / f'a{suffix}', noise())
     assert not list(tmp_path.iterdir())
 
