@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 @pytest.fixture(scope='session')
 def nuscenes_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A handmade nuScenes tree with info files. Read only: a test that changes something copies it first."""
-    from perception3d.datasets.nuscenes_info import create_infos
+    from perception3d.formats.nuscenes.info.build import create_infos
 
     root = tmp_path_factory.mktemp('nuscenes')
     HandmadeTree(root).write({'hand_train': ['scene-a'], 'hand_val': ['scene-b']})

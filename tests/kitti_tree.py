@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from perception3d.kitti_files import (
+from perception3d.formats.kitti.files import (
     Calibration,
     camera_corners,
     camera_fields_from_lidar,

@@ -19,9 +19,9 @@ from perception3d.apis.config import load_config
 from perception3d.compat.mmcv_ext import BUILD_COMMAND
 from perception3d.distill.losses.point_distiller import PointDistiller
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.nms import nms_rotated
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.models.lidar_det.tta import LidarTTAModel
+from perception3d.ops.nms import nms_rotated
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'lidar_det'

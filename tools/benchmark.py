@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from perception3d.apis.benchmark import machine, markdown_table
-from perception3d.apis.benchmark_distill import benchmark_distill
-from perception3d.apis.benchmark_fast_bev import benchmark_view, compare_stream
-from perception3d.apis.benchmark_lidar import benchmark_lidar, benchmark_lidar_ops
-from perception3d.apis.benchmark_model import benchmark_model
 from perception3d.apis.cli import command_parser, run_tool
 from perception3d.apis.config import load_config, parse_options
+from perception3d.benchmark.distill import benchmark_distill
+from perception3d.benchmark.fast_bev import benchmark_view, compare_stream
+from perception3d.benchmark.lidar_det import benchmark_lidar, benchmark_lidar_ops
+from perception3d.benchmark.model import benchmark_model
+from perception3d.benchmark.timing import machine, markdown_table
 from perception3d.checks import InputError
 from perception3d.files import write_json, write_whole
 from perception3d.outputs import check_outputs

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
-from perception3d.apis.formats import add_formats
+from perception3d.apis.formats import parse_arguments
 from perception3d.locks import folder_lock
 from perception3d.outputs import check_outputs
 
@@ -15,10 +15,9 @@ from perception3d.outputs import check_outputs
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the format's part; see --help."""
     parser = command_parser(__doc__, 'python tools/create_data.py nuscenes --root data/nuscenes')
-    formats = add_formats(parser, 'perception3d.datasets.formats')
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, 'create_data', argv)
     with _held(args.root):
-        formats[args.format].run(args)
+        args.run(args)
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
-from perception3d.apis.formats import add_formats
+from perception3d.apis.formats import parse_arguments
 from perception3d.files import write_json
 from perception3d.outputs import check_outputs
 
@@ -20,10 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     shared.add_argument('--gt', required=True, metavar='PATH', help='ground truth')
     shared.add_argument('--pred', required=True, metavar='PATH', help='results')
     shared.add_argument('--out', metavar='FILE', help='write the scores to this JSON file')
-    formats = add_formats(parser, 'perception3d.evaluation.formats', [shared])
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, 'evaluate', argv, [shared])
     check_outputs(files=[args.out], inputs=[args.gt, args.pred])
-    scores, table = formats[args.format].evaluate(args)
+    scores, table = args.run(args)
     print(table)
     if args.out:
         write_json(args.out, scores, indent=2)

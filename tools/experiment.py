@@ -10,7 +10,7 @@ from perception3d.apis.cli import command_parser, run_tool
 from perception3d.checks import InputError
 
 TOOLS = Path(__file__).resolve().parent
-FORMAT = 'its keys are explained in perception3d/apis/experiment/plan.py (read_experiment)'
+FORMAT = 'its keys are explained in perception3d/experiment/plan.py (read_experiment)'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.slurm_args and args.launcher != 'slurm':
         raise InputError('--slurm-args is for srun: add --launcher slurm')
 
-    from perception3d.apis.experiment.commands import Launch
-    from perception3d.apis.experiment.run import Request, run_experiment
+    from perception3d.experiment.commands import Launch
+    from perception3d.experiment.run import Request, run_experiment
 
     launch = Launch(TOOLS, args.jobs, args.launcher, args.nproc, tuple(shlex.split(args.slurm_args)))
     choice = {'only': args.only, 'seeds': args.seeds, 'redo': args.redo}

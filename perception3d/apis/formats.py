@@ -1,39 +1,101 @@
-"""Commands with one part a data format: the parts are the modules of a package, so a new format is one new file."""
+"""Finds the data formats: the folders of `perception3d.formats` and those of installed packages outside."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
 import pkgutil
+import sys
 from collections.abc import Sequence
-from types import ModuleType
+from importlib.metadata import entry_points
+from typing import Any
+
+from perception3d import formats
+from perception3d.checks import InputError, unknown_name
+from perception3d.formats import Command, Format
+
+ENTRY_POINTS = 'perception3d.formats'
 
 
-def find_formats(package: str) -> dict[str, ModuleType]:
-    """Returns the modules of a package by format name, sorted; `semantic_kitti.py` is the format `semantic-kitti`."""
-    home = importlib.import_module(package)
-    names = sorted(module.name for module in pkgutil.iter_modules(home.__path__))
-    return {name.replace('_', '-'): importlib.import_module(f'{package}.{name}') for name in names}
+def find_formats() -> dict[str, Format]:
+    """Returns all formats by name, sorted.
 
-
-def add_formats(
-    parser: argparse.ArgumentParser, package: str, parents: Sequence[argparse.ArgumentParser] = ()
-) -> dict[str, ModuleType]:
-    """Adds one subcommand a format, kept as `format` in the parsed arguments; returns the modules by name.
-
-    A module gives EXAMPLE (a command line), add_arguments(parser), and its docstring as the help text. The options of
-    `parents` belong to every format.
+    Raises:
+        InputError: an entry point of the group `perception3d.formats` does not load, gives something else than a
+            Format, or takes a name that another format has.
     """
-    modules = find_formats(package)
-    commands = parser.add_subparsers(dest='format', metavar='FORMAT', required=True)
-    for name, module in modules.items():
-        command = commands.add_parser(
+    modules = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    found = [importlib.import_module(f'{formats.__name__}.{name}').FORMAT for name in modules]
+    known = {plugin.name: plugin for plugin in found}
+    for entry in entry_points(group=ENTRY_POINTS):
+        plugin = _load(entry)
+        taken = known.keys() | {alias for other in known.values() for alias in other.aliases}
+        if twice := taken & {plugin.name, *plugin.aliases}:
+            raise InputError(f'the format {min(twice)} of {entry.value} exists already: give it another name')
+        known[plugin.name] = plugin
+    return dict(sorted(known.items()))
+
+
+def find_command(name: str, command: str) -> Command:
+    """Returns what a format, by its name or an alias, gives to 'create_data', 'evaluate' or 'simulate'.
+
+    Raises:
+        InputError: there is no such format, or it takes no part in that command.
+    """
+    known = {
+        key: getattr(plugin, command)
+        for plugin in find_formats().values()
+        if getattr(plugin, command)
+        for key in (plugin.name, *plugin.aliases)
+    }
+    if name not in known:
+        raise unknown_name('format', name, known)
+    return known[name]
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser,
+    command: str,
+    argv: Sequence[str] | None = None,
+    parents: Sequence[argparse.ArgumentParser] = (),
+) -> argparse.Namespace:
+    """Adds one subcommand for each format with this command, and parses.
+
+    The result has the `run` of the format's command, and `format`, its name also where an alias was given. The options
+    of `parents` belong to every format.
+
+    Raises:
+        InputError: the first word is not the name of a format.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith('-'):
+        find_command(words[0], command)
+    commands = parser.add_subparsers(metavar='FORMAT', required=True)
+    for name, plugin in find_formats().items():
+        part = getattr(plugin, command)
+        if part is None:
+            continue
+        subparser = commands.add_parser(
             name,
+            aliases=list(plugin.aliases),
             parents=list(parents),
-            help=str(module.__doc__).strip().splitlines()[0],
-            description=module.__doc__,
-            epilog=f'example:\n  {module.EXAMPLE}',
+            help=part.description.strip().splitlines()[0],
+            description=part.description,
+            epilog=f'example:\n  {part.example}',
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(command)
-    return modules
+        part.add_arguments(subparser)
+        subparser.set_defaults(format=name, run=part.run)
+    return parser.parse_args(words)
+
+
+def _load(entry: Any) -> Format:
+    try:
+        plugin = entry.load()
+    except Exception as error:
+        raise InputError(
+            f'the format plugin {entry.value} does not load ({type(error).__name__}: {error}): fix or uninstall it'
+        ) from error
+    if not isinstance(plugin, Format):
+        raise InputError(f'the format plugin {entry.value} is a {type(plugin).__name__}: expected a Format')
+    return plugin

@@ -15,17 +15,17 @@ from perception3d.apis.config import load_config
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError, require_file
 from perception3d.datasets.camera_frames import read_infos, repeat_history
-from perception3d.datasets.kitti import KittiFrameDataset
-from perception3d.datasets.kitti_info import InfoSettings, png_size
-from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.datasets.transforms.lidar_loading import CropToImage
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.host import prepare_host
 from perception3d.files import write_json
+from perception3d.formats.custom_boxes.dataset import PointBoxDataset
+from perception3d.formats.kitti.dataset import KittiFrameDataset
+from perception3d.formats.kitti.files import read_calibration
+from perception3d.formats.kitti.info import InfoSettings, png_size
 from perception3d.geometry.threads import parallel_kernels
-from perception3d.kitti_files import read_calibration
-from perception3d.models.acceleration import accelerate
+from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import OutputNames, check_outputs
 from perception3d.registry import DATASETS, MODELS
 from perception3d.visualization.sample import ground_of

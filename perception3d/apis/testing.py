@@ -19,10 +19,10 @@ from perception3d.engine.agreement import base_datasets, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.files import write_json
-from perception3d.models.acceleration import accelerate
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.streamed_test import StreamedTest
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream
+from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import check_outputs
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from perception3d.geometry import neighbors, points_in_boxes
-from perception3d.geometry.deform_conv import modulated_deform_conv2d
 from perception3d.geometry.iou import bev_iou, bev_overlap
-from perception3d.geometry.nms import nms_2d, nms_rotated
-from perception3d.geometry.point_sampling import furthest_point_sample, furthest_point_sample_with_distances
-from perception3d.geometry.voxels import (
+from perception3d.ops import neighbors, points_in_boxes
+from perception3d.ops.deform_conv import modulated_deform_conv2d
+from perception3d.ops.nms import nms_2d, nms_rotated
+from perception3d.ops.point_sampling import furthest_point_sample, furthest_point_sample_with_distances
+from perception3d.ops.voxels import (
     dynamic_voxelize,
     grid_size,
     hard_voxelize,

@@ -21,7 +21,7 @@ def convolve_on_the_cpu(spconv_ops: ModuleType) -> None:
         fused = kwargs.get('bias') is not None or getattr(kwargs.get('act_type'), 'name', 'None_') != 'None_'
         if features.is_cuda or fused:
             return forward(features, filters, pairs, counts, num_out, inverse, subm, *args, **kwargs)
-        from perception3d.geometry.sparse_conv import sparse_conv
+        from perception3d.ops.sparse_conv import sparse_conv
 
         return sparse_conv(features, filters, pairs, counts, num_out, inverse, subm)
 
@@ -31,7 +31,7 @@ def convolve_on_the_cpu(spconv_ops: ModuleType) -> None:
     ) -> Any:  # fmt: skip
         if features.is_cuda:
             return backward(features, filters, grad, pairs, counts, inverse, subm, *args, **kwargs)
-        from perception3d.geometry.sparse_conv import sparse_conv_backward
+        from perception3d.ops.sparse_conv import sparse_conv_backward
 
         return sparse_conv_backward(features, filters, grad, pairs, counts, inverse, subm)
 
@@ -42,7 +42,7 @@ def convolve_on_the_cpu(spconv_ops: ModuleType) -> None:
         if indices.is_cuda or transpose or len(shape) != 3:
             rest = (out_padding, subm, transpose, *args)
             return list_pairs(indices, batch_size, shape, algo, kernel, stride, padding, dilation, *rest, **kwargs)
-        from perception3d.geometry.sparse_pairs import strided_pairs, submanifold_pairs
+        from perception3d.ops.sparse_pairs import strided_pairs, submanifold_pairs
 
         if subm:
             return indices, *submanifold_pairs(indices, shape, kernel, dilation)

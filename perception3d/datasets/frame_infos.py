@@ -10,24 +10,28 @@ from perception3d.checks import InputError, unknown_name
 from perception3d.files import holds_frames, read_pickle
 
 
-def read_frame_infos(path: str | Path, dataset: str, root: str | Path) -> dict[str, Any]:
-    """Returns the content {'metainfo', 'data_list'} of an info file of `tools/create_data.py <dataset>`.
+def read_frame_infos(
+    path: str | Path, format_name: str, root: str | Path, aliases: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Returns the content {'metainfo', 'data_list'} of an info file of `tools/create_data.py <format_name>`.
+
+    `aliases` are older names of the format, which older info files have.
 
     Raises:
         InputError: the file is missing, holds no frames, or was made by another tool or for another format.
     """
-    hint = f'run: python tools/create_data.py {dataset} --root {root}'
+    hint = f'run: python tools/create_data.py {format_name} --root {root}'
     content = read_pickle(path, hint)
     if not isinstance(content, dict) or not {'metainfo', 'data_list'} <= content.keys():
-        raise InputError(f'{path} is no info file (a dict of metainfo and data_list): {hint}')
+        raise InputError(f'{path} is not an info file (a dict of metainfo and data_list): {hint}')
     infos = content['data_list']
     if not infos:
         raise InputError(f'{path} holds no frames: {hint}')
     if not isinstance(content['metainfo'], dict) or not holds_frames(infos):
         raise InputError(f'{path}: data_list is no list of frames, or metainfo no dict: {hint}')
     made_for = content['metainfo'].get('dataset')
-    if made_for != dataset or not holds_frames(infos, 'frame_id', 'labelled'):
-        raise InputError(f'{path} was made by another tool or for {made_for!r}, not for {dataset!r}: {hint}')
+    if made_for not in (format_name, *aliases) or not holds_frames(infos, 'frame_id', 'labelled'):
+        raise InputError(f'{path} was made by another tool or for {made_for!r}, not for {format_name!r}: {hint}')
     return content
 
 

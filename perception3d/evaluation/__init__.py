@@ -1,1 +1,1 @@
-"""Official numbers, computed on the CPU."""
+"""What the metrics of several formats share."""

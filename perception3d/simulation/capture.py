@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perception3d.simulation.profiles import AnyProfile
+from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
@@ -26,7 +26,7 @@ class Recorder:
 
     scene: Scene
     rig: Rig
-    profile: AnyProfile
+    profile: Profile
 
     def shadow(self, time_s: float) -> Shadow:
         """Returns the shadows at a time; they serve all cameras that fire within a few hundredths of a second."""

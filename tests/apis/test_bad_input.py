@@ -24,7 +24,7 @@ from yapf.yapflib import yapf_api
 from perception3d.apis.cli import run_tool
 from perception3d.apis.config import load_config
 from perception3d.checkpoints import load_checkpoint_safely
-from perception3d.datasets.kitti_info import create_infos
+from perception3d.formats.kitti.info import create_infos
 from perception3d.registry import MODELS
 from tools import create_data, test, train
 

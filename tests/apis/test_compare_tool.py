@@ -12,8 +12,8 @@ from mmengine.config import Config
 
 from perception3d.apis.compare import compare
 from perception3d.checks import InputError
-from perception3d.datasets.kitti_info import create_infos
 from perception3d.files import read_image
+from perception3d.formats.kitti.info import create_infos
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

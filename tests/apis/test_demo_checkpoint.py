@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from perception3d.apis import Inferencer, demo_checkpoint
+from perception3d.apis.simulate import simulate
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.weights import write_weights
 from perception3d.checkpoints import load_checkpoint_safely
 from perception3d.checks import InputError
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
-from perception3d.datasets.nuscenes_info import create_infos
 from perception3d.engine.agreement import check_trained_classes
-from perception3d.simulation.profiles import PROFILES
-from perception3d.simulation.run import simulate
-from perception3d.simulation.writers import Request
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.info.build import create_infos
+from perception3d.formats.nuscenes.simulate.profiles import PROFILES
+from perception3d.formats.nuscenes.simulate.writer import WRITER
+from perception3d.simulation.jobs import Request
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'fast_bev'
 
@@ -27,7 +28,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'fast_bev'
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Scenes of another seed than the training's, a keyframe each."""
     folder = tmp_path_factory.mktemp('unseen') / 'data'
-    simulate('nuscenes', Request(folder, 1, replace(PROFILES['tiny'], keyframes=1), 1, 20), jobs=1)
+    simulate(WRITER, Request(folder, 1, replace(PROFILES['tiny'], keyframes=1), 1, 20), jobs=1)
     create_infos(folder, progress=False)
     return folder
 

@@ -16,9 +16,9 @@ from mmengine.structures import InstanceData
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
 from perception3d.checks import InputError
-from perception3d.evaluation.lidar_folders import evaluate_files
 from perception3d.files import read_image
-from perception3d.lidar_files import write_labels
+from perception3d.formats.custom_boxes.evaluation.folders import evaluate_files
+from perception3d.formats.custom_boxes.files import write_labels
 from tools import create_data, infer
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_lidar.py'

@@ -17,10 +17,10 @@ from mmengine.structures import InstanceData
 
 from perception3d.apis.inferencer import Inferencer, read_cloud_frame
 from perception3d.checks import InputError
-from perception3d.datasets.point_boxes import POINT_META_KEYS, PointBoxDataset
 from perception3d.datasets.point_clouds import in_image
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.files import read_image
+from perception3d.formats.custom_boxes.dataset import POINT_META_KEYS, PointBoxDataset
 from perception3d.registry import MODELS
 from tools import infer
 

@@ -11,15 +11,15 @@ from kitti_tree import KittiTree
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
 
-from perception3d.apis import benchmark_lidar as benchmark_lidar_module
-from perception3d.apis.benchmark_lidar import benchmark_lidar, benchmark_lidar_ops, box_gap
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
+from perception3d.benchmark import lidar_det as benchmark_lidar_module
+from perception3d.benchmark.lidar_det import benchmark_lidar, benchmark_lidar_ops, box_gap
 from perception3d.checks import InputError
 from perception3d.compat.mmcv_ext import ops_are_compiled
-from perception3d.datasets.kitti_info import create_infos
-from perception3d.kitti_files import read_objects
+from perception3d.formats.kitti.files import read_objects
+from perception3d.formats.kitti.info import create_infos
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
 VAL = ['000004', '000005']

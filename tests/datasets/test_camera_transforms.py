@@ -14,11 +14,11 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmdet3d.structures.points import LiDARPoints
 
 from perception3d.checks import InputError
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms import camera_loading
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment, ImagePlan
 from perception3d.datasets.transforms.camera_loading import LoadLidarPoints, LoadMultiViewHistory, update_matrices
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.geometry.camera import homogeneous, project, rigid
 
 RAW_WH = (320, 180)

@@ -11,11 +11,11 @@ from mmdet.models import FPN, ResNet
 from mmengine.dataset import pseudo_collate
 
 from perception3d.checks import InputError
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.camera_augment import ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
 from perception3d.files import read_pickle, write_pickle
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.models.bev_transformer.motion import frame_times, lidar_motion, nearest_cameras
 from perception3d.models.bev_transformer.pillars import PillarGrid, view_pillars
 from perception3d.models.camera_batch import CameraDataPreprocessor

@@ -12,8 +12,8 @@ from mmengine.dataset import Compose
 from painted_tree import PaintedTree
 
 from perception3d.checks import InputError
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
-from perception3d.datasets.nuscenes_info import create_infos
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.info.build import create_infos
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / '_base_' / 'datasets' / 'nuscenes_lidar.py'
 

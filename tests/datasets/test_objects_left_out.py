@@ -15,22 +15,22 @@ from mmdet3d.datasets.transforms import LoadAnnotations3D, ObjectRangeFilter, Pa
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 
 from perception3d.apis.browse import draw_training_sample
+from perception3d.apis.formats import find_command
 from perception3d.checks import InputError
 from perception3d.datasets.balanced import SeededCBGSDataset
-from perception3d.datasets.formats.kitti import run as create_kitti
-from perception3d.datasets.kitti import KittiFrameDataset
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
-from perception3d.datasets.nuscenes_info import create_infos as create_nuscenes
 from perception3d.datasets.object_count import ObjectCount, object_range
-from perception3d.datasets.point_boxes import PointBoxDataset
-from perception3d.datasets.point_boxes_info import create_infos
 from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.object_report import report_objects
 from perception3d.engine.runner import PerceptionRunner
-from perception3d.evaluation.kitti import evaluate_folders, table
-from perception3d.evaluation.nuscenes_scores import evaluate_boxes, ignored_notes
-from perception3d.nuscenes_tables import open_tables
+from perception3d.formats.custom_boxes.dataset import PointBoxDataset
+from perception3d.formats.custom_boxes.info import create_infos
+from perception3d.formats.kitti.dataset import KittiFrameDataset
+from perception3d.formats.kitti.evaluation.scores import evaluate_folders, table
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.evaluation.scores import evaluate_boxes, ignored_notes
+from perception3d.formats.nuscenes.files import open_tables
+from perception3d.formats.nuscenes.info.build import create_infos as create_nuscenes
 
 RANGE_M = [-50, -50, -5, 50, 50, 3]
 
@@ -168,7 +168,9 @@ def test_empty_2d_boxes_are_told_by_all(tmp_path: Path, capsys: pytest.CaptureFi
                 row[4:8] = ['0'] * 4
                 counted += row[0] in ('Car', 'Pedestrian', 'Cyclist')
         path.write_text('\n'.join(' '.join(row) for row in rows) + '\n')
-    create_kitti(Namespace(root=str(tmp_path), jobs=1, sensors=['camera', 'lidar'], image_size=[1242, 375]))
+    find_command('kitti', 'create_data').run(
+        Namespace(root=str(tmp_path), jobs=1, sensors=['camera', 'lidar'], image_size=[1242, 375])
+    )
     told = capsys.readouterr().out
     assert told.count('have a 2D box without height: they are neither pasted into other frames nor scored') == 3
     dataset = KittiFrameDataset(str(tmp_path), 'perception3d_infos_train.pkl')

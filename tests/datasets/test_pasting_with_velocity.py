@@ -17,15 +17,15 @@ from painted_tree import PaintedTree
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.datasets.ground_truth_database import INFO_FILE
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
-from perception3d.datasets.nuscenes_database import create_database
-from perception3d.datasets.nuscenes_info import create_infos
 from perception3d.datasets.point_clouds import rows_in_boxes
 from perception3d.datasets.transforms import lidar_augment
 from perception3d.datasets.transforms.lidar_augment import GroundTruthSampler, MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, ZeroUnknownVelocities
 from perception3d.engine.reproducible import SeededDataset
 from perception3d.files import read_pickle, write_pickle
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.info.build import create_infos
+from perception3d.formats.nuscenes.info.database import create_database
 from perception3d.registry import DATASETS, HOOKS, MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det'

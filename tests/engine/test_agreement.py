@@ -15,16 +15,16 @@ from mmengine.registry import init_default_scope
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
-from perception3d.datasets.kitti import KittiFrameDataset
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.pipeline_steps import check_class_lists, steps_of
-from perception3d.datasets.point_boxes import PointBoxDataset
 from perception3d.engine.agreement import AgreementHook, check_runner, check_teacher, check_trained_classes
 from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.engine.runner import PerceptionRunner
-from perception3d.evaluation.kitti_metric import KittiFrameMetric
-from perception3d.evaluation.lidar_metric import LidarDetectionMetric
-from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+from perception3d.formats.custom_boxes.dataset import PointBoxDataset
+from perception3d.formats.custom_boxes.evaluation.metric import LidarDetectionMetric
+from perception3d.formats.kitti.dataset import KittiFrameDataset
+from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'

@@ -17,8 +17,6 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import find_latest_checkpoint
 
 from perception3d.apis.config import load_config, parse_options
-from perception3d.apis.experiment.plan import Cell
-from perception3d.apis.experiment.records import CellFolder
 from perception3d.apis.runner import build_runner, checkpoints_to_replace
 from perception3d.apis.training import train
 from perception3d.checkpoints import demo_checkpoint, latest_checkpoint, pointed_checkpoint, write_pointer
@@ -26,6 +24,8 @@ from perception3d.checks import InputError
 from perception3d.engine import resuming
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.reproducible import ResumableSampler
+from perception3d.experiment.plan import Cell
+from perception3d.experiment.records import CellFolder
 from perception3d.locks import folder_lock
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,7 +12,8 @@ from mmcv_references import load, needs_ops
 
 from perception3d.compat.mmcv_ext import ops_are_compiled
 from perception3d.geometry import boxes as box_ops
-from perception3d.geometry import iou, nms
+from perception3d.geometry import iou
+from perception3d.ops import nms
 
 
 def random_bev(rng: np.random.Generator, count: int, spread: float) -> np.ndarray:

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from perception3d.checks import InputError
-from perception3d.geometry import (
-    iou,
+from perception3d.geometry import iou
+from perception3d.ops import (
     neighbors,
     nms,
     point_sampling,

@@ -11,7 +11,7 @@ from perception3d.checks import InputError
 from perception3d.geometry import lut as lut_module
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.lut import build_frames_lut, build_lut, find_overlaps, scale_to_features
-from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
+from perception3d.ops.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 PUBLISHED_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (128, 128, 6))
 SMALL_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (25, 30, 4))

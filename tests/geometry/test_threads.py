@@ -24,7 +24,8 @@ def test_the_first_parallel_kernel_of_a_process_keeps_torchs_threads(kernel):
 import torch
 torch.set_num_threads(1)
 import perception3d
-from perception3d.geometry import iou, scatter
+from perception3d.geometry import iou
+from perception3d.ops import scatter
 {KERNELS[kernel]}
 import numba
 print(torch.get_num_threads(), numba.get_num_threads())

@@ -11,12 +11,12 @@ import numpy as np
 import payloads
 import pytest
 
-from perception3d.apis.experiment.plan import read_experiment
 from perception3d.apis.inferencer import read_cloud_frame
 from perception3d.checks import InputError
 from perception3d.datasets.camera_frames import read_infos
 from perception3d.datasets.frame_infos import read_frame_infos
 from perception3d.datasets.point_clouds import read_cloud
+from perception3d.experiment.plan import read_experiment
 from perception3d.files import read_image, read_json, read_pickle
 from perception3d.pickles import check_tensor_pickle, load_plain_pickle
 from perception3d.visualization.sample import _read_xyz
@@ -117,14 +117,14 @@ def our_database(path: str) -> object:
 
 def our_nuscenes(path: str) -> object:
     """Our data set of nuScenes."""
-    from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
+    from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 
     return MultiFrameNuScenesDataset(num_frames=1, data_root='.', ann_file=path, pipeline=[])
 
 
 def our_nuscenes_metric(path: str) -> object:
     """Our metric of nuScenes, which looks up frames in the info file."""
-    from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+    from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
 
     return NuScenesDetectionMetric(data_root='.', ann_file=path)._metas_by_index
 
@@ -133,14 +133,14 @@ def our_note(path: str) -> object:
     """The note of an interrupted create_data."""
     from types import SimpleNamespace
 
-    from perception3d.datasets.nuscenes_database import cut_objects
+    from perception3d.formats.nuscenes.info.database import cut_objects
 
     return cut_objects(SimpleNamespace(frame_id=Path(path).stem), Path())
 
 
 def evaluate_lidar(path: str) -> object:
     """`evaluate lidar --gt`."""
-    from perception3d.evaluation.lidar_folders import _truth
+    from perception3d.formats.custom_boxes.evaluation.folders import _truth
 
     return _truth(Path(path), ['000000'])
 
@@ -292,9 +292,9 @@ def test_an_experiment_is_python_by_its_name(folder: Path, suffix: str):
 def test_records_of_an_experiment_are_data(folder: Path):
     import json
 
-    from perception3d.apis.experiment.plan import Cell
-    from perception3d.apis.experiment.prepare import prepared
-    from perception3d.apis.experiment.records import CellFolder
+    from perception3d.experiment.plan import Cell
+    from perception3d.experiment.prepare import prepared
+    from perception3d.experiment.records import CellFolder
 
     cell = CellFolder(Path(), Cell('arm', 0))
     cell.path.mkdir(parents=True)
@@ -309,8 +309,8 @@ def test_records_of_an_experiment_are_data(folder: Path):
 
 
 def test_a_pointer_to_a_checkpoint_does_not_leave_its_folder(folder: Path):
-    from perception3d.apis.experiment.plan import Cell
-    from perception3d.apis.experiment.records import CellFolder
+    from perception3d.experiment.plan import Cell
+    from perception3d.experiment.records import CellFolder
 
     (folder / 'evil.pth').write_bytes(payloads.CHECKPOINTS['zip'])
     cell = CellFolder(Path('out'), Cell('arm', 0))

@@ -17,11 +17,11 @@ from two_threads import answers_of_two_threads, is_same, meet_at_every_module
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.models.acceleration import accelerate
 from perception3d.models.fast_bev.feature_cache import FeatureCache
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
+from perception3d.models.inference.acceleration import accelerate
+from perception3d.models.inference.winograd import Workspace
 from perception3d.models.lidar_det.pillars import Canvas, RowPillarsScatter
-from perception3d.models.winograd import Workspace
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det'

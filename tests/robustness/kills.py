@@ -113,7 +113,7 @@ def data_of_the_tests(root: Path) -> None:
     from mmengine.registry import init_default_scope
 
     from perception3d.apis.config import load_config
-    from perception3d.datasets.kitti_info import create_infos
+    from perception3d.formats.kitti.info import create_infos
     from perception3d.registry import MODELS
 
     kitti_tree(root / 'kitti')
@@ -232,7 +232,7 @@ class Run:
             if before is not None:
                 before()
             if tool == 'experiment':
-                importlib.import_module('perception3d.apis.experiment.processes').Popen = ForkedCommand
+                importlib.import_module('perception3d.experiment.processes').Popen = ForkedCommand
             with log.open('ab') as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
@@ -373,7 +373,7 @@ def write_report(out: Path, records: list[dict[str, Any]], times: dict[str, floa
     """Writes kills.json and kills.md."""
     import torch
 
-    from perception3d.apis.benchmark import machine
+    from perception3d.benchmark.timing import machine
 
     facts = {**machine(torch.device('cpu')), 'cores': os.cpu_count()}
     command = 'python tests/robustness/kills.py --out docs/results'

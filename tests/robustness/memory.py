@@ -36,9 +36,9 @@ import torch  # noqa: E402
 from mmengine.dataset import pseudo_collate  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
-from perception3d.apis.benchmark import machine, markdown_table  # noqa: E402
 from perception3d.apis.config import load_config  # noqa: E402
 from perception3d.apis.inferencer import Inferencer  # noqa: E402
+from perception3d.benchmark.timing import machine, markdown_table  # noqa: E402
 from perception3d.files import write_json, write_whole  # noqa: E402
 from perception3d.models.fast_bev.streamed_test import StreamedTest  # noqa: E402
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream  # noqa: E402

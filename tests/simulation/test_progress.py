@@ -10,22 +10,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from perception3d.simulation import run
-from perception3d.simulation.profiles import PROFILES
-from perception3d.simulation.writers import Request
+from perception3d.apis import simulate as run
+from perception3d.formats.nuscenes.simulate.profiles import PROFILES
+from perception3d.simulation.jobs import Request, Writer
 
 
 @pytest.fixture
 def quick_scenes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scenes that take 10 s each on the clock and no time at all."""
-    writer = SimpleNamespace(name='quick', version=None, finish=lambda request, work, records: None)
-    monkeypatch.setattr(run, 'find_writer', lambda name: writer)
-    monkeypatch.setattr(run, '_make', lambda name, job: {})
+    monkeypatch.setattr(run, '_make', lambda writer, job: {})
     monkeypatch.setattr(run, 'time', SimpleNamespace(perf_counter=itertools.count(0, 10).__next__))
 
 
 def _simulate(folder: Path, scenes: int) -> None:
-    run.simulate('quick', Request(folder / 'data', 0, PROFILES['tiny'], scenes, 0))
+    writer = Writer('quick', write_scene=lambda job: {}, finish=lambda request, work, records: None)
+    run.simulate(writer, Request(folder / 'data', 0, PROFILES['tiny'], scenes, 0))
 
 
 @pytest.mark.usefixtures('quick_scenes')

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perception3d.formats.nuscenes.simulate.profiles import NuScenesProfile
 from perception3d.simulation.capture import Recorder
-from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import trace
 from perception3d.simulation.render.develop import develop, tone_curve
 from perception3d.simulation.render.lidar import Spinner, scan
@@ -96,7 +96,7 @@ def _clutter(count: int, seed: int) -> Primitives:
 
 @pytest.fixture(scope='module')
 def recorder() -> Recorder:
-    profile = Profile('test', 160, 60, 1, 2, False, 1, 0, 0.3, 90)
+    profile = NuScenesProfile('test', 160, 60, 1, 2, False, 1, 0, 0.3, 90)
     scene = make_scene(5, 3, 0.5)
     return Recorder(scene, draw_rig(np.random.default_rng(0), NUSCENES_RIG, 160, 60), profile)
 

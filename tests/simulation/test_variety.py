@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from perception3d.formats.nuscenes.simulate.profiles import PROFILES
 from perception3d.simulation.capture import Recorder
-from perception3d.simulation.profiles import PROFILES
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.rig import NUSCENES_RIG, Rig, draw_rig
 from perception3d.simulation.world.agents import make_body

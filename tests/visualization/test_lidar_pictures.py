@@ -20,12 +20,12 @@ from mmengine.structures import InstanceData
 
 from perception3d.apis import browse
 from perception3d.checks import InputError
-from perception3d.datasets.kitti_info import create_infos
 from perception3d.engine.visualization_hook import DrawPredictionsHook
 from perception3d.files import read_image, write_image
+from perception3d.formats.kitti.files import boxes_lidar_from_camera, read_calibration, read_objects
+from perception3d.formats.kitti.info import create_infos
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.geometry.boxes import corners
-from perception3d.kitti_files import boxes_lidar_from_camera, read_calibration, read_objects
 from perception3d.visualization.bev import BevWindow
 from perception3d.visualization.draw import BoxSet, Style, draw_cameras, draw_sample
 from perception3d.visualization.ground import Ground, extents, fitted_panels, point_size, square_panels

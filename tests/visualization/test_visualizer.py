@@ -40,7 +40,7 @@ STYLE = dict(width_px=480)
 CONFIG = """
 from mmdet3d.datasets import CBGSDataset
 from mmdet3d.datasets.transforms import LoadAnnotations3D
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs

@@ -28,11 +28,11 @@ from mmdet3d.datasets.transforms import (
 )
 from mmengine.dataset import DefaultSampler, RepeatDataset
 
-from perception3d.datasets.kitti import FRAME_META_KEYS, KittiFrameDataset
 from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import CropToImage, LoadCheckedPoints
 from perception3d.engine.reproducible import ResumableSampler
-from perception3d.evaluation.kitti_metric import KittiFrameMetric
+from perception3d.formats.kitti.dataset import FRAME_META_KEYS, KittiFrameDataset
+from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
 
 data_root = 'data/kitti'

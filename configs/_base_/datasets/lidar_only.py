@@ -1,4 +1,4 @@
-"""LiDAR-only data of one's own (data/README.md): clouds and boxes. `tools/create_data.py lidar --root DIR` first.
+"""LiDAR data of your own (data/README.md): clouds and boxes. `tools/create_data.py custom-boxes --root DIR` first.
 
 The classes, the floats a point, the range and the database's numbers are those of a first try: set them in the leaf
 config for the data at hand. A scanner that sees all around is assumed, so that frames are mirrored along both axes.
@@ -28,11 +28,11 @@ from mmdet3d.datasets.transforms import (
 from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler, RepeatDataset
 
-from perception3d.datasets.point_boxes import POINT_META_KEYS, PointBoxDataset
 from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.reproducible import ResumableSampler
-from perception3d.evaluation.lidar_metric import LidarDetectionMetric
+from perception3d.formats.custom_boxes.dataset import POINT_META_KEYS, PointBoxDataset
+from perception3d.formats.custom_boxes.evaluation.metric import LidarDetectionMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
 
 with read_base():

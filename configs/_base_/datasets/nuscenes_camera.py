@@ -4,12 +4,12 @@ from mmdet3d.datasets.transforms import LoadAnnotations3D, ObjectRangeFilter
 from mmengine.dataset import DefaultSampler
 
 from perception3d.datasets.balanced import SeededCBGSDataset
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
 from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
 from perception3d.engine.reproducible import ResumableSampler
-from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
 
 data_root = 'data/nuscenes'
 point_cloud_range = [-50, -50, -5, 50, 50, 3]

@@ -15,10 +15,10 @@ from mmengine.config import read_base
 from mmengine.dataset import DefaultSampler
 
 from perception3d.datasets.balanced import SeededCBGSDataset
-from perception3d.datasets.nuscenes import MultiFrameNuScenesDataset
 from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, LoadCheckedPoints, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
-from perception3d.evaluation.nuscenes import NuScenesDetectionMetric
+from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
 
 with read_base():

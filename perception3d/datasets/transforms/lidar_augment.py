@@ -79,7 +79,7 @@ class GroundTruthSampler:
         load_dim: int = 4,
         use_dim: int = 4,
         info_file: str = INFO_FILE,
-        made_by: str = 'kitti (or lidar)',
+        made_by: str = 'kitti (or custom-boxes)',
         memory_mib: float = 1024.0,
     ) -> None:
         self.data_root, self.classes = Path(data_root), tuple(classes)

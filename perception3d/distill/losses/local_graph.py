@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from perception3d.geometry.smallest import smallest_columns
+from perception3d.ops.smallest import smallest_columns
 
 # Distances at a time: 16 MB.
 _DISTANCES = 2**22

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.geometry.boxes import to_bev
-from perception3d.geometry.nms import nms_groups
+from perception3d.ops.nms import nms_groups
 
 
 @dataclass(frozen=True)

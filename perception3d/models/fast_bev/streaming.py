@@ -19,7 +19,7 @@ from perception3d.geometry.devices import fast_dtype
 from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
-from perception3d.models.winograd import use_winograd
+from perception3d.models.inference.winograd import use_winograd
 
 HISTORY_S = (-0.5, -1.0, -1.5)
 

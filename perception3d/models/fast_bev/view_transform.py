@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.lut import PRIORITIES, build_frames_lut, build_lut, scale_to_features, valid_part
-from perception3d.geometry.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 from perception3d.geometry.threads import PerThread, allocate_to_keep
+from perception3d.ops.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 
 class GatherRows(torch.autograd.Function):
-    """Rows of a table out of (R, C) features, with the scatter-add as gradient; see `perception3d.geometry.scatter`."""
+    """Rows of a table out of (R, C) features, with the scatter-add as gradient; see `perception3d.ops.scatter`."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, table: Tensor, out: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ from mmdet3d.models.middle_encoders import PointPillarsScatter
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.models.acceleration import fold_batch_norms
+from perception3d.models.inference.acceleration import fold_batch_norms
 
 
 class DensePart(nn.Module):

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from perception3d.compat.mmcv_on_cpu import LIDAR_OPS
-from perception3d.geometry import voxels
-from perception3d.geometry.point_sampling import furthest_point_sample
+from perception3d.ops import voxels
+from perception3d.ops.point_sampling import furthest_point_sample
 
 _OPS = (
     'ball_query', 'box_iou_rotated', 'furthest_point_sample', 'gather_points', 'group_points', 'iou3d', 'knn', 'nms',

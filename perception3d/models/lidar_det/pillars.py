@@ -10,8 +10,8 @@ from mmdet3d.models.voxel_encoders import PillarFeatureNet
 from torch import Tensor, nn
 
 from perception3d.compat.pillar_maps import require_inside
-from perception3d.geometry.segments import segment_max
 from perception3d.geometry.threads import PerThread, allocate_to_keep
+from perception3d.ops.segments import segment_max
 from perception3d.registry import MODELS
 
 

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.geometry.boxes import to_bev
-from perception3d.geometry.nms import nms_rotated
+from perception3d.ops.nms import nms_rotated
 from perception3d.registry import MODELS
 
 

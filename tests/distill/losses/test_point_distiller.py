@@ -10,7 +10,7 @@ from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception3d.apis.benchmark import peak_memory
+from perception3d.benchmark.timing import peak_memory
 from perception3d.checks import InputError
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.losses import edge_features, local_graph

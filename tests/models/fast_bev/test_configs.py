@@ -9,8 +9,8 @@ from mmengine.optim import LinearLR, PolyLR, build_optim_wrapper
 from torch.optim import AdamW
 
 from perception3d.apis.config import load_config
-from perception3d.datasets.nuscenes_info import InfoSettings
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment
+from perception3d.formats.nuscenes.info.build import InfoSettings
 from perception3d.registry import MODELS, TRANSFORMS
 
 FOLDER = Path(__file__).resolve().parents[3] / 'configs' / 'fast_bev'

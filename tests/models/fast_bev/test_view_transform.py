@@ -7,9 +7,9 @@ import pytest
 import torch
 from camera_rig import REAL_RIG_16X44
 
+from perception3d.benchmark.masked_writes import lift_by_masked_writes
 from perception3d.checks import InputError
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.models.fast_bev.masked_writes import lift_by_masked_writes
 from perception3d.models.fast_bev.view_transform import FeatureRows, GatherRows, LookupViewTransform
 
 GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (20, 24, 3))

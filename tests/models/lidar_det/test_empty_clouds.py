@@ -15,7 +15,7 @@ from tiny_lidar import DETECTORS, clouds, shrink
 from perception3d.apis.config import load_config
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.losses.point_distiller import PointDistiller
-from perception3d.models.acceleration import accelerate
+from perception3d.models.inference.acceleration import accelerate
 from perception3d.models.lidar_det.tta import LidarTTAModel
 from perception3d.registry import MODELS
 

@@ -1,0 +1,113 @@
+"""What a distillation step costs beside the step of its student and the forward pass of its teacher."""
+
+from __future__ import annotations
+
+import copy
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.registry import init_default_scope
+from torch import nn
+
+from perception3d.benchmark.timing import synchronize
+from perception3d.checks import InputError
+from perception3d.distill.distiller import Distiller
+from perception3d.engine.host import prepare_host
+from perception3d.engine.runner import PerceptionRunner
+from perception3d.registry import MODELS
+
+
+def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[str, Any]:
+    """Times steps on the first batch of the training data: student alone, teacher forward, distillation.
+
+    They take turns in every run, so that a noisy machine disturbs them alike; `both in a row` is the teacher's forward
+    and the student's step one after the other, which can take longer than each by itself: a cache holds one network,
+    not two. A step is data preprocessing, forward, loss, backward and AdamW. Weights are random; all links are at their
+    full weight. Where links are not in every iteration (`every`), the step is the mean over one turn of them all.
+
+    Raises:
+        InputError: the config is no pair of student and teacher.
+    """
+    prepare_host()  # as a training does
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    if config.model.get('type') is not Distiller or not config.model.get('teacher'):
+        raise InputError(f'{config.filename} is no pair of student and teacher: its model must be a Distiller')
+    torch.manual_seed(0)
+    settings = copy.deepcopy(config.model)
+    for link in settings.links.values():
+        for key in ('start', 'ramp', 'decay_start', 'decay', 'decay_to'):
+            link.pop(key, None)
+    teacher = MODELS.build(settings.teacher).to(device)
+    settings.teacher = teacher
+    distiller = MODELS.build(settings).to(device).train()
+    student = copy.deepcopy(distiller.student).train()
+    loader = PerceptionRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, 0)
+    batch = next(iter(loader))
+    views = {key: value for key, value in batch.items() if key != 'teacher'}
+    step, look = _step(student, views), _forward(teacher.eval(), batch.get('teacher', views))
+    steps = {
+        'student step ms': step,
+        'teacher forward ms': look,
+        'both in a row ms': lambda: (look(), step()),
+        'distillation step ms': _step(distiller, batch),
+    }
+    turn = math.lcm(*(link.schedule.every for link in distiller.links.values()))
+    medians = _medians(steps, runs, turn, device)
+    parts = {
+        'more than the sum': medians['student step ms'] + medians['teacher forward ms'],
+        'more than in a row': medians['both in a row ms'],
+    }
+    return medians | {name: f'{medians["distillation step ms"] / ms - 1:+.1%}' for name, ms in parts.items()}
+
+
+def _medians(steps: Mapping[str, Callable[[], Any]], runs: int, turn: int, device: torch.device) -> dict[str, float]:
+    """Mean over the iterations of a `turn` of the medians of `runs` times, milliseconds, by the names of `steps`."""
+    counter = MessageHub.get_current_instance()
+    times: dict[str, list[list[float]]] = {name: [[] for _ in range(turn)] for name in steps}
+    try:
+        # The first runs allocate, and learn where the teacher may stop.
+        for iteration in range(-2 * turn, runs * turn):
+            counter.update_info('iter', iteration % turn)
+            for name, step in steps.items():
+                elapsed = _timed(step, device)
+                if iteration >= 0:
+                    times[name][iteration % turn].append(elapsed)
+    finally:
+        counter.update_info('iter', 0)
+    return {name: statistics.fmean(map(statistics.median, phases)) for name, phases in times.items()}
+
+
+def _step(model: Any, batch: Mapping[str, Any]) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-6)
+
+    def step() -> None:
+        losses = model(**model.data_preprocessor(dict(batch), True), mode='loss')
+        total, _ = model.parse_losses(losses)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+
+    return step
+
+
+def _forward(model: nn.Module, batch: Mapping[str, Any]) -> Callable[[], None]:
+    def forward() -> None:
+        with torch.no_grad():
+            data = model.data_preprocessor(dict(batch), False)
+            model(data['inputs'], data['data_samples'], mode='tensor')
+
+    return forward
+
+
+def _timed(function: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    function()
+    synchronize(device)
+    return (time.perf_counter() - start) * 1e3

@@ -1,0 +1,100 @@
+"""Size and speed of a detector: parameters, multiply-accumulates, latency of one sample."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import torch
+from mmdet3d.models.detectors import MVXTwoStageDetector
+from mmdet3d.models.detectors.two_stage import TwoStage3DDetector
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from perception3d.benchmark.timing import median_ms, peak_memory
+from perception3d.checks import InputError
+from perception3d.engine.agreement import check_model_and_data
+from perception3d.engine.host import quiet_blas
+from perception3d.engine.runner import PerceptionRunner
+from perception3d.registry import MODELS
+
+
+def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str, Any]:
+    """Measures the model of `config` on the first sample of its test data, with random weights.
+
+    GMACs are half of the floating point operations of all convolutions and matrix products of the network without
+    decoding, as torch's counter sees them, and those of sparse convolutions on this sample (on a CPU, where spconv
+    tells its pairs; elsewhere GMACs are NaN, with a warning): gathers, norms and samplings at points are not in it. The
+    latency is that of `predict`, boxes included, batch 1, without loading the data.
+
+    Raises:
+        InputError: the config has no test data.
+    """
+    quiet_blas()
+    if 'test_dataloader' not in config:
+        raise InputError(f'{config.filename} has no test_dataloader: there is no sample to measure with')
+    init_default_scope(config.get('default_scope', 'mmdet3d'))
+    torch.manual_seed(0)
+    model = MODELS.build(config.model).to(device).eval()
+    loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
+    check_model_and_data(model, loader.dataset, 'test_dataloader')
+    batch = model.data_preprocessor(pseudo_collate([loader.dataset[0]]), False)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter, SparseMacs(model) as sparse:
+            _network_alone(model, batch)
+        with peak_memory(device) as memory:
+            latency = median_ms(lambda: model(**batch, mode='predict'), device, runs, warm_up=2)
+    return {
+        'parameters, M': sum(parameter.numel() for parameter in model.parameters()) / 1e6,
+        'GMACs': counter.get_total_flops() / 2e9 + sparse.total / 1e9,
+        'latency ms': latency,
+        'peak MiB': memory['peak_mib'],
+    }
+
+
+def _network_alone(model: nn.Module, batch: dict[str, Any]) -> None:
+    """Runs the network; mmdet3d's detectors of several stages or sensors have no way to do so without decoding."""
+    decodes = isinstance(model, (MVXTwoStageDetector, TwoStage3DDetector))
+    model(**batch, mode='predict' if decodes else 'tensor')
+
+
+class SparseMacs:
+    """Counts multiply-accumulates of the spconv convolutions of a model while it is open: pairs x inputs x outputs.
+
+    Where spconv convolves without a list of pairs (its implicit GEMM, on a GPU), `total` becomes NaN, with a warning.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.total: float = 0
+
+    def __enter__(self) -> SparseMacs:
+        convolutions = [m for m in self.model.modules() if type(m).__module__.startswith('spconv.pytorch.conv')]
+        self._hooks = [module.register_forward_hook(self._count) for module in convolutions]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self, module: Any, inputs: tuple[Any], output: Any) -> None:
+        if module.kernel_size == [1] * module.ndim:
+            pairs = len(output.indices)
+        else:
+            data = output.find_indice_pair(module.indice_key)
+            counts = getattr(data, 'indice_pair_num', None)
+            if counts is None:
+                if not math.isnan(self.total):
+                    warnings.warn('spconv tells no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
+                self.total = math.nan
+                return
+            if data.is_subm:
+                # Only half of the offsets are listed: the others mirror them, and the middle one pairs all.
+                pairs = 2 * int(counts[: len(counts) // 2].sum()) + len(output.indices)
+            else:
+                pairs = int(counts.sum())
+        self.total += pairs * module.in_channels * module.out_channels

@@ -1,0 +1,218 @@
+"""The result of an experiment: one row an arm, as JSON and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from perception3d.benchmark.timing import markdown_table
+from perception3d.experiment.commands import short_line
+from perception3d.experiment.plan import Experiment
+from perception3d.experiment.records import TEST, TRAIN
+from perception3d.experiment.schedule import clock
+from perception3d.experiment.statistics import paired_difference, spread
+
+_NONE = '-'
+
+
+def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns a row for every arm from the records of its cells, metrics as the tests gave them.
+
+    A metric that is null in a record (NaN: the test could not tell) does not count; `n` of the metric says so.
+    """
+    values = {arm: {name: _values(records, arm, name) for name in experiment.metrics} for arm in experiment.arms}
+    rows = []
+    for arm in experiment.arms.values():
+        own = [record for record in records if record['arm'] == arm.name]
+        metrics = {}
+        for name in experiment.metrics:
+            seeds = values[arm.name][name]
+            metrics[name] = {'values': seeds, **spread(list(seeds.values()))._asdict(), 'difference': None}
+            if arm.baseline:
+                metrics[name]['difference'] = paired_difference(seeds, values[arm.baseline][name])._asdict()
+        rows.append(
+            {
+                'arm': arm.name,
+                'n': len(own),
+                'seeds': [record['seed'] for record in own],
+                'missing_seeds': [seed for seed in arm.seeds if seed not in {record['seed'] for record in own}],
+                'baseline': arm.baseline,
+                'metrics': metrics,
+                'train_seconds': spread([record['train_seconds'] for record in own]).mean,
+                'test_seconds': spread([record['test_seconds'] for record in own]).mean,
+                'extra': arm.extra,
+            }
+        )
+    return rows
+
+
+def wall_times(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Returns seconds: of all cells one after another, of the cells side by side as they were run, of what came before.
+
+    Side by side, a cell counts its time divided by the number of cells that were run at once: what the whole takes
+    where all places are taken all the time.
+    """
+    seconds = [record['train_seconds'] + record['test_seconds'] for record in records]
+    jobs = [record['machine'].get('cells side by side', 1) for record in records]
+    return {
+        'cells': sum(seconds),
+        'cells_side_by_side': sum(own / count for own, count in zip(seconds, jobs)),
+        'prepare': sum(entry['seconds'] or 0.0 for entry in prepared),
+    }
+
+
+def _values(records: Iterable[Mapping[str, Any]], arm: str, metric: str) -> dict[int, float]:
+    found = {record['seed']: record['metrics'][metric] for record in records if record['arm'] == arm}
+    return {seed: value for seed, value in found.items() if value is not None}
+
+
+def markdown(
+    experiment: Experiment,
+    rows: Sequence[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
+    prepared: Sequence[Mapping[str, Any]],
+    command: Sequence[str],
+    repository: Path,
+) -> str:
+    """Returns the page of an experiment: the table, and under it all that a reader needs to repeat a row.
+
+    Args:
+        rows: as `summarise` returns them.
+        records: of the cells that are done.
+        prepared: commands that were run before the cells.
+        command: that of the experiment.
+        repository: commands are shown as typed in this folder.
+    """
+    scale = f' Metrics are multiplied by {experiment.scale:g}.' if experiment.scale != 1 else ''
+    commits = _distinct(_commit(part) for record in records for part in _parts(record))
+    lines = [
+        f'# {experiment.name}',
+        '',
+        'Mean ± sample standard deviation over n seeds. A difference is that to the arm under "compared with", paired '
+        f"by seed, with the 95 % interval of Student's t.{scale} Times are wall times of a cell, start-up included.",
+        '',
+        markdown_table(_table(experiment, rows)),
+        '',
+        f'- command: `{short_line(command, repository)}`',
+        f'- seeds: {_seeds(experiment)}',
+        *(f'- not done: {row["arm"]}, seeds {_listed(row["missing_seeds"])}' for row in rows if row['missing_seeds']),
+        f'- wall time: {_wall_time(records, prepared) if records else "no cell is done"}',
+        *(f'- machine: {text}' for text in _distinct(_facts(record['machine']) for record in records)),
+        *(f'- versions: {text}' for text in _distinct(_facts(record['versions']) for record in records)),
+        *([f'- code: {_listed(commits)}'] if commits else []),
+        '',
+        '## Commands',
+        '',
+        *(_prepare_line(entry, repository) for entry in prepared),
+        *(_cell_line(record, repository) for record in records),
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _table(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    compared = any(row['baseline'] for row in rows)
+    extra = list(dict.fromkeys(key for row in rows for key in row['extra']))
+    table = []
+    for row in rows:
+        line = {'arm': row['arm'], 'n': str(row['n'])}
+        if compared:
+            line['compared with'] = row['baseline'] or _NONE
+        for name in experiment.metrics:
+            digits = _digits(experiment.scale * (other['metrics'][name]['mean'] or 0.0) for other in rows)
+            line[name] = _mean(row['metrics'][name], row['n'], experiment.scale, digits)
+            if compared:
+                difference = row['metrics'][name]['difference']
+                line[f'{name}: difference [95 %]'] = _difference(difference, row['n'], experiment.scale, digits)
+        line['train, min'] = _minutes(row['train_seconds'])
+        line['test, min'] = _minutes(row['test_seconds'])
+        line.update({key: str(row['extra'].get(key, _NONE)) for key in extra})
+        table.append({key.replace('|', r'\|'): value.replace('|', r'\|') for key, value in line.items()})
+    return table
+
+
+def _digits(values: Iterable[float]) -> int:
+    """Returns the decimals that show the largest of a column's means with four digits, at most four decimals."""
+    largest = max(map(abs, values), default=0.0)
+    return min(4, max(0, 3 - math.floor(math.log10(largest)))) if largest else 4
+
+
+def _mean(metric: Mapping[str, Any], n: int, scale: float, digits: int) -> str:
+    if metric['mean'] is None:
+        return _NONE
+    text = f'{metric["mean"] * scale:.{digits}f}'
+    if metric['std'] is not None:
+        text += f' ± {metric["std"] * scale:.{digits}f}'
+    return text + _count(metric['n'], n)
+
+
+def _difference(difference: Mapping[str, Any] | None, n: int, scale: float, digits: int) -> str:
+    if difference is None or difference['mean'] is None:
+        return _NONE
+    text = f'{difference["mean"] * scale:+.{digits}f}'
+    if difference['low'] is None:
+        return f'{text} [{_NONE}]' + _count(difference['n'], n)
+    ends = f'{difference["low"] * scale:+.{digits}f}, {difference["high"] * scale:+.{digits}f}'
+    return f'{text} [{ends}]' + _count(difference['n'], n)
+
+
+def _count(n: int, of_row: int) -> str:
+    return '' if n == of_row else f' (n={n})'
+
+
+def _minutes(seconds: float | None) -> str:
+    return _NONE if seconds is None else f'{seconds / 60:.1f}'
+
+
+def _seeds(experiment: Experiment) -> str:
+    seeds = {arm.name: arm.seeds for arm in experiment.arms.values()}
+    if len(set(seeds.values())) == 1:
+        return _listed(next(iter(seeds.values())))
+    return '; '.join(f'{arm}: {_listed(own)}' for arm, own in seeds.items())
+
+
+def _wall_time(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> str:
+    times = {key: clock(seconds) for key, seconds in wall_times(records, prepared).items()}
+    jobs = _listed(_distinct(str(record['machine'].get('cells side by side', 1)) for record in records))
+    before = f', {times["prepare"]} before them' if prepared else ''
+    return f'all cells {times["cells"]} h, divided by {jobs} side by side {times["cells_side_by_side"]} h{before}'
+
+
+def _prepare_line(entry: Mapping[str, Any], repository: Path) -> str:
+    return (
+        f'- before the cells, {_minutes(entry["seconds"])} min, {_commit(entry)}: '
+        f'`{short_line(entry["command"], repository)}`'
+    )
+
+
+def _cell_line(record: Mapping[str, Any], repository: Path) -> str:
+    parts = len(record[TRAIN]['parts'])
+    times = f'train {_minutes(record["train_seconds"])} min' + (f' in {parts} parts' if parts > 1 else '')
+    commits = _listed(_distinct(_commit(part) for part in _parts(record)))
+    train, test = (short_line(record[stage]['parts'][-1]['command'], repository) for stage in (TRAIN, TEST))
+    return (
+        f'- {record["arm"]}/seed{record["seed"]}, {times}, test {_minutes(record["test_seconds"])} min, {commits}: '
+        f'`{train}`, then `{test}`'
+    )
+
+
+def _parts(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*record[TRAIN]['parts'], *record[TEST]['parts']]
+
+
+def _commit(part: Mapping[str, Any]) -> str:
+    commit = f'commit {part["commit"][:10]}' if part['commit'] else 'no commit known'
+    return commit + (' with changes' if part['dirty'] else '')
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    return ', '.join(f'{key}: {value}' for key, value in facts.items())
+
+
+def _distinct(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _listed(items: Iterable[Any]) -> str:
+    return ', '.join(map(str, items))

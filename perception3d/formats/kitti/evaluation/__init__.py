@@ -1,0 +1,1 @@
+"""KITTI's object benchmark: its rules, the reader of result folders and the metric of a training."""

@@ -1,0 +1,233 @@
+"""The nuScenes detection metric for mmengine's test loop: NDS and its parts, by the devkit's own code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.files import read_pickle, write_json
+from perception3d.formats.nuscenes.evaluation.classes import config_of_classes, own_mapping
+from perception3d.formats.nuscenes.evaluation.scores import (
+    evaluate_boxes,
+    flatten,
+    ignored_notes,
+    official_config,
+    table,
+)
+from perception3d.formats.nuscenes.files import open_tables
+from perception3d.geometry.camera import chain, transform
+from perception3d.outputs import check_outputs
+from perception3d.registry import METRICS
+
+if TYPE_CHECKING:
+    from nuscenes.eval.detection.data_classes import DetectionConfig
+
+VEHICLES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle')
+MOVING_MPS = 0.2
+
+
+def attribute_name(detection_name: str, speed_mps: float) -> str:
+    """Returns the attribute that a box gets from its class and speed: the usual rule, moving above 0.2 m/s.
+
+    Source: mmdet3d's NuScenesMetric, after CenterPoint.
+    """
+    moving = speed_mps > MOVING_MPS
+    if detection_name in VEHICLES:
+        standing = 'vehicle.stopped' if detection_name == 'bus' else 'vehicle.parked'
+        return 'vehicle.moving' if moving else standing
+    if detection_name in ('bicycle', 'motorcycle'):
+        return 'cycle.with_rider' if moving else 'cycle.without_rider'
+    if detection_name == 'pedestrian':
+        return 'pedestrian.moving' if moving else 'pedestrian.standing'
+    return ''
+
+
+def submission_boxes(
+    token: str,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    ego_from_lidar: np.ndarray,
+    global_from_ego: np.ndarray,
+    class_range_m: dict[str, float],
+    max_boxes: int = 500,
+) -> list[dict]:
+    """Converts the boxes of one sample to the nuScenes submission format, global frame.
+
+    Args:
+        token: Sample token.
+        boxes: (M, 7) or (M, 9): x, y, z of the centre, l, w, h, yaw[, vx, vy] in the LiDAR frame; metres, radians, m/s.
+        scores, labels: (M,).
+        classes: Class names by label.
+        ego_from_lidar, global_from_ego: (4, 4) of the keyframe.
+        class_range_m: Boxes of a class farther than this from the ego vehicle, in the plane, are left out: the
+            benchmark ignores them.
+        max_boxes: The best so many are kept.
+    """
+    from pyquaternion import Quaternion
+
+    global_from_lidar = chain(global_from_ego, ego_from_lidar)
+    centres = transform(boxes[:, :3].astype(np.float64), global_from_lidar)
+    range_m = np.array([class_range_m[classes[label]] for label in labels], np.float64)
+    distance_m = np.linalg.norm((centres - global_from_ego[:3, 3])[:, :2], axis=1)
+    kept = np.flatnonzero(distance_m < range_m)
+    kept = kept[np.argsort(-scores[kept], kind='stable')][:max_boxes]
+
+    velocity = np.zeros((len(boxes), 3))
+    if boxes.shape[1] >= 9:
+        velocity[:, :2] = np.nan_to_num(boxes[:, 7:9])
+    velocity = velocity @ global_from_lidar[:3, :3].T
+    turn = Quaternion(matrix=global_from_lidar[:3, :3], rtol=1e-5, atol=1e-7)
+    found = []
+    for i in kept:
+        name, (length, width, height) = classes[labels[i]], boxes[i, 3:6].tolist()
+        rotation = turn * Quaternion(axis=[0, 0, 1], radians=float(boxes[i, 6]))
+        found.append(
+            {
+                'sample_token': token,
+                'translation': centres[i].tolist(),
+                'size': [width, length, height],
+                'rotation': rotation.elements.tolist(),
+                'velocity': velocity[i, :2].tolist(),
+                'detection_name': name,
+                'detection_score': float(scores[i]),
+                'attribute_name': attribute_name(name, float(np.linalg.norm(velocity[i, :2]))),
+            }
+        )
+    return found
+
+
+@METRICS.register_module()
+class NuScenesDetectionMetric(BaseMetric):
+    """mAP, NDS and the five errors of the samples that were tested, whatever split they belong to.
+
+    Predictions are converted to the submission format where they are made, so that processes exchange little. Scores
+    come from the devkit's code (see `nuscenes_scores`); the tables are read once, when the first scores are computed.
+
+    Args:
+        data_root: The nuScenes tree.
+        ann_file: Info file, relative to data_root; only needed for pipelines that do not pack `token`, `lidar2ego` and
+            `ego2global`, as mmdet3d's own.
+        version: Tables to score against; by default those that the tested data set names.
+        format_only: Write the submission, compute nothing.
+        jsonfile_prefix: The submission goes to `<prefix>_nusc.json`; nothing is written if None.
+        eval_config: Name of the devkit's settings.
+        collect_device, prefix: As of mmengine's BaseMetric.
+    """
+
+    default_prefix = 'nuscenes'
+
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str | None = None,
+        version: str | None = None,
+        format_only: bool = False,
+        jsonfile_prefix: str | None = None,
+        eval_config: str = 'detection_cvpr_2019',
+        collect_device: str = 'cpu',
+        prefix: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if format_only and jsonfile_prefix is None:
+            raise InputError('format_only needs jsonfile_prefix, the path of the submission file up to _nusc.json')
+        check_outputs(files=[jsonfile_prefix and f'{jsonfile_prefix}_nusc.json'])
+        self.data_root = data_root
+        self.ann_file = ann_file
+        self.version = version
+        self.format_only = format_only
+        self.jsonfile_prefix = jsonfile_prefix
+        self.config = official_config(eval_config)
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Raises InputError if one of `classes` is none of the benchmark and none that the info file maps to."""
+        known = {*self.config.class_range, *((self.dataset_meta or {}).get('category_map') or {}).values()}
+        for name in classes:
+            if name not in known:
+                raise unknown_name('class of the nuScenes benchmark', name, known)
+
+    def _settings(self) -> tuple[DetectionConfig, dict[str, str] | None]:
+        """Returns the settings, and category -> class where the info file has others than the benchmark's."""
+        mapping = own_mapping(self.dataset_meta)
+        if mapping is None:
+            return self.config, None
+        return config_of_classes(self.config, self.dataset_meta['classes']), mapping
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
+        classes, (config, _) = self.dataset_meta['classes'], self._settings()
+        for sample in data_samples:
+            meta = sample if 'lidar2ego' in sample and 'token' in sample else self._meta(sample)
+            predicted = sample['pred_instances_3d']
+            boxes = predicted['bboxes_3d']
+            values = boxes.tensor.detach().cpu().float().numpy().copy()
+            values[:, 2] += values[:, 5] / 2
+            converted = submission_boxes(
+                meta['token'],
+                values,
+                predicted['scores_3d'].detach().cpu().float().numpy(),
+                predicted['labels_3d'].detach().cpu().numpy(),
+                classes,
+                np.asarray(meta['lidar2ego'], np.float64),
+                np.asarray(meta['ego2global'], np.float64),
+                config.class_range,
+                config.max_boxes_per_sample,
+            )
+            self.results.append((meta['token'], converted))
+
+    def compute_metrics(self, results: list[tuple[str, list[dict]]]) -> dict[str, float]:
+        """Writes the submission if asked to, then scores it; returns the keys that `flatten` describes."""
+        by_token = dict(results)
+        if len(by_token) < len(results):
+            twice = [token for token, count in Counter(token for token, _ in results).items() if count > 1]
+            raise InputError(
+                f'sample {", ".join(twice[:3])} was predicted more than once: tokens must be unique, so '
+                'join no data sets that share samples'
+            )
+        if self.jsonfile_prefix is not None:
+            path = f'{self.jsonfile_prefix}_nusc.json'
+            write_json(path, {'meta': self._submission_meta(), 'results': by_token})
+            print_log(f'submission of {len(by_token)} samples written to {path}', logger='current')
+        if self.format_only:
+            return {}
+        nusc = open_tables(self.data_root, self.version or self.dataset_meta.get('version'))
+        ignored: dict[str, Counter[str]] = {}
+        config, mapping = self._settings()
+        metrics, counts = evaluate_boxes(nusc, by_token, config, ignored, mapping)
+        text = table(metrics, counts, ignored_notes(ignored))
+        print_log(f'{len(by_token)} samples\n{text}', logger='current')
+        return flatten(metrics, counts)
+
+    @staticmethod
+    def _submission_meta() -> dict[str, bool]:
+        return dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False)
+
+    def _meta(self, sample: dict) -> dict:
+        """Returns token and poses of a sample whose pipeline packed only its index."""
+        if self.ann_file is None or 'sample_idx' not in sample:
+            raise InputError(
+                'predictions carry no token, lidar2ego and ego2global: pack them as metas, or give '
+                'NuScenesDetectionMetric an ann_file and pack sample_idx'
+            )
+        return self._metas_by_index[sample['sample_idx']]
+
+    @cached_property
+    def _metas_by_index(self) -> dict[int, dict]:
+        infos = read_pickle(Path(self.data_root) / self.ann_file)['data_list']
+        return {
+            info['sample_idx']: {
+                'token': info['token'],
+                'lidar2ego': info['lidar_points']['lidar2ego'],
+                'ego2global': info['ego2global'],
+            }
+            for info in infos
+        }

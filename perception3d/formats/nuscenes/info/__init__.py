@@ -1,0 +1,1 @@
+"""Info files and the ground-truth database of a nuScenes tree."""

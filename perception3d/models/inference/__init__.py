@@ -1,0 +1,1 @@
+"""Faster forms of layers for inference: results change by rounding only."""

@@ -1,0 +1,46 @@
+"""What a format writes of the built-in world: requests, the jobs that they consist of, and the writer of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from perception3d.simulation.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to write: where, from which seed, at which profile, how many scenes of the two splits."""
+
+    out: Path
+    seed: int
+    profile: Profile
+    scenes: int
+    val_scenes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene of a request: `index` is its number in the seed's world, `name` the data set's name for it."""
+
+    request: Request
+    index: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A format.
+
+    write_scene(job) writes one scene's sensor files and returns a JSON-able record of it; it runs in any process and
+    in any order. finish(request, jobs, records) writes what spans scenes (tables, splits). Both are functions of a
+    module, since other processes import them. version: raise it when the same seed gives other bytes in this format
+    alone, so that old folders are not mixed with new ones.
+    """
+
+    name: str
+    write_scene: Callable[[Job], Any]
+    finish: Callable[[Request, list[Job], list[Any]], None]
+    version: int = 0
