@@ -64,12 +64,17 @@ def non_finite(content: Any, name: str) -> str | None:
     return next((found for key, value in items if (found := non_finite(value, f'{name}.{key}'))), None)
 
 
-def check_converging(model: nn.Module, where: str) -> None:
-    """Raises InputError if a parameter of `model` is not finite or a buffer is NaN; names the first such tensor."""
+def check_converging(model: nn.Module, where: str, what: str = 'model') -> None:
+    """Raises InputError if a parameter of `model` is not finite or a buffer is NaN; names the first such tensor.
+
+    Args:
+        where: what is not written then.
+        what: names the model in the error.
+    """
     faults = [name for name, value in model.named_parameters() if not is_finite(value.detach())]
     faults = faults or [name for name, value in model.named_buffers() if holds_nan(value)]
     if faults:
         raise InputError(
-            f'training has diverged: the tensor {faults[0]} of the model holds NaN or infinite values, so {where} is '
+            f'training has diverged: the tensor {faults[0]} of the {what} holds NaN or infinite values, so {where} is '
             'not written and the checkpoint before it is kept: lower the learning rate or clip the gradients'
         )

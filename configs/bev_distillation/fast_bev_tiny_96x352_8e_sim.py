@@ -1,10 +1,10 @@
 """Teacher of the resolution pair: the tiny Fast-BEV on images of 96 x 352, trained longer on the `distill` world."""
 
 from mmengine.config import read_base
-from mmengine.hooks import EMAHook
-from mmengine.model import ExponentialMovingAverage
 
 with read_base():
+    # Averaged weights differ less from seed to seed.
+    from .._base_.schedules.averaged import *
     from ..fast_bev.fast_bev_tiny_96x352_9e_sim import *
 
 data_root = 'data/sim_distill'
@@ -20,5 +20,3 @@ warmup_epochs = max_epochs // 4 or max_epochs / 4
 param_scheduler[0].end = warmup_epochs
 param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)
 default_hooks.checkpoint.update(max_keep_ckpts=1)
-# Averaged weights differ less from seed to seed.
-custom_hooks = [dict(type=EMAHook, ema_type=ExponentialMovingAverage, momentum=0.005, update_buffers=True)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from mmengine.device import get_device
 from mmengine.dist import master_only
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
 from perception3d.engine.agreement import AgreementHook, check_order_of_classes, classes_of
+from perception3d.engine.averaging import AveragedWeightsHook, check_averages_resume
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
 from perception3d.engine.loader_workers import deaths_in_one_line, look_after_workers
@@ -42,6 +43,11 @@ from perception3d.registry import DATASETS
 from perception3d.weight_values import check_converging, non_finite
 
 _SYNC_BN = ('torch', 'mmcv')
+_OWN_HOOKS = {
+    key: ours
+    for theirs, ours in ((CheckpointHook, WholeCheckpointHook), (EMAHook, AveragedWeightsHook))
+    for key in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}')
+}
 # Runs of this process by the second of their start.
 _STARTED: Counter[str] = Counter()
 
@@ -99,10 +105,12 @@ class PerceptionRunner(Runner):
         done with these; see `engine/resuming.py`.
 
         Raises:
-            InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone; or the
-                state of its optimizer is not finite.
+            InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone; or its
+                weights are averaged and the config does not average; or the state of its optimizer is not finite.
         """
-        content = check_resumable(self.model.module if is_model_wrapper(self.model) else self.model, filename)
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        content = check_resumable(model, filename)
+        check_averages_resume(self, model, content, filename)
         check_same_classes(self, content['meta'], filename)
         schedules, rates = schedule_settings(self), base_rates(self)
         super().resume(filename, *args, **kwargs)
@@ -144,9 +152,9 @@ class PerceptionRunner(Runner):
             super().save_checkpoint(str(out_dir), temporary.name, *args, **kwargs)
 
     def register_hook(self, hook: Hook | dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Registers a hook; ours where the config names mmengine's CheckpointHook."""
-        if isinstance(hook, dict) and hook.get('type') in (CheckpointHook, 'CheckpointHook', 'mmengine.CheckpointHook'):
-            hook = {**hook, 'type': WholeCheckpointHook}
+        """Registers a hook; ours where the config names mmengine's CheckpointHook or EMAHook."""
+        if isinstance(hook, dict) and hook.get('type') in _OWN_HOOKS:
+            hook = {**hook, 'type': _OWN_HOOKS[hook['type']]}
         super().register_hook(hook, *args, **kwargs)
 
     def setup_env(self, env_cfg: dict[str, Any]) -> None:
