@@ -1,4 +1,4 @@
-"""What brings a student's features to the channels of its teacher."""
+"""Adapters: bring the features of a student to the number of channels of its teacher."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from perception3d.registry import MODELS
 
 @MODELS.register_module()
 class ConvAdapter(nn.Module):
-    """A 1x1 convolution, with batch norm where wished, on maps (B, C, H, W).
+    """A 1x1 convolution on maps (B, C, H, W), optionally followed by batch norm.
 
     Args:
         in_channels: channels of the student.
         out_channels: channels of the teacher.
-        norm: follow it by batch norm.
+        norm: add batch norm after the convolution.
     """
 
     def __init__(self, in_channels: int, out_channels: int, norm: bool = False) -> None:
@@ -28,6 +28,6 @@ class ConvAdapter(nn.Module):
         """Maps (B, in_channels, H, W) to (B, out_channels, H, W)."""
         if not x.is_contiguous(memory_format=torch.channels_last):
             return self.norm(self.conv(x))
-        # Where the channels lie innermost it is a plain matrix product, several times as fast on one CPU thread.
+        # In channels-last memory it is a plain matrix product, several times as fast on one CPU thread.
         rows = F.linear(x.permute(0, 2, 3, 1), self.conv.weight.flatten(1), self.conv.bias)
         return self.norm(rows.permute(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""One mechanism for every teacher and student."""
+"""The Distiller: trains a student with its own loss and with losses between places in student and teacher."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.context import DistillContext, SecondPass
+from perception3d.distill.finite import FiniteCheck
 from perception3d.distill.freezing import Freezing
 from perception3d.distill.inherit import WeightInheritance, build_inheritance
-from perception3d.distill.link import Link, follow_scales
+from perception3d.distill.link import Link, update_scales
 from perception3d.distill.nested import with_tensors
 from perception3d.distill.tap import TapSet
 from perception3d.distill.teacher import PairPreprocessor, Teacher
-from perception3d.distill.watch import FiniteWatch
 from perception3d.registry import MODELS
 
 _STUDENT, _LINKS = 'student.', 'links.'
@@ -29,38 +29,39 @@ _STUDENT, _LINKS = 'student.', 'links.'
 class Distiller(BaseModel):
     """Trains `student` with its own loss plus one loss per link; predicts exactly as `student`.
 
-    The state dict is the student's, with the student's keys: a distilled checkpoint is one of the plain student config.
-    What only training needs (adapters, scales of links) is in `training_state`, which the runner of this package keeps
-    beside it in the checkpoint. The teacher is built when training begins, stays frozen and in eval mode, is no
-    submodule, and its forward ends after its last tap.
+    The state dict is the student's, with the student's keys: a distilled checkpoint loads into the plain student
+    config. What only training needs (adapters, scales of links) is in `training_state`, which the runner of this
+    package saves next to it in the checkpoint. The teacher is built when training begins, stays frozen and in eval
+    mode, and is not a submodule; its forward pass ends after its last tap.
 
-    The teacher gets the batch of the student, or its own view of it: the entry 'teacher' that a pipeline puts beside
-    'inputs' and 'data_samples' (`PairedViews` of the data sets does), which goes through its own data preprocessor.
-    Views may differ in resolution, frames or sensor.
+    The teacher gets the batch of the student, or a view of its own: the entry 'teacher' that a pipeline puts next to
+    'inputs' and 'data_samples' (as `PairedViews` of the data sets does), which passes through the teacher's data
+    preprocessor. Views may differ in resolution, frames or sensor.
 
-    In the log `distill.<link>.loss` is what is summed, `distill.<link>.value` what the loss module gave, and
-    `distill.<link>.scale` the factor between them.
+    The log has `distill.<link>.loss`, the term that is summed, `distill.<link>.value`, the output of the loss module,
+    and `distill.<link>.scale`, the factor between them.
 
     Args:
         student: config of a model with mmengine's modes.
         links: name -> arguments of `Link`.
         teacher: config of a model; None distils the student from itself.
         teacher_checkpoint: its weights, loaded strictly.
-        inherit: begin with the teacher's weights where they fit: True, or arguments of `WeightInheritance`.
-        freeze: patterns of the student's parameters (fnmatch) that stay as they begin, such as BEV queries that it
-            shares with its teacher.
-        freeze_until: when these are let go, in iterations as an int or as a float a share of the training; None for
-            never.
-        data_preprocessor: instead of the student's own.
-        labels: config of a module `forward(samples, predictions) -> samples` without state that makes the student's
-            ground truth of its own and of the teacher's predictions, such as `TeacherBoxes`. The teacher then predicts,
-            to its end.
+        inherit: initialise the student with the teacher's weights where they fit: True, or arguments of
+            `WeightInheritance`.
+        freeze: patterns (fnmatch) of the student's parameters that keep their initial values, such as BEV queries that
+            the student shares with its teacher.
+        freeze_until: when these are trained again: an int counts iterations, a float is a share of the training; None
+            for never.
+        data_preprocessor: replaces that of the student's config.
+        labels: config of a module without state, `forward(samples, predictions) -> samples`, that makes the student's
+            ground truth from the annotations and the teacher's predictions, such as `TeacherBoxes`. The teacher then
+            runs its whole forward pass in mode 'predict'.
         teacher_mode: the mode in which the teacher's taps are filled; 'predict' for detectors of mmdet3d that have no
             'tensor', such as CenterPoint.
 
     Raises:
-        InputError: a tap that does not exist, a teacher without weights, a teacher's setting without a teacher; in
-            training, a link whose loss is not finite.
+        InputError: a tap that does not exist, a teacher without weights, or a setting of the teacher without a teacher;
+            in training, a link whose loss is not finite.
     """
 
     def __init__(
@@ -78,31 +79,36 @@ class Distiller(BaseModel):
     ) -> None:
         if data_preprocessor is not None:
             if not isinstance(student, Mapping):
-                raise InputError('data_preprocessor replaces that of a student given by its config, not of a network')
+                raise InputError(
+                    'data_preprocessor replaces that of a student config, but the student is a network: set it in the '
+                    'network'
+                )
             student = {**student, 'data_preprocessor': data_preprocessor}
         own = student.get('data_preprocessor') if isinstance(student, Mapping) else None
         built = student if isinstance(student, nn.Module) else MODELS.build(student)
         super().__init__(PairPreprocessor(built.data_preprocessor))
         self.student = built
         self._freezing = Freezing(built, freeze, freeze_until)
-        # Adapters draw from a copy of the random state: with or without them, the student begins with equal weights.
+        # Adapters draw from a copy of the random state: the student's initial weights do not depend on them.
         with torch.random.fork_rng(devices=[]):
             self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
         if teacher is None and (teacher_checkpoint or inherit or labels):
-            raise InputError('teacher_checkpoint, inherit and labels need a teacher: give its config')
+            raise InputError('teacher_checkpoint, inherit and labels need a teacher: set `teacher` to its config')
         if teacher_mode not in ('tensor', 'predict'):
             raise unknown_name('teacher_mode', teacher_mode, ('tensor', 'predict'))
         self._labels = _build_labels(labels)
         self._teacher_mode = teacher_mode if labels is None else 'predict'
         self.inherit = build_inheritance(inherit)
-        # A path of a module is a tap as well: what no network has is refused in one place.
-        taps = {side: self._taps(side, self.links) + self._asked(side, self.links) for side in ('student', 'teacher')}
+        # A path of a module is a tap as well: TapSet refuses the paths that a network does not have.
+        taps = {
+            side: self._taps(side, self.links) + self._module_paths(side, self.links) for side in ('student', 'teacher')
+        }
         # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
         self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, taps['teacher'], own)]
-        self.data_preprocessor.teacher, self.data_preprocessor.is_due = self._teacher[0], self._teacher_is_due
-        self_taught = taps['teacher'] if teacher is None else []
-        self._student_taps = TapSet(self.student, [*taps['student'], *self_taught])
-        self._watch = FiniteWatch()
+        self.data_preprocessor.teacher, self.data_preprocessor.needs_teacher = self._teacher[0], self._needs_teacher
+        self_distilled = taps['teacher'] if teacher is None else []
+        self._student_taps = TapSet(self.student, [*taps['student'], *self_distilled])
+        self._finite = FiniteCheck()
         self.register_state_dict_post_hook(_keep_student_alone)
 
     @property
@@ -116,7 +122,7 @@ class Distiller(BaseModel):
         return self._teacher[0].meta if self._teacher[0] is not None else {}
 
     def init_weights(self) -> None:
-        """Initialises the student, builds the teacher, and lets the student inherit."""
+        """Initialises the student, builds the teacher, and copies inherited weights into the student."""
         self.student.init_weights()
         if self._teacher[0] is None:
             return
@@ -131,7 +137,7 @@ class Distiller(BaseModel):
         mode: str = 'tensor',
         teacher: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The student's forward in all modes but 'loss', which adds the links; `teacher` is the teacher's view."""
+        """The student's forward; mode 'loss' adds the losses of the links. `teacher` is the teacher's view."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, teacher)
         return self.student(inputs, data_samples, mode=mode)
@@ -141,56 +147,69 @@ class Distiller(BaseModel):
     ) -> dict[str, Tensor]:
         """Returns the student's losses and those of the links."""
         step, max_steps = _progress()
-        self._freezing.follow(step, max_steps)
+        self._freezing.update(step, max_steps)
         weights = self._weights(step, max_steps)
         active = {name: link for name, link in self.links.items() if weights[name]}
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
-        mine_taps, their_taps = (self._taps(side, active) for side in ('student', 'teacher'))
-        theirs: Mapping[str, Any] = {}
+        student_texts, teacher_texts = (self._taps(side, active) for side in ('student', 'teacher'))
+        teacher_taps: Mapping[str, Any] = {}
         labelled = data_samples
         if self._teacher[0] is not None and (active or self._labels is not None):
-            batch = view['inputs'], view['data_samples'], self._device()
-            whole = self._labels is not None
-            theirs, predictions = self._teacher[0].look(*batch, their_taps, self._teacher_mode, whole)
+            teacher_taps, predictions = self._teacher[0].run(
+                (view['inputs'], view['data_samples']),
+                self._device(),
+                teacher_texts,
+                self._teacher_mode,
+                to_the_end=self._labels is not None,
+            )
             if self._labels is not None:
                 labelled = self._labels(data_samples, predictions)
-        self_taught = their_taps if self._teacher[0] is None else []
-        with self._student_taps.record([*mine_taps, *self_taught]) as mine:
+        self_distilled = teacher_texts if self._teacher[0] is None else []
+        with self._student_taps.record([*student_texts, *self_distilled]) as student_taps:
             losses = dict(self.student(inputs, labelled, mode='loss'))
         if self._teacher[0] is None:
-            theirs = _Detached(mine)
-        own, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
+            teacher_taps = _Detached(student_taps)
+        student_loss, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
         context = DistillContext(
-            step,
-            MappingProxyType(mine),
-            theirs,
-            inputs,
-            data_samples,
-            view['inputs'],
-            view['data_samples'],
-            *(self._passes(side, active) for side in ('student', 'teacher')),
+            step=step,
+            student=MappingProxyType(student_taps),
+            teacher=teacher_taps,
+            inputs=inputs,
+            samples=data_samples,
+            teacher_inputs=view['inputs'],
+            teacher_samples=view['data_samples'],
+            student_modules=self._second_passes('student', active),
+            teacher_modules=self._second_passes('teacher', active),
         )
+        return losses | self._link_losses(context, weights, student_loss)
+
+    def _link_losses(
+        self, context: DistillContext, weights: Mapping[str, float], student_loss: Tensor
+    ) -> dict[str, Tensor]:
+        """Entries of the log for every link; those with 'loss' in their name are summed."""
+        active = {name: link for name, link in self.links.items() if weights[name]}
         values = {name: link(context) for name, link in active.items()}
         matched = {name: link for name, link in active.items() if link.match is not None}
         if matched and self.training:
-            follow_scales([*matched.values()], [values[name] for name in matched], own)
+            update_scales([*matched.values()], [values[name] for name in matched], student_loss)
+        losses: dict[str, Tensor] = {}
         for name, link in self.links.items():
             if name in active:
-                self._watch.note(name, values[name].detach(), step)
-                found = link.weighted(values[name], weights[name])
-                losses.update({f'distill.{name}.{key}': value for key, value in found.items()})
-            elif (idle := link.idle(own.device)) is not None:
+                self._finite.add(name, values[name].detach(), context.step)
+                entries = link.weighted(values[name], weights[name])
+                losses.update({f'distill.{name}.{key}': value for key, value in entries.items()})
+            elif (idle := link.idle(student_loss.device)) is not None:
                 losses[f'distill.{name}.loss'] = idle
-        self._watch.end_step(step)
+        self._finite.end_step(context.step)
         return losses
 
     def training_state(self) -> dict[str, Tensor]:
         """State that a resumed training needs and the student does not have: adapters, scales.
 
         Raises:
-            InputError: a link's loss was not finite and nobody has looked since: nothing may be saved behind it.
+            InputError: a link's loss was not finite since the last check: no checkpoint may be written after that.
         """
-        self._watch.look()
+        self._finite.check()
         return self.links.state_dict()
 
     def load_training_state(self, state: Mapping[str, Tensor]) -> None:
@@ -198,17 +217,18 @@ class Distiller(BaseModel):
         own = self.links.state_dict()
         if own and not state:
             raise InputError(
-                'the checkpoint is no distillation, it has nothing to resume the links with: use load_from'
+                'the checkpoint is not one of a distillation: it has no state of the links to resume with; begin with '
+                'its weights by load_from'
             )
         try:
             self.links.load_state_dict(dict(state))
         except RuntimeError as error:
-            raise InputError(f'the checkpoint was trained with other links, it cannot be resumed: {error}') from error
+            raise InputError(f'the checkpoint was trained with other links and cannot be resumed: {error}') from error
 
     def _weights(self, step: int, max_steps: int | None) -> dict[str, float]:
         return {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
 
-    def _teacher_is_due(self) -> bool:
+    def _needs_teacher(self) -> bool:
         return self._labels is not None or any(self._weights(*_progress()).values())
 
     @staticmethod
@@ -216,20 +236,20 @@ class Distiller(BaseModel):
         return [text for link in links.values() for text in getattr(link, f'{side}_taps')]
 
     @staticmethod
-    def _asked(side: str, links: Mapping[str, Link]) -> list[str]:
+    def _module_paths(side: str, links: Mapping[str, Link]) -> list[str]:
         return [path for link in links.values() for path in getattr(link.loss, f'{side}_modules', ())]
 
-    def _passes(self, side: str, links: Mapping[str, Link]) -> dict[str, SecondPass]:
+    def _second_passes(self, side: str, links: Mapping[str, Link]) -> dict[str, SecondPass]:
         """The submodules of one side that losses have asked for, by their paths."""
-        paths, learns = self._asked(side, links), side == 'student'
-        network = self.student if learns or self._teacher[0] is None or not paths else self.teacher
-        return {path: SecondPass(network.get_submodule(path), learns) for path in paths}
+        paths, has_gradient = self._module_paths(side, links), side == 'student'
+        network = self.student if has_gradient or self._teacher[0] is None or not paths else self.teacher
+        return {path: SecondPass(network.get_submodule(path), has_gradient) for path in paths}
 
     def _device(self) -> torch.device:
         return next(self.student.parameters()).device
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # The keys on disk are the student's; the links keep what they have.
+        # The keys on disk are the student's; the links keep their values.
         for key in [key for key in state_dict if key.startswith(prefix)]:
             state_dict[f'{prefix}{_STUDENT}{key.removeprefix(prefix)}'] = state_dict.pop(key)
         state_dict.update({f'{prefix}{_LINKS}{key}': value for key, value in self.links.state_dict().items()})
@@ -263,14 +283,18 @@ def _build_labels(config: dict[str, Any] | None) -> nn.Module | None:
     labels = MODELS.build(config)
     state = list(labels.state_dict()) if isinstance(labels, nn.Module) else []
     if state:
-        raise InputError(f'labels: {type(labels).__name__} has {", ".join(state)}, which no checkpoint would keep')
+        raise InputError(
+            f'labels: {type(labels).__name__} has the state {", ".join(state)}, which no checkpoint would save: give a '
+            'module '
+            'without parameters and buffers'
+        )
     return labels
 
 
 def _build_link(name: str, settings: Mapping[str, Any]) -> Link:
     if 'loss' in name or not name.isidentifier():
         raise InputError(
-            f"link {name!r}: a name is an identifier without 'loss', which marks what is summed in the log"
+            f"link {name!r}: expected an identifier without 'loss' as name; 'loss' marks what is summed in the log"
         )
     try:
         return Link(**settings)
@@ -283,7 +307,8 @@ def _build_link(name: str, settings: Mapping[str, Any]) -> Link:
 def _keep_student_alone(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
     """Gives the student's tensors their plain keys in a state dict and drops the links.
 
-    The versions of layers (`_metadata`) get the plain keys as well, and keep the others for copies of a Distiller.
+    The versions of layers (`_metadata`) are stored by the plain keys too; the prefixed ones stay for copies of a
+    Distiller.
     """
     for key in [key for key in state if key.startswith(prefix)]:
         value = state.pop(key)
@@ -295,11 +320,11 @@ def _keep_student_alone(module: nn.Module, state: dict[str, Any], prefix: str, _
 
 
 def _joined(prefix: str, path: str) -> str:
-    """The path of a module behind a prefix that ends in a dot, without a dot at its end."""
+    """The path of a module after a prefix that ends in a dot, without a trailing dot."""
     return (prefix + path).rstrip('.')
 
 
 def _progress() -> tuple[int, int | None]:
-    """The iteration of the running training and its length, as mmengine's runner counts them; 0 and None without."""
+    """The iteration of the running training and its length, as mmengine's runner counts; 0 and None without one."""
     hub = MessageHub.get_current_instance()
     return int(hub.get_info('iter', 0) or 0), hub.get_info('max_iters', None)

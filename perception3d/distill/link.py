@@ -1,4 +1,4 @@
-"""Links: one loss between a place in the student and a place in the teacher."""
+"""Links: one loss between a place in the student and a place in the teacher, with its weight over time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from perception3d.registry import MODELS
 class Link(nn.Module):
     """The loss between two taps, its adapter and its weight over time.
 
-    With `match` the loss is scaled so that it is `match` times the student's own loss on average. Both averages follow
-    the first `match_steps` active steps (all so far, later about the last hundred); then the scale stays as it is.
+    With `match` the loss is scaled so that on average it is `match` times the student's own loss. Both averages are
+    updated in the first `match_steps` active steps (over all steps so far, later over about the last hundred); after
+    that the scale is constant.
 
     Args:
         student, teacher: taps, in the grammar of `Tap`.
@@ -29,7 +30,7 @@ class Link(nn.Module):
             `teacher_taps`, where it has them, name further taps that it reads from the context.
         adapter: config of a module on the student's end.
         match: the share of the student's own loss to scale to; None leaves the loss as it is.
-        match_steps: how many active steps the scale may follow.
+        match_steps: in how many active steps the scale is updated.
         **schedule: weight, start, ramp, decay_start, decay, decay_to, every of `WeightSchedule`.
     """
 
@@ -49,17 +50,20 @@ class Link(nn.Module):
             self.schedule = WeightSchedule(**schedule)
         except TypeError as error:
             raise InputError(
-                f'a link takes student, teacher, loss, adapter, match, weight, start, ...: {error}'
+                'expected the arguments student, teacher, loss, adapter, match, match_steps and those of '
+                f'WeightSchedule: {error}'
             ) from error
         if match is not None and (match <= 0 or match_steps < 1):
-            raise InputError(f'match={match}, match_steps={match_steps}: give a positive share and at least one step')
+            raise InputError(
+                f'invalid match={match}, match_steps={match_steps}: expected a positive share and at least one step'
+            )
         self.loss = MODELS.build(loss)
         self.adapter = None if adapter is None else MODELS.build(adapter)
         self.match, self.match_steps = match, match_steps
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('means', torch.zeros(2))
         self.register_buffer('seen', torch.zeros(()))
-        # On the device already, for follow_scales.
+        # A buffer, so that update_scales need not copy it to the device in every step.
         self.register_buffer('goal', torch.tensor([match or 0.0, match_steps]), persistent=False)
 
     @property
@@ -74,31 +78,33 @@ class Link(nn.Module):
 
     def forward(self, context: DistillContext) -> Tensor:
         """Returns the loss of this step, a scalar without weight and scale."""
-        mine, theirs = context.student[self.student.text], context.teacher[self.teacher.text]
-        learned = [tensor for tensor in tensors_of(mine) if tensor.is_floating_point()]
-        if learned and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in learned):
+        student, teacher = context.student[self.student.text], context.teacher[self.teacher.text]
+        features = [tensor for tensor in tensors_of(student) if tensor.is_floating_point()]
+        if features and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in features):
             raise InputError(
                 f'the student has no gradient at {self.student.text!r}: it is frozen, detached, or checkpointed with '
                 'use_reentrant=True'
             )
         if self.adapter is not None:
-            mine = self.adapter(mine)
+            student = self.adapter(student)
         with torch.autocast(self.scale.device.type, enabled=False):
-            value = self.loss(_at_least_float32(mine), _at_least_float32(theirs), context)
+            value = self.loss(_at_least_float32(student), _at_least_float32(teacher), context)
         if value.ndim:
-            raise InputError(f'{type(self.loss).__name__} gave a tensor of shape {tuple(value.shape)}, not a scalar')
+            raise InputError(
+                f'{type(self.loss).__name__} returned a tensor of shape {tuple(value.shape)}: expected a scalar'
+            )
         return value
 
     def weighted(self, value: Tensor, weight: float) -> dict[str, Tensor]:
-        """Returns `loss` (weighted, to be summed), `value` (as the loss module gives it) and `scale` (the weight)."""
+        """Returns `loss` (weighted, to be summed), `value` (output of the loss module) and `scale` (loss / value)."""
         factor = self.scale * weight
         return {'loss': value * factor, 'value': value.detach(), 'scale': factor}
 
     def idle(self, device: torch.device) -> Tensor | None:
-        """What a step without the link adds: nothing, or a zero.
+        """The loss of a step in which the link is not active: None, or a zero.
 
-        The zero depends on the parameters of the link, so that processes agree on what has a gradient. A link that is
-        left out of some steps gives one in any case, so that the log averages over all steps.
+        The zero depends on the parameters of the link, so that in all processes the same parameters have a gradient. A
+        link with `every` above 1 always gives a zero, so that the log averages over all steps.
         """
         parameters = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
         if parameters:
@@ -107,29 +113,29 @@ class Link(nn.Module):
 
 
 @torch.no_grad()
-def follow_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss: Tensor) -> None:
-    """Moves the scales of links towards `match` times the student's loss, while they may.
+def update_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss: Tensor) -> None:
+    """Updates the scales of links, so that each loss is on average `match` times the student's loss.
 
-    All links at once, with one sum over processes; no waiting for the device.
+    For all links together: one reduction over processes, and no device synchronisation.
     """
     values = torch.stack([value.detach().float() for value in values])
     pairs = torch.stack([values, student_loss.detach().float().expand_as(values)], 1)
     all_reduce(pairs, 'mean')
     seen, means, scales = (torch.stack([getattr(link, name) for link in links]) for name in ('seen', 'means', 'scale'))
     match, steps = torch.stack([link.goal for link in links]).t()
-    # An average over all steps so far, later over the last hundred, so that the first steps are soon forgotten.
+    # A running mean over all steps so far, later over about the last hundred, so that the first steps lose weight.
     share = 1 / (seen + 1).clamp(max=100)
-    # A batch in which a loss finds nothing to compare says nothing about its size.
-    follows = (seen < steps) & pairs.isfinite().all(1) & (pairs[:, 0] > 0)
-    means = torch.where(follows[:, None], means + (pairs - means) * share[:, None], means)
-    scales = torch.where(follows, match * means[:, 1] / means[:, 0].clamp(min=1e-12), scales)
-    for link, seen_now, mean, scale in zip(links, seen + follows, means, scales, strict=True):
+    # A loss of 0 had nothing to compare in this batch: it tells nothing about the size of the loss.
+    updated = (seen < steps) & pairs.isfinite().all(1) & (pairs[:, 0] > 0)
+    means = torch.where(updated[:, None], means + (pairs - means) * share[:, None], means)
+    scales = torch.where(updated, match * means[:, 1] / means[:, 0].clamp(min=1e-12), scales)
+    for link, seen_now, mean, scale in zip(links, seen + updated, means, scales, strict=True):
         link.seen.copy_(seen_now)
         link.means.copy_(mean)
         link.scale.copy_(scale)
 
 
 def _at_least_float32(value: Any) -> Any:
-    """Half precision has too few digits for differences; float64 stays."""
+    """Converts half precision, which has too few digits for differences, to float32; float64 stays."""
     halves = (torch.float16, torch.bfloat16)
     return with_tensors(lambda tensor: tensor.float() if tensor.dtype in halves else tensor, value)

@@ -1,4 +1,4 @@
-"""Tensors in tuples, lists and dicts, as submodules give several outputs."""
+"""Tensors in nested tuples, lists and dicts: the form in which submodules return several outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def tensors_of(value: Any) -> Iterator[Tensor]:
 
 
 def with_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """Returns a nested value with `function` of each of its tensors; all else stays as it is."""
+    """Returns a nested value in which `function` was applied to each tensor; all other values stay."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""How the weight of a link changes while a network is trained."""
+"""How the weight of a link changes during a training."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from perception3d.checks import InputError
 
 @dataclass(frozen=True)
 class WeightSchedule:
-    """Nothing before `start`, then a linear rise over `ramp`; from `decay_start` on a linear fall over `decay`.
+    """Zero before `start`, then a linear rise over `ramp`; from `decay_start` on a linear decrease over `decay`.
 
-    Each is a number of iterations, or as a float between 0 and 1 a share of the whole training. With `every` = k there
-    is something in iterations 0, k, 2k, ... alone, and k times as much, so that the mean stays about the same.
+    These are iterations as an int, or a share of the whole training as a float between 0 and 1. With `every` = k the
+    weight is non-zero only in iterations 0, k, 2k, ..., where it is k times as large, so that its mean stays about the
+    same.
 
     Attributes:
         weight: the full weight.
         start: when the link begins.
         ramp: how long the weight rises to its full value.
-        decay_start: when it begins to fall; None for never.
-        decay: how long the fall lasts; None for the rest of the training.
-        decay_to: the share of the weight that is left after the fall.
-        every: iterations from one with the link to the next.
+        decay_start: when it begins to decrease; None for never.
+        decay: how long the decrease lasts; None for the rest of the training.
+        decay_to: the share of the weight that remains after the decrease.
+        every: the link is active in one of so many iterations.
     """
 
     weight: float = 1.0
@@ -34,20 +35,22 @@ class WeightSchedule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float('inf'):
-            raise InputError(f'weight={self.weight}: give a number from 0 on; a link never pushes the ends apart')
+            raise InputError(f'invalid weight={self.weight}: expected a finite number of 0 or more')
         if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise InputError(f'every={self.every}: give a number of iterations from 1 on')
+            raise InputError(f'invalid every={self.every}: expected a number of iterations, 1 or more')
         for name in ('start', 'ramp', 'decay_start', 'decay'):
             value = getattr(self, name)
             if value is not None and (value < 0 or (isinstance(value, float) and value > 1)):
                 raise InputError(
-                    f'{name}={value}: give iterations as an int, or a share of the training as a float from 0 to 1'
+                    f'invalid {name}={value}: expected iterations as an int, or a share of the training as a float '
+                    'from 0 to 1'
                 )
-
         if not 0 <= self.decay_to <= 1:
-            raise InputError(f'decay_to={self.decay_to}: give the share of the weight that is left, from 0 to 1')
+            raise InputError(
+                f'invalid decay_to={self.decay_to}: expected the share of the weight that remains, from 0 to 1'
+            )
         if self.decay_start is None and (self.decay is not None or self.decay_to):
-            raise InputError('decay and decay_to need decay_start: when the weight begins to fall')
+            raise InputError('decay and decay_to need decay_start: set it to when the weight begins to decrease')
 
     def at(self, step: int, max_steps: int | None) -> float:
         """The weight in iteration `step` (from 0) of `max_steps`.
@@ -74,5 +77,7 @@ class WeightSchedule:
         if value == 0:
             return 0
         if max_steps is None:
-            raise InputError('the length of the training is not known here: give the schedule of a link in iterations')
+            raise InputError(
+                'the length of the training is not known here: write the schedule of the link in iterations (int)'
+            )
         return value * max_steps

@@ -1,4 +1,4 @@
-"""Taps: what a submodule put out, or took in, during one forward pass of a network."""
+"""Taps: record the outputs or the arguments of submodules during one forward pass of a network."""
 
 from __future__ import annotations
 
@@ -13,29 +13,39 @@ from torch.utils.hooks import RemovableHandle
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.nested import tensors_of
 
-_GRAMMAR = re.compile(r'(?P<path>\w[\w.]*)(?P<input>:input)?(?P<keys>(?:\[\w+\])*)')
+_GRAMMAR = re.compile(r'(?P<path>\w[\w.]*)(?:@(?P<call>\d+))?(?P<input>:input)?(?P<keys>(?:\[\w+\])*)')
 
 
 class Tap:
-    """One end of a link: a submodule by its dotted path, and which part of what passes it.
+    """One end of a link: a submodule by its dotted path, and which of its outputs or arguments to record.
 
-    'neck_3d' is the output of the submodule `neck_3d`, 'bbox_head[0]' the first of several outputs, 'head[heatmap]' an
-    entry of a dict, 'view_transforms.0:input[1]' the second positional argument. Where a submodule is called more than
-    once in a forward, the last call counts.
+    | text | records |
+    |---|---|
+    | `neck_3d` | the output of the submodule `neck_3d` |
+    | `bbox_head[0]` | the first of several outputs |
+    | `head[heatmap]` | an entry of a dict |
+    | `view_transforms.0:input[1]` | the second positional argument |
+    | `encoder.stage3@1` | the output of the second call of a module that is called more than once; `@0` is the first |
+
+    Without `@` the last call in a forward pass counts.
 
     Args:
         text: what to tap.
 
     Raises:
-        InputError: the text is not of this form.
+        InputError: the text does not have this form.
     """
 
     def __init__(self, text: str) -> None:
         match = _GRAMMAR.fullmatch(text)
         if match is None:
-            raise InputError(f"tap {text!r} is not understood: write 'a.b', 'a.b[0]', 'a.b[key]' or 'a.b:input[0]'")
+            raise InputError(
+                f"invalid tap {text!r}: expected 'a.b', 'a.b[0]', 'a.b[key]', 'a.b:input[0]', or for the second call "
+                "of a module 'a.b@1'"
+            )
         self.text = text
         self.path: str = match['path']
+        self.call = None if match['call'] is None else int(match['call'])
         self.of_input = match['input'] is not None
         keys = re.findall(r'\w+', match['keys'])
         self.keys: list[int | str] = [int(key) if key.isdigit() else key for key in keys]
@@ -54,28 +64,43 @@ class Tap:
             try:
                 value = value[key]
             except (KeyError, IndexError, TypeError) as error:
-                kind = f'{type(value).__name__} of {len(value)}' if isinstance(value, (tuple, list, dict)) else 'value'
-                raise InputError(f'tap {self.text!r}: the {kind} at {self.path} has no [{key}]') from error
+                what = f'{type(value).__name__} of {len(value)}' if isinstance(value, (tuple, list, dict)) else 'value'
+                raise InputError(f'tap {self.text!r}: the {what} at {self.path} has no [{key}]') from error
         return value
 
+    def not_reached(self, calls: int) -> InputError:
+        """Builds the error for a forward pass that called the submodule `calls` times and did not fill the tap."""
+        if not calls:
+            return InputError(
+                f'tap {self.text!r}: the forward pass does not call {self.path}: tap a submodule that it calls'
+            )
+        if calls == 1:
+            return InputError(
+                f'tap {self.text!r}: the forward pass calls {self.path} once, not {self.call + 1} times: '
+                f'write {re.sub("@[0-9]+", "", self.text)!r}'
+            )
+        return InputError(
+            f'tap {self.text!r}: the forward pass calls {self.path} {calls} times: expected @0 to @{calls - 1}'
+        )
 
-class _Complete(Exception):
+
+class _AllTapsFilled(Exception):
     """Ends a forward pass whose taps have all been filled."""
 
 
 class Records(Mapping[str, Any]):
-    """What was tapped in one forward pass, by the text of the tap. Read only.
+    """What was recorded in one forward pass, by the text of the tap. Read only.
 
     Raises:
-        InputError: on reading what a later in-place operation has overwritten, in whole or in part.
+        InputError: on reading a value that a later in-place operation has overwritten, in whole or in part.
     """
 
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._versions: dict[str, list[int]] = {}
 
-    def take(self, tap: Tap, value: Any) -> None:
-        """Keeps what passed a tap, with the state of its memory."""
+    def record(self, tap: Tap, value: Any) -> None:
+        """Keeps the value of a tap, and how often its memory has been written to so far."""
         self._values[tap.text] = value
         self._versions[tap.text] = _versions(value)
 
@@ -103,7 +128,7 @@ def _versions(value: Any) -> list[int]:
 
 
 class TapSet:
-    """The taps of one network; hooks are in place inside `record` alone.
+    """The taps of one network. Its forward hooks are registered only inside `record`.
 
     Args:
         model: the network.
@@ -124,38 +149,41 @@ class TapSet:
     def record(self, texts: Iterable[str] | None = None, stop_early: bool = False) -> Iterator[Records]:
         """Fills Records during the forward pass inside the block, with all taps or those of `texts`.
 
-        With `stop_early` the pass ends when the last of them is filled. The first pass with a tap runs to its end to
-        learn whether the module is called just once; if not, all passes do.
+        With `stop_early` the pass ends as soon as the last of them is filled. The first pass with a tap without call
+        index runs to its end, to learn whether the module is called just once; if not, all passes do.
 
         Raises:
-            InputError: the forward pass did not reach a tap.
+            InputError: the forward pass did not call a tapped submodule, or not as often as its tap says.
         """
         chosen = [self.taps[text] for text in (self.taps if texts is None else dict.fromkeys(texts))]
         records, calls = Records(), dict.fromkeys((tap.text for tap in chosen), 0)
-        may_stop = stop_early and all(self._calls.get(text) == 1 for text in calls)
+        may_stop = stop_early and all(tap.call is not None or self._calls.get(tap.text) == 1 for tap in chosen)
 
-        def taken(tap: Tap, value: Any) -> None:
-            records.take(tap, tap.pick(value))
+        def called(tap: Tap, value: Any) -> None:
+            call = calls[tap.text]
             calls[tap.text] += 1
-            if may_stop and all(calls.values()):
-                raise _Complete
+            if tap.call is None or tap.call == call:
+                records.record(tap, tap.pick(value))
+            if may_stop and len(records) == len(chosen):
+                raise _AllTapsFilled
 
-        # Found anew each time: a wrapper may have replaced modules, as the conversion to SyncBN does.
-        handles = [_hook(tap.find(self.model), tap, taken) for tap in chosen]
+        # Found again each time: a wrapper may have replaced modules, as the conversion to SyncBN does.
+        handles = [_hook(tap.find(self.model), tap, called) for tap in chosen]
         try:
             yield records
-        except _Complete:
+        except _AllTapsFilled:
             return
         finally:
             for handle in handles:
                 handle.remove()
-        missed = [text for text, count in calls.items() if not count]
-        if missed:
-            raise InputError(f'the forward pass does not reach {", ".join(map(repr, missed))}: tap what it calls')
+        filled = set(records)
+        for tap in chosen:
+            if tap.text not in filled:
+                raise tap.not_reached(calls[tap.text])
         self._calls.update(calls)
 
 
-def _hook(module: nn.Module, tap: Tap, taken: Callable[[Tap, Any], None]) -> RemovableHandle:
+def _hook(module: nn.Module, tap: Tap, called: Callable[[Tap, Any], None]) -> RemovableHandle:
     if tap.of_input:
-        return module.register_forward_pre_hook(lambda _, args: taken(tap, args))
-    return module.register_forward_hook(lambda _, args, output: taken(tap, output))
+        return module.register_forward_pre_hook(lambda _, args: called(tap, args))
+    return module.register_forward_hook(lambda _, args, output: called(tap, output))

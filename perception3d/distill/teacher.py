@@ -1,4 +1,4 @@
-"""The teacher: a frozen network outside of the student's module tree, and the two views of a batch."""
+"""The teacher, a frozen network outside of the student's modules, and the data preprocessor for both networks."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from perception3d.registry import MODELS
 
 
 class Teacher:
-    """Builds a teacher when it is first needed, and taps it.
+    """Builds a teacher when it is first needed, and records its taps.
 
-    Copies of a model share it: the averaged copy of a student (EMA) needs no second teacher.
+    Copies of a Distiller share it: the averaged copy of a student (EMA) needs no second teacher.
 
     Args:
         network: config, or a network.
-        checkpoint: its weights; a network that is given as such may have them.
-        taps: what to record.
-        student_preprocessor: config of the student's data preprocessor; a teacher with an equal one can use the
-            student's batch as it is.
+        checkpoint: its weights; None for a network that has them already.
+        taps: all taps that may be recorded.
+        student_preprocessor: config of the student's data preprocessor; a teacher with an equal one uses the student's
+            preprocessed batch.
     """
 
     def __init__(
@@ -49,13 +49,15 @@ class Teacher:
         """Returns the network on `device`: frozen, in eval mode.
 
         Raises:
-            InputError: it has no weights, they do not fit, or it lacks a tapped submodule.
+            InputError: no checkpoint, a checkpoint that does not fit, or a tapped submodule that does not exist.
         """
         if self._network is None:
             network = self._config
             if isinstance(network, Mapping):
                 if self._checkpoint is None:
-                    raise InputError('the teacher has no weights: set model.teacher_checkpoint to its checkpoint')
+                    raise InputError(
+                        'the teacher has no weights: set model.teacher_checkpoint to the path of its checkpoint'
+                    )
                 network = MODELS.build(dict(network))
             if self._checkpoint is not None:
                 self.meta = load_weights(network, self._checkpoint)
@@ -66,41 +68,43 @@ class Teacher:
         return self._network
 
     @torch.no_grad()
-    def look(
+    def run(
         self,
-        inputs: Any,
-        samples: Sequence[Any],
+        batch: tuple[Any, Sequence[Any]],
         device: torch.device,
         texts: Sequence[str],
         mode: str = 'tensor',
-        whole: bool = False,
+        to_the_end: bool = False,
     ) -> tuple[Records, Any]:
-        """Runs the teacher on a preprocessed batch until the last of the taps `texts` is filled.
+        """Runs the teacher on the inputs and samples of a preprocessed batch until the taps `texts` are filled.
 
-        Returns the taps, and what it gave; None where it did not run to its end, which `whole` has it do.
+        Returns:
+            The taps, and the output of the network; None instead of the output where the pass ended early, which
+            `to_the_end` prevents.
         """
+        inputs, samples = batch
         network, output = self.network(device), None
         if mode == 'predict':
-            # mmdet3d writes its predictions into the samples that it gets.
+            # mmdet3d's detectors write their predictions into the samples.
             samples = copied(samples)
-        with self._taps.record(texts, stop_early=not whole) as records:
+        with self._taps.record(texts, stop_early=not to_the_end) as records:
             output = network(inputs, samples, mode=mode)
         return records, output
 
 
 def copied(samples: Any) -> Any:
-    """Returns samples whose fields may be set without those of `samples`; what the fields hold is shared."""
+    """Returns copies of samples: fields may be set without changing `samples`; the values of fields are shared."""
     if not isinstance(samples, (list, tuple)):
         return samples
     return [sample.new() if isinstance(sample, BaseDataElement) else sample for sample in samples]
 
 
 class PairPreprocessor(nn.Module):
-    """The student's data preprocessor, and beside it the teacher's on its view of the batch.
+    """Applies the student's data preprocessor to the batch, and the teacher's to the teacher's view.
 
-    Without a view of its own the teacher gets the student's processed batch where both preprocess alike, else the raw
-    batch through its own data preprocessor, which writes into samples of its own. In a step without the teacher its
-    view is left out.
+    Without a separate view the teacher uses the student's processed batch where both have equal preprocessors, else the
+    raw batch through its own data preprocessor, which writes into copies of the samples. In a step that does not need
+    the teacher, its view is skipped.
 
     Args:
         student: the student's data preprocessor.
@@ -108,10 +112,10 @@ class PairPreprocessor(nn.Module):
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        # In a list, since it is already a submodule of the student.
+        # In a list, because it is already a submodule of the student.
         self._student = [student]
         self.teacher: Teacher | None = None
-        self.is_due: Callable[[], bool] = lambda: True
+        self.needs_teacher: Callable[[], bool] = lambda: True
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the processed batch; in training with the entry 'teacher' where the teacher's differs."""
@@ -120,11 +124,11 @@ class PairPreprocessor(nn.Module):
             return student(data, training)
         data = dict(data)
         view = data.pop('teacher', None)
-        theirs = None
+        teacher_batch = None
         differs = self.teacher is not None and (view is not None or not self.teacher.shares_batch)
-        if training and differs and self.is_due():
+        if training and differs and self.needs_teacher():
             network = self.teacher.network(student.device)
             view = dict(view) if view is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
-            theirs = network.data_preprocessor(view, False)
+            teacher_batch = network.data_preprocessor(view, False)
         batch = student(data, training)
-        return batch if theirs is None else {**batch, 'teacher': theirs}
+        return batch if teacher_batch is None else {**batch, 'teacher': teacher_batch}

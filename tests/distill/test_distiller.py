@@ -15,8 +15,8 @@ from nets import MeanGap, Net, gap, images, net
 from perception3d.checks import InputError
 from perception3d.distill.adapter import ConvAdapter
 from perception3d.distill.distiller import Distiller
+from perception3d.distill.finite import FiniteCheck
 from perception3d.distill.schedule import WeightSchedule
-from perception3d.distill.watch import FiniteWatch
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.registry import MODELS
 
@@ -336,7 +336,7 @@ def test_labels_whose_state_would_be_lost_are_refused(state):
             else:
                 self.threshold = torch.nn.Parameter(torch.ones(1))
 
-    with pytest.raises(InputError, match='labels: Learned has threshold, which no checkpoint would keep'):
+    with pytest.raises(InputError, match='labels: Learned has the state threshold, which no checkpoint would save'):
         pair(labels=dict(type=Learned))
 
 
@@ -354,11 +354,11 @@ def test_frozen_parameters_stay():
         (dict(links=dict(a=gap('secnd'))), "'secnd': did you mean 'second'"),
         (dict(links=dict(a=gap('second', teacher='haed'))), "'haed': did you mean 'head'"),
         (dict(links=dict(a=gap('head[7]'))), r'the tuple of 2 at head has no \[7\]'),
-        (dict(links=dict(a=gap('data_preprocessor'))), 'does not reach'),
+        (dict(links=dict(a=gap('data_preprocessor'))), 'does not call data_preprocessor'),
         (dict(links=dict(a=gap('norm')), student=net(0, inplace=True), teacher=net(1)), 'overwritten'),
-        (dict(links=dict(a=gap(weight=-1.0))), "link 'a': weight=-1.0: give a number from 0 on"),
+        (dict(links=dict(a=gap(weight=-1.0))), "link 'a': invalid weight=-1.0: expected a finite number"),
         (dict(links=dict(a=gap(weight=float('nan')))), 'weight=nan'),
-        (dict(links=dict(a=gap(every=0))), 'every=0: give a number of iterations'),
+        (dict(links=dict(a=gap(every=0))), 'every=0: expected a number of iterations'),
         (dict(links=dict(a=gap(every=0.5))), 'every=0.5'),
         (dict(links=dict(a=gap(weigth=2))), "link 'a'.*weigth"),
         (dict(links=dict(a=gap(start=1.5))), 'share of the training'),
@@ -366,7 +366,9 @@ def test_frozen_parameters_stay():
         (dict(links=dict(my_loss=gap())), "without 'loss'"),
         (dict(links=dict(a=dict(student='second'))), 'needs student, teacher and loss'),
         (dict(links=dict(a=gap(match=-1.0))), 'positive share'),
-        (dict(links=dict(a=gap('a b'))), 'not understood'),
+        (dict(links=dict(a=gap('a b'))), "invalid tap 'a b': expected 'a.b'"),
+        (dict(links=dict(a=gap('head@x'))), "invalid tap 'head@x'"),
+        (dict(links=dict(a=gap('head@1[0]'))), r"calls head once, not 2 times: write 'head\[0\]'"),
         (dict(teacher=None, inherit=True, links=dict(a=gap())), 'need a teacher'),
         (dict(teacher=dict(type='Distiller'), links=dict(a=gap())), 'no weights'),
     ],
@@ -490,32 +492,32 @@ class DeviceTensor:
 
 
 def test_a_device_is_asked_for_numbers_once_in_a_while():
-    watch = FiniteWatch(interval=10)
+    check = FiniteCheck(interval=10)
     value = torch.tensor(float('nan'), device='meta')
     for step in (3, 4):
-        watch.note('a', value, step)  # a meta tensor has no value: asking it would be an error
-        watch.end_step(step)
-    assert set(watch._first) == {'a'}
-    watch._first = {'a': DeviceTensor(-1), 'b': DeviceTensor(7)}
-    watch.end_step(9)
+        check.add('a', value, step)  # a meta tensor has no value: asking it would be an error
+        check.end_step(step)
+    assert set(check._first_bad_step) == {'a'}
+    check._first_bad_step = {'a': DeviceTensor(-1), 'b': DeviceTensor(7)}
+    check.end_step(9)
     assert not DeviceTensor.asked
     # Link b is not active in step 10.
     with pytest.raises(InputError, match="link 'b': its loss is not finite in iteration 7"):
-        watch.end_step(10)
-    assert DeviceTensor.asked and not watch._first
+        check.end_step(10)
+    assert DeviceTensor.asked and not check._first_bad_step
 
 
 def test_nothing_is_saved_behind_a_loss_that_is_no_number():
     model = pair()
     assert model.training_state()
-    model._watch._first = {'maps': DeviceTensor(5)}
+    model._finite._first_bad_step = {'maps': DeviceTensor(5)}
     with pytest.raises(InputError, match="link 'maps': its loss is not finite in iteration 5"):
         model.training_state()
 
 
 def test_every_process_looks_at_the_end_of_a_training():
     model = pair()
-    model._watch._first = {'maps': DeviceTensor(8)}
+    model._finite._first_bad_step = {'maps': DeviceTensor(8)}
     with pytest.raises(InputError, match='iteration 8'):
         TrainingStateHook().after_train(SimpleNamespace(model=model))
     TrainingStateHook().after_train(SimpleNamespace(model=net(0)))

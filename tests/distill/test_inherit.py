@@ -123,7 +123,7 @@ def test_the_newest_frames_are_kept():
     # Two heights of three frames of two channels: frame 0 is channels 0, 1 and 6, 7.
     WeightInheritance(frames=dict(fuse=dict(teacher=3, student=1, channels=2))).apply(student, teacher)
     assert student['fuse'].weight.flatten().tolist() == [0, 1, 6, 7]
-    with pytest.raises(InputError, match='not 5 frames'):
+    with pytest.raises(InputError, match='multiple of 5 frames'):
         WeightInheritance(frames=dict(fuse=dict(teacher=5, student=1, channels=2))).apply(student, teacher)
 
 
@@ -159,7 +159,7 @@ def test_embeddings_of_a_grid_are_resized():
     grid = student['query'].weight.detach().reshape(4, 4, 2)
     torch.testing.assert_close(grid[1:3, 1:3, 0], torch.tensor([[2.5, 2.5], [4.5, 4.5]]), atol=0.1, rtol=0)
     torch.testing.assert_close(grid[..., 0].T, grid[..., 1])
-    with pytest.raises(InputError, match='not a resize'):
+    with pytest.raises(InputError, match='not embeddings of the grids'):
         WeightInheritance(resize={'query.weight': ((8, 9), (4, 4))}).apply(student, teacher)
 
 
@@ -173,13 +173,13 @@ def test_names_may_differ_and_parts_may_be_skipped():
 @pytest.mark.parametrize(
     'rules, message',
     [
-        (dict(widths=[dict(out=['{i}.frist'], into=[])]), "called '{i}.frist'"),
+        (dict(widths=[dict(out=['{i}.frist'], into=[])]), "matches '{i}.frist'"),
         (dict(widths=[dict(out=['frist'], into=[])]), "'frist': did you mean 'first'"),
-        (dict(widths=[dict(output=['first'])]), "'out' and 'into'"),
+        (dict(widths=[dict(output=['first'])]), "'out' .not empty., 'into'"),
         (dict(widths=[dict(out=['relu'], into=['second'])]), 'has no weight'),
         (dict(widths=[dict(out=['first', 'nrom'], into=['second'])]), "'nrom': did you mean 'norm'"),
         (dict(widths=[dict(out=['first'], into=['secnd'])]), "'secnd': did you mean 'second'"),
-        (dict(widths=WIDTHS, rename={'a.': 'b.'}), 'do not go with'),
+        (dict(widths=WIDTHS, rename={'a.': 'b.'}), 'cannot be combined'),
         (dict(resize={'query': ((1, 1), (1, 1))}), "resize 'query'"),
         (dict(skip=['haed.*']), "skip 'haed"),
         (dict(rename={'haed.': 'b.'}), "rename 'haed"),

@@ -145,7 +145,7 @@ def test_the_loss_leaves_such_slots_out_and_those_of_no_score():
     logits[0, 0, 2:6] = torch.tensor([0.0, 1.0, 2.0, 3.0])[:, None]
     context = SimpleNamespace(
         teacher=dict(head=logits),
-        teacher_modules={'bbox_head': SecondPass(head, learns=False)},
+        teacher_modules={'bbox_head': SecondPass(head, has_gradient=False)},
         samples=[truth((0, -1.0, 0.0, 4.0, 2.0))],
     )
     s = torch.tensor([0.0, 1.0, 2.0, 3.0]).sigmoid()
@@ -163,7 +163,7 @@ def test_gradients_and_settings():
     head, codes, _, _ = line_of_cars()
     context = SimpleNamespace(
         teacher=dict(head=torch.zeros(1, 2, 8, 1, dtype=torch.float64)),
-        teacher_modules={'bbox_head': SecondPass(head, learns=False)},
+        teacher_modules={'bbox_head': SecondPass(head, has_gradient=False)},
         samples=[truth((0, -1.0, 0.0, 4.0, 2.0))],
     )
     loss, codes = PillarBoxKD('head', code_weights=(1.0,) * 10, min_iou=0.3).double(), codes.double()
