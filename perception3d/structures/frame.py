@@ -1,0 +1,90 @@
+"""What the sensors of one moment saw: camera images, points, matrices, and how the LiDAR frame lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from perception3d.checks import InputError, unknown_name
+
+_TEXTS = {
+    (1, 0): 'x forward, y left',
+    (0, 1): 'x right, y forward',
+    (-1, 0): 'x backward, y right',
+    (0, -1): 'x left, y backward',
+}
+
+
+@dataclass(frozen=True)
+class LidarAxes:
+    """How the LiDAR frame of a data set lies; z is up.
+
+    Attributes:
+        forward: the axis along which the vehicle drives, (1, 0) for x, (0, 1) for y, and so on; x by default, as in
+            mmdet3d and most LiDAR data sets.
+        only_ahead: nothing is known of what is behind the vehicle, as in KITTI, where one camera looks ahead.
+    """
+
+    forward: tuple[int, int] = (1, 0)
+    only_ahead: bool = False
+
+    def __post_init__(self) -> None:
+        if tuple(self.forward) not in _TEXTS:
+            raise InputError(f'forward {self.forward}: expected one of {", ".join(map(str, _TEXTS))}')
+        object.__setattr__(self, 'forward', tuple(self.forward))
+
+    @property
+    def text(self) -> str:
+        """The axes in words, such as 'x forward, y left'; data sets state them so in `metainfo['lidar_axes']`."""
+        return _TEXTS[self.forward]
+
+    @classmethod
+    def from_text(cls, text: str, only_ahead: bool = False) -> LidarAxes:
+        """Returns the axes of such words.
+
+        Raises:
+            InputError: the words are others.
+        """
+        for forward, words in _TEXTS.items():
+            if text == words:
+                return cls(forward, only_ahead)
+        raise unknown_name('lidar_axes', text, _TEXTS.values())
+
+
+X_FORWARD = LidarAxes((1, 0))
+"""KITTI's LiDAR frame: x forward, y left."""
+Y_FORWARD = LidarAxes((0, 1))
+"""nuScenes' LiDAR frame: x right, y forward."""
+
+
+@dataclass(frozen=True)
+class SensorFrame:
+    """What the sensors of one moment saw, in one LiDAR frame.
+
+    Attributes:
+        images: camera name -> (H, W, 3) uint8 BGR; any number, sizes may differ.
+        img_from_lidar: camera name -> (4, 4) or (3, 4), metres of the LiDAR frame to the pixels of that very image,
+            augmentation included; (0, 0) is the corner of the image. It may hold cameras without an image.
+        points: (N, 3 or more) x, y, z in metres, or None. Rows that are not finite are drawn nowhere.
+        axes: how the LiDAR frame lies.
+    """
+
+    images: Mapping[str, np.ndarray] = field(default_factory=dict)
+    img_from_lidar: Mapping[str, np.ndarray] = field(default_factory=dict)
+    points: np.ndarray | None = None
+    axes: LidarAxes = X_FORWARD
+
+    def __post_init__(self) -> None:
+        for name, image in self.images.items():
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+                raise InputError(f'image {name!r} is {image.shape} {image.dtype}: give (H, W, 3) uint8 in BGR order')
+            if name not in self.img_from_lidar:
+                raise InputError(f'image {name!r} has no img_from_lidar matrix: give one for each image')
+        for name, matrix in self.img_from_lidar.items():
+            shape = np.shape(matrix)
+            if shape not in ((3, 4), (4, 4)) or not np.isfinite(matrix).all():
+                raise InputError(f'img_from_lidar of {name!r}: expected finite (4, 4) or (3, 4), got {shape}')
+        if self.points is not None and (np.ndim(self.points) != 2 or np.shape(self.points)[1] < 3):
+            raise InputError(f'points: expected (N, 3 or more), got {np.shape(self.points)}')

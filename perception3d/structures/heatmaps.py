@@ -1,0 +1,104 @@
+"""Maps of values in 0..1, one for each class, on a BEV range or on an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from perception3d.checks import InputError
+from perception3d.structures.base import Structure, checked, checked_classes
+from perception3d.structures.primitives import Points, Primitive, Raster, StructureStyle, Style
+from perception3d.structures.views import BevView, CameraView
+
+_OPACITY = 0.8
+_LEAST_SHOWN = 0.3
+
+
+@dataclass(frozen=True)
+class Heatmaps(Structure):
+    """Heatmaps of a grid of the ground, or of an image.
+
+    Attributes:
+        values: (K, H, W) in 0..1, one map for each class. On a BEV range the first axis of a map runs along x and the
+            second along y of the LiDAR frame; on an image they are rows and columns, stretched over all of it.
+        range_m: (x0, y0, x1, y1) that the maps cover, metres; None for maps on an image.
+        camera: whose image it is; None: the only one. Not used with `range_m`.
+
+    Raises:
+        InputError: shapes or the range do not fit, or a value is not finite or outside 0..1.
+    """
+
+    name: ClassVar[str] = 'heatmaps'
+    values: np.ndarray
+    range_m: tuple[float, float, float, float] | None = None
+    camera: str | None = None
+
+    def __post_init__(self) -> None:
+        values = checked('heatmaps', self.values, (None, None, None), np.float32)
+        if values.size and (values.min() < 0 or values.max() > 1):
+            raise InputError(f'heatmaps: expected values in 0..1, got {values.min():g} to {values.max():g}')
+        object.__setattr__(self, 'values', values)
+        object.__setattr__(self, 'classes', checked_classes('heatmaps', self.classes))
+        if self.range_m is not None:
+            x0, y0, x1, y1 = checked('range_m of heatmaps', self.range_m, (4,), np.float64).tolist()
+            if x0 >= x1 or y0 >= y1:
+                raise InputError(f'range_m of heatmaps: expected (x0, y0, x1, y1), low before high, got {self.range_m}')
+            object.__setattr__(self, 'range_m', (x0, y0, x1, y1))
+
+    def footprints(self) -> np.ndarray:
+        """Returns the corners of the range."""
+        return np.zeros((0, 2)) if self.range_m is None else np.reshape(self.range_m, (2, 2))
+
+    def best(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the greatest value (H, W) over the classes, and whose it is (H, W)."""
+        if not self.values.size:
+            return np.zeros(self.values.shape[1:], np.float32), np.zeros(self.values.shape[1:], np.int64)
+        return self.values.max(axis=0), self.values.argmax(axis=0)
+
+    def _rasters(self, canvas_from_map: np.ndarray) -> list[Primitive]:
+        look = Style(opacity=_OPACITY)
+        return [
+            Raster(np.array([k]), self.classes, values, canvas_from_map, style=look)
+            for k, values in enumerate(self.values)
+            if values.size and values.max() > 0
+        ]
+
+    def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
+        """Returns the maps of this camera's image."""
+        if self.range_m is not None or not view.shows(self.camera) or view.image_wh is None or not self.values.size:
+            return []
+        rows, columns = self.values.shape[1:]
+        cell = np.array(view.image_wh, np.float64) / (columns, rows)
+        first, right, down = view.image_points(cell * [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
+        return self._rasters(np.column_stack([right - first, down - first, first]))
+
+    def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
+        """Returns the maps of a BEV range."""
+        if self.range_m is None or not self.values.size:
+            return []
+        return self._rasters(canvas_from_cells(view, self.range_m, self.values.shape[1:]))
+
+    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+        """Returns the middles of the cells of a BEV range with a value of 0.3 or more, at the height of the LiDAR."""
+        if self.range_m is None or not self.values.size:
+            return []
+        best, labels = self.best()
+        low, high = np.split(np.array(self.range_m), 2)
+        shown = np.argwhere(best >= _LEAST_SHOWN)
+        xy = low + (shown + 0.5) * (high - low) / best.shape
+        points = np.column_stack([xy, np.zeros(len(xy))])
+        look = Style(size_px=3, brightness=style.brightness)
+        return [Points(labels[tuple(shown.T)], self.classes, points, style=look)]
+
+
+def canvas_from_cells(view: BevView, range_m: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+    """Returns the matrix (2, 3) from (column, row, 1) of a map (X, Y) over `range_m` to the pixels of a BEV view."""
+    low, high = np.split(np.asarray(range_m, np.float64), 2)
+    cell = (high - low) / shape
+    # The first cell and its neighbours along x and y say where all the others lie.
+    first, along_x, along_y = view.to_pixels(low + cell * [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
+    # As a picture, the columns of the map run along y.
+    return np.column_stack([along_y - first, along_x - first, first])

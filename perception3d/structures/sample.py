@@ -1,0 +1,125 @@
+"""Which structures a sample carries: as truth, and as prediction.
+
+Samples are mmdet3d's Det3DDataSample. A structure is one of its fields, `gt_lanes`, `pred_point_labels` and so on: any
+field with the prefix `gt_` or `pred_` whose value can be drawn. mmdet3d's own fields are read as well:
+`gt_instances_3d`, `pred_instances_3d` and `eval_ann_info` as boxes, `gt_pts_seg` and `pred_pts_seg` as point labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perception3d.checks import InputError
+from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
+from perception3d.structures.base import Structure
+from perception3d.structures.boxes import Boxes
+from perception3d.structures.point_labels import PointLabels
+
+
+@dataclass(frozen=True)
+class SampleStructures:
+    """What a sample carries.
+
+    Attributes:
+        ground_truth: annotated structures; None where nothing is annotated. An empty structure is an annotation too.
+        predictions: predicted structures; None where nothing was predicted.
+    """
+
+    ground_truth: tuple[Structure, ...] | None = None
+    predictions: tuple[Structure, ...] | None = None
+
+
+def structures_of(sample: Any) -> SampleStructures:
+    """Returns the structures that a sample carries.
+
+    Args:
+        sample: mmdet3d's Det3DDataSample, or the mapping of a data set (`ann_info`, `eval_ann_info`).
+
+    Raises:
+        InputError: boxes are not in the LiDAR frame, or arrays do not fit each other.
+    """
+    truth, predictions = ground_truth_boxes(sample), boxes_of(sample.get('pred_instances_3d'))
+    return SampleStructures(
+        _with_fields(sample, 'gt_', [] if truth is None else [truth]),
+        _with_fields(sample, 'pred_', [] if predictions is None else [predictions]),
+    )
+
+
+def boxes_of(instances: Any) -> Boxes | None:
+    """Returns the boxes of mmengine instance data (`bboxes_3d`, `labels_3d`, maybe `scores_3d`), or None without any.
+
+    Raises:
+        InputError: the boxes are not in the LiDAR frame.
+    """
+    if instances is None or 'bboxes_3d' not in instances:
+        return None
+    return read_boxes(instances.bboxes_3d, instances.labels_3d, instances.get('scores_3d'))
+
+
+def read_boxes(bboxes_3d: Any, labels: Any, scores: Any = None) -> Boxes:
+    """Returns boxes of mmdet3d (LiDARInstance3DBoxes) or an array (N, 7 or 9), with their labels.
+
+    Raises:
+        InputError: the boxes are not in the LiDAR frame.
+    """
+    # mmdet3d's boxes have no attribute that tells their frame.
+    frame = type(bboxes_3d).__name__
+    if frame.startswith(('Camera', 'Depth')):
+        raise InputError(f'{frame} cannot be drawn: convert the boxes to the LiDAR frame first')
+    array = to_numpy(getattr(bboxes_3d, 'tensor', bboxes_3d))
+    return Boxes(array, to_numpy(labels), None if scores is None else to_numpy(scores))
+
+
+def ground_truth_boxes(sample: Any) -> Boxes | None:
+    """Returns the annotated boxes: those that training uses, else those kept for evaluation, else None.
+
+    Those kept for evaluation are moved as mmdet3d's augmentation moved the cloud, so that they fit the predictions.
+    """
+    boxes = boxes_of(sample.get('gt_instances_3d'))
+    annotations = sample.get('ann_info') or sample.get('eval_ann_info')
+    if boxes is None and annotations and 'gt_bboxes_3d' in annotations:
+        boxes = read_boxes(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
+        metas = getattr(sample, 'metainfo', sample)
+        if metas.get('transformation_3d_flow'):
+            boxes = Boxes(move_boxes(boxes.boxes, aug_from_lidar(metas)), boxes.labels, boxes.scores)
+    return boxes
+
+
+def resolve(
+    structures: Sequence[Structure] | None, classes: Sequence[str], score: float | None = None
+) -> tuple[Structure, ...] | None:
+    """Returns structures with class names where they have none, and without what scores below `score`."""
+    if structures is None:
+        return None
+    named = tuple(structure.with_classes(classes) for structure in structures)
+    return named if score is None else tuple(structure.above(score) for structure in named)
+
+
+def to_numpy(value: Any) -> np.ndarray:
+    """Returns a tensor of any device, or what numpy takes, as an array; half precision becomes float32."""
+    return value.detach().float().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
+
+
+def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple[Structure, ...] | None:
+    for name, value in sample.items():
+        if not str(name).startswith(prefix):
+            continue
+        if hasattr(value, 'in_camera'):
+            structures.append(value)
+        elif not isinstance(value, Mapping) and 'pts_semantic_mask' in _keys(value):
+            instances = value.get('pts_instance_mask')
+            labels = PointLabels(
+                to_numpy(value.pts_semantic_mask).astype(np.int64),
+                None if instances is None else to_numpy(instances).astype(np.int64),
+            )
+            structures.append(labels)
+    return tuple(structures) or None
+
+
+def _keys(value: Any) -> Sequence[str]:
+    """Field names of mmengine's data elements; nothing of other values."""
+    return list(value.keys()) if hasattr(value, 'keys') else []

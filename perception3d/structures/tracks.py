@@ -1,0 +1,113 @@
+"""Objects followed over time: boxes with identities and where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from perception3d.checks import InputError
+from perception3d.structures.base import Structure, checked
+from perception3d.structures.boxes import Boxes, box_footprints, box_wireframes
+from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style
+from perception3d.structures.views import BevView, CameraView
+
+
+@dataclass(frozen=True)
+class Tracks(Structure):
+    """Boxes of now with identities and histories.
+
+    Attributes:
+        boxes: the `Boxes` of now; their classes are those of the tracks.
+        ids: (N,) identities, whole numbers, each once.
+        history: N arrays (T, 3), the bottom centres of an object up to now, oldest first, metres in the LiDAR frame of
+            now; T may be 0. None: no histories.
+
+    Raises:
+        InputError: shapes do not fit, an identity is there twice, or a number is not finite.
+    """
+
+    name: ClassVar[str] = 'tracks'
+    boxes: Boxes
+    ids: np.ndarray
+    history: tuple[np.ndarray, ...] | None = None
+
+    def __post_init__(self) -> None:
+        boxes = Boxes.from_json(self.boxes) if isinstance(self.boxes, Mapping) else self.boxes
+        boxes = boxes.with_classes(self.classes)
+        ids = checked('ids of tracks', self.ids, (len(boxes),), np.int64)
+        if len(np.unique(ids)) < len(ids):
+            raise InputError('ids of tracks: expected each identity once, got one twice')
+        history = self.history
+        if history is not None:
+            if len(history) != len(boxes):
+                raise InputError(f'history of tracks: expected {len(boxes)} arrays, one a box, got {len(history)}')
+            history = tuple(checked(f'history {k}', line, (None, 3), np.float64) for k, line in enumerate(history))
+        for name, value in (('boxes', boxes), ('ids', ids), ('history', history), ('classes', boxes.classes)):
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def select(self, kept: np.ndarray) -> Tracks:
+        """Returns the tracks of a boolean mask or an index array."""
+        rows = np.arange(len(self))[kept]
+        history = None if self.history is None else tuple(self.history[k] for k in rows)
+        return replace(self, boxes=self.boxes.select(rows), ids=self.ids[rows], history=history)
+
+    def with_classes(self, classes: Any) -> Tracks:
+        """Returns itself with these class names, where it has none."""
+        names = tuple(map(str, classes))
+        return self if self.classes else replace(self, boxes=self.boxes.with_classes(names), classes=names)
+
+    def above(self, score: float) -> Tracks:
+        """Returns the tracks whose score is at least `score`; all of them where there are no scores."""
+        return self if self.boxes.scores is None else self.select(self.boxes.scores >= score)
+
+    def drawable(self) -> tuple[Tracks, int]:
+        """Returns the tracks with finite boxes, and how many were not."""
+        finite = np.isfinite(self.boxes.boxes[:, :7]).all(axis=1)
+        return self.select(finite), int((~finite).sum())
+
+    def footprints(self) -> np.ndarray:
+        """Returns the corners of the boxes of now, seen from above."""
+        return self.boxes.footprints()
+
+    def counts(self) -> np.ndarray:
+        """Returns the number of tracks of each class, and of unknown labels."""
+        return self.boxes.counts()
+
+    def texts(self) -> list[str]:
+        """What is written at each box: its identity."""
+        return [f'#{k}' for k in self.ids]
+
+    def _trails(self) -> tuple[np.ndarray, np.ndarray]:
+        """The segments (S, 2, 3) from place to place up to the box of now, in metres, and the labels (S,)."""
+        segments, labels = [np.zeros((0, 2, 3))], [np.zeros(0, np.int64)]
+        for line, box, label in zip(self.history or (), self.boxes.boxes, self.boxes.labels):
+            places = np.concatenate([line, box[None, :3]])
+            segments.append(np.stack([places[:-1], places[1:]], axis=1))
+            labels.append(np.repeat(label, len(line)))
+        return np.concatenate(segments), np.concatenate(labels)
+
+    def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
+        """Returns wireframes with identities, and the trails on the ground."""
+        segments, labels = self._trails()
+        pixels, kept = view.segments(segments)
+        trails = Lines(labels[kept], self.classes, pixels, style=Style(thickness_px=style.thickness_px))
+        return [trails, *box_wireframes(self.boxes, view, style, self.texts())]
+
+    def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
+        """Returns footprints with identities, and the trails."""
+        segments, labels = self._trails()
+        look = Style(thickness_px=style.thickness_px)
+        trails = Lines(labels, self.classes, view.to_pixels(segments[..., :2]), style=look)
+        return [trails, *box_footprints(self.boxes, view, style, self.texts() if view.with_texts else None)]
+
+    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+        """Returns boxes and trails in metres."""
+        segments, labels = self._trails()
+        look = Style(thickness_px=style.thickness_px, brightness=style.brightness)
+        return [Lines(labels, self.classes, segments, style=look), *self.boxes.in_3d(view, style)]
