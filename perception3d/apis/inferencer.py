@@ -18,7 +18,7 @@ from perception3d.datasets.camera_frames import read_infos, repeat_history
 from perception3d.datasets.transforms.lidar_loading import CropToImage
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
-from perception3d.engine.host import prepare_host
+from perception3d.engine.cpu import prepare_cpu
 from perception3d.files import write_json
 from perception3d.formats.custom_boxes.dataset import PointBoxDataset
 from perception3d.formats.kitti.dataset import KittiFrameDataset
@@ -77,7 +77,7 @@ class Inferencer:
         from mmengine.model import revert_sync_batchnorm
         from mmengine.registry import init_default_scope
 
-        prepare_host()
+        prepare_cpu()
         init_default_scope(self.config.default_scope)
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
         self._meta, self._checkpoint = load_weights(self.model, checkpoint), checkpoint

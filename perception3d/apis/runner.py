@@ -20,7 +20,7 @@ from perception3d.checkpoints import (
 )
 from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
-from perception3d.engine.host import prepare_host
+from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.outputs import check_outputs
 
@@ -50,7 +50,7 @@ def build_runner(
     Raises:
         InputError: a part of the config cannot be built, or there is nothing to resume.
     """
-    prepare_host()
+    prepare_cpu()
     config = Config(config._to_lazy_dict(), filename=config.filename)
     config.launcher = launcher
     config.work_dir = str(work_folder(config, work_dir))

@@ -18,7 +18,7 @@ from torch import nn
 from perception3d.benchmark.timing import synchronize
 from perception3d.checks import InputError
 from perception3d.distill.distiller import Distiller
-from perception3d.engine.host import prepare_host
+from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.registry import MODELS
 
@@ -34,7 +34,7 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
     Raises:
         InputError: the config is no pair of student and teacher.
     """
-    prepare_host()  # as a training does
+    prepare_cpu()  # as a training does
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     if config.model.get('type') is not Distiller or not config.model.get('teacher'):
         raise InputError(f'{config.filename} is no pair of student and teacher: its model must be a Distiller')

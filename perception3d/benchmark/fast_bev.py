@@ -17,7 +17,7 @@ from perception3d.benchmark.masked_writes import lift_by_masked_writes
 from perception3d.benchmark.timing import PartTimer, added_mib, median_ms, peak_memory
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
-from perception3d.engine.host import quiet_blas
+from perception3d.engine.cpu import limit_blas_threads
 from perception3d.geometry.devices import fast_dtype
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
@@ -63,7 +63,7 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
 
     Memory is what each way needs at most beside its inputs, its output included.
     """
-    quiet_blas()
+    limit_blas_threads()
     image_hw = tuple(config.image_hw)
     frames = int(config.num_frames)
     transform = LookupViewTransform(config.model.grids[0]).to(device).eval()
@@ -267,7 +267,7 @@ def compare_stream(
     random without a `checkpoint`. The released way in a half type is left out where the device has no instructions
     for it: one frame would take minutes.
     """
-    quiet_blas()
+    limit_blas_threads()
     torch.manual_seed(0)
     model = prepare_model(MODELS.build(config.model))
     if checkpoint:

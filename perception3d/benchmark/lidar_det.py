@@ -25,7 +25,7 @@ from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.compat.mmcv_ext import ops_are_compiled
 from perception3d.distill.nested import tensors_of
-from perception3d.engine.host import quiet_blas
+from perception3d.engine.cpu import limit_blas_threads
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.files import read_points
 from perception3d.geometry.boxes import limit_period
@@ -68,7 +68,7 @@ def benchmark_lidar(
     Raises:
         InputError: the config has no test data, or the checkpoint is of another model.
     """
-    quiet_blas()
+    limit_blas_threads()
     if 'test_dataloader' not in config:
         raise InputError(f'{config.filename} has no test_dataloader: there is no sample to measure with')
     init_default_scope(config.get('default_scope', 'mmdet3d'))
@@ -211,7 +211,7 @@ def benchmark_lidar_ops(config: Config, device: torch.device, runs: int) -> list
     Raises:
         InputError: the config has no voxel layer.
     """
-    quiet_blas()
+    limit_blas_threads()
     layer = config.model.data_preprocessor.get('voxel_layer')
     if layer is None:
         raise InputError(f'{config.filename} makes no voxels')

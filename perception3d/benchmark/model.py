@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from perception3d.benchmark.timing import median_ms, peak_memory
 from perception3d.checks import InputError
 from perception3d.engine.agreement import check_model_and_data
-from perception3d.engine.host import quiet_blas
+from perception3d.engine.cpu import limit_blas_threads
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.registry import MODELS
 
@@ -34,7 +34,7 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
     Raises:
         InputError: the config has no test data.
     """
-    quiet_blas()
+    limit_blas_threads()
     if 'test_dataloader' not in config:
         raise InputError(f'{config.filename} has no test_dataloader: there is no sample to measure with')
     init_default_scope(config.get('default_scope', 'mmdet3d'))
