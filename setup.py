@@ -10,6 +10,9 @@ from setuptools import find_packages, setup
 ROOT = Path(__file__).parent
 VERSION = re.search(r"__version__ = '([^']+)'", (ROOT / 'perception3d' / '__init__.py').read_text()).group(1)
 
+# To export and to check what was exported; newer onnx asks for numpy 2. onnxscript is for torch's dynamo exporter.
+DEPLOY = ['onnx<1.20', 'onnxruntime', 'onnxscript']
+
 setup(
     name='perception3d',
     version=VERSION,
@@ -37,7 +40,9 @@ setup(
     extras_require={
         'lidar': ['spconv==2.3.8'],
         'viz': ['open3d'],
-        'onnx': ['onnx<1.20', 'onnxruntime'],
+        'deploy': DEPLOY,
+        # The old name of deploy.
+        'onnx': DEPLOY,
         'dev': ['pytest', 'ruff'],
     },
     classifiers=[

@@ -108,7 +108,7 @@ def test_the_readme_shows_the_whole_path():
         'train.py',
         'test.py',
         'train.py',
-        'export_onnx.py',
+        'export.py',
     ]
 
 

@@ -44,6 +44,9 @@ PARTS = (
     Part('tensorboard', 'tensorboard', False, 'pip install tensorboard'),
     Part('spconv', 'spconv', False, 'pip install spconv==2.3.8   (CUDA: spconv-cu12x)'),
     Part('open3d', 'open3d', False, 'pip install open3d'),
+    Part('onnx', 'onnx', False, 'pip install "onnx<1.20"'),
+    Part('onnxruntime', 'onnxruntime', False, 'pip install onnxruntime'),
+    Part('onnxscript', 'onnxscript', False, 'pip install onnxscript'),
     Part('pytest', 'pytest', False, 'pip install pytest'),
     Part('ruff', 'ruff', False, 'pip install ruff'),
 )

@@ -1,58 +1,95 @@
-"""Writing ONNX files, and checking them where onnxruntime is installed."""
+"""Export of a trained model as one ONNX file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
-from perception3d.files import write_whole
-from perception3d.models.lidar_det.export import DensePart
-from perception3d.registry import MODELS
+from perception3d.export.onnx_file import write_onnx
+from perception3d.registry import DATASETS, MODELS
+from perception3d.structures.export_spec import ExportSpec, export_spec
 
 
-def export_onnx(config: Config, checkpoint: str | Path | None, out: str | Path, opset: int = 17) -> dict[str, Any]:
-    """Writes the dense part of the detector of `config` and returns what is in the file.
+@dataclass(frozen=True)
+class Exported:
+    """A written ONNX file.
 
-    Returns {'input': shape, 'outputs': names, 'difference': largest difference to torch on random input, relative to
-    the largest output, or None where onnxruntime is missing}. Without a checkpoint the weights are random.
+    Attributes:
+        spec: what is in it.
+        difference: largest difference of onnxruntime to torch on the example inputs, relative to the largest value of
+            the output; None where onnxruntime is not installed.
+    """
+
+    spec: ExportSpec
+    difference: float | None
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Names of the inputs and their shapes."""
+        return {value.name: tuple(value.example.shape) for value in self.spec.inputs}
+
+    def report(self, path: str | Path) -> str:
+        """Returns what is in the file, what is left to the application, and how far onnxruntime is from torch."""
+        spec = self.spec
+        checked = 'not compared with torch: onnxruntime is not installed (pip install perception3d[deploy])'
+        if self.difference is not None:
+            checked = f'onnxruntime differs from torch by {self.difference:.1e} of the largest value'
+        lines = [
+            f'{path}: {Path(path).stat().st_size / 1e6:.2f} MB',
+            *(f'  input {value.name} {tuple(value.example.shape)}: {value.meaning}' for value in spec.inputs),
+            f'  outputs {", ".join(spec.outputs)}',
+            f'  in the file: {spec.contains}',
+            f'  before it: {spec.before}',
+            f'  after it: {spec.after}',
+            checked,
+        ]
+        return '\n'.join(lines)
+
+
+def export(
+    config: Config,
+    checkpoint: str | Path | None,
+    out: str | Path,
+    *,
+    exporter: str = 'torchscript',
+    opset: int | None = None,
+    sample: int = 0,
+) -> Exported:
+    """Writes the model of `config` as an ONNX file; the model says what the file contains (`export_spec`).
+
+    Args:
+        config: a loaded config.
+        checkpoint: weights of that config; None for random weights.
+        out: the file.
+        exporter: 'torchscript', or 'dynamo' (needs onnxscript).
+        opset: version of the ONNX operators; by default 17 for torchscript and 21 for dynamo.
+        sample: index of the sample of the test data whose calibration goes into the file, for camera models.
 
     Raises:
-        InputError: the model has no dense part, or onnx is not installed.
+        InputError: the model cannot be exported, a package is missing, the test data cannot be read, or onnxruntime
+            computes something else than torch.
     """
-    try:
-        import onnx  # noqa: F401  (torch's exporter asks for it at the end)
-    except ImportError as error:
-        raise InputError('export needs onnx: pip install perception3d[onnx]') from error
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     model = MODELS.build(config.model).eval()
     if checkpoint is not None:
         load_weights(model, checkpoint)
-    part = DensePart(model).eval()
-    names = part.output_names()
-    canvas = torch.rand(part.shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad(), write_whole(out) as temporary:
-        torch.onnx.export(
-            part, (canvas,), str(temporary), input_names=['pillars'], output_names=names, opset_version=opset,
-            dynamo=False,
-        )  # fmt: skip
-    return {'input': part.shape, 'outputs': names, 'difference': _difference(part, canvas, out)}
+    spec = export_spec(model, lambda: _read_sample(config, sample))
+    return Exported(spec, write_onnx(spec, out, exporter, opset))
 
 
-def _difference(part: DensePart, canvas: torch.Tensor, path: str | Path) -> float | None:
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
-    results = session.run(None, {'pillars': canvas.numpy()})
-    with torch.no_grad():
-        wanted = [tensor.numpy() for tensor in part(canvas)]
-    largest = max(float(np.abs(tensor).max()) for tensor in wanted)
-    return max(float(np.abs(a - b).max()) for a, b in zip(wanted, results, strict=True)) / largest
+def _read_sample(config: Config, index: int) -> Mapping[str, Any]:
+    """Reads sample `index` of the test data, as the test pipeline packs it."""
+    loader = config.get('test_dataloader')
+    if not loader:
+        raise InputError(f'{config.filename} has no test_dataloader: export reads the calibration from a test sample')
+    dataset = DATASETS.build(loader['dataset'])
+    if not 0 <= index < len(dataset):
+        raise InputError(f'sample {index} does not exist: the test data have samples 0 to {len(dataset) - 1}')
+    return dataset[index]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet3d.models import Det3DDataPreprocessor
+from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.registry import MODELS
@@ -40,3 +41,20 @@ def _require_equal_views(counts: Sequence[int], samples: Sequence[Any]) -> None:
         f'{what}, another sample of its batch has {counts[fullest]} images: give the data sets the same cameras '
         '(cameras=[...]) and num_frames, or use batch_size=1'
     )
+
+
+def normalise_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
+    """Returns images (N, 3, H, W) 0..255 as float32, normalised as by a detector's data preprocessor, without padding.
+
+    Raises:
+        InputError: the preprocessor cannot normalise one image (`preprocess_img`, as mmdet3d's can).
+    """
+    normalise = getattr(preprocessor, 'preprocess_img', None)
+    if normalise is None:
+        raise InputError(
+            f'data_preprocessor {type(preprocessor).__name__} cannot normalise images: it has no method preprocess_img; '
+            'use CameraDataPreprocessor'
+        )
+    # One image of all cameras below each other: its channels are the first axis, as the method takes them.
+    tall = images.transpose(0, 1).flatten(1, 2)
+    return normalise(tall).unflatten(1, (len(images), images.shape[2])).transpose(0, 1)

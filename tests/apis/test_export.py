@@ -8,10 +8,11 @@ import torch
 from mmengine.config import Config
 from tiny_lidar import shrink_to
 
-from perception3d.apis.export import export_onnx
+from perception3d.apis.export import export
 from perception3d.checks import InputError
-from perception3d.models.lidar_det.export import DensePart
+from perception3d.export.onnx_file import write_onnx
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import ExportInput, ExportSpec, export_spec
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MODELS_FOLDER = CONFIGS / '_base_' / 'models'
@@ -33,9 +34,9 @@ def test_onnxruntime_agrees_with_torch_on_the_dense_part_of_point_pillars(tmp_pa
         if isinstance(part, torch.nn.BatchNorm2d):
             part.running_mean.normal_(std=0.3), part.running_var.uniform_(0.5, 2.0)
     torch.save(model.state_dict(), checkpoint)
-    result = export_onnx(config, checkpoint, out)
-    assert result['input'] == (1, 16, 32, 48) and result['outputs'] == ['scores', 'boxes', 'directions']
-    assert result['difference'] < 1e-4
+    result = export(config, checkpoint, out)
+    assert result.inputs == {'pillars': (1, 16, 32, 48)} and result.spec.outputs == ('scores', 'boxes', 'directions')
+    assert result.difference < 1e-4
     # The unfolded detector itself on another input, so that weights and norms are those of the checkpoint.
     canvas = torch.randn(1, 16, 32, 48)
     with torch.no_grad():
@@ -48,8 +49,8 @@ def test_onnxruntime_agrees_with_torch_on_the_dense_part_of_point_pillars(tmp_pa
 
 
 def test_the_outputs_of_center_point_are_named_by_task():
-    part = DensePart(MODELS.build(_config('center_point_pillar', (16, 16)).model))
-    names = part.output_names()
+    model = MODELS.build(_config('center_point_pillar', (16, 16)).model)
+    names = export_spec(model, None).outputs
     assert names[0] == 'task0_reg' and 'task5_heatmap' in names and len(names) == 36 == len(set(names))
 
 
@@ -57,5 +58,26 @@ def test_the_outputs_of_center_point_are_named_by_task():
 def test_what_has_no_dense_part_is_refused_with_the_reason(name, tmp_path):
     config = Config.fromfile(MODELS_FOLDER / f'{name}.py')
     with pytest.raises(InputError, match='no ONNX operator'):
-        export_onnx(config, None, tmp_path / 'net.onnx')
+        export(config, None, tmp_path / 'net.onnx')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_a_specification_is_refused_with_the_reason():
+    with pytest.raises(InputError, match='ReLU cannot be exported: it has no method export_spec'):
+        export_spec(torch.nn.ReLU(), None)
+
+
+class _Noise(torch.nn.Module):
+    """Gives another answer in each call."""
+
+    def forward(self, x):
+        return (x * torch.rand(64),)
+
+
+def test_a_file_that_computes_something_else_is_refused(tmp_path):
+    pytest.importorskip('onnxruntime')
+    noise = _Noise().eval()
+    spec = ExportSpec(noise, (ExportInput('x', torch.rand(64), 'numbers'),), ('y',), '', '', '')
+    with pytest.raises(InputError, match='net.onnx differs from torch by .* expected 1e-03 or less'):
+        write_onnx(spec, tmp_path / 'net.onnx')
     assert not list(tmp_path.iterdir())

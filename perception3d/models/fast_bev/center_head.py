@@ -81,6 +81,9 @@ class CenterBEVHead(BaseModule):
         nms: arguments of ClassNMS; None for scale-NMS with ten classes, plain rotated NMS with another number.
     """
 
+    # Names of what `forward` returns.
+    output_names = ('heatmap_logits', 'box_codes')
+
     def __init__(
         self,
         in_channels: int,
@@ -197,7 +200,14 @@ class CenterBEVHead(BaseModule):
 
         Each of `bevs` (B, C, X, Y) must describe the same lidar frame, as maps of flipped images do.
         """
-        parts = [self.decode_outputs(*self(bev)) for bev in bevs]
+        return self.boxes_from_outputs([self(bev) for bev in bevs], batch_data_samples)
+
+    @torch.no_grad()
+    def boxes_from_outputs(
+        self, passes: Sequence[tuple[Tensor, Tensor]], batch_data_samples: list
+    ) -> list[InstanceData]:
+        """As `predict_passes`, from what `forward` returned in every pass, for instance from an ONNX file."""
+        parts = [self.decode_outputs(*outputs) for outputs in passes]
         results = []
         for i, sample in enumerate(batch_data_samples):
             boxes, scores, labels = (torch.cat([part[field][i] for part in parts]) for field in range(3))

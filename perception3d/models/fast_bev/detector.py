@@ -24,6 +24,7 @@ from perception3d.models.blocks import (
 from perception3d.models.fast_bev.feature_cache import FeatureCache
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import ExportSpec, ReadSample
 
 
 @MODELS.register_module()
@@ -138,6 +139,12 @@ class FastBEV(Base3DDetector):
         # The lift reads rows of channels, whatever the layout of the convolutions.
         return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
+    def levels_of_grids(self, levels: list[Any]) -> list[list[Any]]:
+        """Returns the levels that each grid lifts: all of them into a single grid, else level i (or 0) into grid i."""
+        if len(self.view_transforms) == 1:
+            return [levels]
+        return [levels[i : i + 1] or levels[:1] for i in range(len(self.view_transforms))]
+
     def encode(
         self,
         levels: list[FeatureRows],
@@ -150,13 +157,9 @@ class FastBEV(Base3DDetector):
         `img_from_lidar` is (B, F, N, 4, 4), from metres in the current lidar frame to pixels of the network's input of
         size `image_hw`; `valid_hw` is the part that is not padding.
         """
-        if len(self.view_transforms) == 1:
-            groups = [levels]
-        else:
-            groups = [levels[i : i + 1] or levels[:1] for i in range(len(self.view_transforms))]
         volumes = [
             transform(group, img_from_lidar, image_hw, valid_hw).contiguous(memory_format=self.memory_format)
-            for transform, group in zip(self.view_transforms, groups, strict=True)
+            for transform, group in zip(self.view_transforms, self.levels_of_grids(levels), strict=True)
         ]
         return self.neck_3d(volumes).float()
 
@@ -206,6 +209,12 @@ class FastBEV(Base3DDetector):
         if self.ground_z_m is not None:
             lift_to_lidar(boxes, samples, self.ground_z_m)
         return self.add_pred_to_datasample(samples, boxes)
+
+    def export_spec(self, read_sample: ReadSample) -> ExportSpec:
+        """Returns what an ONNX file of the model contains: a single frame, or one step of a stream; see `export`."""
+        from perception3d.models.fast_bev.export import fast_bev_spec
+
+        return fast_bev_spec(self, read_sample())
 
     def _forward(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample] | None = None, **kwargs: Any):
         """Returns the head's raw maps (class logits, box deltas, direction logits)."""

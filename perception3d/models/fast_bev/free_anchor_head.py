@@ -60,6 +60,9 @@ class FreeAnchorBEVHead(BaseModule):
         nms: arguments of ClassNMS, dict(iou=0.2) for plain rotated NMS, or None for the released scale-NMS.
     """
 
+    # Names of what `forward` returns.
+    output_names = ('class_logits', 'box_codes', 'direction_logits')
+
     def __init__(
         self,
         num_classes: int = 10,
@@ -145,7 +148,12 @@ class FreeAnchorBEVHead(BaseModule):
 
         Each of `bevs` (B, C, X, Y) must describe the same lidar frame, as maps of flipped images do.
         """
-        parts = [self.decode_outputs(self(bev)) for bev in bevs]
+        return self.boxes_from_outputs([self(bev) for bev in bevs], batch_data_samples)
+
+    @torch.no_grad()
+    def boxes_from_outputs(self, passes: Sequence[HeadOutput], batch_data_samples: list) -> list[InstanceData]:
+        """As `predict_passes`, from what `forward` returned in every pass, for instance from an ONNX file."""
+        parts = [self.decode_outputs(outputs) for outputs in passes]
         results = []
         for i, sample in enumerate(batch_data_samples):
             boxes = torch.cat([part[0][i] for part in parts])

@@ -17,6 +17,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.geometry.devices import fast_dtype
 from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
+from perception3d.models.camera_batch import normalise_images
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.winograd import use_winograd
@@ -179,13 +180,7 @@ class FastBEVStream:
 
     def prepare_images(self, images: Tensor) -> Tensor:
         """Returns images (N, 3, H, W) normalised as by the model's data preprocessor, in the type of its products."""
-        norm = self.model.data_preprocessor
-        images = images.to(self.device)
-        if getattr(norm, '_channel_conversion', False):
-            images = images.flip(1)
-        images = images.float()
-        if getattr(norm, '_enable_normalize', False):
-            images = (images - norm.mean.to(self.device)) / norm.std.to(self.device)
+        images = normalise_images(self.model.data_preprocessor, images.to(self.device))
         return images.to(self.compute_dtype, memory_format=torch.channels_last)
 
     def _check(self, frame: StreamFrame) -> None:

@@ -82,7 +82,7 @@ class LookupViewTransform(nn.Module):
     def __init__(self, grid: VoxelGrid | dict, priority: str = 'last') -> None:
         super().__init__()
         if priority not in PRIORITIES:
-            raise InputError(f'priority {priority!r} is none of {", ".join(PRIORITIES)}')
+            raise InputError(f'priority must be one of {", ".join(PRIORITIES)}, got {priority!r}')
         self.grid = grid if isinstance(grid, VoxelGrid) else VoxelGrid(**grid)
         self.priority = priority
         self._kept = _Kept()
@@ -113,6 +113,25 @@ class LookupViewTransform(nn.Module):
         batch, frames = img_from_lidar.shape[:2]
         channels = nz * len(levels) * frames * rows.shape[1]
         return lifted.view(batch, nx, ny, channels).permute(0, 3, 1, 2)
+
+    def lookup_table(
+        self,
+        levels: list[FeatureRows],
+        img_from_lidar: np.ndarray,
+        image_hw: tuple[int, int],
+        valid_hw: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Returns the table (B, X, Y, Z, L*F) int32: the row of the joined levels that a voxel reads, or -1.
+
+        Arguments are those of `forward`. Rows are counted from the first level on; a level has its `rows`.
+
+        Raises:
+            InputError: the priority is 'mean', where a voxel reads several rows.
+        """
+        if self.priority == 'mean':
+            raise InputError("priority 'mean' has no table of one row a voxel: use 'last' or 'first'")
+        device = levels[0].rows.device
+        return self._tables(device, levels, img_from_lidar, image_hw, valid_hw or image_hw).clone()
 
     def _gather(self, rows: Tensor, table: Tensor) -> Tensor:
         if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():

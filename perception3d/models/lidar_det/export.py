@@ -1,39 +1,36 @@
-"""The part of a pillar detector that is made of dense maps, as one network for other runtimes."""
+"""ONNX files of LiDAR detectors: the part of a pillar detector that is made of dense maps.
+
+The detectors are mmdet3d's own classes, which have no method `export_spec`: they are registered here instead.
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
-from mmdet3d.models.detectors import CenterPoint, VoxelNet
+from mmdet3d.models.detectors import CenterPoint, PointRCNN, VoxelNet
 from mmdet3d.models.middle_encoders import PointPillarsScatter
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.models.inference.acceleration import fold_batch_norms
+from perception3d.structures.export_spec import ExportInput, ExportSpec, ReadSample, export_spec
 
 
 class DensePart(nn.Module):
     """Backbone, neck and head: from the map of pillars (B, C, ny, nx) to the head's raw maps, a tuple of tensors.
 
-    A copy of the detector's parts with folded batch norms. Points to pillars before it and boxes after it are gathers
-    and sorts, which every runtime does its own way.
+    A copy of the parts with folded batch norms.
 
-    Raises:
-        InputError: the detector has no dense map of pillars, for instance because it is sparse or works on points.
+    Args:
+        scatter: writes pillars into the map, which gives its shape.
+        parts: backbone, neck and head.
     """
 
-    def __init__(self, detector: nn.Module) -> None:
+    def __init__(self, scatter: PointPillarsScatter, parts: Sequence[nn.Module]) -> None:
         super().__init__()
-        prefix = 'pts_' if isinstance(detector, CenterPoint) else ''
-        scatter = getattr(detector, f'{prefix}middle_encoder', None)
-        if not isinstance(detector, (VoxelNet, CenterPoint)) or not isinstance(scatter, PointPillarsScatter):
-            raise InputError(
-                f'{type(detector).__name__} cannot be exported: only detectors on pillars (PointPillars, CenterPoint '
-                'with pillars) have a dense part; sparse convolutions and operations on points have no ONNX operator'
-            )
         self.shape = (1, scatter.in_channels, scatter.ny, scatter.nx)
-        parts = [getattr(detector, f'{prefix}{name}') for name in ('backbone', 'neck', 'bbox_head')]
         self.backbone, self.neck, self.head = (fold_batch_norms(copy.deepcopy(part).eval()) for part in parts)
 
     def forward(self, canvas: Tensor) -> tuple[Tensor, ...]:
@@ -50,10 +47,43 @@ class DensePart(nn.Module):
         results = self.head(self.neck(self.backbone(canvas)))
         if isinstance(results[0][0], dict):
             return [(f'task{k}_{key}', value) for k, (task,) in enumerate(results) for key, value in task.items()]
-        kinds = ('scores', 'boxes', 'directions')
+        quantities = ('scores', 'boxes', 'directions')
         many = len(results[0]) > 1
         return [
-            (f'{kind}{level}' if many else kind, tensor)
-            for kind, levels in zip(kinds, results)
+            (f'{quantity}{level}' if many else quantity, tensor)
+            for quantity, levels in zip(quantities, results)
             for level, tensor in enumerate(levels)
         ]
+
+
+@export_spec.register(VoxelNet)
+@export_spec.register(PointRCNN)
+def _of_plain_names(model: nn.Module, read_sample: ReadSample) -> ExportSpec:
+    return _dense_spec(model, '')
+
+
+@export_spec.register(CenterPoint)
+def _of_point_names(model: nn.Module, read_sample: ReadSample) -> ExportSpec:
+    return _dense_spec(model, 'pts_')
+
+
+def _dense_spec(model: nn.Module, prefix: str) -> ExportSpec:
+    """Returns the specification of a detector whose parts have names with `prefix`; InputError if it is not dense."""
+    scatter = getattr(model, f'{prefix}middle_encoder', None)
+    if not isinstance(scatter, PointPillarsScatter):
+        raise InputError(
+            f'{type(model).__name__} has no map of pillars and cannot be exported: only detectors on pillars '
+            '(PointPillars, CenterPoint with pillars) have a dense part; sparse convolutions and operations on points '
+            'have no ONNX operator'
+        )
+    part = DensePart(scatter, [getattr(model, f'{prefix}{name}') for name in ('backbone', 'neck', 'bbox_head')]).eval()
+    pillars = torch.rand(part.shape, generator=torch.Generator().manual_seed(0))
+    meaning = 'float32 map of pillar features (batch, channels, y, x), zeros where no pillar is'
+    return ExportSpec(
+        network=part,
+        inputs=(ExportInput('pillars', pillars, meaning),),
+        outputs=tuple(part.output_names()),
+        contains='backbone, neck and head of the detector, with folded batch norms',
+        before='points to pillars, pillar features (voxel_encoder), and writing them into the map (middle_encoder)',
+        after='decoding of the maps into boxes, score threshold and NMS (predict_by_feat of the head)',
+    )

@@ -1,0 +1,1 @@
+"""Writes the ONNX file that a model describes, and compares it with torch."""

@@ -1,0 +1,72 @@
+"""What a model tells about its ONNX file: the network in it, its inputs and outputs, and the steps outside of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
+
+from torch import Tensor, nn
+
+from perception3d.checks import InputError
+
+ReadSample = Callable[[], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ExportInput:
+    """One input of an ONNX file.
+
+    Attributes:
+        name: its name in the file.
+        example: a tensor of the shape and type that the file takes; the exported file is compared with torch on it.
+        meaning: what it holds: axes, units, value range.
+    """
+
+    name: str
+    example: Tensor
+    meaning: str
+
+
+@dataclass(frozen=True)
+class ExportSpec:
+    """What goes into an ONNX file.
+
+    Attributes:
+        network: takes the inputs in their order and returns a tuple of tensors, the outputs in their order.
+        inputs: the inputs of the file.
+        outputs: names of the outputs.
+        contains: the steps inside of the file, as one sentence.
+        before: what the application does to make the inputs.
+        after: what the application does with the outputs.
+    """
+
+    network: nn.Module
+    inputs: tuple[ExportInput, ...]
+    outputs: tuple[str, ...]
+    contains: str
+    before: str
+    after: str
+
+
+@singledispatch
+def export_spec(model: Any, read_sample: ReadSample) -> ExportSpec:
+    """Returns the export specification of a model: that of its own method `export_spec(read_sample)`.
+
+    For a class of mmdet3d, which has no such method, `export_spec.register(Class)` gives the function that makes it.
+
+    Args:
+        model: a detector with its weights.
+        read_sample: reads a sample as the test pipeline packs it, for models whose file depends on the calibration.
+
+    Raises:
+        InputError: the model cannot be exported; says why.
+    """
+    method = getattr(model, 'export_spec', None)
+    if method is None:
+        raise InputError(
+            f'{type(model).__name__} cannot be exported: it has no method export_spec, which says what an ONNX file of '
+            'it contains; PointPillars, CenterPoint on pillars and Fast-BEV can be exported'
+        )
+    return method(read_sample)
