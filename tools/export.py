@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=int,
         default=0,
         metavar='N',
-        help='camera models: the sample of the test data whose calibration and image size go into the file (default: 0)',
+        help='camera models: the sample of the test data whose calibration and image size the file has (default: 0)',
     )
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)

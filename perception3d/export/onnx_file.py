@@ -50,7 +50,8 @@ def write_onnx(
             torch.onnx.export(
                 spec.network, tuple(value.example for value in spec.inputs), str(temporary),
                 input_names=[value.name for value in spec.inputs], output_names=list(spec.outputs),
-                opset_version=opset or OPSETS[exporter], dynamo=exporter == 'dynamo', external_data=False, verbose=False,
+                opset_version=opset or OPSETS[exporter], dynamo=exporter == 'dynamo', external_data=False,
+                verbose=False,
             )  # fmt: skip
         _describe(spec, temporary)
         difference = _difference(spec, temporary)

@@ -52,8 +52,8 @@ def normalise_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
     normalise = getattr(preprocessor, 'preprocess_img', None)
     if normalise is None:
         raise InputError(
-            f'data_preprocessor {type(preprocessor).__name__} cannot normalise images: it has no method preprocess_img; '
-            'use CameraDataPreprocessor'
+            f'data_preprocessor {type(preprocessor).__name__} cannot normalise images: it has no method '
+            'preprocess_img; use CameraDataPreprocessor'
         )
     # One image of all cameras below each other: its channels are the first axis, as the method takes them.
     tall = images.transpose(0, 1).flatten(1, 2)

@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
-from perception3d.geometry.scatter import gather_rows_torch
-from perception3d.models.acceleration import fold_batch_norms
 from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
 from perception3d.models.camera_batch import normalise_images
 from perception3d.models.fast_bev.view_transform import FeatureRows
+from perception3d.models.inference.acceleration import fold_batch_norms
+from perception3d.ops.scatter import gather_rows_torch
 from perception3d.structures.export_spec import ExportInput, ExportSpec
 
 _IMAGES = (
-    'uint8 BGR images 0..255 of the present frame (camera, channel, y, x), resized and cropped as by the test pipeline; '
-    'the file normalises and pads them'
+    'uint8 BGR images 0..255 of the present frame (camera, channel, y, x), resized and cropped as by the test '
+    'pipeline; the file normalises and pads them'
 )
 _DECODING = (
     'decoding of the maps into boxes and class-wise NMS (boxes_from_outputs of the head), and with ground_z_m adding '
@@ -171,8 +171,8 @@ def _history_inputs(history: Sequence[Tensor]) -> list[ExportInput]:
 
 def _table_inputs(tables: Sequence[Tensor]) -> list[ExportInput]:
     meaning = (
-        'int32 (x, y, z, level * frames + frame): the row that a voxel reads, -1 for none. Rows are counted over level, '
-        'frame (0 is the present one), camera, y, x of the features'
+        'int32 (x, y, z, level * frames + frame): the row that a voxel reads, -1 for none. Rows are counted over '
+        'level, frame (0 is the present one), camera, y, x of the features'
     )
     names = _numbered('table', len(tables))
     return [ExportInput(name, value, meaning) for name, value in zip(names, tables, strict=True)]

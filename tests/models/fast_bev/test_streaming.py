@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmengine.model import BaseDataPreprocessor
 from test_detector import IMAGE_HW, build
 from tiny_rig import intrinsics, ring_cam_from_lidar
 
 from perception3d.checks import InputError
 from perception3d.geometry import devices
+from perception3d.models.camera_batch import CameraDataPreprocessor
 from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
 
 CAMERAS = 3
@@ -65,6 +69,24 @@ def record(stream: FastBEVStream) -> list[torch.Tensor]:
     bevs = []
     stream.model.neck_3d.register_forward_hook(lambda module, args, output: bevs.append(output.float().clone()))
     return bevs
+
+
+@pytest.mark.parametrize(
+    'settings', [dict(mean=[120.0, 110.0, 100.0], std=[60.0, 50.0, 40.0], bgr_to_rgb=True), dict(rgb_to_bgr=True), {}]
+)
+def test_a_stream_normalises_as_the_preprocessor_of_its_model(model, settings):
+    other = copy.deepcopy(model)
+    other.data_preprocessor = CameraDataPreprocessor(**settings)
+    images = frame_at(0.0).images
+    expected = other.data_preprocessor({'inputs': {'img': [images]}, 'data_samples': None})['inputs']['imgs'][0]
+    assert torch.equal(FastBEVStream(other, ()).prepare_images(images), expected)
+
+
+def test_a_preprocessor_that_cannot_normalise_is_refused(model):
+    other = copy.deepcopy(model)
+    other.data_preprocessor = BaseDataPreprocessor()
+    with pytest.raises(InputError, match='BaseDataPreprocessor cannot normalise images: it has no method preprocess_'):
+        FastBEVStream(other, ()).prepare_images(frame_at(0.0).images)
 
 
 @pytest.mark.parametrize('fuse', [True, False])
