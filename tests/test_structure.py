@@ -134,3 +134,13 @@ def test_the_table_of_faults_names_tests_that_exist():
             text = file.read_text() if file.is_file() else ''
             missing += [f'{file.name}{test}' for part in test.split('::') if part not in text or not text]
     assert file and not missing, missing
+
+
+def test_renderer_knows_no_world():
+    # The world builds what the renderer draws; capture.py joins the two.
+    wrong = []
+    for path in sorted((PACKAGE / 'simulation' / 'render').rglob('*.py')):
+        for line, name in _imports(path):
+            if name.startswith('perception3d.simulation') and not name.startswith('perception3d.simulation.render'):
+                wrong.append(f'{path.name}:{line} imports {name}')
+    assert not wrong, '\n'.join(wrong)

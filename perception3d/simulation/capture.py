@@ -11,10 +11,10 @@ from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
+from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.shade import Shadow
 from perception3d.simulation.rig import CameraMount, Rig
-from perception3d.simulation.world.primitives import Primitives
 from perception3d.simulation.world.scene import Scene
 
 SHADOW_REACH_M = 60.0

@@ -13,9 +13,9 @@ from perception3d.simulation.render.camera import trace
 from perception3d.simulation.render.develop import develop, tone_curve
 from perception3d.simulation.render.lidar import Spinner, scan
 from perception3d.simulation.render.noise import cover_periodic
+from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.rig import NUSCENES_RIG, draw_rig
-from perception3d.simulation.world.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder
 from perception3d.simulation.world.scene import make_scene
 
 FAR = 1e6

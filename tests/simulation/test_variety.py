@@ -9,11 +9,11 @@ import pytest
 
 from perception3d.formats.nuscenes.simulate.profiles import PROFILES
 from perception3d.simulation.capture import Recorder
+from perception3d.simulation.render.materials import METAL, PAINT, REFLECTIVITY, RUBBER
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.rig import NUSCENES_RIG, Rig, draw_rig
 from perception3d.simulation.world.agents import make_body
 from perception3d.simulation.world.look import draw_light, draw_soil
-from perception3d.simulation.world.materials import METAL, PAINT, REFLECTIVITY, RUBBER
 from perception3d.simulation.world.scene import make_scene
 
 MOODS = {'clear': 0.42, 'cloudy': 0.22, 'haze': 0.12, 'rain': 0.12, 'dusk': 0.12}

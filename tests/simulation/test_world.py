@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from perception3d.simulation.render.ground import road_coordinates
+from perception3d.simulation.render.primitives import BOX, ELLIPSOID, Primitives
 from perception3d.simulation.world.agents import KINDS, make_body
 from perception3d.simulation.world.footprints import Places, collisions, overlapping, rectangle_corners
 from perception3d.simulation.world.populate import EGO_FRONT_M, EGO_LENGTH_M, EGO_WIDTH_M
-from perception3d.simulation.world.primitives import BOX, ELLIPSOID, Primitives
 from perception3d.simulation.world.road import make_layout
 from perception3d.simulation.world.scene import Scene, make_scene
 from perception3d.simulation.world.traffic import Driver, drive
@@ -63,7 +63,7 @@ def test_sizes_follow_the_class(name: str) -> None:
 
 
 def test_front_and_back_of_a_car_differ() -> None:
-    from perception3d.simulation.world.materials import HEAD_LAMP, TAIL_LAMP
+    from perception3d.simulation.render.materials import HEAD_LAMP, TAIL_LAMP
 
     for name in ('car', 'truck', 'bus'):
         solids = make_body(np.random.default_rng(1), name).solids

@@ -8,6 +8,7 @@ import numpy as np
 
 from perception3d.simulation.render.develop import develop, tone_curve
 from perception3d.simulation.render.ground import Ground
+from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.raster import (
     FAR_M,
     SKY,
@@ -19,7 +20,6 @@ from perception3d.simulation.render.raster import (
 )
 from perception3d.simulation.render.shade import Light, Shadow, ShadowFrame, pack_numbers, shade
 from perception3d.simulation.render.table import solid_table
-from perception3d.simulation.world.primitives import Primitives
 
 MAX_DEPTH_M = 400.0
 _CURVE = tone_curve()

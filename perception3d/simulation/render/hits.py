@@ -1,4 +1,4 @@
-"""Where a ray meets a solid in the solid's own unit frame (see `world.primitives`)."""
+"""Where a ray meets a solid in the solid's own unit frame (see `primitives`)."""
 
 from __future__ import annotations
 

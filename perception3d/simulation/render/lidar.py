@@ -12,9 +12,9 @@ from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECT
 from perception3d.simulation.render.ground import Ground, Soil, ground_kind
 from perception3d.simulation.render.hits import hit, unit_normal
 from perception3d.simulation.render.kernel import kernel
+from perception3d.simulation.render.materials import REFLECTIVITY
+from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.table import AXES, CENTER, HALF, KIND, MATERIAL, TAPER, solid_table
-from perception3d.simulation.world.materials import REFLECTIVITY
-from perception3d.simulation.world.primitives import Primitives
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from numba import prange
 
 from perception3d.simulation.render.hits import hit
 from perception3d.simulation.render.kernel import kernel
-from perception3d.simulation.world.primitives import Primitives
+from perception3d.simulation.render.primitives import Primitives
 
 NEAR_M = 0.15
 FAR_M = 1e6

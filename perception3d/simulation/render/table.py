@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.world.primitives import Primitives
+from perception3d.simulation.render.primitives import Primitives
 
 CENTER, AXES, HALF, TAPER, COLOR, KIND, MATERIAL = 0, 3, 12, 15, 18, 21, 22
 """First columns of the table; axes row by row."""

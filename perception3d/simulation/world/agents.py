@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.world import people, vehicles
-from perception3d.simulation.world.primitives import Primitives
 
 
 @dataclass(frozen=True)

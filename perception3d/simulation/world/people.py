@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.world.materials import (
+from perception3d.simulation.render.materials import (
     BARRIER,
     CLOTH,
     CONE,
@@ -15,7 +15,7 @@ from perception3d.simulation.world.materials import (
     RUBBER,
     TAIL_LAMP,
 )
-from perception3d.simulation.world.primitives import Primitives, ShapeBuilder, about_y
+from perception3d.simulation.render.primitives import Primitives, ShapeBuilder, about_y
 from perception3d.simulation.world.vehicles import DARK, RED_LAMP, WHITE_LAMP, paint
 
 _SKIN = np.array([(0.62, 0.40, 0.30), (0.50, 0.30, 0.20), (0.32, 0.18, 0.11), (0.14, 0.07, 0.045)])

@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from perception3d.simulation.render.ground import Ground
+from perception3d.simulation.render.primitives import Primitives, concatenate
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
 from perception3d.simulation.world.look import draw_light, draw_soil
 from perception3d.simulation.world.population import NUSCENES_POPULATION, Population
-from perception3d.simulation.world.primitives import Primitives, concatenate
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 

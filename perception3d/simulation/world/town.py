@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from perception3d.simulation.render.materials import BARK, BUILDING, FOLIAGE, MATTE, METAL
+from perception3d.simulation.render.primitives import Primitives, ShapeBuilder, concatenate
 from perception3d.simulation.world.footprints import Places, rectangle_corners
-from perception3d.simulation.world.materials import BARK, BUILDING, FOLIAGE, MATTE, METAL
-from perception3d.simulation.world.primitives import Primitives, ShapeBuilder, concatenate
 from perception3d.simulation.world.road import Layout
 
 _WALLS = np.array(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.world.materials import (
+from perception3d.simulation.render.materials import (
     BUS_BODY,
     CABIN,
     CARGO,
@@ -17,7 +17,7 @@ from perception3d.simulation.world.materials import (
     RUBBER,
     TAIL_LAMP,
 )
-from perception3d.simulation.world.primitives import Primitives, ShapeBuilder, about_y
+from perception3d.simulation.render.primitives import Primitives, ShapeBuilder, about_y
 
 DARK = (0.03, 0.03, 0.035)
 TYRE = (0.025, 0.025, 0.025)
