@@ -1,4 +1,4 @@
-"""What the sensors of one scene record: pictures, sweeps and what is known about every object at a keyframe."""
+"""What the sensors of one scene record: images, sweeps and what is known about every object at a keyframe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception3d.simulation.profiles import Profile
-from perception3d.simulation.render.camera import Picture, cast_shadow, photograph
+from perception3d.simulation.render.camera import CameraImage, Exposure, cast_shadow, render_camera
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.primitives import Primitives
@@ -17,7 +17,8 @@ from perception3d.simulation.render.shade import Shadow
 from perception3d.simulation.rig import CameraMount, Rig
 from perception3d.simulation.world.scene import Scene
 
-SHADOW_REACH_M = 60.0
+SHADOW_RADIUS_M = 60.0
+"""Half width of the square around the ego vehicle in which shadows are cast."""
 
 
 @dataclass
@@ -29,48 +30,45 @@ class Recorder:
     profile: Profile
 
     def shadow(self, time_s: float) -> Shadow:
-        """Returns the shadows at a time; they serve all cameras that fire within a few hundredths of a second."""
+        """Returns the shadows at a time; cameras that fire within a few hundredths of a second share them."""
         middle = self.scene.world_from_ego(time_s)[:2, 3]
         solids = self.scene.solids(time_s)
-        return cast_shadow(solids, self.scene.light, middle, SHADOW_REACH_M, self.profile.shadow_m)
+        return cast_shadow(solids, self.scene.light, middle, SHADOW_RADIUS_M, self.profile.shadow_m)
 
-    def picture(self, camera: CameraMount, time_s: float, shadow: Shadow) -> Picture:
+    def camera_image(self, camera: CameraMount, time_s: float, shadow: Shadow) -> CameraImage:
         """Returns what a camera sees at a time."""
         number = [c.name for c in self.rig.cameras].index(camera.name)
         noise_seed = self.scene.rng_seed + 7919 * number + int(round(time_s * 1e4))
-        return photograph(
-            self.scene.solids(time_s),
-            self.scene.ground,
-            self.scene.light,
-            shadow,
+        exposure = Exposure(
             self.scene.world_from_ego(time_s) @ camera.ego_from_cam(),
             camera.intrinsics(),
             (camera.height, camera.width),
             self.profile.oversampling,
             noise_seed,
         )
+        return render_camera(self.scene.solids(time_s), self.scene.ground, self.scene.light, shadow, exposure)
 
     def sweep(self, time_s: float) -> tuple[Sweep, Primitives]:
-        """Returns the scanner's turn that ends at a time, and the solids at that time."""
+        """Returns the LiDAR sweep that ends at a time, and the solids at that time."""
         scene, lidar = self.scene, self.rig.lidar
         mount = lidar.ego_from_lidar()
-        poses = scene.ego_poses(time_s + lidar.spinner.column_offsets_s()) @ mount
+        poses = scene.ego_poses(time_s + lidar.model.column_offsets_s()) @ mount
         solids = scene.solids(time_s)
         velocity = np.zeros((len(solids), 2))
         owned = solids.owner >= 0
-        # Backward differences: the turn lies before `time_s`.
-        period = lidar.spinner.period_s
+        # Backward differences: the revolution lies before `time_s`.
+        period = lidar.model.period_s
         motion = (scene.poses(time_s) - scene.poses(time_s - period))[:, :2] / period
         velocity[owned] = motion[solids.owner[owned]]
         rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
-        return scan(solids, velocity, scene.ground, lidar.spinner, poses, rng), solids
+        return scan(solids, velocity, scene.ground, lidar.model, poses, rng), solids
 
     def boxes(self, time_s: float) -> np.ndarray:
-        """Returns the boxes (A, 7) of all agents in the scene's frame: middle, length, width, height, yaw.
+        """Returns the boxes (A, 7) of all agents in the scene's frame: center, length, width, height, yaw.
 
-        Each is where its agent was when the turn that ends at `time_s` swept over it, so that boxes lie on the points
-        and, since a camera fires when the scanner passes its axis, on the pictures. Annotators of real data see
-        nothing else. For what moves, this is up to one turn (0.05 s) before `time_s`.
+        Each is where its agent was when the LiDAR hit it during the revolution that ends at `time_s`, so that boxes
+        lie on the points and, since a camera fires when the LiDAR passes its axis, on the images. Annotators of real
+        data place boxes the same way. For moving objects this is up to one revolution (0.05 s) before `time_s`.
         """
         scene, lidar = self.scene, self.rig.lidar
         sizes = np.array([a.body.size_m for a in scene.agents]).reshape(-1, 3)
@@ -81,21 +79,21 @@ class Recorder:
             offset = np.concatenate([poses[:, :2], sizes[:, 2:] / 2], 1) - world_from_lidar[:, :3, 3]
             seen = np.einsum('nij,ni->nj', world_from_lidar[:, :3, :3], offset)
             azimuth = np.arctan2(seen[:, 1], seen[:, 0])
-            ahead = np.mod(azimuth - lidar.spinner.last_azimuth_rad, 2 * np.pi) / (2 * np.pi)
-            times = time_s - ahead * lidar.spinner.period_s
+            ahead = np.mod(azimuth - lidar.model.last_azimuth_rad, 2 * np.pi) / (2 * np.pi)
+            times = time_s - ahead * lidar.model.period_s
         poses = scene.poses(times)
         return np.column_stack([poses[:, :2], sizes[:, 2] / 2, sizes, poses[:, 2]])
 
-    def visibility(self, picture: Picture, time_s: float) -> np.ndarray:
-        """Returns pixels (A, 2) per agent in a picture: covered if it stood alone, and visible."""
+    def visibility(self, image: CameraImage, time_s: float) -> np.ndarray:
+        """Returns pixels (A, 2) per agent in an image: what it would cover without all others, and what is visible."""
         owners = self.scene.solids(time_s).owner
-        return owner_visibility(picture.view, owners, picture.ids, len(self.scene.agents))
+        return owner_visibility(image.view, owners, image.ids, len(self.scene.agents))
 
 
 def count_points(points: np.ndarray, world_from_lidar: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Counts the points (N, 3) of the scanner's frame inside upright boxes (B, 7), faces included; (B,) int64.
+    """Counts the points (N, 3) of the LiDAR's frame inside upright boxes (B, 7), faces included; (B,) int64.
 
-    boxes: x, y, z of the middle, length, width, height and yaw in the world frame.
+    boxes: x, y, z of the center, length, width, height and yaw in the world frame.
     """
     world = points.astype(np.float64) @ world_from_lidar[:3, :3].T + world_from_lidar[:3, 3]
     return _count_inside(world, boxes.astype(np.float64))

@@ -1,4 +1,4 @@
-"""The measuring car: where its cameras and its scanner sit, and when they fire."""
+"""The sensors of the ego vehicle: where cameras and LiDAR are mounted, and when they fire."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from perception3d.simulation.render.lidar import HDL32E, Spinner
+from perception3d.simulation.render.lidar import HDL32E, LidarModel
 
-HDL64E = Spinner(
+HDL64E = LidarModel(
     elevations_rad=tuple(map(float, np.deg2rad(np.r_[np.linspace(-24.8, -8.87, 32), np.linspace(-8.53, 2.0, 32)]))),
     columns=2083,
     period_s=0.1,
@@ -17,16 +17,16 @@ HDL64E = Spinner(
     max_range_m=120.0,
     drop_share=0.05,
 )
-"""KITTI's scanner: 64 beams in two blocks of about 0.5 and 0.33 degrees, 10 turns a second that end behind the car."""
+"""KITTI's LiDAR: 64 beams in two blocks, about 0.5 and 0.33 degrees apart; 10 revolutions a second end at the back."""
 
 
 @dataclass(frozen=True)
 class CameraMount:
     """A pinhole camera of width x height pixels.
 
-    Its place in the ego frame in metres (x forward, y left, z up, origin on the ground under the rear axle), the yaw
-    and pitch of its axis (pitch up positive) in radians, focal length and principal point in pixels, and how long
-    before the scanner's turn ends it fires.
+    Its position in the ego frame in metres (x forward, y left, z up, origin on the ground under the rear axle), yaw and
+    pitch of its axis (pitch up positive) in radians, focal length and principal point in pixels, and how long before
+    the end of the LiDAR's revolution it fires.
     """
 
     name: str
@@ -55,10 +55,10 @@ class CameraMount:
         return np.array([[self.focal, 0, self.middle[0]], [0, self.focal, self.middle[1]], [0, 0, 1.0]])
 
     def resized(self, width: int, height: int) -> CameraMount:
-        """Returns the camera behind a resize to `width` and a crop to `height` pixels.
+        """Returns the camera after a resize to `width` and a crop to `height` pixels.
 
-        The crop leaves a third of the rows above the principal point, where the horizon is: what matters stands on the
-        road below it, and the foot of an object tells its distance.
+        The crop leaves a third of the rows above the principal point, where the horizon is: what matters is on the road
+        below it, and the lower edge of an object tells its distance.
         """
         scale = width / self.width
         cut = min(max(self.middle[1] * scale - height / 3, 0.0), self.height * scale - height)
@@ -68,18 +68,18 @@ class CameraMount:
 
 @dataclass(frozen=True)
 class LidarMount:
-    """A scanner, its place in the ego frame in metres; its own frame is x right, y forward, z up."""
+    """A LiDAR and its position in the ego frame in metres; its own frame is x right, y forward, z up."""
 
     name: str
     place_m: tuple[float, float, float]
     yaw_rad: float
     pitch_rad: float
-    spinner: Spinner
+    model: LidarModel
 
     def ego_from_lidar(self) -> np.ndarray:
-        """Returns the pose (4, 4) of the scanner."""
-        turn = self.yaw_rad - np.pi / 2
-        cos, sin = np.cos(turn), np.sin(turn)
+        """Returns the pose (4, 4) of the LiDAR."""
+        heading = self.yaw_rad - np.pi / 2
+        cos, sin = np.cos(heading), np.sin(heading)
         up, flat = np.sin(self.pitch_rad), np.cos(self.pitch_rad)
         yaw = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
         pose = np.eye(4)
@@ -97,7 +97,7 @@ class Rig:
 
 
 def _camera(name: str, place: tuple[float, float, float], yaw_deg: float, focal: float = 1262.0) -> CameraMount:
-    # The scanner's head sweeps clockwise from 100 degrees (left, behind) and passes each camera's axis in turn.
+    # The LiDAR's head rotates clockwise from 100 degrees (left, behind) and passes one camera's axis after the other.
     lead = ((yaw_deg - 100.0) % 360.0) / 360.0 * HDL32E.period_s
     return CameraMount(name, place, np.deg2rad(yaw_deg), 0.0, focal, (812.0, 490.0), 1600, 900, float(lead))
 
@@ -113,7 +113,7 @@ NUSCENES_RIG = Rig(
     ),
     lidar=LidarMount('LIDAR_TOP', (0.94, 0.0, 1.84), 0.0, 0.0, HDL32E),
 )
-"""Six cameras and the scanner about where nuScenes has them; the cameras' axes, fields of view and order agree."""
+"""Six cameras and a LiDAR about where nuScenes has them; the cameras' axes, fields of view and order agree."""
 
 
 def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig:
@@ -155,21 +155,21 @@ KITTI_RIG = Rig(
     ),
     lidar=LidarMount('velodyne', (0.76, 0.0, 1.73), 0.006, 0.0, HDL64E),
 )
-"""Two grey (0, 1) and two colour cameras (2, 3; 0.54 m apart) and the scanner, about where KITTI has them.
+"""Two grey (0, 1) and two colour cameras (2, 3; 0.54 m apart) and a LiDAR, about where KITTI has them.
 
-The cameras fire when the scanner looks ahead, half a turn before it ends.
+The cameras fire when the LiDAR points ahead, half a revolution before the sweep ends.
 """
 
 
 def draw_kitti_rig(rng: np.random.Generator, columns: int) -> Rig:
-    """Returns the rig of one frame with `columns` columns a turn; the car leans and bounces, the rig stays rigid."""
+    """Returns the rig of one frame with `columns` columns per revolution; the car pitches and bounces."""
     lift, pitch = np.clip(rng.normal(size=2), -2, 2) * (0.015, 0.004)
-    turn = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
+    rotation = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
 
     def moved(mount: CameraMount | LidarMount) -> tuple[float, ...]:
-        return tuple(map(float, turn @ mount.place_m + [0, 0, lift]))
+        return tuple(map(float, rotation @ mount.place_m + [0, 0, lift]))
 
     cameras = tuple(replace(c, place_m=moved(c), pitch_rad=float(pitch)) for c in KITTI_RIG.cameras)
     lidar = KITTI_RIG.lidar
-    spinner = replace(lidar.spinner, columns=columns)
-    return Rig(cameras, replace(lidar, place_m=moved(lidar), pitch_rad=float(pitch), spinner=spinner))
+    model = replace(lidar.model, columns=columns)
+    return Rig(cameras, replace(lidar, place_m=moved(lidar), pitch_rad=float(pitch), model=model))

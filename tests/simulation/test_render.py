@@ -10,12 +10,14 @@ import pytest
 from perception3d.formats.nuscenes.simulate.profiles import NuScenesProfile
 from perception3d.simulation.capture import Recorder
 from perception3d.simulation.render.camera import trace
-from perception3d.simulation.render.develop import develop, tone_curve
-from perception3d.simulation.render.lidar import Spinner, scan
+from perception3d.simulation.render.ground import CURB, MARKING, ROAD, SIDEWALK, TERRAIN, GroundColors
+from perception3d.simulation.render.lidar import LidarModel, scan
 from perception3d.simulation.render.noise import cover_periodic
 from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder
 from perception3d.simulation.render.raster import owner_visibility
+from perception3d.simulation.render.sensor import SensorResponse, apply_sensor_response, tone_curve
 from perception3d.simulation.rig import NUSCENES_RIG, draw_rig
+from perception3d.simulation.world.road import WHITE, YELLOW, Layout, Road, ground_arrays
 from perception3d.simulation.world.scene import make_scene
 
 FAR = 1e6
@@ -118,19 +120,19 @@ def test_picture_equals_every_ray_against_every_solid(seed: int) -> None:
     np.testing.assert_allclose(depth.ravel()[same], slow_depth[same], rtol=2e-4)
 
 
-def test_scanner_equals_every_ray_against_every_solid() -> None:
+def test_lidar_equals_every_ray_against_every_solid() -> None:
     solids = _clutter(40, 7)
     rng = np.random.default_rng(1)
     velocity = rng.normal(0, 8, (40, 2))
-    spinner = Spinner(tuple(np.deg2rad([-25.0, -12, -5, -1, 2, 8])), 120, 0.05, 0.7, 0.5, 90.0, 0.0, 0.0)
+    lidar = LidarModel(tuple(np.deg2rad([-25.0, -12, -5, -1, 2, 8])), 120, 0.05, 0.7, 0.5, 90.0, 0.0, 0.0)
     poses = np.tile(np.eye(4), (120, 1, 1))
     poses[:, 0, 3] = np.linspace(-0.6, 0, 120)
     poses[:, 2, 3] = 1.8
     tilt = 0.02
     poses[:, 1:3, 1:3] = [[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]]
     scene = make_scene(0, 0, 0.1)
-    sweep = scan(solids, velocity, scene.ground, spinner, poses, np.random.default_rng(0))
-    beams, azimuths, offsets = np.array(spinner.elevations_rad), spinner.azimuths_rad(), spinner.column_offsets_s()
+    sweep = scan(solids, velocity, scene.ground, lidar, poses, np.random.default_rng(0))
+    beams, azimuths, offsets = np.array(lidar.elevations_rad), lidar.azimuths_rad(), lidar.column_offsets_s()
     expected = {}
     for c in range(120):
         local = np.stack([np.cos(beams) * np.cos(azimuths[c]), np.cos(beams) * np.sin(azimuths[c]), np.sin(beams)], -1)
@@ -162,14 +164,70 @@ def _by_ray(sweep, poses: np.ndarray, azimuths: np.ndarray) -> dict:
     return found
 
 
+def _street() -> Layout:
+    """A crossing of two roads: worn yellow line, dashes, a crosswalk, a patch of new asphalt."""
+    roads = [
+        Road(0.0, 0.0, 0.3, 0.0, -80.0, 80.0, 2, 3.2, 2.4, 3.0, 1),
+        Road(20.0, 5.0, 1.9, -150.0, -60.0, 60.0, 1, 3.0, 0.4, 2.0, 1),
+    ]
+    layout = Layout('crossing', roads, [])
+    layout.decals = [
+        [0, -30, 30, 0.5, 3.5, 0, 0, 0, 0, 0.05, 0.05, 0.05, 0.5],
+        [0, -70, 70, -0.5, 0.5, 0, 0, 0, 0, *YELLOW, 0.65],
+        [0, -70, 70, 3.0, 3.4, 3, 9, 0, 0, *WHITE, 1.0],
+        [0, 4, 10, -8.0, 8.0, 0, 0, 0.5, 1.0, *WHITE, 0.9],
+        [1, -50, 50, -0.4, 0.4, 0, 0, 0, 0, *WHITE, 0.7],
+    ]
+    return layout
+
+
+def _surfaces(layout: Layout, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Surfaces of points (N, 2), and how far from the next edge of a surface they are, in metres."""
+    found, gap = np.zeros(len(points), int), np.full(len(points), np.inf)
+    for number, road in enumerate(layout.roads):
+        s, d = road.locate(points).T
+        found = np.where(np.abs(d) < road.outer, np.maximum(found, SIDEWALK), found)
+        found = np.where(np.abs(d) < road.half + 0.25, np.maximum(found, CURB), found)
+        found = np.where(np.abs(d) < road.half, np.maximum(found, ROAD), found)
+        for edge in (road.outer, road.half + 0.25, road.half):
+            gap = np.minimum(gap, np.abs(np.abs(d) - edge))
+        for _, s0, s1, d0, d1, dash, period, bar, every, *color, _ in (r for r in layout.decals if r[0] == number):
+            inside = (s > s0) & (s < s1) & (d > d0) & (d < d1)
+            phase, bars = np.mod(s - s0, period or 1e9), np.mod(d - d0, every or 1e9)
+            inside &= (phase < (dash or 1e9)) & (bars < (bar or 1e9))
+            found = np.where(inside & (sum(color) > 1), MARKING, found)
+            for value, edges in ((s, (s0, s1)), (d, (d0, d1)), (phase, (0, dash or -1)), (bars, (0, bar or -1))):
+                gap = np.minimum(gap, np.abs(value[:, None] - edges).min(1))
+    return found, gap
+
+
+def test_sweep_names_the_ground_and_the_owner_of_every_point() -> None:
+    layout, shape = _street(), ShapeBuilder()
+    shape.box((6.0, -9.0, 1.0), (1.0, 1.0, 2.0), (0.5, 0.5, 0.5), 0)
+    colors = GroundColors((0.1, 0.1, 0.1), (0.3, 0.3, 0.3), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), 2.0, 1)
+    lidar = LidarModel(tuple(np.deg2rad(np.linspace(-60, -5, 24))), 720, 0.05, 0.0, 0.5, 60.0, 0.0, 0.0)
+    poses = np.tile(np.eye(4), (720, 1, 1))
+    poses[:, :3, 3] = 1.0, 0.0, 1.8
+    ground = ground_arrays(layout, colors)
+    sweep = scan(shape.build(owner=7), np.zeros((1, 2)), ground, lidar, poses, np.random.default_rng(0))
+    on_ground = sweep.solid == -1
+    assert (sweep.ground[~on_ground] == -1).all() and (sweep.owner[~on_ground] == 7).all()
+    assert (~on_ground).sum() > 20 and (sweep.owner[on_ground] == -1).all()
+    points = sweep.points[on_ground, :2] + poses[0, :2, 3]
+    expected, gap = _surfaces(layout, points.astype(float))
+    clear = gap > 1e-3
+    assert set(expected[clear]) == {TERRAIN, SIDEWALK, CURB, ROAD, MARKING} and clear.mean() > 0.95
+    np.testing.assert_array_equal(sweep.ground[on_ground][clear], expected[clear])
+
+
 def test_range_noise_and_dropouts_do_what_they_say() -> None:
     solids = ShapeBuilder().build()
     scene = make_scene(0, 0, 0.1)
     poses = np.tile(np.eye(4), (400, 1, 1))
     poses[:, 2, 3] = 2.0
     beams = tuple(np.deg2rad([-45.0, -40.0]))
-    quiet = Spinner(beams, 400, 0.05, 0.0, 0.5, 90.0, 0.0, 0.0)
-    noisy = Spinner(beams, 400, 0.05, 0.0, 0.5, 90.0, 0.05, 0.25)
+    quiet = LidarModel(beams, 400, 0.05, 0.0, 0.5, 90.0, 0.0, 0.0)
+    noisy = LidarModel(beams, 400, 0.05, 0.0, 0.5, 90.0, 0.05, 0.25)
     none = np.zeros((0, 2))
     clean = scan(solids, none, scene.ground, quiet, poses, np.random.default_rng(0)).points
     rough = scan(solids, none, scene.ground, noisy, poses, np.random.default_rng(0)).points
@@ -180,11 +238,11 @@ def test_range_noise_and_dropouts_do_what_they_say() -> None:
     np.testing.assert_allclose(clean[:, 2], -2.0, atol=1e-5)
 
 
-def test_camera_and_scanner_see_the_same_surfaces(recorder: Recorder) -> None:
-    sweep, solids = recorder.sweep(0.0)
+def test_camera_and_lidar_see_the_same_surfaces(recorder: Recorder) -> None:
+    sweep, _ = recorder.sweep(0.0)
     scene = recorder.scene
     parked = np.array([a.speed.max() < 1e-6 for a in scene.agents])
-    still = (sweep.solid >= 0) & np.append(parked, True)[solids.owner[np.maximum(sweep.solid, 0)]]
+    still = (sweep.solid >= 0) & np.append(parked, True)[sweep.owner]
     world_from_lidar = scene.world_from_ego(0.0) @ recorder.rig.lidar.ego_from_lidar()
     agree = total = 0
     for camera in recorder.rig.cameras:
@@ -227,10 +285,10 @@ def test_pictures_do_not_depend_on_threads(recorder: Recorder) -> None:
 
     camera, shadow = recorder.rig.cameras[0], recorder.shadow(0.0)
     before = numba.get_num_threads()
-    first = recorder.picture(camera, 0.1, shadow).image
+    first = recorder.camera_image(camera, 0.1, shadow).image
     numba.set_num_threads(1)
     try:
-        second = recorder.picture(camera, 0.1, shadow).image
+        second = recorder.camera_image(camera, 0.1, shadow).image
     finally:
         numba.set_num_threads(before)
     np.testing.assert_array_equal(first, second)
@@ -249,12 +307,12 @@ def test_shadow_falls_away_from_the_sun(recorder: Recorder) -> None:
     assert lit == [1.0, 0.0, 0.0, 1.0, 1.0]
 
 
-def test_develop_averages_and_keeps_order() -> None:
+def test_sensor_response_averages_and_keeps_order() -> None:
     light = np.zeros((4, 6, 3), np.float32)
     light[:2, :2, 0] = [[0.2, 0.4], [0.6, 0.8]]
     light[2:, :, 1] = 50.0
     out = np.empty((2, 3, 3), np.uint8)
-    develop(light, 2, 1.0, 0.0, 1, tone_curve(), out)
+    apply_sensor_response(light, SensorResponse(2, 1.0, 0.0, 1), tone_curve(), out)
     # The corner pixel lies (1/2, 1/3) widths off the middle and loses light to the vignette.
     fall = 1 - 0.45 * (1 / 4 + 1 / 9)
     expected = 255 * (1 - np.exp(-0.5 * fall)) ** (1 / 2.2)

@@ -13,7 +13,7 @@ from perception3d.simulation.render.materials import METAL, PAINT, REFLECTIVITY,
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.rig import NUSCENES_RIG, Rig, draw_rig
 from perception3d.simulation.world.agents import make_body
-from perception3d.simulation.world.look import draw_light, draw_soil
+from perception3d.simulation.world.appearance import draw_ground_colors, draw_light
 from perception3d.simulation.world.scene import make_scene
 
 MOODS = {'clear': 0.42, 'cloudy': 0.22, 'haze': 0.12, 'rain': 0.12, 'dusk': 0.12}
@@ -101,11 +101,12 @@ def test_cars_and_ground_have_many_colours() -> None:
     assert len(np.unique(paint.round(2), axis=0)) > 20
     # Not grey alone.
     assert (np.ptp(paint, axis=1) > 0.15).sum() > 10
-    soils = [draw_soil(rng, k) for k in range(60)]
-    tar, lots = np.array([soil.tar for soil in soils]), np.array([soil.lots for soil in soils])
-    assert tar[:, 0].min() < 0.09 and tar[:, 0].max() > 0.18
-    assert len(np.unique(lots.round(3), axis=0)) > 40
-    assert {soil.curb_band for soil in soils} == {0.0, 2.0}
+    grounds = [draw_ground_colors(rng, k) for k in range(60)]
+    asphalt = np.array([colors.asphalt for colors in grounds])
+    terrain = np.array([colors.terrain for colors in grounds])
+    assert asphalt[:, 0].min() < 0.09 and asphalt[:, 0].max() > 0.18
+    assert len(np.unique(terrain.round(3), axis=0)) > 40
+    assert {colors.curb_band for colors in grounds} == {0.0, 2.0}
 
 
 def test_one_street_looks_different_in_every_weather(lights: dict[str, list[Light]]) -> None:
@@ -114,7 +115,7 @@ def test_one_street_looks_different_in_every_weather(lights: dict[str, list[Ligh
     pictures, ids = {}, []
     for mood, found in lights.items():
         recorder = Recorder(replace(scene, light=found[0]), rig, replace(TINY, width=176, height=48, oversampling=1))
-        picture = recorder.picture(rig.cameras[0], 0.0, recorder.shadow(0.0))
+        picture = recorder.camera_image(rig.cameras[0], 0.0, recorder.shadow(0.0))
         pictures[mood] = picture.image.astype(float)
         ids.append(picture.ids)
     assert all(np.array_equal(other, ids[0]) for other in ids)
@@ -137,7 +138,7 @@ def test_echoes_tell_materials_and_classes_apart() -> None:
         index = sweep.solid[hit]
         materials.append(world.material[index])
         # Owner -1, the scenery, reads the last name.
-        classes.append(np.array([*(agent.name for agent in scene.agents), 'scenery'])[world.owner[index]])
+        classes.append(np.array([*(agent.name for agent in scene.agents), 'scenery'])[sweep.owner[hit]])
         echoes.append(sweep.points[hit, 3])
         road.append(sweep.points[near & (sweep.solid == -1), 3])
     materials, classes, echoes = (np.concatenate(part) for part in (materials, classes, echoes))

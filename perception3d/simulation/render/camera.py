@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from perception3d.simulation.render.develop import develop, tone_curve
 from perception3d.simulation.render.ground import Ground
 from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.raster import (
@@ -18,7 +17,17 @@ from perception3d.simulation.render.raster import (
     perspective_view,
     rasterize,
 )
-from perception3d.simulation.render.shade import Light, Shadow, ShadowFrame, pack_numbers, shade
+from perception3d.simulation.render.sensor import SensorResponse, apply_sensor_response, tone_curve
+from perception3d.simulation.render.shade import (
+    Light,
+    Rays,
+    Setting,
+    Shadow,
+    ShadowFrame,
+    Surfaces,
+    pack_setting,
+    shade,
+)
 from perception3d.simulation.render.table import solid_table
 
 MAX_DEPTH_M = 400.0
@@ -26,7 +35,7 @@ _CURVE = tone_curve()
 
 
 @dataclass(frozen=True)
-class Picture:
+class CameraImage:
     """What one camera saw.
 
     image (H, W, 3) uint8 BGR; depth (H f, W f) float32 metres along the optical axis (1e6 in the sky) and ids (H f,
@@ -60,15 +69,15 @@ def trace(
     return depth, ids, view
 
 
-def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, reach_m: float, step_m: float) -> Shadow:
-    """Returns the sun's depth image of the square of half width `reach_m` round `middle` (2,) on the ground."""
+def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, radius_m: float, step_m: float) -> Shadow:
+    """Returns the sun's depth image of the square of half width `radius_m` around `middle` (2,) on the ground."""
     along = -np.array(light.to_sun)
     axis_u = np.array([light.to_sun[1], -light.to_sun[0], 0.0])
     axis_u = axis_u / np.linalg.norm(axis_u) if np.linalg.norm(axis_u) > 1e-6 else np.array([1.0, 0, 0])
     axis_v = np.cross(along, axis_u)
-    reach_v = reach_m * abs(light.to_sun[2]) + 3.0
-    corner = np.array([*middle, 0.0]) - reach_m * axis_u - reach_v * axis_v
-    shape = (int(2 * reach_v / step_m), int(2 * reach_m / step_m))
+    extent_v = radius_m * abs(light.to_sun[2]) + 3.0
+    corner = np.array([*middle, 0.0]) - radius_m * axis_u - extent_v * axis_v
+    shape = (int(2 * extent_v / step_m), int(2 * radius_m / step_m))
     # The rays start far up towards the sun, so that every building lies ahead of them.
     corner = corner - 400.0 * along
     view = parallel_view(solids, corner, axis_u * step_m, axis_v * step_m, along, shape)
@@ -78,29 +87,34 @@ def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, reach_m: f
     return Shadow(depth, ShadowFrame(*vectors, float(step_m)))
 
 
-def photograph(
-    solids: Primitives,
-    ground: Ground,
-    light: Light,
-    shadow: Shadow,
-    world_from_cam: np.ndarray,
-    k: np.ndarray,
-    size: tuple[int, int],
-    factor: int,
-    noise_seed: int,
-) -> Picture:
-    """Renders an image of `size` (height, width) with `factor` x `factor` rays a pixel.
+@dataclass(frozen=True)
+class Exposure:
+    """How a camera takes an image.
 
-    `world_from_cam` (4, 4): camera x right, y down, z forward; `k` (3, 3) with pixel centres at integer coordinates.
+    world_from_cam (4, 4): camera x right, y down, z forward; intrinsics (3, 3) with pixel centres at integer
+    coordinates; size: height and width in pixels; oversampling: rays per pixel along each axis; noise_seed: of the
+    sensor noise.
     """
-    height, width = size
-    fine = oversampled(k, factor)
+
+    world_from_cam: np.ndarray
+    intrinsics: np.ndarray
+    size: tuple[int, int]
+    oversampling: int
+    noise_seed: int
+
+
+def render_camera(solids: Primitives, ground: Ground, light: Light, shadow: Shadow, exposure: Exposure) -> CameraImage:
+    """Renders what a camera sees; shadow: see `cast_shadow`."""
+    (height, width), factor = exposure.size, exposure.oversampling
+    world_from_cam, fine = exposure.world_from_cam, oversampled(exposure.intrinsics, factor)
     depth, ids, view = trace(solids, world_from_cam, fine, height * factor, width * factor)
     linear = np.empty((*depth.shape, 3), np.float32)
-    rays = world_from_cam[:3, :3] @ np.linalg.inv(fine)
-    numbers = pack_numbers(ground.soil, light, shadow.frame, tuple(world_from_cam[:3, 3]), rays)
-    table = solid_table(solids)
-    shade(depth, ids, table, ground.roads, ground.decals, shadow.depth, numbers, 1.0 / fine[0, 0], linear)
+    matrix = world_from_cam[:3, :3] @ np.linalg.inv(fine)
+    rays = Rays(tuple(world_from_cam[:3, 3]), tuple(matrix.ravel()), 1.0 / fine[0, 0])
+    numbers = pack_setting(Setting(ground.colors, light, shadow.frame, rays))
+    shade(Surfaces(depth, ids), solid_table(solids), ground, shadow, numbers, linear)
     image = np.empty((height, width, 3), np.uint8)
-    develop(linear, factor, light.exposure, light.noise, noise_seed, _CURVE, image)
-    return Picture(image, depth, ids, view)
+    apply_sensor_response(
+        linear, SensorResponse(factor, light.exposure, light.noise, exposure.noise_seed), _CURVE, image
+    )
+    return CameraImage(image, depth, ids, view)

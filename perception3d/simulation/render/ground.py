@@ -1,4 +1,4 @@
-"""The painted ground: roads, pavements, markings and lots, per point and filtered by the pixel's footprint."""
+"""The painted ground: roads, sidewalks, markings and terrain, per point and filtered by the pixel's footprint."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ import numpy as np
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.noise import cover, cover_periodic, value_noise
 
-ROUGH, WALK, CURB, ASPHALT, PAINTED = 0, 1, 2, 3, 4
-"""What the ground is made of at a point."""
+TERRAIN, SIDEWALK, CURB, ROAD, MARKING = 0, 1, 2, 3, 4
+"""The surfaces of the ground; terrain is everything outside the streets: lots, lawns, earth."""
 
 REFLECTIVITY = np.array([0.16, 0.14, 0.18, 0.06, 0.34], np.float32)
-"""Share of a laser pulse that the five kinds of ground send back. Plausible values of our own."""
+"""Share of a laser pulse that the five surfaces send back. Plausible values of our own."""
+
+CURB_WIDTH_M = 0.25
+
+MARKING_BRIGHTNESS = 0.5
+"""Red + green + blue from which a decal is a marking (yellow paint 1.1, white 1.8) and not a patch of asphalt."""
+
+Color = tuple[float, float, float]
 
 
-class Soil(NamedTuple):
-    """Colours of the ground: linear RGB of lots, pavement, kerb and asphalt; length of black and white kerb bands in
-    metres, 0 for none; seed of the noise.
+class GroundColors(NamedTuple):
+    """Colours of the ground, linear RGB; length of black and white curb bands in metres, 0 for none; noise seed.
 
     Kernels take numbers as tuples and arrays one by one: an array in a tuple costs them a reference count each time.
     """
 
-    lots: tuple[float, float, float]
-    walk: tuple[float, float, float]
-    curb: tuple[float, float, float]
-    tar: tuple[float, float, float]
+    terrain: Color
+    sidewalk: Color
+    curb: Color
+    asphalt: Color
     curb_band: float
     seed: int
 
@@ -36,15 +42,25 @@ class Ground(NamedTuple):
     """The ground as the kernels read it.
 
     roads (R, 12): type (0 line, 1 arc), x, y, cos and sin of the heading at s = 0, signed radius (left turn positive),
-    lowest and highest s, half width of the carriageway, distance of the outer pavement edge, first and end row of the
-    road's paint in `decals`.
+    lowest and highest s, half width of the carriageway, distance of the outer sidewalk edge from the axis, first and
+    end row of the road's paint in `decals`.
     decals (D, 13): road, s0, s1, d0, d1, dash length and period along s, bar width and period along d, red, green,
     blue, opacity.
     """
 
     roads: np.ndarray
     decals: np.ndarray
-    soil: Soil
+    colors: GroundColors
+
+
+class Footprint(NamedTuple):
+    """The patch of ground that a pixel covers: viewing direction on the ground (unit vector), its width across this
+    direction and its length along it in metres.
+    """
+
+    direction: tuple[float, float]
+    across: float
+    length: float
 
 
 @kernel(fastmath=True)
@@ -59,14 +75,16 @@ def road_coordinates(roads, r, x, y):
     wx, wy = dx + ux, dy + uy
     angle = math.atan2(ux * wy - uy * wx, ux * wx + uy * wy)
     sign = 1.0 if radius > 0.0 else -1.0
-    reach = math.sqrt(wx * wx + wy * wy)
-    scale = sign / max(reach, 1e-6)
-    return radius * angle, radius - sign * reach, -wy * scale, wx * scale
+    distance = math.sqrt(wx * wx + wy * wy)
+    scale = sign / max(distance, 1e-6)
+    return radius * angle, radius - sign * distance, -wy * scale, wx * scale
 
 
 @kernel(fastmath=True)
-def _paint(roads, decals, r, s, d, size_s, size_d, mixed):
-    """Lays road r's paint over `mixed` (red, green, blue, clear share) for a footprint size_s x size_d at (s, d)."""
+def _paint(roads, decals, r, point, size, mixed):
+    """Lays road r's paint over `mixed` (red, green, blue, clear share) for a patch of `size` at `point` (s, d)."""
+    s, d = point
+    size_s, size_d = size
     red, green, blue, clear = mixed
     for i in range(int(roads[r, 10]), int(roads[r, 11])):
         if s < decals[i, 1] - size_s or s > decals[i, 2] + size_s:
@@ -87,8 +105,10 @@ def _paint(roads, decals, r, s, d, size_s, size_d, mixed):
 
 
 @kernel(fastmath=True)
-def _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width):
-    """Shares of asphalt, kerb and pavement in a footprint, and the blended paint (red, green, blue, clear share)."""
+def _layers(roads, decals, colors, point, footprint, width):
+    """Shares of asphalt, curb and sidewalk in a footprint, and the blended paint (red, green, blue, clear share)."""
+    x, y = point
+    view_x, view_y = footprint.direction
     asphalt, curb, walk = 0.0, 0.0, 0.0
     mixed = (0.0, 0.0, 0.0, 1.0)
     for r in range(len(roads)):
@@ -100,15 +120,16 @@ def _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width):
         asphalt = max(asphalt, tar)
         walk = max(walk, cover(d, -roads[r, 9], roads[r, 9], width))
         if tar < 1.0:
-            band = cover(d, -half - 0.25, half + 0.25, width) - tar
-            if soil.curb_band > 0.0:
-                band *= 2.0 * cover_periodic(s, 0.5 * soil.curb_band, soil.curb_band, width)
+            band = cover(d, -half - CURB_WIDTH_M, half + CURB_WIDTH_M, width) - tar
+            if colors.curb_band > 0.0:
+                band *= 2.0 * cover_periodic(s, 0.5 * colors.curb_band, colors.curb_band, width)
             curb = max(curb, band)
         if tar > 0.0:
             along = abs(cos * view_x + sin * view_y)
             side = math.sqrt(max(0.0, 1.0 - along * along))
-            size_s, size_d = along * length + side * across, side * length + along * across
-            mixed = _paint(roads, decals, r, s, d, size_s, size_d, mixed)
+            size_s = along * footprint.length + side * footprint.across
+            size_d = side * footprint.length + along * footprint.across
+            mixed = _paint(roads, decals, r, (s, d), (size_s, size_d), mixed)
     curb = min(curb, 1.0 - asphalt)
     walk = max(walk - asphalt, 0.0)
     curb = min(curb, walk)
@@ -116,15 +137,17 @@ def _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width):
 
 
 @kernel(fastmath=True)
-def ground_color(roads, decals, soil, x, y, view_x, view_y, across, length):
-    """Returns linear (red, green, blue) of the ground and its wettable share; sizes in metres, view a unit vector."""
-    width = max(0.02, 0.5 * (across + min(length, 4.0)))
-    asphalt, curb, walk, mixed = _layers(roads, decals, soil, x, y, view_x, view_y, across, length, width)
+def ground_color(roads, decals, colors, point, footprint):
+    """Returns linear (red, green, blue) of the ground at a point (x, y) and its wettable share."""
+    x, y = point
+    length = footprint.length
+    width = max(0.02, 0.5 * (footprint.across + min(length, 4.0)))
+    asphalt, curb, walk, mixed = _layers(roads, decals, colors, point, footprint, width)
     rough = max(0.0, 1.0 - asphalt - curb - walk)
-    coarse = value_noise(x * 0.35, y * 0.35, soil.seed)
-    fine = 0.5 if length > 0.6 else value_noise(x * 9.0, y * 9.0, soil.seed + 1)
-    grain = 0.5 if length > 0.12 else value_noise(x * 45.0, y * 45.0, soil.seed + 2)
-    lots = rough * (0.65 + 0.5 * coarse + 0.25 * (fine - 0.5))
+    coarse = value_noise(x * 0.35, y * 0.35, colors.seed)
+    fine = 0.5 if length > 0.6 else value_noise(x * 9.0, y * 9.0, colors.seed + 1)
+    grain = 0.5 if length > 0.12 else value_noise(x * 45.0, y * 45.0, colors.seed + 2)
+    terrain = rough * (0.65 + 0.5 * coarse + 0.25 * (fine - 0.5))
     tar = asphalt * (0.85 + 0.2 * coarse + 0.12 * (fine - 0.5) + 0.2 * (grain - 0.5))
     slab = walk * (0.9 + 0.1 * coarse + 0.1 * (grain - 0.5))
     if length < 0.8 and walk > 0.0:
@@ -132,31 +155,80 @@ def ground_color(roads, decals, soil, x, y, view_x, view_y, across, length):
     worn = (1.0 - mixed[3]) * (0.8 + 0.2 * fine)
     keep = 1.0 - worn
     return (
-        keep * (lots * soil.lots[0] + slab * soil.walk[0] + curb * soil.curb[0] + tar * soil.tar[0]) + mixed[0] * worn,
-        keep * (lots * soil.lots[1] + slab * soil.walk[1] + curb * soil.curb[1] + tar * soil.tar[1]) + mixed[1] * worn,
-        keep * (lots * soil.lots[2] + slab * soil.walk[2] + curb * soil.curb[2] + tar * soil.tar[2]) + mixed[2] * worn,
+        keep
+        * (terrain * colors.terrain[0] + slab * colors.sidewalk[0] + curb * colors.curb[0] + tar * colors.asphalt[0])
+        + mixed[0] * worn,
+        keep
+        * (terrain * colors.terrain[1] + slab * colors.sidewalk[1] + curb * colors.curb[1] + tar * colors.asphalt[1])
+        + mixed[1] * worn,
+        keep
+        * (terrain * colors.terrain[2] + slab * colors.sidewalk[2] + curb * colors.curb[2] + tar * colors.asphalt[2])
+        + mixed[2] * worn,
         asphalt + 0.5 * walk,
     )
 
 
 @kernel(fastmath=True)
-def ground_kind(roads, decals, soil, x, y):
-    """Returns what the ground is at a point: ROUGH, WALK, CURB, ASPHALT or PAINTED."""
-    asphalt, curb, walk, mixed = _layers(roads, decals, soil, x, y, 1.0, 0.0, 0.02, 0.02, 0.02)
+def echoing_surface(roads, decals, colors, x, y):
+    """Returns the surface whose reflectivity a laser meets at a point (x, y).
+
+    It differs from `ground_surface` where light does: paint that is worn or dark counts as road, the dark bands of a
+    curb count as sidewalk.
+    """
+    asphalt, curb, walk, mixed = _layers(roads, decals, colors, (x, y), Footprint((1.0, 0.0), 0.02, 0.02), 0.02)
     if mixed[3] < 0.5 and mixed[0] + mixed[1] + mixed[2] > 0.9:
-        return 4
+        return MARKING
     if asphalt >= 0.5:
-        return 3
+        return ROAD
     if curb >= 0.5:
-        return 2
-    return 1 if walk >= 0.5 else 0
+        return CURB
+    return SIDEWALK if walk >= 0.5 else TERRAIN
+
+
+@kernel()
+def _in_bands(x, on, period):
+    """Tells whether x lies in a band [n period, n period + on]; without a period, everything does."""
+    return period <= 0.0 or x - math.floor(x / period) * period <= on
+
+
+@kernel()
+def _on_marking(roads, decals, r, s, d):
+    """Tells whether road r has a marking at (s, d)."""
+    for i in range(int(roads[r, 10]), int(roads[r, 11])):
+        inside = decals[i, 1] <= s <= decals[i, 2] and decals[i, 3] <= d <= decals[i, 4]
+        if not inside or decals[i, 9] + decals[i, 10] + decals[i, 11] < MARKING_BRIGHTNESS:
+            continue
+        if _in_bands(s - decals[i, 1], decals[i, 5], decals[i, 6]) and _in_bands(
+            d - decals[i, 3], decals[i, 7], decals[i, 8]
+        ):
+            return True
+    return False
+
+
+@kernel()
+def ground_surface(roads, decals, x, y):
+    """Returns what the ground is made of at a point (x, y): TERRAIN, SIDEWALK, CURB, ROAD or MARKING.
+
+    Where streets cross, the carriageway of one covers the sidewalk of the other.
+    """
+    found = TERRAIN
+    for r in range(len(roads)):
+        s, d, _, _ = road_coordinates(roads, r, x, y)
+        outside = abs(d) - roads[r, 8]
+        if abs(d) > roads[r, 9] or s < roads[r, 6] or s > roads[r, 7]:
+            continue
+        if outside > 0.0:
+            found = max(found, CURB if outside <= CURB_WIDTH_M else SIDEWALK)
+        else:
+            found = max(found, MARKING if _on_marking(roads, decals, r, s, d) else ROAD)
+    return found
 
 
 @kernel(fastmath=True)
 def drivable_mask(roads, yaw, shift, step, height, width):
-    """Returns (height, width) uint8, 255 on carriageways and pavements; row 0 is the highest y, as in map images.
+    """Returns (height, width) uint8, 255 on carriageways and sidewalks; row 0 is the highest y, as in map images.
 
-    The mask's own frame is the ground's frame turned by `yaw` and moved by `shift` (2,); cells are `step` metres wide.
+    The mask's own frame is the ground's frame rotated by `yaw` and moved by `shift` (2,); cells are `step` metres wide.
     """
     mask = np.zeros((height, width), np.uint8)
     cos, sin = math.cos(yaw), math.sin(yaw)

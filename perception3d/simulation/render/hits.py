@@ -1,10 +1,12 @@
-"""Where a ray meets a solid in the solid's own unit frame (see `primitives`)."""
+"""Where a ray meets a solid in the solid's own unit frame (see `primitives`): o, d: origin and
+direction of the ray, each a tuple x, y, z."""
 
 from __future__ import annotations
 
 import math
 
 from perception3d.simulation.render.kernel import kernel
+from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM
 
 MISS = 1e30
 
@@ -26,8 +28,11 @@ def _clip(enter, leave, base, slope):
 
 
 @kernel()
-def hit_box(ox, oy, oz, dx, dy, dz, front, back, side):
+def hit_box(o, d, taper):
     """Returns the ray parameter where o + t d enters a tapered box, MISS where it does not."""
+    ox, oy, oz = o
+    dx, dy, dz = d
+    front, back, side = taper
     rise, rise_slope = 0.5 * (oz + 1.0), 0.5 * dz
     enter, leave = _clip(-MISS, MISS, oz, dz)
     enter, leave = _clip(enter, leave, -oz, -dz)
@@ -43,8 +48,10 @@ def hit_box(ox, oy, oz, dx, dy, dz, front, back, side):
 
 
 @kernel()
-def hit_ellipsoid(ox, oy, oz, dx, dy, dz):
+def hit_ellipsoid(o, d):
     """Returns the ray parameter where o + t d enters the unit sphere, MISS where it does not."""
+    ox, oy, oz = o
+    dx, dy, dz = d
     a = dx * dx + dy * dy + dz * dz
     b = ox * dx + oy * dy + oz * dz
     c = ox * ox + oy * oy + oz * oz - 1.0
@@ -55,8 +62,10 @@ def hit_ellipsoid(ox, oy, oz, dx, dy, dz):
 
 
 @kernel()
-def hit_frustum(ox, oy, oz, dx, dy, dz, top):
+def hit_frustum(o, d, top):
     """Returns the ray parameter where o + t d enters a frustum (radius 1 below, `top` above), MISS if nowhere."""
+    ox, oy, oz = o
+    dx, dy, dz = d
     best = MISS
     mean, slope = 0.5 * (1.0 + top), 0.5 * (top - 1.0)
     radius, radius_slope = mean + slope * oz, slope * dz
@@ -80,21 +89,23 @@ def hit_frustum(ox, oy, oz, dx, dy, dz, top):
 
 
 @kernel()
-def hit(kind, ox, oy, oz, dx, dy, dz, taper_0, taper_1, taper_2):
+def hit(kind, o, d, taper):
     """Returns the ray parameter of the first entry into a solid of `kind`, MISS where there is none."""
-    if kind == 0:
-        return hit_box(ox, oy, oz, dx, dy, dz, taper_0, taper_1, taper_2)
-    if kind == 1:
-        return hit_ellipsoid(ox, oy, oz, dx, dy, dz)
-    return hit_frustum(ox, oy, oz, dx, dy, dz, taper_0)
+    if kind == BOX:
+        return hit_box(o, d, taper)
+    if kind == ELLIPSOID:
+        return hit_ellipsoid(o, d)
+    return hit_frustum(o, d, taper[0])
 
 
 @kernel()
-def unit_normal(kind, x, y, z, taper_0, taper_1, taper_2):
+def unit_normal(kind, point, taper):
     """Returns the outward normal (not of unit length) in the unit frame at a surface point of a solid."""
-    if kind == 1:
+    x, y, z = point
+    taper_0, taper_1, taper_2 = taper
+    if kind == ELLIPSOID:
         return x, y, z
-    if kind == 2:
+    if kind == FRUSTUM:
         slope = 0.5 * (taper_0 - 1.0)
         radius = 0.5 * (1.0 + taper_0) + slope * z
         wall = abs(math.sqrt(x * x + y * y) - radius)

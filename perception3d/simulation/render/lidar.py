@@ -1,28 +1,42 @@
-"""A spinning laser scanner: one column of beams at a time, each from where the moving sensor is at that moment."""
+"""A spinning LiDAR: one column of beams at a time, each from where the moving sensor is when the column fires."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
 from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECTIVITY
-from perception3d.simulation.render.ground import Ground, Soil, ground_kind
+from perception3d.simulation.render.ground import Ground, GroundColors, echoing_surface, ground_surface
 from perception3d.simulation.render.hits import hit, unit_normal
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.materials import REFLECTIVITY
-from perception3d.simulation.render.primitives import Primitives
-from perception3d.simulation.render.table import AXES, CENTER, HALF, KIND, MATERIAL, TAPER, solid_table
+from perception3d.simulation.render.primitives import SCENERY_OWNER, Primitives
+from perception3d.simulation.render.table import (
+    AXES,
+    CENTER,
+    HALF,
+    KIND,
+    MATERIAL,
+    RADIUS,
+    TAPER,
+    VELOCITY,
+    moving_table,
+)
+
+NO_HIT, HIT_GROUND = -2, -1
+NOT_GROUND = -1
 
 
 @dataclass(frozen=True)
-class Spinner:
-    """A scanner's geometry: beam elevations (lowest first) and azimuth steps of one turn.
+class LidarModel:
+    """A LiDAR's geometry: beam elevations (lowest first) and azimuth steps of one revolution.
 
-    The head turns clockwise seen from above and ends its turn at `last_azimuth_rad` in the sensor frame (x right, y
-    forward, z up). Ranges outside min_range_m..max_range_m give no point.
+    The head rotates clockwise seen from above and ends its revolution at `last_azimuth_rad` in the sensor frame (x
+    right, y forward, z up). Ranges outside min_range_m..max_range_m give no point.
     """
 
     elevations_rad: tuple[float, ...]
@@ -35,7 +49,7 @@ class Spinner:
     drop_share: float = 0.015
 
     def column_offsets_s(self) -> np.ndarray:
-        """Returns when each column fires, (columns,) seconds relative to the end of the turn (all <= 0)."""
+        """Returns when each column fires, (columns,) seconds relative to the end of the revolution (all <= 0)."""
         return (np.arange(1, self.columns + 1) / self.columns - 1.0) * self.period_s
 
     def azimuths_rad(self) -> np.ndarray:
@@ -43,34 +57,66 @@ class Spinner:
         return self.last_azimuth_rad - 2 * np.pi * (np.arange(1, self.columns + 1) / self.columns - 1.0)
 
 
-HDL32E = Spinner(
+HDL32E = LidarModel(
     elevations_rad=tuple(np.deg2rad(-30.67 + 41.34 / 31 * k) for k in range(32)),
     columns=1090,
     period_s=0.05,
     last_azimuth_rad=float(np.deg2rad(190.0)),
 )
-"""The scanner of nuScenes: 32 beams from -30.67 to 10.67 degrees, 20 turns a second."""
+"""The LiDAR of nuScenes: 32 beams from -30.67 to 10.67 degrees, 20 revolutions a second."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Points (N, 5) float32: x, y, z in metres in the sensor frame at the end of the turn, intensity 0..255, ring.
+    """The points of one revolution.
 
-    solid (N,) int32: index of the solid that was hit, -1 for the ground.
+    points (N, 5) float32: x, y, z in metres in the sensor frame at the end of the revolution, intensity 0..255, ring.
+    solid (N,) int32: index of the solid that was hit, -1 for the ground. owner (N,) int32: index of the agent that this
+    solid belongs to, -1 for the scenery and the ground. ground (N,) int8: TERRAIN, SIDEWALK, CURB, ROAD or MARKING of
+    `render.ground`, -1 for a solid. All three are those of the surface itself, whatever the range noise does.
     """
 
     points: np.ndarray
     solid: np.ndarray
+    owner: np.ndarray
+    ground: np.ndarray
+
+
+class Beams(NamedTuple):
+    """What a LiDAR emits during one revolution of C columns and B beams.
+
+    elevations (B,) radians; columns (C, 2): azimuth in radians and seconds before (< 0) the end of the revolution;
+    poses (C, 4, 4): world from sensor when the column fires.
+    """
+
+    elevations: np.ndarray
+    columns: np.ndarray
+    poses: np.ndarray
+
+
+class Hits(NamedTuple):
+    """What each ray meets first: ranges (C, B) in metres; ids (C, B) int32: NO_HIT, HIT_GROUND, else the solid."""
+
+    ranges: np.ndarray
+    ids: np.ndarray
+
+
+class Echoes(NamedTuple):
+    """How each ray comes back, (C, B) each: reflectivity 0..1, cosine of incidence, surface of the ground or -1."""
+
+    strength: np.ndarray
+    cosine: np.ndarray
+    ground: np.ndarray
 
 
 @kernel(inline='always')
-def _beam(turn, elevation, azimuth):
-    """World direction of a beam of a sensor whose rotation is `turn`."""
+def _beam(rotation, elevation, azimuth):
+    """World direction of a beam of a sensor whose axes in the world are the columns of `rotation`."""
     x, y, z = math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)
     return (
-        turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z,
-        turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z,
-        turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z,
+        rotation[0, 0] * x + rotation[0, 1] * y + rotation[0, 2] * z,
+        rotation[1, 0] * x + rotation[1, 1] * y + rotation[1, 2] * z,
+        rotation[2, 0] * x + rotation[2, 1] * y + rotation[2, 2] * z,
     )
 
 
@@ -85,7 +131,7 @@ def _into_unit(solids, i, x, y, z):
 
 
 @kernel()
-def _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near):
+def _list_near(solids, pose, azimuth, shift_s, limit, near):
     """Fills `near` with the solids that a column's upright half plane comes close to; returns how many."""
     fx = pose[0, 0] * math.cos(azimuth) + pose[0, 1] * math.sin(azimuth)
     fy = pose[1, 0] * math.cos(azimuth) + pose[1, 1] * math.sin(azimuth)
@@ -93,11 +139,11 @@ def _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near):
     fx, fy = fx / flat, fy / flat
     count = 0
     for i in range(len(solids)):
-        px = solids[i, CENTER] + velocity[i, 0] * shift_s - pose[0, 3]
-        py = solids[i, CENTER + 1] + velocity[i, 1] * shift_s - pose[1, 3]
+        px = solids[i, CENTER] + solids[i, VELOCITY] * shift_s - pose[0, 3]
+        py = solids[i, CENTER + 1] + solids[i, VELOCITY + 1] * shift_s - pose[1, 3]
         ahead = px * fx + py * fy
         # Beams lean out of the upright plane by the sensor's tilt, a few percent of the distance.
-        slack = radius[i] + 0.03 * abs(ahead)
+        slack = solids[i, RADIUS] + 0.03 * abs(ahead)
         if abs(px * fy - py * fx) <= slack and -slack <= ahead <= limit + slack:
             near[count] = i
             count += 1
@@ -105,143 +151,140 @@ def _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near):
 
 
 @kernel()
-def _scan_column(c, beams, azimuth, shift_s, pose, solids, radius, velocity, limit, near, rays, ranges, ids):
-    """Fills row c of ranges and ids, see `_scan`; near (S,) and rays (beams, 3) are scratch space."""
-    count = _list_near(solids, radius, shift_s, velocity, pose, azimuth, limit, near)
-    for k in range(len(beams)):
-        rays[k, 0], rays[k, 1], rays[k, 2] = _beam(pose, beams[k], azimuth)
+def _cast_column(elevations, column, pose, solids, limit, ranges, ids):
+    """Fills the ranges (B,) and ids (B,) of one column, see `Hits`; column (2,): see `Beams`."""
+    near, rays = np.empty(len(solids), np.int32), np.empty((len(elevations), 3))
+    azimuth, shift_s = column
+    count = _list_near(solids, pose, azimuth, shift_s, limit, near)
+    for k in range(len(elevations)):
+        rays[k, 0], rays[k, 1], rays[k, 2] = _beam(pose, elevations[k], azimuth)
         on_ground = rays[k, 2] < 0.0 and -pose[2, 3] / rays[k, 2] < limit
-        ranges[c, k], ids[c, k] = -pose[2, 3] / rays[k, 2] if on_ground else limit, -1 if on_ground else -2
+        ranges[k], ids[k] = -pose[2, 3] / rays[k, 2] if on_ground else limit, HIT_GROUND if on_ground else NO_HIT
     for n in range(count):
         i = near[n]
-        wx = pose[0, 3] - solids[i, CENTER] - velocity[i, 0] * shift_s
-        wy = pose[1, 3] - solids[i, CENTER + 1] - velocity[i, 1] * shift_s
+        wx = pose[0, 3] - solids[i, CENTER] - solids[i, VELOCITY] * shift_s
+        wy = pose[1, 3] - solids[i, CENTER + 1] - solids[i, VELOCITY + 1] * shift_s
         wz = pose[2, 3] - solids[i, CENTER + 2]
-        ox, oy, oz = _into_unit(solids, i, wx, wy, wz)
+        origin = _into_unit(solids, i, wx, wy, wz)
         kind = int(solids[i, KIND])
+        taper = (solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+        radius = solids[i, RADIUS]
         apart = math.sqrt(wx * wx + wy * wy)
-        # A beam that passes above or below the solid's ball, tilt included, need not be tested.
+        # A beam that passes above or below the bounding sphere, tilt included, need not be tested.
         height, spread = math.atan2(-wz, apart), 9.0
-        if apart > radius[i]:
-            spread = 0.06 + 1.6 * radius[i] / apart
-        for k in range(len(beams)):
-            if abs(height - beams[k]) > spread:
+        if apart > radius:
+            spread = 0.06 + 1.6 * radius / apart
+        for k in range(len(elevations)):
+            if abs(height - elevations[k]) > spread:
                 continue
-            ux, uy, uz = _into_unit(solids, i, rays[k, 0], rays[k, 1], rays[k, 2])
-            t = hit(kind, ox, oy, oz, ux, uy, uz, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
-            if 0.05 < t < ranges[c, k]:
-                ranges[c, k] = t
-                ids[c, k] = i
+            t = hit(kind, origin, _into_unit(solids, i, rays[k, 0], rays[k, 1], rays[k, 2]), taper)
+            if 0.05 < t < ranges[k]:
+                ranges[k] = t
+                ids[k] = i
 
 
 @kernel(parallel=True)
-def _scan(beams, azimuths, offsets, poses, solids, radius, velocity, limit, ranges, ids):
-    """Fills ranges (columns, beams) float64 and ids (columns, beams) int32: -2 nothing, -1 ground, else the solid."""
-    for c in prange(len(azimuths)):
-        near, rays = np.empty(len(solids), np.int32), np.empty((len(beams), 3))
-        # Cast, else it is compiled twice; see `shade`.
-        _scan_column(
-            np.int64(c), beams, azimuths[c], offsets[c], poses[c], solids, radius, velocity, limit, near, rays, ranges,
-            ids,
-        )  # fmt: skip
+def _cast_rays(beams, solids, limit, hits):
+    """Fills `hits` with what every ray meets first, up to `limit` metres."""
+    # Parallel loops take arrays but no named tuples.
+    elevations, columns, poses = beams.elevations, beams.columns, beams.poses
+    ranges, ids = hits.ranges, hits.ids
+    for c in prange(len(columns)):
+        _cast_column(elevations, columns[c], poses[c], solids, limit, ranges[c], ids[c])
 
 
 @kernel()
-def _incidence(solids, i, x, y, z, dx, dy, dz):
-    """Cosine between a ray along d and the surface normal of solid i at the point p - centre = (x, y, z)."""
-    ux, uy, uz = _into_unit(solids, i, x, y, z)
-    kind = int(solids[i, KIND])
-    u, v, w = unit_normal(kind, ux, uy, uz, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+def _incidence(solids, i, offset, ray):
+    """Cosine between a ray and the surface normal of solid i at the world point centre + offset."""
+    x, y, z = _into_unit(solids, i, offset[0], offset[1], offset[2])
+    taper = (solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+    u, v, w = unit_normal(int(solids[i, KIND]), (x, y, z), taper)
     u, v, w = u / solids[i, HALF], v / solids[i, HALF + 1], w / solids[i, HALF + 2]
-    along = dx * (solids[i, AXES] * u + solids[i, AXES + 1] * v + solids[i, AXES + 2] * w)
-    along += dy * (solids[i, AXES + 3] * u + solids[i, AXES + 4] * v + solids[i, AXES + 5] * w)
-    along += dz * (solids[i, AXES + 6] * u + solids[i, AXES + 7] * v + solids[i, AXES + 8] * w)
+    along = ray[0] * (solids[i, AXES] * u + solids[i, AXES + 1] * v + solids[i, AXES + 2] * w)
+    along += ray[1] * (solids[i, AXES + 3] * u + solids[i, AXES + 4] * v + solids[i, AXES + 5] * w)
+    along += ray[2] * (solids[i, AXES + 6] * u + solids[i, AXES + 7] * v + solids[i, AXES + 8] * w)
     return abs(along) / math.sqrt(u * u + v * v + w * w)
 
 
 @kernel(parallel=True)
-def _answer(
-    beams, azimuths, offsets, poses, solids, velocity, roads, decals, colors, ranges, ids, table, ground_table,
-    strength, cosine,
-):  # fmt: skip
-    """Fills strength and cosine (columns, beams): reflectivity and cosine of incidence where a ray met something."""
-    for c in prange(len(azimuths)):
-        pose = poses[c]
-        soil = Soil((0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), colors[0], int(colors[1]))
-        for k in range(len(beams)):
+def _reflect(beams, solids, ground, hits, echoes):
+    """Fills `echoes` where a ray met something."""
+    elevations, columns, poses = beams.elevations, beams.columns, beams.poses
+    roads, decals = ground.roads, ground.decals
+    curb_band, seed = ground.colors.curb_band, ground.colors.seed
+    ranges, ids = hits.ranges, hits.ids
+    strength, cosine, surface = echoes.strength, echoes.cosine, echoes.ground
+    for c in prange(len(columns)):
+        pose, azimuth, shift_s = poses[c], columns[c, 0], columns[c, 1]
+        black = (0.0, 0.0, 0.0)
+        colors = GroundColors(black, black, black, black, curb_band, seed)
+        for k in range(len(elevations)):
             i, t = ids[c, k], ranges[c, k]
-            if i == -2:
+            if i == NO_HIT:
                 continue
-            dx, dy, dz = _beam(pose, beams[k], azimuths[c])
+            dx, dy, dz = _beam(pose, elevations[k], azimuth)
             px, py, pz = pose[0, 3] + t * dx, pose[1, 3] + t * dy, pose[2, 3] + t * dz
-            if i == -1:
-                strength[c, k] = ground_table[ground_kind(roads, decals, soil, px, py)]
+            if i == HIT_GROUND:
+                surface[c, k] = ground_surface(roads, decals, px, py)
+                strength[c, k] = GROUND_REFLECTIVITY[echoing_surface(roads, decals, colors, px, py)]
                 cosine[c, k] = -dz
                 continue
-            px -= solids[i, CENTER] + velocity[i, 0] * offsets[c]
-            py -= solids[i, CENTER + 1] + velocity[i, 1] * offsets[c]
-            strength[c, k] = table[int(solids[i, MATERIAL])]
-            cosine[c, k] = _incidence(solids, i, px, py, pz - solids[i, CENTER + 2], dx, dy, dz)
+            px -= solids[i, CENTER] + solids[i, VELOCITY] * shift_s
+            py -= solids[i, CENTER + 1] + solids[i, VELOCITY + 1] * shift_s
+            strength[c, k] = REFLECTIVITY[int(solids[i, MATERIAL])]
+            cosine[c, k] = _incidence(solids, i, (px, py, pz - solids[i, CENTER + 2]), (dx, dy, dz))
 
 
 def scan(
     solids: Primitives,
     solid_velocity: np.ndarray,
     ground: Ground,
-    spinner: Spinner,
+    lidar: LidarModel,
     world_from_lidar: np.ndarray,
     rng: np.random.Generator,
 ) -> Sweep:
-    """Returns one turn of the scanner.
+    """Returns the points of one revolution.
 
-    solids: as they are at the end of the turn; solid_velocity (S, 2) m/s takes them back to the moment when a column
-    fires. world_from_lidar (columns, 4, 4): the sensor's pose at every column's time. Each point is measured at its
-    own time and pose; all are then expressed in the sensor frame at the end of the turn, so that what stands still
-    is sharp and what moves is displaced by its motion, as in nuScenes. Rays without an echo give no point.
+    solids: as they are at the end of the revolution; solid_velocity (S, 2) m/s takes them back to the time when a
+    column fires. world_from_lidar (columns, 4, 4): the sensor's pose at every column's time. Each point is measured at
+    its own time and pose; all are then expressed in the sensor frame at the end of the revolution, so that static
+    objects are sharp and moving ones are displaced by their motion, as in nuScenes. Rays without an echo give no point.
     """
-    beams = np.array(spinner.elevations_rad)
-    azimuths, offsets = spinner.azimuths_rad(), spinner.column_offsets_s()
-    table = solid_table(solids).astype(np.float64)
-    radius = np.linalg.norm(table[:, HALF : HALF + 3], axis=1)
-    shape = (len(azimuths), len(beams))
-    ranges, ids = np.empty(shape), np.empty(shape, np.int32)
-    _scan(
-        beams, azimuths, offsets, world_from_lidar, table, radius, solid_velocity, spinner.max_range_m, ranges, ids
-    )  # fmt: skip
-    strength, cosine = np.zeros(shape), np.ones(shape)
-    band = np.array([ground.soil.curb_band, ground.soil.seed], np.float64)
-    _answer(
-        beams, azimuths, offsets, world_from_lidar, table, solid_velocity, ground.roads, ground.decals, band, ranges,
-        ids, REFLECTIVITY, GROUND_REFLECTIVITY, strength, cosine,
-    )  # fmt: skip
-    keep = _echoes(rng, spinner, ranges, strength, cosine) & (ids > -2)
+    columns = np.column_stack([lidar.azimuths_rad(), lidar.column_offsets_s()])
+    beams = Beams(np.array(lidar.elevations_rad), columns, np.ascontiguousarray(world_from_lidar))
+    table = moving_table(solids, solid_velocity)
+    shape = (len(columns), len(beams.elevations))
+    hits = Hits(np.empty(shape), np.empty(shape, np.int32))
+    _cast_rays(beams, table, lidar.max_range_m, hits)
+    echoes = Echoes(np.zeros(shape), np.ones(shape), np.full(shape, NOT_GROUND, np.int8))
+    _reflect(beams, table, ground, hits, echoes)
+    keep = _returns(rng, lidar, hits.ranges, echoes) & (hits.ids > NO_HIT)
     column, ring = np.nonzero(keep)
-    distance = ranges[keep]
+    distance = hits.ranges[keep]
     points = np.empty((len(distance), 5), np.float32)
-    measured = distance + spinner.range_noise_m * rng.normal(size=len(distance))
-    points[:, :3] = _positions(beams[ring], azimuths[column], measured, world_from_lidar, column)
-    echo = 255 * strength[keep] * (0.35 + 0.65 * cosine[keep]) * np.exp(-distance / 150.0)
+    measured = distance + lidar.range_noise_m * rng.normal(size=len(distance))
+    points[:, :3] = _positions(beams, column, ring, measured)
+    echo = 255 * echoes.strength[keep] * (0.35 + 0.65 * echoes.cosine[keep]) * np.exp(-distance / 150.0)
     points[:, 3] = np.clip(np.round(echo * rng.uniform(0.8, 1.2, len(distance))), 0, 255)
     points[:, 4] = ring
-    return Sweep(points, ids[keep])
+    solid = hits.ids[keep]
+    # The ground has index -1, which reads the appended owner.
+    return Sweep(points, solid, np.append(solids.owner, np.int32(SCENERY_OWNER))[solid], echoes.ground[keep])
 
 
-def _positions(
-    elevation: np.ndarray, azimuth: np.ndarray, distance: np.ndarray, poses: np.ndarray, column: np.ndarray
-) -> np.ndarray:
+def _positions(beams: Beams, column: np.ndarray, ring: np.ndarray, distance: np.ndarray) -> np.ndarray:
     """Returns points (N, 3), each measured from its column's pose, in the sensor frame of the last column."""
+    elevation, azimuth = beams.elevations[ring], beams.columns[column, 0]
     flat = distance * np.cos(elevation)
     local = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), distance * np.sin(elevation)], -1)
-    moved = np.linalg.inv(poses[-1]) @ poses
-    turn, shift = moved[:, :3, :3], moved[:, :3, 3]
-    return np.stack([(turn[column, k] * local).sum(1) for k in range(3)], -1) + shift[column]
+    last_from_column = np.linalg.inv(beams.poses[-1]) @ beams.poses
+    rotation, shift = last_from_column[:, :3, :3], last_from_column[:, :3, 3]
+    return np.stack([(rotation[column, k] * local).sum(1) for k in range(3)], -1) + shift[column]
 
 
-def _echoes(
-    rng: np.random.Generator, spinner: Spinner, distance: np.ndarray, strength: np.ndarray, cosine: np.ndarray
-) -> np.ndarray:
+def _returns(rng: np.random.Generator, lidar: LidarModel, distance: np.ndarray, echoes: Echoes) -> np.ndarray:
     """Tells which rays return enough light; dark, slanted and far surfaces fade out. All arrays have one shape."""
-    reach = 22.0 + 190.0 * np.sqrt(strength * np.maximum(cosine, 0.02))
-    fade = np.clip((reach * 1.15 - distance) / (0.3 * reach), 0.0, 1.0)
-    chance = (1.0 - spinner.drop_share) * fade
-    return (rng.random(distance.shape) < chance) & (distance >= spinner.min_range_m)
+    visible_m = 22.0 + 190.0 * np.sqrt(echoes.strength * np.maximum(echoes.cosine, 0.02))
+    fade = np.clip((visible_m * 1.15 - distance) / (0.3 * visible_m), 0.0, 1.0)
+    chance = (1.0 - lidar.drop_share) * fade
+    return (rng.random(distance.shape) < chance) & (distance >= lidar.min_range_m)

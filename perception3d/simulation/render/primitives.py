@@ -13,7 +13,8 @@ BOX: faces at +-1; with rising z the front, back and both side faces lean inward
 ELLIPSOID: the unit sphere. FRUSTUM: round about z, radius 1 at z = -1 and `taper[0]` at z = 1 (1 cylinder, 0 cone).
 """
 
-CLUTTER_OWNER = -1
+SCENERY_OWNER = -1
+"""Owner of the solids that belong to no agent: buildings, trees, posts."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Primitives:
 
     kind (N,) int32; center (N, 3); axes (N, 3, 3), whose columns are the unit axes; half (N, 3) half extents along
     the axes; taper (N, 3); color (N, 3) linear RGB in 0..1; material (N,) int32; owner (N,) int32 is the index of the
-    agent that the solid belongs to, or -1 for clutter. Arrays are float32 where not said otherwise.
+    agent that the solid belongs to, or -1 for the scenery. Arrays are float32 where not said otherwise.
     """
 
     kind: np.ndarray
@@ -128,7 +129,7 @@ class ShapeBuilder:
         """Adds a wheel: a cylinder about y."""
         self.cylinder(center, (diameter, diameter, width), color, material, 1.0, ABOUT_Y)
 
-    def build(self, owner: int = CLUTTER_OWNER) -> Primitives:
+    def build(self, owner: int = SCENERY_OWNER) -> Primitives:
         """Returns the solids as arrays."""
         count = len(self._rows)
         columns = list(zip(*self._rows, strict=True)) if count else [[]] * 7

@@ -159,7 +159,7 @@ def parallel_view(
 def _fill_rows(rows, view, i, depth, ids):
     """Draws solid i into rows rows[0], rows[0] + STRIDE, .. of the depth and identity images."""
     kind, near = view.kind[i], view.nearest[i]
-    t0, t1, t2 = view.taper[i]
+    taper = (view.taper[i, 0], view.taper[i, 1], view.taper[i, 2])
     for v in range(rows, view.rect[i, 3] + 1, STRIDE):
         ax = view.start[i, 0] + v * view.start_v[i, 0]
         ay = view.start[i, 1] + v * view.start_v[i, 1]
@@ -170,12 +170,9 @@ def _fill_rows(rows, view, i, depth, ids):
         for u in range(view.rect[i, 0], view.rect[i, 1] + 1):
             if depth[v, u] <= near:
                 continue
-            t = hit(
-                kind,
-                ax + u * view.start_u[i, 0], ay + u * view.start_u[i, 1], az + u * view.start_u[i, 2],
-                bx + u * view.ray_u[i, 0], by + u * view.ray_u[i, 1], bz + u * view.ray_u[i, 2],
-                t0, t1, t2,
-            )  # fmt: skip
+            start = (ax + u * view.start_u[i, 0], ay + u * view.start_u[i, 1], az + u * view.start_u[i, 2])
+            ray = (bx + u * view.ray_u[i, 0], by + u * view.ray_u[i, 1], bz + u * view.ray_u[i, 2])
+            t = hit(kind, start, ray, taper)
             if t > NEAR_M and t < depth[v, u]:
                 depth[v, u] = t
                 ids[v, u] = view.index[i]
@@ -223,14 +220,14 @@ def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
                 r = view.rect[i]
                 if u < r[0] or u > r[1] or v < r[2] or v > r[3]:
                     continue
-                t = hit(
-                    view.kind[i], view.start[i, 0], view.start[i, 1], view.start[i, 2],
+                start = (view.start[i, 0], view.start[i, 1], view.start[i, 2])
+                ray = (
                     view.ray[i, 0] + u * view.ray_u[i, 0] + v * view.ray_v[i, 0],
                     view.ray[i, 1] + u * view.ray_u[i, 1] + v * view.ray_v[i, 1],
                     view.ray[i, 2] + u * view.ray_u[i, 2] + v * view.ray_v[i, 2],
-                    view.taper[i, 0], view.taper[i, 1], view.taper[i, 2],
-                )  # fmt: skip
-                if NEAR_M < t < FAR_M:
+                )
+                taper = (view.taper[i, 0], view.taper[i, 1], view.taper[i, 2])
+                if NEAR_M < hit(view.kind[i], start, ray, taper) < FAR_M:
                     covered += 1
                     break
     return covered, visible

@@ -8,10 +8,24 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from perception3d.simulation.render.ground import Soil, ground_color
+from perception3d.simulation.render.ground import Footprint, Ground, GroundColors, ground_color
 from perception3d.simulation.render.hits import unit_normal
 from perception3d.simulation.render.kernel import kernel
+from perception3d.simulation.render.materials import (
+    BARRIER,
+    BUILDING,
+    BUS_BODY,
+    CABIN,
+    CARGO,
+    CONE,
+    FOLIAGE,
+    GLASS,
+    HEAD_LAMP,
+    PAINT,
+    TAIL_LAMP,
+)
 from perception3d.simulation.render.noise import cover_periodic, hash_unit, solid_noise, value_noise
+from perception3d.simulation.render.raster import GROUND, SKY
 from perception3d.simulation.render.table import AXES, CENTER, COLOR, HALF, KIND, MATERIAL, TAPER
 
 Triple = tuple[float, float, float]
@@ -49,6 +63,32 @@ class Shadow(NamedTuple):
 
     depth: np.ndarray
     frame: ShadowFrame
+
+
+class Surfaces(NamedTuple):
+    """What each ray of an image meets first, as drawn by `raster`: depth (H, W) float32 and ids (H, W) int32."""
+
+    depth: np.ndarray
+    ids: np.ndarray
+
+
+class Rays(NamedTuple):
+    """The rays of an image: origin in the world; `matrix` (9 numbers, row by row) takes (u, v, 1) to the ray of depth
+    1 in the world; width of a pixel at depth 1.
+    """
+
+    origin: Triple
+    matrix: tuple[float, ...]
+    pixel: float
+
+
+class Setting(NamedTuple):
+    """Everything that `shade` needs besides arrays."""
+
+    colors: GroundColors
+    light: Light
+    frame: ShadowFrame
+    rays: Rays
 
 
 @kernel(fastmath=True)
@@ -90,8 +130,10 @@ def sunlit(depth, frame, x, y, z, bias):
 
 
 @kernel(fastmath=True)
-def _facade(i, solids, x, y, z, nx, ny, nz, size, light):
-    """Window share, lit share and brightness of a building's wall at unit point (x, y, z)."""
+def _facade(i, solids, point, normal, size, light):
+    """Window share, lit share and brightness of a building's wall at a unit point."""
+    x, y, z = point
+    nx, ny, nz = normal
     if abs(nz) > 0.5:
         return 0.0, 0.0, 0.55
     run = x * solids[i, HALF] if abs(ny) > abs(nx) else y * solids[i, HALF + 1]
@@ -110,9 +152,11 @@ def _facade(i, solids, x, y, z, nx, ny, nz, size, light):
 
 
 @kernel(fastmath=True)
-def _window_share(material, x, y, z, nx, ny, nz, length):
-    """Share of glass on a vehicle's cabin (material 4) or bus body (5) at unit point (x, y, z)."""
-    if material == 4:
+def _window_share(material, point, normal, length):
+    """Share of glass on a vehicle's cabin (CABIN) or on a BUS_BODY at a unit point."""
+    x, y, z = point
+    nx, ny, nz = normal
+    if material == CABIN:
         if nz > 0.8 or z < -0.8 or z > 0.72:
             return 0.0
         if abs(ny) > abs(nx):
@@ -130,39 +174,42 @@ def _window_share(material, x, y, z, nx, ny, nz, length):
 
 
 @kernel(fastmath=True)
-def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
-    """Albedo (r, g, b), gloss 0..1 and own light of solid i at a unit point."""
+def _pattern(i, solids, point, normal, size, light):
+    """Albedo (r, g, b), gloss 0..1 and emitted light of solid i at a unit point."""
+    material = int(solids[i, MATERIAL])
+    x, y, z = point
+    nz = normal[2]
     r, g, b = solids[i, COLOR], solids[i, COLOR + 1], solids[i, COLOR + 2]
-    if material == 1:
+    if material == PAINT:
         return r, g, b, 0.35, 0.0
-    if material == 2:
+    if material == GLASS:
         return r, g, b, 1.0, 0.0
-    if material == 4 or material == 5:
-        glass = _window_share(material, x, y, z, nx, ny, nz, solids[i, HALF])
+    if material in (CABIN, BUS_BODY):
+        glass = _window_share(material, point, normal, solids[i, HALF])
         keep = 1.0 - glass
         return r * keep + 0.02 * glass, g * keep + 0.025 * glass, b * keep + 0.03 * glass, 0.35 + 0.6 * glass, 0.0
-    if material == 6:
-        glass, lit, tone = _facade(i, solids, x, y, z, nx, ny, nz, size, light)
+    if material == BUILDING:
+        glass, lit, tone = _facade(i, solids, point, normal, size, light)
         keep = (1.0 - glass) * tone
         glow = 0.35 * light.lamps * glass if lit > 0.6 else 0.0
         return r * keep + 0.04 * glass, g * keep + 0.05 * glass, b * keep + 0.06 * glass, 0.85 * glass, glow
-    if material == 7:
+    if material == FOLIAGE:
         hx, hy, hz = x * solids[i, HALF], y * solids[i, HALF + 1], z * solids[i, HALF + 2]
         tone = 0.35 + 1.1 * solid_noise(hx * 1.6, hy * 1.6, hz * 1.6, i)
         if size < 0.12:
             tone *= 0.6 + 0.8 * solid_noise(hx * 9.0, hy * 9.0, hz * 9.0, i)
         return r * tone, g * tone, b * tone, 0.0, 0.0
-    if material == 8:
+    if material == HEAD_LAMP:
         return r, g, b, 0.5, 0.25 + light.lamps
-    if material == 9:
+    if material == TAIL_LAMP:
         return r, g, b, 0.5, 0.15 + 0.6 * light.lamps
-    if material == 11:
+    if material == CONE:
         white = 1.0 if -0.35 < z < 0.3 else 0.0
         return r + white * (0.8 - r), g + white * (0.8 - g), b + white * (0.8 - b), 0.0, 0.0
-    if material == 12:
+    if material == BARRIER:
         white = cover_periodic(y + 0.15 * z, 0.5, 1.0, 0.02)
         return r + white * (0.75 - r), g + white * (0.75 - g), b + white * (0.75 - b), 0.0, 0.0
-    if material == 14 and abs(nz) < 0.5:
+    if material == CARGO and abs(nz) < 0.5:
         style = hash_unit(i, 5, light.seed)
         low, high = -0.5 + 0.6 * style, 0.1 + 0.6 * style
         if low < z < high and abs(x) < 0.3 + 0.5 * style and abs(y) < 0.9:
@@ -172,22 +219,24 @@ def _pattern(i, solids, material, x, y, z, nx, ny, nz, size, light):
 
 
 @kernel(fastmath=True)
-def _lit_solid(i, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, size):
-    """Linear colour of solid i at world point p, seen along the unit direction o (towards the surface)."""
+def _lit_solid(i, solids, setting, shade_map, point, ray, size):
+    """Linear colour of solid i at a world point, seen along the unit direction `ray` (towards the surface)."""
+    light, frame = setting.light, setting.frame
+    px, py, pz = point
+    ox, oy, oz = ray
     wx, wy, wz = px - solids[i, CENTER], py - solids[i, CENTER + 1], pz - solids[i, CENTER + 2]
     x = (solids[i, AXES] * wx + solids[i, AXES + 3] * wy + solids[i, AXES + 6] * wz) / solids[i, HALF]
     y = (solids[i, AXES + 1] * wx + solids[i, AXES + 4] * wy + solids[i, AXES + 7] * wz) / solids[i, HALF + 1]
     z = (solids[i, AXES + 2] * wx + solids[i, AXES + 5] * wy + solids[i, AXES + 8] * wz) / solids[i, HALF + 2]
-    ux, uy, uz = unit_normal(
-        int(solids[i, KIND]), x, y, z, solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2]
-    )
+    taper = (solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
+    ux, uy, uz = unit_normal(int(solids[i, KIND]), (x, y, z), taper)
     ux, uy, uz = ux / solids[i, HALF], uy / solids[i, HALF + 1], uz / solids[i, HALF + 2]
     scale = 1.0 / math.sqrt(ux * ux + uy * uy + uz * uz)
     ux, uy, uz = ux * scale, uy * scale, uz * scale
     nx = solids[i, AXES] * ux + solids[i, AXES + 1] * uy + solids[i, AXES + 2] * uz
     ny = solids[i, AXES + 3] * ux + solids[i, AXES + 4] * uy + solids[i, AXES + 5] * uz
     nz = solids[i, AXES + 6] * ux + solids[i, AXES + 7] * uy + solids[i, AXES + 8] * uz
-    r, g, b, gloss, own = _pattern(i, solids, int(solids[i, MATERIAL]), x, y, z, ux, uy, uz, size, light)
+    r, g, b, gloss, emitted = _pattern(i, solids, (x, y, z), (ux, uy, uz), size, light)
     facing = nx * light.to_sun[0] + ny * light.to_sun[1] + nz * light.to_sun[2]
     direct = 0.0
     if facing > 0.0:
@@ -195,9 +244,9 @@ def _lit_solid(i, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, size)
         direct = facing * sunlit(shade_map, frame, px + lift * nx, py + lift * ny, pz + lift * nz, 0.05 + 0.5 * lift)
     up = 0.5 + 0.5 * nz
     near_ground = 0.55 + 0.45 * min(1.0, max(0.0, pz) / 0.7)
-    out_r = r * (direct * light.sun[0] + near_ground * (up * light.horizon[0] + (1 - up) * light.bounce[0]) + own)
-    out_g = g * (direct * light.sun[1] + near_ground * (up * light.horizon[1] + (1 - up) * light.bounce[1]) + own)
-    out_b = b * (direct * light.sun[2] + near_ground * (up * light.horizon[2] + (1 - up) * light.bounce[2]) + own)
+    out_r = r * (direct * light.sun[0] + near_ground * (up * light.horizon[0] + (1 - up) * light.bounce[0]) + emitted)
+    out_g = g * (direct * light.sun[1] + near_ground * (up * light.horizon[1] + (1 - up) * light.bounce[1]) + emitted)
+    out_b = b * (direct * light.sun[2] + near_ground * (up * light.horizon[2] + (1 - up) * light.bounce[2]) + emitted)
     if gloss > 0.0:
         cos = ox * nx + oy * ny + oz * nz
         rx, ry, rz = ox - 2.0 * cos * nx, oy - 2.0 * cos * ny, oz - 2.0 * cos * nz
@@ -215,13 +264,18 @@ def _lit_solid(i, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, size)
 
 
 @kernel(fastmath=True)
-def _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz, distance, pixel):
-    """Linear colour of the ground at (px, py), seen along the unit direction o from `distance` metres."""
+def _lit_ground(ground, setting, shade_map, point, ray, distance):
+    """Linear colour of the ground at a point (x, y), seen along the unit direction `ray` from `distance` metres."""
+    light = setting.light
+    px, py = point
+    ox, oy, oz = ray
     flat = math.sqrt(ox * ox + oy * oy) + 1e-9
-    across = max(distance * pixel, 0.004)
+    across = max(distance * setting.rays.pixel, 0.004)
     length = min(across / max(-oz, 1e-4), 60.0)
-    r, g, b, wettable = ground_color(roads, decals, soil, px, py, ox / flat, oy / flat, across, length)
-    direct = light.to_sun[2] * sunlit(shade_map, frame, px, py, 0.0, 0.1)
+    r, g, b, wettable = ground_color(
+        ground.roads, ground.decals, setting.colors, point, Footprint((ox / flat, oy / flat), across, length)
+    )
+    direct = light.to_sun[2] * sunlit(shade_map, setting.frame, px, py, 0.0, 0.1)
     wet = light.wet * wettable
     dark = 1.0 - 0.55 * wet
     out_r = dark * r * (direct * light.sun[0] + 0.9 * light.horizon[0])
@@ -236,21 +290,21 @@ def _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz
     return out_r, out_g, out_b
 
 
-def pack_numbers(soil: Soil, light: Light, frame: ShadowFrame, origin: Triple, rays: np.ndarray) -> np.ndarray:
-    """Returns all numbers that `shade` needs besides arrays, in one row of float64; parallel loops take no tuples.
+def pack_setting(setting: Setting) -> np.ndarray:
+    """Returns all numbers of a setting in one row of float64; parallel loops take arrays but no named tuples."""
 
-    rays (3, 3): takes (u, v, 1) to the ray of depth 1 in the world.
-    """
-    flat: list[float] = []
-    for value in (*soil, *light, *frame, origin, rays.ravel()):
-        flat += list(value) if np.ndim(value) else [value]
-    return np.array(flat, np.float64)
+    def flatten(value: object) -> list[float]:
+        return [number for part in value for number in flatten(part)] if isinstance(value, tuple) else [value]
+
+    return np.array(flatten(setting), np.float64)
 
 
 @kernel(fastmath=True)
 def _unpack(n):
-    """The inverse of `pack_numbers` as tuples, which cost no reference counts."""
-    soil = Soil((n[0], n[1], n[2]), (n[3], n[4], n[5]), (n[6], n[7], n[8]), (n[9], n[10], n[11]), n[12], int(n[13]))
+    """The inverse of `pack_setting` as tuples, which cost no reference counts."""
+    colors = GroundColors(
+        (n[0], n[1], n[2]), (n[3], n[4], n[5]), (n[6], n[7], n[8]), (n[9], n[10], n[11]), n[12], int(n[13])
+    )
     light = Light(
         (n[14], n[15], n[16]), (n[17], n[18], n[19]), (n[20], n[21], n[22]), (n[23], n[24], n[25]),
         (n[26], n[27], n[28]), n[29], n[30], n[31], n[32], n[33], n[34], int(n[35]),
@@ -258,31 +312,31 @@ def _unpack(n):
     frame = ShadowFrame(
         (n[36], n[37], n[38]), (n[39], n[40], n[41]), (n[42], n[43], n[44]), (n[45], n[46], n[47]), n[48]
     )
-    origin = (n[49], n[50], n[51])
-    rays = (n[52], n[53], n[54], n[55], n[56], n[57], n[58], n[59], n[60])
-    return soil, light, frame, origin, rays
+    matrix = (n[52], n[53], n[54], n[55], n[56], n[57], n[58], n[59], n[60])
+    return Setting(colors, light, frame, Rays((n[49], n[50], n[51]), matrix, n[61]))
 
 
 @kernel(fastmath=True)
-def _shade_row(v, depth, ids, solids, roads, decals, shade_map, numbers, pixel, out):
-    soil, light, frame, origin, rays = _unpack(numbers)
+def _shade_row(v, surfaces, solids, ground, shade_map, setting, out):
+    light, origin, rays = setting.light, setting.rays.origin, setting.rays.matrix
+    depth, ids = surfaces.depth, surfaces.ids
     for u in range(depth.shape[1]):
         dx = rays[0] * u + rays[1] * v + rays[2]
         dy = rays[3] * u + rays[4] * v + rays[5]
         dz = rays[6] * u + rays[7] * v + rays[8]
         norm = math.sqrt(dx * dx + dy * dy + dz * dz)
-        ox, oy, oz = dx / norm, dy / norm, dz / norm
+        ray = (dx / norm, dy / norm, dz / norm)
         seen = ids[v, u]
-        if seen == -2:
-            r, g, b = sky_color(light, ox, oy, oz, light.clouds)
+        if seen == SKY:
+            r, g, b = sky_color(light, ray[0], ray[1], ray[2], light.clouds)
         else:
             t = depth[v, u]
             far = t * norm
             px, py, pz = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
-            if seen == -1:
-                r, g, b = _lit_ground(roads, decals, soil, light, shade_map, frame, px, py, ox, oy, oz, far, pixel)
+            if seen == GROUND:
+                r, g, b = _lit_ground(ground, setting, shade_map, (px, py), ray, far)
             else:
-                r, g, b = _lit_solid(seen, solids, light, shade_map, frame, px, py, pz, ox, oy, oz, far * pixel)
+                r, g, b = _lit_solid(seen, solids, setting, shade_map, (px, py, pz), ray, far * setting.rays.pixel)
             haze = 1.0 - math.exp(-light.haze_per_m * far)
             r += haze * (light.horizon[0] - r)
             g += haze * (light.horizon[1] - g)
@@ -291,12 +345,15 @@ def _shade_row(v, depth, ids, solids, roads, decals, shade_map, numbers, pixel, 
 
 
 @kernel(parallel=True, fastmath=True)
-def shade(depth, ids, solids, roads, decals, shade_map, numbers, pixel, out):
+def shade(surfaces, solids, ground, shadow, numbers, out):
     """Fills out (H, W, 3) float32 with linear light.
 
-    depth, ids: as drawn by `raster`; solids: see `table`; roads, decals: see `Ground`; shade_map: depth of `Shadow`;
-    numbers: see `pack_numbers`; pixel: width of a pixel at depth 1.
+    surfaces: `Surfaces`; solids: see `table`; ground: `Ground`; shadow: `Shadow`; numbers: see `pack_setting`.
     """
+    depth, ids, roads, decals, shade_map = surfaces.depth, surfaces.ids, ground.roads, ground.decals, shadow.depth
     for v in prange(depth.shape[0]):
+        setting = _unpack(numbers)
         # Without the cast the row is compiled twice: as a signed number and as the unsigned one of a parallel loop.
-        _shade_row(np.int64(v), depth, ids, solids, roads, decals, shade_map, numbers, pixel, out)
+        _shade_row(
+            np.int64(v), Surfaces(depth, ids), solids, Ground(roads, decals, setting.colors), shade_map, setting, out
+        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from perception3d.simulation.render.ground import Ground, Soil
+from perception3d.simulation.render.ground import Ground, GroundColors
 
 WHITE = (0.62, 0.62, 0.60)
 YELLOW = (0.62, 0.42, 0.06)
@@ -73,7 +73,7 @@ class Road:
         )
 
     def row(self) -> list[float]:
-        """Returns the first ten numbers of the road's row of `GroundArrays.roads`."""
+        """Returns the first ten numbers of the road's row of `Ground.roads`."""
         kind = 0.0 if self.radius_m == 0 else 1.0
         turn = [np.cos(self.heading_rad), np.sin(self.heading_rad)]
         return [kind, self.x, self.y, *turn, self.radius_m, self.s_min, self.s_max, self.half, self.outer]
@@ -244,9 +244,9 @@ def _paint(rng: np.random.Generator, layout: Layout) -> None:
         add(number, s - 0.2, s + 0.2, low, high if high > 0.2 else -0.15)
 
 
-def ground_arrays(layout: Layout, soil: Soil) -> Ground:
+def ground_arrays(layout: Layout, colors: GroundColors) -> Ground:
     """Returns what the kernels need to colour the ground."""
     decals = np.array(sorted(layout.decals, key=lambda decal: decal[0]), np.float64)
     spans = [np.searchsorted(decals[:, 0], [k, k + 1]) for k in range(len(layout.roads))]
     rows = [road.row() + list(span) for road, span in zip(layout.roads, spans)]
-    return Ground(np.array(rows, np.float64), decals, soil)
+    return Ground(np.array(rows, np.float64), decals, colors)

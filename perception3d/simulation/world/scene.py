@@ -11,7 +11,7 @@ from perception3d.simulation.render.primitives import Primitives, concatenate
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
-from perception3d.simulation.world.look import draw_light, draw_soil
+from perception3d.simulation.world.appearance import draw_ground_colors, draw_light
 from perception3d.simulation.world.population import NUSCENES_POPULATION, Population
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
@@ -109,7 +109,7 @@ def make_scene(
     travel = 10.0 * duration_s
     layout = make_layout(rng, travel)
     light, mood = draw_light(rng)
-    soil = draw_soil(rng, light.seed)
+    colors = draw_ground_colors(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
     crowd = populate.Crowd(rng, layout, clock, population)
     ego_lane = populate.choose_ego_lane(rng, layout)
@@ -131,5 +131,5 @@ def make_scene(
     scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
     agents = populate.remove_collisions(crowd.agents, ego_track)
     agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= reach_m]
-    ground = ground_arrays(layout, soil)
+    ground = ground_arrays(layout, colors)
     return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)

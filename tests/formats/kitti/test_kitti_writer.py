@@ -200,7 +200,7 @@ def test_boxes_lie_on_the_picture(frames: dict, frame: int, camera: int) -> None
     """Every pixel of an unhidden object lies in the rectangle of its box, in camera 3 too, and they fill most of it."""
     objects, calibration, _ = frames[TRAIN[frame]]
     recorder = make_recorder(Request(Path(), 2, SMALL, 6, 1), frame)
-    picture = recorder.picture(recorder.rig.cameras[camera], 0.0, recorder.shadow(0.0))
+    picture = recorder.camera_image(recorder.rig.cameras[camera], 0.0, recorder.shadow(0.0))
     solids = recorder.scene.solids(0.0)
     owners = np.where(picture.ids >= 0, solids.owner[np.maximum(picture.ids, 0)], -1)
     sizes = np.array([a.body.size_m for a in recorder.scene.agents])

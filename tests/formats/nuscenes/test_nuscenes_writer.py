@@ -149,9 +149,9 @@ def test_points_of_an_object_lie_in_its_box(recorder: Recorder) -> None:
     scene = recorder.scene
     moving = standing = 0
     for time_s in (0.0, 0.5, 1.0):
-        sweep, solids = recorder.sweep(time_s)
+        sweep, _ = recorder.sweep(time_s)
         world_from_lidar = scene.world_from_ego(time_s) @ recorder.rig.lidar.ego_from_lidar()
-        owners = np.where(sweep.solid >= 0, solids.owner[np.maximum(sweep.solid, 0)], -1)
+        owners = sweep.owner
         boxes = recorder.boxes(time_s)
         for agent in np.unique(owners[owners >= 0]):
             points = sweep.points[owners == agent, :3]

@@ -25,7 +25,7 @@ from perception3d.simulation.world.scene import make_scene
 TEST_INDEX, TEST_FRAMES = 200_000, 2
 """Scenes of `testing/` are numbered from here, behind those of both splits; how many there are."""
 
-_SPINNER_FROM_VELO = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+_LIDAR_FROM_VELO = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
 def _small_rotation(x_rad: float, y_rad: float, z_rad: float) -> np.ndarray:
@@ -42,7 +42,7 @@ RECTIFICATION = _small_rotation(0.004, -0.0085, -0.010)
 def calibrate(rig: Rig) -> Calibration:
     """Returns the matrices of a rig whose four cameras look in the same direction."""
     first = rig.cameras[0].ego_from_cam()
-    rect_from_velo = np.linalg.inv(first) @ rig.lidar.ego_from_lidar() @ _SPINNER_FROM_VELO
+    rect_from_velo = np.linalg.inv(first) @ rig.lidar.ego_from_lidar() @ _LIDAR_FROM_VELO
     projections = [c.intrinsics() @ (np.linalg.inv(c.ego_from_cam()) @ first)[:3] for c in rig.cameras]
     return Calibration(tuple(projections), RECTIFICATION, RECTIFICATION.T @ rect_from_velo[:3])
 
@@ -53,7 +53,7 @@ def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
     The scanner's frame is that of time 0; the solid (N,) is -1 for the ground. Rounded as KITTI's: 1 mm and 0.01.
     """
     scene, lidar = recorder.scene, recorder.rig.lidar
-    end_s = lidar.spinner.period_s / 2
+    end_s = lidar.model.period_s / 2
     sweep, _ = recorder.sweep(end_s)
     world_from_last = scene.world_from_ego(end_s) @ lidar.ego_from_lidar()
     velo_from_last = np.linalg.inv(_world_from_velo(recorder)) @ world_from_last
@@ -65,7 +65,7 @@ def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _world_from_velo(recorder: Recorder) -> np.ndarray:
-    return recorder.scene.world_from_ego(0.0) @ recorder.rig.lidar.ego_from_lidar() @ _SPINNER_FROM_VELO
+    return recorder.scene.world_from_ego(0.0) @ recorder.rig.lidar.ego_from_lidar() @ _LIDAR_FROM_VELO
 
 
 def make_recorder(request: Request, index: int) -> Recorder:
@@ -85,10 +85,10 @@ def _write_frame(request: Request, index: int, folder: Path, name: str, labelled
     for number, camera in enumerate(rig.cameras):
         if camera.name not in request.profile.images:
             continue
-        picture = recorder.picture(camera, 0.0, shadow)
+        picture = recorder.camera_image(camera, 0.0, shadow)
         write_image(folder / camera.name / f'{name}.png', picture.image)
         if labelled and camera.name == 'image_2':
-            boxes = recorder.boxes(rig.lidar.spinner.period_s / 2)
+            boxes = recorder.boxes(rig.lidar.model.period_s / 2)
             counts = count_points(points[:, :3], _world_from_velo(recorder), boxes)
             labels = make_labels(
                 [kitti_type(agent.body) for agent in scene.agents],

@@ -126,7 +126,7 @@ def write_scene(job: Job) -> dict[str, Any]:
         turn_time = round((shot.time_s + maker.mounts[shot.channel].lead_s) / TURN_S) * TURN_S
         if shadow_time != turn_time:
             shadow, shadow_time = recorder.shadow(turn_time), turn_time
-        picture = recorder.picture(maker.mounts[shot.channel], shot.time_s, shadow)
+        picture = recorder.camera_image(maker.mounts[shot.channel], shot.time_s, shadow)
         write_image(path, picture.image, profile.jpeg_quality)
         if shot.is_key:
             pixels[shot.keyframe] += recorder.visibility(picture, shot.time_s)

@@ -1,6 +1,8 @@
-"""From linear light to an 8 bit picture: averaging of sub-pixels, exposure, vignette, sensor noise, tone curve."""
+"""From linear light to an 8 bit image: averaging of sub-pixels, exposure, vignette, sensor noise, tone curve."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import prange
@@ -12,6 +14,15 @@ _LEVELS = 65536
 _FULL_SCALE = 6.0
 
 
+class SensorResponse(NamedTuple):
+    """A camera's sensor: sub-pixels per pixel along each axis, exposure, strength and seed of the noise."""
+
+    factor: int
+    exposure: float
+    noise: float
+    seed: int
+
+
 def tone_curve() -> np.ndarray:
     """Returns (65536,) float32: display value 0..255 for linear light 0..6 (filmic shoulder, then gamma 2.2)."""
     light = np.linspace(0.0, _FULL_SCALE, _LEVELS)
@@ -19,8 +30,10 @@ def tone_curve() -> np.ndarray:
 
 
 @kernel(parallel=True, fastmath=True)
-def develop(light, factor, exposure, noise, seed, curve, out):
-    """Averages factor x factor cells of `light` (H f, W f, 3) into `out` (H, W, 3) uint8 BGR."""
+def apply_sensor_response(light, response, curve, out):
+    """Averages factor x factor cells of `light` (H f, W f, 3) into `out` (H, W, 3) uint8 BGR; see `SensorResponse`."""
+    # Parallel loops take no named tuples.
+    factor, exposure, noise, seed = response.factor, response.exposure, response.noise, response.seed
     height, width = out.shape[:2]
     scale = exposure / (factor * factor) * (len(curve) - 1) / 6.0
     for v in prange(height):

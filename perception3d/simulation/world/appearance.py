@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.render.ground import Soil
+from perception3d.simulation.render.ground import GroundColors
 from perception3d.simulation.render.shade import Light
 
-_LOTS = np.array([(0.10, 0.15, 0.05), (0.14, 0.16, 0.07), (0.20, 0.17, 0.12), (0.24, 0.23, 0.21), (0.08, 0.11, 0.04)])
+_TERRAIN = np.array(
+    [(0.10, 0.15, 0.05), (0.14, 0.16, 0.07), (0.20, 0.17, 0.12), (0.24, 0.23, 0.21), (0.08, 0.11, 0.04)]
+)
 
 
 def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
@@ -44,14 +46,14 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     return light, mood
 
 
-def draw_soil(rng: np.random.Generator, seed: int) -> Soil:
+def draw_ground_colors(rng: np.random.Generator, seed: int) -> GroundColors:
     """Draws the colours of the ground."""
-    lots = _LOTS[rng.integers(len(_LOTS))] * rng.uniform(0.8, 1.2)
-    walk = rng.uniform(0.22, 0.42) * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.78, 0.98)])
-    kerb = np.full(3, rng.uniform(0.35, 0.6))
-    tar = rng.uniform(0.07, 0.2) * np.array([1.0, 1.0, rng.uniform(0.97, 1.1)])
+    terrain = _TERRAIN[rng.integers(len(_TERRAIN))] * rng.uniform(0.8, 1.2)
+    sidewalk = rng.uniform(0.22, 0.42) * np.array([1.0, rng.uniform(0.9, 1.0), rng.uniform(0.78, 0.98)])
+    curb = np.full(3, rng.uniform(0.35, 0.6))
+    asphalt = rng.uniform(0.07, 0.2) * np.array([1.0, 1.0, rng.uniform(0.97, 1.1)])
     band = 2.0 if rng.random() < 0.3 else 0.0
-    return Soil(_triple(lots), _triple(walk), _triple(kerb), _triple(tar), band, seed)
+    return GroundColors(_triple(terrain), _triple(sidewalk), _triple(curb), _triple(asphalt), band, seed)
 
 
 def _triple(values: np.ndarray) -> tuple[float, float, float]:
