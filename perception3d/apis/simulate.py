@@ -12,6 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from perception3d.checks import InputError
 from perception3d.files import read_json, write_json
 from perception3d.locks import LOCK_FILES, folder_lock
@@ -28,7 +30,7 @@ VAL_INDEX = 100_000
 def simulate(writer: Writer, request: Request, jobs: int = 1) -> dict[str, Any]:
     """Writes a data set of the built-in world and returns {'scenes', 'made', 'seconds'}.
 
-    A scene that an earlier run finished is kept. Raises InputError for senseless numbers, and a folder that holds
+    A scene that an earlier run finished is kept. Raises InputError for invalid numbers, and for a folder that holds
     something else or was made with other settings.
     """
     _check(request, jobs)
@@ -54,9 +56,12 @@ def _make_missing(writer: Writer, request: Request, jobs: int) -> dict[str, Any]
     if missing:
         _remove_unfinished(request.out)
     start = time.perf_counter()
-    for done, (job, record) in enumerate(_results(writer, missing, jobs), start=1):
-        records[job.name] = record
-        _show_progress(done, len(missing), time.perf_counter() - start)
+    with tqdm(desc='scenes', total=len(missing), unit='scene', disable=not sys.stderr.isatty()) as bar:
+        for done, (job, record) in enumerate(_results(writer, missing, jobs), start=1):
+            records[job.name] = record
+            bar.update()
+            if bar.disable:
+                _log_progress(done, len(missing), time.perf_counter() - start)
     writer.finish(request, work, [records[job.name] for job in work])
     return {'scenes': len(work), 'made': len(missing), 'seconds': time.perf_counter() - start}
 
@@ -95,7 +100,7 @@ def _settings(writer: Writer, request: Request) -> dict[str, Any]:
 def _require_own_folder(writer: Writer, request: Request) -> None:
     """Makes sure that the folder is new or was made with the same settings; more scenes than before are fine."""
     out, wanted = request.out, _settings(writer, request)
-    if out.is_dir() and any(map(_counts, out.iterdir())):
+    if out.is_dir() and any(map(_is_data, out.iterdir())):
         if not (out / SETTINGS).is_file():
             raise InputError(f'{out} already holds other files: give --out an empty or new folder')
         have = read_json(out / SETTINGS)
@@ -107,8 +112,8 @@ def _require_own_folder(writer: Writer, request: Request) -> None:
             )
 
 
-def _counts(path: Path) -> bool:
-    """Says whether a file belongs to a data set: not so those of the lock, and what a kill left of the settings."""
+def _is_data(path: Path) -> bool:
+    """Tells whether a file belongs to a data set; the lock's files and remains of killed runs do not."""
     return path.name not in LOCK_FILES and not path.name.startswith(f'.{Path(SETTINGS).stem}-')
 
 
@@ -150,16 +155,11 @@ def _results(writer: Writer, work: list[Job], jobs: int) -> Iterator[tuple[Job, 
             yield running[future], future.result()
 
 
-def _show_progress(done: int, total: int, seconds: float) -> None:
-    left = seconds / done * (total - done)
-    text = f'scene {done}/{total}  {seconds:.0f} s, {left:.0f} s left'
-    if sys.stderr.isatty():
-        width = 30
-        bar = '#' * (width * done // total)
-        sys.stderr.write(f'\r[{bar:<{width}}] {text} ' + ('\n' if done == total else ''))
-    elif done == total or done % max(1, total // 20) == 0:
-        sys.stderr.write(text + '\n')
-    sys.stderr.flush()
+def _log_progress(done: int, total: int, seconds: float) -> None:
+    """Writes a line for every twentieth of the scenes: in a log, a bar would be one line per update."""
+    if done == total or done % max(1, total // 20) == 0:
+        left = seconds / done * (total - done)
+        print(f'scene {done}/{total}  {seconds:.0f} s, {left:.0f} s left', file=sys.stderr, flush=True)
 
 
 def default_jobs() -> int:
