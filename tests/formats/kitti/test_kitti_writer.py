@@ -15,7 +15,7 @@ from perception3d.checks import InputError
 from perception3d.files import read_image, read_points
 from perception3d.formats.kitti.files import Calibration, Objects, observation_angle, read_calibration, read_objects
 from perception3d.formats.kitti.simulate.labels import (
-    Sight,
+    Observation,
     kitti_type,
     make_labels,
     occlusion_levels,
@@ -271,7 +271,7 @@ def test_labels_worked_out_by_hand() -> None:
     pixels = np.array([[400, 200], [100, 100], [9, 9], [9, 9], [400, 16], [400, 0], [9, 9], [9, 9], [0, 0]], float)
     points = np.array([50, 50, 50, 50, 50, 0, 50, 2, 50])
     names = ['Car', 'Van', 'Car', 'Car', 'Car', 'Car', '', 'Truck', 'Car']
-    objects = make_labels(names, Sight(boxes, pixels, points), cam_from_world, project, (101, 101))
+    objects = make_labels(names, Observation(boxes, pixels, points), cam_from_world, project, (101, 101))
     assert list(objects.names) == ['Car', 'Van'] + ['DontCare'] * 4
     # Two decimals of the angle move the corners by a hundredth of a pixel.
     np.testing.assert_allclose(objects.boxes_2d[0], [40, 40, 60, 60], atol=0.01)
@@ -285,7 +285,9 @@ def test_labels_worked_out_by_hand() -> None:
     np.testing.assert_allclose(
         objects.boxes_2d[2], [50 - 100 / 89, 50 - 1000 / 89, 50 + 100 / 89, 50 + 1000 / 89], atol=0.01
     )
-    empty = make_labels([], Sight(np.zeros((0, 7)), np.zeros((0, 2)), np.zeros(0)), cam_from_world, project, (9, 9))
+    empty = make_labels(
+        [], Observation(np.zeros((0, 7)), np.zeros((0, 2)), np.zeros(0)), cam_from_world, project, (9, 9)
+    )
     assert len(empty) == 0
 
 

@@ -28,7 +28,7 @@ from perception3d.apis.simulate import VAL_INDEX, simulate
 from perception3d.checks import InputError
 from perception3d.formats.nuscenes.simulate.profiles import PROFILES, NuScenesProfile
 from perception3d.formats.nuscenes.simulate.tables import quaternion, visibility_token
-from perception3d.formats.nuscenes.simulate.writer import WRITER, plan_shots
+from perception3d.formats.nuscenes.simulate.writer import WRITER, plan_files
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.jobs import Request
 from perception3d.simulation.profiles import find_profile
@@ -269,15 +269,15 @@ def test_more_scenes_may_be_added_but_nothing_else_changed(root: Path, tmp_path:
 
 
 def test_sweeps_between_keyframes() -> None:
-    shots = plan_shots(NUSCENES_RIG.cameras, 'LIDAR_TOP', 3, True)
-    lidar = [s for s in shots if s.channel == 'LIDAR_TOP']
-    front = [s for s in shots if s.channel == 'CAM_FRONT']
+    files = plan_files(NUSCENES_RIG.cameras, 'LIDAR_TOP', 3, True)
+    lidar = [s for s in files if s.channel == 'LIDAR_TOP']
+    front = [s for s in files if s.channel == 'CAM_FRONT']
     assert len(lidar) == 21 and len(front) == 13
     np.testing.assert_allclose(np.diff([s.time_s for s in lidar]), 0.05)
     assert set(np.round(np.diff([s.time_s for s in front]), 3)) == {0.05, 0.1}
     assert [s.keyframe for s in lidar] == [0] + [1] * 10 + [2] * 10
     assert [s.is_key for s in front] == [k % 6 == 0 for k in range(13)]
-    assert all(s.is_key for s in plan_shots(NUSCENES_RIG.cameras, 'LIDAR_TOP', 3, False))
+    assert all(s.is_key for s in plan_files(NUSCENES_RIG.cameras, 'LIDAR_TOP', 3, False))
 
 
 def test_default_profile_writes_linked_sweeps(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""What an annotator of KITTI's object benchmark would write about a frame: types, rectangles, occlusion, `DontCare`.
+"""The labels of a frame as an annotator of KITTI's object benchmark writes them: types, boxes, occlusion, `DontCare`.
 
 Types: the readme of the KITTI object development kit and, for what counts as `Misc`, Geiger et al., "Vision meets
 Robotics", IJRR 2013 (trailers). Buses, construction vehicles and ridden motorcycles are `Misc` by our own choice;
 construction workers are `Pedestrian`. Two-wheelers without a rider, cones and barriers have no label, as in KITTI.
-Nobody sits in this world: there is no `Person_sitting`.
+There are no sitting people in this world, so there is no `Person_sitting`.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ KITTI gives no numbers ("fully visible", "partly occluded", "largely occluded", 
 """
 
 FAR_M, LEAST_HEIGHT, LEAST_SHARE, LEAST_POINTS = 80.0, 10.0, 0.05, 3
-"""What is farther, lower in the image (pixels), less visible or has fewer points is `DontCare`.
+"""Objects that are farther, lower in the image (pixels), less visible or have fewer points are `DontCare`.
 
-What has neither a visible pixel nor a point is left out: nobody could know of it.
+An object without a visible pixel and without a point is left out: an annotator could not know of it.
 """
 
 DONT_CARE_3D = (-1.0, -1.0, -1.0, -1000.0, -1000.0, -1000.0, -10.0)
@@ -46,20 +46,20 @@ _EDGES = np.concatenate([_RING, _RING + 4, np.stack([np.arange(4), np.arange(4) 
 
 
 @dataclass(frozen=True)
-class Sight:
-    """The A agents as the sensors met them.
+class Observation:
+    """The A agents as the sensors observed them.
 
-    boxes (A, 7): x, y, z of the middle, length, width, height, yaw in the world frame; pixels (A, 2): covered if it
-    stood alone in the image, and visible; points (A,): in the box.
+    boxes (A, 7): x, y, z of the center, length, width, height, yaw in the world frame; pixels (A, 2): what each would
+    cover if it were alone in the image, and what is visible of it; points (A,): in the box.
     """
 
     boxes: np.ndarray
     pixels: np.ndarray
     points: np.ndarray
 
-    def pick(self, rows: np.ndarray) -> Sight:
+    def pick(self, rows: np.ndarray) -> Observation:
         """Returns the agents of the rows (indices or mask)."""
-        return Sight(self.boxes[rows], self.pixels[rows], self.points[rows])
+        return Observation(self.boxes[rows], self.pixels[rows], self.points[rows])
 
 
 def kitti_type(body: Body) -> str:
@@ -95,18 +95,18 @@ def project_boxes(corners: np.ndarray, img_from_cam: np.ndarray) -> np.ndarray:
 def camera_fields(boxes: np.ndarray, cam_from_world: np.ndarray) -> np.ndarray:
     """Returns h, w, l, x, y, z, rotation_y (N, 7), rounded to two decimals as in a label file, of world boxes (N, 7).
 
-    The heading itself is turned into the camera frame: the scanner need not look exactly where the camera does.
+    The heading is rotated into the camera frame as a vector: the axes of LiDAR and camera need not be parallel.
     """
     bottom = boxes[:, :3] - np.outer(boxes[:, 5] / 2, [0, 0, 1])
     places = bottom @ cam_from_world[:3, :3].T + cam_from_world[:3, 3]
     heading = np.column_stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6]), np.zeros(len(boxes))])
     heading = heading @ cam_from_world[:3, :3].T
-    turn = np.arctan2(-heading[:, 2], heading[:, 0])
-    return np.round(np.column_stack([boxes[:, [5, 4, 3]], places, turn]), 2)
+    rotation_y = np.arctan2(-heading[:, 2], heading[:, 0])
+    return np.round(np.column_stack([boxes[:, [5, 4, 3]], places, rotation_y]), 2)
 
 
 def make_labels(
-    names: list[str], sight: Sight, cam_from_world: np.ndarray, img_from_cam: np.ndarray, size: tuple[int, int]
+    names: list[str], observed: Observation, cam_from_world: np.ndarray, img_from_cam: np.ndarray, size: tuple[int, int]
 ) -> Objects:
     """Returns the objects of one frame, `DontCare` last.
 
@@ -114,10 +114,10 @@ def make_labels(
     pixels of the labelled camera from there; size: height and width of its image in pixels. Rectangles are those of the
     rounded boxes, cut to the image.
     """
-    meant = (sight.pixels[:, 0] > 0) & np.array([name != '' for name in names], bool)
-    meant &= (sight.pixels[:, 1] > 0) | (sight.points > 0)
-    rows = np.flatnonzero(meant)
-    seen, kinds = sight.pick(rows), np.array(names, 'U32')[rows]
+    labelled = (observed.pixels[:, 0] > 0) & np.array([name != '' for name in names], bool)
+    labelled &= (observed.pixels[:, 1] > 0) | (observed.points > 0)
+    rows = np.flatnonzero(labelled)
+    seen, types = observed.pick(rows), np.array(names, 'U32')[rows]
     fields = camera_fields(seen.boxes, cam_from_world)
     whole = project_boxes(camera_corners(fields[:, :3], fields[:, 3:6], fields[:, 6]), img_from_cam)
     limits = np.array([size[1], size[0], size[1], size[0]]) - 1.0
@@ -132,7 +132,7 @@ def make_labels(
     ignored |= (share < LEAST_SHARE) | (seen.points < LEAST_POINTS)
     table[ignored, :3] = -1.0, -1.0, -10.0
     table[ignored, 7:] = DONT_CARE_3D
-    kinds[ignored] = 'DontCare'
+    types[ignored] = 'DontCare'
     order = np.flatnonzero(area > 0)
     order = order[np.argsort(ignored[order], kind='stable')]
-    return objects_from_table(list(kinds[order]), table[order], scored=False)
+    return objects_from_table(list(types[order]), table[order], scored=False)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class KittiProfile:
     """Sizes and amounts of a data set of single frames; images always have KITTI's 1242 x 375 pixels.
 
-    `oversampling` x `oversampling` rays a pixel; `columns` of the scanner's turn; `images`: which cameras take
-    pictures; scenes and val_scenes: how many frames to make, each in a scene of its own; shadow_m: size of a shadow-map
-    cell. `tiny` has half the real scanner's columns; `lidar` is `tiny` with more frames, for experiments.
+    `oversampling` x `oversampling` rays a pixel; `columns` per revolution of the LiDAR; `images`: the cameras whose
+    images are written; scenes and val_scenes: how many frames to make, each in a scene of its own; shadow_m: size of a
+    shadow-map cell. `tiny` has half the columns of the real LiDAR; `lidar` is `tiny` with more frames, for experiments.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """KITTI's object benchmark: `training/`, `testing/` (without labels) and `ImageSets/`; every frame is its own scene.
 
-The cameras fire at time 0, when the scanner looks ahead; its turn lasts from 0.05 s before that to 0.05 s after. Points
-are freed from the car's own motion: they are in the scanner's frame at time 0, as KITTI's. What moves by itself keeps
-the place where the scanner met it, and so do the boxes, as if they were drawn round the points; in the cameras' field
-of view that is within 0.011 s of the picture. Labels: see `kitti_labels`.
+The cameras fire at time 0, when the LiDAR points ahead; its revolution lasts from 0.05 s before that to 0.05 s after.
+Points are corrected for the motion of the ego vehicle: they are in the LiDAR's frame at time 0, as KITTI's. Moving
+objects stay where the LiDAR hit them, and so do their boxes, as if an annotator had drawn them around the points; in
+the cameras' field of view that is within 0.011 s of the image. Labels: see `labels`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from perception3d.files import write_bytes, write_image, write_whole
 from perception3d.formats.kitti.files import Calibration, write_calibration, write_objects
-from perception3d.formats.kitti.simulate.labels import Sight, kitti_type, make_labels
+from perception3d.formats.kitti.simulate.labels import Observation, kitti_type, make_labels
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.jobs import Job, Request, Writer
 from perception3d.simulation.rig import Rig, draw_kitti_rig
@@ -23,24 +24,17 @@ from perception3d.simulation.world.population import KITTI_POPULATION
 from perception3d.simulation.world.scene import make_scene
 
 TEST_INDEX, TEST_FRAMES = 200_000, 2
-"""Scenes of `testing/` are numbered from here, behind those of both splits; how many there are."""
+"""Number of the first scene of `testing/`, after those of both splits; how many there are."""
 
 _LIDAR_FROM_VELO = np.array([[0.0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 
 
-def _small_rotation(x_rad: float, y_rad: float, z_rad: float) -> np.ndarray:
-    (sx, sy, sz), (cx, cy, cz) = np.sin([x_rad, y_rad, z_rad]), np.cos([x_rad, y_rad, z_rad])
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    return about_x @ about_y @ np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-
-
-RECTIFICATION = _small_rotation(0.004, -0.0085, -0.010)
-"""R0_rect, about as large as KITTI's own, so that a reader that forgets it is found out."""
+RECTIFICATION = Rotation.from_euler('XYZ', [0.004, -0.0085, -0.010]).as_matrix()
+"""R0_rect, about as large as KITTI's own, so that a reader that ignores it fails visibly."""
 
 
 def calibrate(rig: Rig) -> Calibration:
-    """Returns the matrices of a rig whose four cameras look in the same direction."""
+    """Returns the matrices of a rig whose four cameras point in the same direction."""
     first = rig.cameras[0].ego_from_cam()
     rect_from_velo = np.linalg.inv(first) @ rig.lidar.ego_from_lidar() @ _LIDAR_FROM_VELO
     projections = [c.intrinsics() @ (np.linalg.inv(c.ego_from_cam()) @ first)[:3] for c in rig.cameras]
@@ -50,7 +44,7 @@ def calibrate(rig: Rig) -> Calibration:
 def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
     """Returns points (N, 4) float32, x forward, y left, z up in metres and reflectance 0..1, and the solid of each.
 
-    The scanner's frame is that of time 0; the solid (N,) is -1 for the ground. Rounded as KITTI's: 1 mm and 0.01.
+    The LiDAR's frame is that of time 0; the solid (N,) is -1 for the ground. Rounded as KITTI's: 1 mm and 0.01.
     """
     scene, lidar = recorder.scene, recorder.rig.lidar
     end_s = lidar.model.period_s / 2
@@ -59,7 +53,7 @@ def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
     velo_from_last = np.linalg.inv(_world_from_velo(recorder)) @ world_from_last
     points = np.empty((len(sweep.points), 4), np.float32)
     points[:, :3] = np.round(sweep.points[:, :3] @ velo_from_last[:3, :3].T + velo_from_last[:3, 3], 3)
-    # KITTI's scanner answers dark asphalt with about a quarter of its scale: weak echoes count for more.
+    # KITTI's LiDAR returns about a quarter of its scale from dark asphalt: the root lifts weak echoes.
     points[:, 3] = np.round(np.sqrt(sweep.points[:, 3] / 255.0), 2)
     return points, sweep.solid
 
@@ -85,14 +79,14 @@ def _write_frame(request: Request, index: int, folder: Path, name: str, labelled
     for number, camera in enumerate(rig.cameras):
         if camera.name not in request.profile.images:
             continue
-        picture = recorder.camera_image(camera, 0.0, shadow)
-        write_image(folder / camera.name / f'{name}.png', picture.image)
+        image = recorder.camera_image(camera, 0.0, shadow)
+        write_image(folder / camera.name / f'{name}.png', image.image)
         if labelled and camera.name == 'image_2':
             boxes = recorder.boxes(rig.lidar.model.period_s / 2)
             counts = count_points(points[:, :3], _world_from_velo(recorder), boxes)
             labels = make_labels(
                 [kitti_type(agent.body) for agent in scene.agents],
-                Sight(boxes, recorder.visibility(picture, 0.0), counts),
+                Observation(boxes, recorder.visibility(image, 0.0), counts),
                 np.linalg.inv(scene.world_from_ego(0.0) @ rig.cameras[0].ego_from_cam()),
                 calibrate(rig).projections[number],
                 (camera.height, camera.width),

@@ -12,11 +12,12 @@ class NuScenesProfile:
     """Sizes and amounts of a data set.
 
     Images of width x height pixels with `oversampling` x `oversampling` rays each; `keyframes` a scene, 0.5 s apart;
-    `sweeps`: also write what the sensors see between keyframes (cameras 12 Hz, scanner 20 Hz); scenes and val_scenes:
-    how many to make; shadow_m: size of a shadow-map cell; reach_m: how far from the measuring car there are objects.
+    `sweeps`: also write what the sensors see between keyframes (cameras 12 Hz, LiDAR 20 Hz); scenes and val_scenes:
+    how many to make; shadow_m: size of a shadow-map cell; reach_m: how far from the ego vehicle there are objects
+    (the name is in simulation.json of every data set).
     The images of `tiny` show a car at 24 m as 53 pixels and 2 m of road there as a row and a half; its world has no
     objects beyond that, so that what is annotated can be told from the images. `distill` is `tiny` with more scenes,
-    most of all to test on: experiments compare models that differ by a few points.
+    above all for testing: experiments compare models that differ by a few points.
     """
 
     name: str

@@ -73,7 +73,7 @@ def fixed_tables(channels: list[str]) -> dict[str, list[dict[str, Any]]]:
 
 
 def visibility_token(covered: float, visible: float) -> str:
-    """Returns the token of the visible share of an object; one that no camera looks at counts as hidden."""
+    """Returns the token of the visible share of an object; an object outside of all images counts as hidden."""
     share = 100 * visible / covered if covered > 0 else 0
     for key, (_, high) in VISIBILITIES.items():
         if share < high:
@@ -96,6 +96,7 @@ def attribute_name(name: str, speed: float, parked: bool, rider: bool) -> str:
 
 def quaternion(rotation: np.ndarray) -> list[float]:
     """Returns w, x, y, z of a rotation matrix (3, 3)."""
+    # scipy's Rotation differs in the last digit for every third matrix, and with it the bytes of the tables.
     r = rotation
     squares = np.array([r.trace(), r[0, 0], r[1, 1], r[2, 2]])
     k = int(np.argmax(squares))
@@ -112,7 +113,7 @@ def quaternion(rotation: np.ndarray) -> list[float]:
 
 
 def yaw_quaternion(yaw_rad: float) -> list[float]:
-    """Returns w, x, y, z of a turn about z."""
+    """Returns w, x, y, z of a rotation about z."""
     return quaternion(
         np.array([[np.cos(yaw_rad), -np.sin(yaw_rad), 0], [np.sin(yaw_rad), np.cos(yaw_rad), 0], [0, 0, 1.0]])
     )

@@ -1,8 +1,8 @@
 """The nuScenes format: thirteen tables of `v1.0-sim`, keyframes in `samples/`, what lies between them in `sweeps/`.
 
-Times: the scanner turns every 0.05 s and a keyframe is the end of every tenth turn. A camera fires when the scanner
-passes its axis, in the turns that come nearest to 12 Hz. A frame between two keyframes belongs to the later one.
-Boxes are where the scanner met the objects during that turn; see `Recorder.boxes`.
+Times: a revolution of the LiDAR takes 0.05 s and a keyframe is the end of every tenth revolution. A camera fires when
+the LiDAR passes its axis, in the revolutions that come nearest to 12 Hz. A frame between two keyframes belongs to the
+later one. Boxes are where the LiDAR hit the objects during the revolution; see `Recorder.boxes`.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from perception3d.simulation.world.scene import Scene, make_scene
 
 VERSION = 'v1.0-sim'
 SPLITS = ('sim_train', 'sim_val')
-KEYFRAME_S, TURN_S, CAMERA_HZ = 0.5, 0.05, 12.0
+KEYFRAME_S, REVOLUTION_S, CAMERA_HZ = 0.5, 0.05, 12.0
 RANGE_M = 80.0
 MAP_STEP_M, MAP_PIXEL_M = 0.4, 0.1
 EPOCH = datetime(2024, 3, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
-class Shot:
+class SensorFile:
     """One file to record: sensor, scene time, the keyframe that it belongs to, whether it is that keyframe."""
 
     channel: str
@@ -52,7 +52,7 @@ class Shot:
 
 @dataclass
 class Placement:
-    """Where a scene lies in the global frame and on the clock: turn, shift in metres, time stamp of scene time 0."""
+    """Where a scene is in the global frame and in time: yaw, shift in metres, time stamp of scene time 0."""
 
     yaw_rad: float
     shift_m: np.ndarray
@@ -74,35 +74,35 @@ class Placement:
 
 
 def place_scene(rng: np.random.Generator, job: Job, scene: Scene) -> Placement:
-    """Draws where a scene lies; each has its own map, log and minute."""
-    reach = np.abs(scene.ego_track[:, :2]).max() + 110.0
+    """Draws where a scene is; each has its own map, log and minute."""
+    radius = np.abs(scene.ego_track[:, :2]).max() + 110.0
     begin = EPOCH + timedelta(minutes=job.index)
     logfile = f'sim{job.request.seed}-{begin:%Y-%m-%d-%H-%M-%S}+0000'
     start = int(begin.timestamp()) * 1_000_000 + int(rng.integers(10**6, 9 * 10**6))
-    extent = float(np.ceil(2 * reach / MAP_STEP_M) * MAP_STEP_M)
+    extent = float(np.ceil(2 * radius / MAP_STEP_M) * MAP_STEP_M)
     shift = np.array([extent / 2, extent / 2])
     return Placement(float(rng.uniform(-np.pi, np.pi)), shift, extent, start, logfile)
 
 
-def plan_shots(cameras: tuple[CameraMount, ...], lidar: str, keyframes: int, sweeps: bool) -> list[Shot]:
+def plan_files(cameras: tuple[CameraMount, ...], lidar: str, keyframes: int, sweeps: bool) -> list[SensorFile]:
     """Returns every file of a scene, in order of time."""
-    shots = []
-    per_key = int(round(KEYFRAME_S / TURN_S))
-    camera_turns = {int(round(j / CAMERA_HZ / TURN_S)) for j in range(int(round(KEYFRAME_S * CAMERA_HZ)))}
-    for turn in range((keyframes - 1) * per_key + 1):
-        keyframe, phase = -(-turn // per_key), turn % per_key
+    files = []
+    per_key = int(round(KEYFRAME_S / REVOLUTION_S))
+    camera_revolutions = {int(round(j / CAMERA_HZ / REVOLUTION_S)) for j in range(int(round(KEYFRAME_S * CAMERA_HZ)))}
+    for revolution in range((keyframes - 1) * per_key + 1):
+        keyframe, phase = -(-revolution // per_key), revolution % per_key
         is_key = phase == 0
         if not (is_key or sweeps):
             continue
-        time_s = turn * TURN_S
-        shots.append(Shot(lidar, time_s, keyframe, is_key))
-        if phase in camera_turns:
-            shots += [Shot(c.name, time_s - c.lead_s, keyframe, is_key) for c in cameras]
-    return sorted(shots, key=lambda s: (s.time_s, s.channel))
+        time_s = revolution * REVOLUTION_S
+        files.append(SensorFile(lidar, time_s, keyframe, is_key))
+        if phase in camera_revolutions:
+            files += [SensorFile(c.name, time_s - c.lead_s, keyframe, is_key) for c in cameras]
+    return sorted(files, key=lambda s: (s.time_s, s.channel))
 
 
 def write_scene(job: Job) -> dict[str, Any]:
-    """Writes one scene's pictures, sweeps and map; returns its rows of the tables."""
+    """Writes one scene's images, sweeps and map; returns its rows of the tables."""
     request = job.request
     profile = request.profile
     duration = KEYFRAME_S * (profile.keyframes - 1)
@@ -111,39 +111,39 @@ def write_scene(job: Job) -> dict[str, Any]:
     rig = draw_rig(rng, NUSCENES_RIG, profile.width, profile.height)
     placement = place_scene(rng, job, scene)
     recorder = Recorder(scene, rig, profile)
-    maker = _SceneRows(job, placement, recorder)
-    shots = plan_shots(rig.cameras, rig.lidar.name, profile.keyframes, profile.sweeps)
+    tables = _SceneRows(job, placement, recorder)
+    files = plan_files(rig.cameras, rig.lidar.name, profile.keyframes, profile.sweeps)
     pixels = np.zeros((profile.keyframes, len(scene.agents), 2))
     points = np.zeros((profile.keyframes, len(scene.agents)), np.int64)
     shadow, shadow_time = None, None
-    for shot in shots:
-        path = maker.add_shot(shot)
-        if shot.channel == rig.lidar.name:
-            points_here = _write_sweep(recorder, shot, path)
-            if shot.is_key:
-                points[shot.keyframe] = points_here
+    for file in files:
+        path = tables.add_file(file)
+        if file.channel == rig.lidar.name:
+            points_here = _write_sweep(recorder, file, path)
+            if file.is_key:
+                points[file.keyframe] = points_here
             continue
-        turn_time = round((shot.time_s + maker.mounts[shot.channel].lead_s) / TURN_S) * TURN_S
-        if shadow_time != turn_time:
-            shadow, shadow_time = recorder.shadow(turn_time), turn_time
-        picture = recorder.camera_image(maker.mounts[shot.channel], shot.time_s, shadow)
-        write_image(path, picture.image, profile.jpeg_quality)
-        if shot.is_key:
-            pixels[shot.keyframe] += recorder.visibility(picture, shot.time_s)
-    maker.add_annotations(points, pixels)
-    _write_map(request.out / maker.map_name, scene, placement)
-    return maker.rows
+        revolution_end_s = round((file.time_s + tables.mounts[file.channel].lead_s) / REVOLUTION_S) * REVOLUTION_S
+        if shadow_time != revolution_end_s:
+            shadow, shadow_time = recorder.shadow(revolution_end_s), revolution_end_s
+        image = recorder.camera_image(tables.mounts[file.channel], file.time_s, shadow)
+        write_image(path, image.image, profile.jpeg_quality)
+        if file.is_key:
+            pixels[file.keyframe] += recorder.visibility(image, file.time_s)
+    tables.add_annotations(points, pixels)
+    _write_map(request.out / tables.map_name, scene, placement)
+    return tables.rows
 
 
-def _write_sweep(recorder: Recorder, shot: Shot, path: Path) -> np.ndarray:
-    sweep, _ = recorder.sweep(shot.time_s)
+def _write_sweep(recorder: Recorder, file: SensorFile, path: Path) -> np.ndarray:
+    sweep, _ = recorder.sweep(file.time_s)
     write_bytes(path, sweep.points)
-    world_from_lidar = recorder.scene.world_from_ego(shot.time_s) @ recorder.rig.lidar.ego_from_lidar()
-    return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(shot.time_s))
+    world_from_lidar = recorder.scene.world_from_ego(file.time_s) @ recorder.rig.lidar.ego_from_lidar()
+    return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(file.time_s))
 
 
 def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
-    """Writes the mask of carriageways and pavements, 0.1 m a pixel, as the devkit expects."""
+    """Writes the mask of carriageways and sidewalks, 0.1 m a pixel, as the devkit expects."""
     cells = int(round(placement.extent_m / MAP_STEP_M))
     mask = drivable_mask(scene.ground.roads, placement.yaw_rad, placement.shift_m, MAP_STEP_M, cells, cells)
     write_image(path, mask.repeat(int(MAP_STEP_M / MAP_PIXEL_M), 0).repeat(int(MAP_STEP_M / MAP_PIXEL_M), 1))
@@ -206,41 +206,41 @@ class _SceneRows:
                 'camera_intrinsic': intrinsic, **_pose_fields(pose),
             })  # fmt: skip
 
-    def add_shot(self, shot: Shot) -> Path:
+    def add_file(self, file: SensorFile) -> Path:
         """Adds a file's rows and returns the path to write it to."""
-        stamp = self.placement.stamp(shot.time_s)
-        camera = self.mounts.get(shot.channel)
-        name = self._token('data', shot.channel, stamp)
-        folder = 'samples' if shot.is_key else 'sweeps'
+        stamp = self.placement.stamp(file.time_s)
+        camera = self.mounts.get(file.channel)
+        name = self._token('data', file.channel, stamp)
+        folder = 'samples' if file.is_key else 'sweeps'
         suffix = 'pcd.bin' if camera is None else 'jpg'
-        filename = f'{folder}/{shot.channel}/{self.placement.logfile}__{shot.channel}__{stamp}.{suffix}'
-        before = self._last.get(shot.channel)
+        filename = f'{folder}/{file.channel}/{self.placement.logfile}__{file.channel}__{stamp}.{suffix}'
+        before = self._last.get(file.channel)
         row = {
-            'token': name, 'sample_token': self._token('sample', shot.keyframe), 'ego_pose_token': name,
-            'calibrated_sensor_token': self._token('calibrated', shot.channel), 'timestamp': stamp,
-            'fileformat': 'pcd' if camera is None else 'jpg', 'is_key_frame': shot.is_key,
+            'token': name, 'sample_token': self._token('sample', file.keyframe), 'ego_pose_token': name,
+            'calibrated_sensor_token': self._token('calibrated', file.channel), 'timestamp': stamp,
+            'fileformat': 'pcd' if camera is None else 'jpg', 'is_key_frame': file.is_key,
             'height': camera.height if camera else 0, 'width': camera.width if camera else 0, 'filename': filename,
             'prev': before['token'] if before else '', 'next': '',
         }  # fmt: skip
         if before:
             before['next'] = name
-        self._last[shot.channel] = row
+        self._last[file.channel] = row
         self.rows['sample_data'].append(row)
-        pose = self.placement.world() @ self.recorder.scene.world_from_ego(shot.time_s)
+        pose = self.placement.world() @ self.recorder.scene.world_from_ego(file.time_s)
         self.rows['ego_pose'].append({
             'token': name, 'timestamp': stamp, **_pose_fields(pose),
         })  # fmt: skip
         return self.job.request.out / filename
 
     def add_annotations(self, points: np.ndarray, pixels: np.ndarray) -> None:
-        """Adds the boxes of all agents that some sensor ever met.
+        """Adds the boxes of all agents that a sensor saw at least once.
 
-        points (K, A): laser points in the box at each keyframe; pixels (K, A, 2): covered and visible pixels.
+        points (K, A): LiDAR points in the box at each keyframe; pixels (K, A, 2): covered and visible pixels.
         """
         scene, world = self.recorder.scene, self.placement.world()
         boxes = [self.recorder.boxes(k * KEYFRAME_S) for k in range(len(points))]
-        met = (points.sum(0) > 0) | (pixels[..., 1].sum(0) > 0)
-        for a in np.flatnonzero(met):
+        observed = (points.sum(0) > 0) | (pixels[..., 1].sum(0) > 0)
+        for a in np.flatnonzero(observed):
             agent, rows = scene.agents[a], []
             for k in range(len(points)):
                 time_s = k * KEYFRAME_S
