@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from free_port import free_port
 from nets import gradients_of_a_share
 from torch import multiprocessing
 
@@ -95,7 +96,7 @@ def test_a_teacher_of_another_width_is_refused_before_training(teacher, tmp_path
 
 def test_two_processes_have_the_gradients_of_one(tmp_path):
     gradients_of_a_share(0, 1, '', str(tmp_path / 'one.pt'))
-    multiprocessing.spawn(gradients_of_a_share, (2, '29617', str(tmp_path / 'two.pt')), nprocs=2)
+    multiprocessing.spawn(gradients_of_a_share, (2, str(free_port()), str(tmp_path / 'two.pt')), nprocs=2)
     one, two = torch.load(tmp_path / 'one.pt'), torch.load(tmp_path / 'two.pt')
     assert (
         one.keys() == two.keys()
@@ -106,7 +107,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 
 
 def test_two_processes_distil_in_bfloat16_with_inherited_weights(teacher, tmp_path):
-    run = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29618']
+    run = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port()}']
     command = [*run, ROOT / 'tools' / 'train.py', DISTILL, '--work-dir', tmp_path, '--launcher', 'pytorch', '--amp']
     options = [teacher, '+model.inherit=True', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from free_port import free_port
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
@@ -119,9 +120,9 @@ def test_the_same_settings_in_the_middle_of_an_epoch_end_with_the_same_bits(midd
     assert same_weights(folder / 'iter_12.pth', epochs / 'epoch_2.pth')
 
 
-def forked(number, port, function):
+def forked(number, function):
     """Runs `function` in processes that torchrun might have started, and returns their exit codes."""
-    children = []
+    children, port = [], free_port()
     for rank in range(number):
         child = os.fork()
         if child == 0:
@@ -145,12 +146,12 @@ def test_one_process_resumes_what_two_have_begun_and_two_what_one_has(middle, ep
     half = ['train_dataloader.batch_size=2']
     begun, back = tmp_path / 'begun', Path(shutil.copytree(middle, tmp_path / 'back'))
     by_8 = [*options, *half, KEEP_ALL, 'default_hooks.checkpoint.interval=8']
-    assert forked(2, 29613, lambda: run(begun, *by_8, base=BASE, launcher='pytorch')) == [0, 0]
+    assert forked(2, lambda: run(begun, *by_8, base=BASE, launcher='pytorch')) == [0, 0]
     (begun / 'iter_12.pth').unlink()
     runner = run(begun, *options, resume=True, base=BASE)
     assert draws(runner) == 16 and 'processes 2 before, 1 now' in logged(runner)
     resumed = [*options, *half]
-    assert forked(2, 29614, lambda: run(back, *resumed, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
+    assert forked(2, lambda: run(back, *resumed, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
     # Both took the steps of the run of one process that nobody stopped.
     whole = content(epochs / 'epoch_2.pth')['state_dict']
     for folder in (begun, back):
@@ -159,7 +160,7 @@ def test_one_process_resumes_what_two_have_begun_and_two_what_one_has(middle, ep
     # 16 samples are left of the epoch, 8 for each process: three batches of 3 or less, then whole epochs.
     uneven = ['train_dataloader.batch_size=3', schedule(4), 'train_cfg.max_epochs=3']
     folder = Path(shutil.copytree(middle, tmp_path / 'uneven'))
-    assert forked(2, 29615, lambda: run(folder, *uneven, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
+    assert forked(2, lambda: run(folder, *uneven, base=BASE, launcher='pytorch', resume=True)) == [0, 0]
     assert content(folder / 'iter_12.pth')['meta']['place']['samples'] == 24
 
 

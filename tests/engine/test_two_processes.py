@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from free_port import free_port
 from torch import multiprocessing, nn
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +24,7 @@ def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
     train = [str(ROOT / 'tools' / 'train.py'), str(CONFIG)]
     environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
     one = [sys.executable, *train, '--work-dir', str(tmp_path / 'one'), '--cfg-options', *options]
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', '--master_port=29611']
+    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--nproc_per_node=2', f'--master_port={free_port()}']
     two = [*torchrun, *train, '--work-dir', str(tmp_path / 'two'), '--launcher', 'pytorch', '--cfg-options', *options]
     for command in (one, [*two, 'train_dataloader.batch_size=2']):
         out = subprocess.run(command, capture_output=True, text=True, env=environment, cwd='/', timeout=300)
@@ -34,16 +35,19 @@ def test_torchrun_trains_a_config_to_the_weights_of_one_process(tmp_path):
 
 
 LEAVE = """
-import os, sys
+import os, socket, sys
 from torch import distributed
 from perception3d.engine.distributed import start_processes
 os.environ.update(WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
 for round_ in range(6):
     children = []
+    with socket.socket() as listener:
+        listener.bind(('127.0.0.1', 0))
+        port = listener.getsockname()[1]
     for rank in range(2):
         children.append(os.fork())
         if children[-1] == 0:
-            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=str(29630 + round_))
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=str(port))
             start_processes('pytorch')
             # The threads of gloo now wait for Python until it is taken down, as they may on a busy machine.
             sys.setswitchinterval(10)
@@ -181,7 +185,7 @@ def steps(tmp_path_factory):
     """Two folders: what one process made, and what two made."""
     one, two = tmp_path_factory.mktemp('one'), tmp_path_factory.mktemp('two')
     _take_steps(0, 1, '', str(one))
-    multiprocessing.spawn(_take_steps, (2, '29612', str(two)), nprocs=2)
+    multiprocessing.spawn(_take_steps, (2, str(free_port()), str(two)), nprocs=2)
     return one, two
 
 

@@ -28,10 +28,10 @@ def score_both(samples: list[dict[str, Any]], gt_dir: str, result_dir: str, size
     return scores
 
 
-def score_lidar_shares(rank: int, folder: str) -> None:
+def score_lidar_shares(rank: int, port: int, folder: str) -> None:
     """Scores every second sample of `samples.pt`, as a distributed sampler deals; writes what it is told."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
-    os.environ['MASTER_PORT'] = '29641'
+    os.environ['MASTER_PORT'] = str(port)
     import torch
 
     from perception3d.engine.distributed import start_processes

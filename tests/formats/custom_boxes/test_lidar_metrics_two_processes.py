@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from free_port import free_port
 from lidar_score_shares import CLASSES, score_both, score_lidar_shares
 from mmdet3d.structures import LiDARInstance3DBoxes
 from slow_kitti import line
@@ -57,7 +58,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[d
         (folder / 'gt' / f'{index:06d}.txt').write_text(''.join(f'{text}\n' for text in lines))
     torch.save(samples, folder / 'samples.pt')
     alone = score_both(samples, str(folder / 'gt'), str(folder / 'one'), len(samples))
-    multiprocessing.spawn(score_lidar_shares, (str(folder),), nprocs=2)
+    multiprocessing.spawn(score_lidar_shares, (free_port(), str(folder)), nprocs=2)
     return folder, alone, [json.loads((folder / f'scores_{rank}.json').read_text()) for rank in (0, 1)]
 
 

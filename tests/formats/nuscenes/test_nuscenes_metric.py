@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from free_port import free_port
 from mmdet3d.structures import LiDARInstance3DBoxes
 from nuscenes.eval.common.loaders import load_prediction
 from nuscenes.eval.detection.data_classes import DetectionBox
@@ -109,7 +110,7 @@ def test_scores_equal_the_official_evaluation(tmp_path: Path, version: str, scen
 def test_two_processes_give_the_scores_of_one(nuscenes_tree: Path, tmp_path: Path):
     samples = predictions(nuscenes_tree, 'hand_val', 0.6, 60)
     torch.save(samples, tmp_path / 'samples.pt')
-    multiprocessing.spawn(score_share, (str(nuscenes_tree), str(tmp_path)), nprocs=2)
+    multiprocessing.spawn(score_share, (free_port(), str(nuscenes_tree), str(tmp_path)), nprocs=2)
     together = json.loads((tmp_path / 'scores.json').read_text())
     alone = score(nuscenes_tree, samples)
     assert together == pytest.approx(alone, nan_ok=True)

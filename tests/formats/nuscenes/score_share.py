@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 
-def score_share(rank: int, root: str, folder: str) -> None:
+def score_share(rank: int, port: int, root: str, folder: str) -> None:
     """Scores every second sample of `samples.pt`, as a distributed sampler deals; the first process reports."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
-    os.environ['MASTER_PORT'] = '29613'
+    os.environ['MASTER_PORT'] = str(port)
     import torch
 
     from perception3d.engine.distributed import start_processes
