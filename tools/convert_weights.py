@@ -19,7 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--config', required=True, help='config of the model that the weights are for')
     parser.add_argument('--out', required=True, help='file to write')
     parser.add_argument(
-        '--kind', choices=('imagenet', 'nuimages', 'fastbev'), help='what the file holds (default: by its tensor names)'
+        '--kind',
+        help='what the file holds, for Fast-BEV imagenet, nuimages or fastbev (default: by its tensor names)',
     )
     parser.add_argument(
         '--allow-pickle', action='store_true', help='load a file that runs code; only if you trust where it comes from'

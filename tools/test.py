@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<config name>)')
     parser.add_argument('--out', metavar='FILE', help='write the metrics to this JSON file')
-    parser.add_argument('--show-dir', metavar='DIR', help='write one picture a sample into this folder')
+    parser.add_argument('--show-dir', metavar='DIR', help='write one picture per sample into this folder')
     parser.add_argument('--show-interval', type=int, default=1, help='draw every n-th sample')
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--video', choices=['mp4', 'gif'], help='also join the pictures of each scene into a video')
@@ -26,7 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, where the config defines it')
     parser.add_argument('--fast', action='store_true', help='fold batch norms, use the fastest convolutions')
-    parser.add_argument('--stream', action='store_true', help='Fast-BEV: frame by frame, history from its own cache')
+    parser.add_argument(
+        '--stream',
+        action='store_true',
+        help='Fast-BEV, BEVFormer: frame by frame, history kept by the model',
+    )
     args = parser.parse_args(argv)
 
     from perception3d.apis.testing import test

@@ -18,7 +18,7 @@ from perception3d.checks import InputError, nearest_names, require_file
 from perception3d.compat.mmengine_options import values_at_the_top
 
 _ADD = '+'
-_PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'engine')
+_PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'formats', 'engine')
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:

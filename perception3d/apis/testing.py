@@ -18,12 +18,11 @@ from perception3d.checks import InputError
 from perception3d.engine.agreement import base_datasets, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.data_kept import check_data_is_kept
+from perception3d.engine.stream_step import StreamStep
 from perception3d.files import write_json
-from perception3d.models.fast_bev.detector import FastBEV
-from perception3d.models.fast_bev.streamed_test import StreamedTest
-from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import check_outputs
+from perception3d.registry import METRICS
 
 
 def test(
@@ -52,7 +51,7 @@ def test(
         options: key=value strings that change the config.
         work_dir: where the log goes.
         out: a JSON file for the metrics.
-        show_dir: a folder for one picture a sample, of every `show_interval`-th sample.
+        show_dir: a folder for one picture per sample, of every `show_interval`-th sample.
         score_thr: the lowest score that is drawn.
         video: 'mp4' or 'gif': join the pictures of each scene into a video in `show_dir`.
         format_only: a folder for submission files; no metrics then.
@@ -60,8 +59,8 @@ def test(
         amp: run the network in bf16.
         tta: use the test-time augmentation that the config defines.
         fast: fold batch norms and use the fastest convolutions for inference; results change by rounding.
-        stream: run a Fast-BEV as in a vehicle, frame by frame with the history that it remembers; with `amp` the
-            history is kept in bf16 too. Always fast.
+        stream: run a model that has a stream (Fast-BEV, BEVFormer) as in a vehicle, frame by frame with the history
+            that it remembers. A Fast-BEV is always fast then, and with `amp` its history is kept in bf16 too.
 
     Raises:
         InputError: a part of the config or the checkpoint cannot be used, or an output cannot be written.
@@ -90,7 +89,7 @@ def test(
 
 def _load(runner: Any, checkpoint: str | Path, out: str | Path | None) -> None:
     """Loads the weights of `checkpoint`, trained for the classes of the test data, which `out` may not overwrite."""
-    # The weights come first: a wrong file is told before the data set is read, which may take minutes.
+    # The weights come first: a wrong file is reported before the data set is read, which may take minutes.
     meta = load_weights(_unwrapped(runner.model), checkpoint)
     dataset = runner.test_loop.dataloader.dataset
     check_data_is_kept([out], base_datasets(dataset))
@@ -122,16 +121,20 @@ def _test_in_bfloat16(model: Any) -> None:
 
 
 def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
-    """Puts a stream of the model in the place of its test step."""
-    model = _unwrapped(runner.model)
-    if not isinstance(model, FastBEV) or model.flip_tta or tta:
-        raise InputError('--stream runs a Fast-BEV without test-time augmentation')
+    """Replaces the test step of the model by a stream of it."""
+    if tta:
+        raise InputError('--stream runs a model without test-time augmentation: leave --tta out')
     if runner.distributed:
         raise InputError('--stream needs one process: scenes must not be divided')
+    model = _unwrapped(runner.model)
+    if not hasattr(model, 'stream'):
+        raise InputError(
+            f'--stream: {model.__class__.__name__} cannot run frame by frame: it has no method stream (Fast-BEV and '
+            'BEVFormer have one)'
+        )
     dataset = runner.test_dataloader.dataset
-    num_frames = dataset.num_frames or 1 + len(HISTORY_S)
-    offsets = HISTORY_S[: num_frames - 1] if dataset.offsets_s is None else dataset.offsets_s
-    runner.model.test_step = StreamedTest(FastBEVStream(model, offsets, dtype=dtype))
+    stream = model.stream(num_frames=dataset.num_frames, offsets_s=dataset.offsets_s, dtype=dtype)
+    runner.model.test_step = StreamStep(stream)
 
 
 def _unwrapped(model: Any) -> Any:
@@ -151,13 +154,20 @@ def _use_tta(config: Config, wanted: bool) -> None:
 def _only_format(config: Config, folder: str) -> None:
     evaluators = config.get('test_evaluator')
     for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-        known = inspect.signature(evaluator['type']).parameters
+        # A class, or in a JSON or YAML config its name.
+        metric = METRICS.get(evaluator['type']) if isinstance(evaluator['type'], str) else evaluator['type']
+        if metric is None:
+            raise InputError(f'test_evaluator: there is no metric {evaluator["type"]}')
+        known = inspect.signature(metric).parameters
         if 'format_only' not in known:
-            name = evaluator['type'].__name__
-            raise InputError(f'{name} writes no submission files: tools/infer.py writes the boxes of raw files')
+            raise InputError(
+                f'{metric.__name__} writes no submission files: tools/infer.py writes the boxes of raw files'
+            )
         evaluator['format_only'] = True
+        if 'format_dir' in known:
+            evaluator['format_dir'] = folder
         # One JSON file for nuScenes, a folder of text files for KITTI.
-        if 'result_dir' in known:
+        elif 'result_dir' in known:
             evaluator['result_dir'] = folder
         else:
             evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')

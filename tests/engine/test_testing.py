@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner.amp import autocast
 from torch import Tensor, nn
 
-from perception3d.apis.testing import _test_in_bfloat16
+from perception3d.apis.config import load_config
+from perception3d.apis.testing import _only_format, _test_in_bfloat16
 from perception3d.apis.testing import test as run_test
 from perception3d.checks import InputError
 from perception3d.engine import amp
@@ -43,3 +46,20 @@ def test_bfloat16_that_is_slow_is_warned_of(monkeypatch, in_hardware) -> None:
 def test_a_video_needs_a_folder_for_its_pictures() -> None:
     with pytest.raises(InputError, match='--show-dir'):
         run_test(str(CONFIG), 'none.pth', video='gif')
+
+
+def test_submission_files_are_asked_of_metrics_that_a_json_config_names(tmp_path) -> None:
+    def loaded(*names: str) -> Config:
+        content = {'model': {'type': 'FastBEV'}, 'test_evaluator': [{'type': name} for name in names]}
+        (tmp_path / 'config.json').write_text(json.dumps(content))
+        return load_config(tmp_path / 'config.json')
+
+    folder = str(tmp_path / 'out')
+    config = loaded('KittiFrameMetric', 'NuScenesDetectionMetric')
+    _only_format(config, folder)
+    for evaluator in config.test_evaluator:
+        assert evaluator['format_only'] and any(folder in str(value) for value in evaluator.values())
+    with pytest.raises(InputError, match='there is no metric NoSuchMetric'):
+        _only_format(Config({'test_evaluator': {'type': 'NoSuchMetric'}}), folder)
+    with pytest.raises(InputError, match='LidarDetectionMetric writes no submission files'):
+        _only_format(loaded('LidarDetectionMetric'), folder)

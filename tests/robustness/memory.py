@@ -39,8 +39,8 @@ from mmengine.registry import init_default_scope  # noqa: E402
 from perception3d.apis.config import load_config  # noqa: E402
 from perception3d.apis.inferencer import Inferencer  # noqa: E402
 from perception3d.benchmark.timing import machine, markdown_table  # noqa: E402
+from perception3d.engine.stream_step import StreamStep  # noqa: E402
 from perception3d.files import write_json, write_whole  # noqa: E402
-from perception3d.models.fast_bev.streamed_test import StreamedTest  # noqa: E402
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream  # noqa: E402
 from perception3d.registry import DATASETS, MODELS  # noqa: E402
 
@@ -109,13 +109,13 @@ def run_stream(root: Path, frames: int, threads: int) -> Watch:
     torch.manual_seed(0)
     model = MODELS.build(config.model).eval()
 
-    def ask(step: StreamedTest, dataset: Any, index: int, suffix: str) -> str:
+    def ask(step: StreamStep, dataset: Any, index: int, suffix: str) -> str:
         data = dataset[index]
         data['data_samples'].set_metainfo({'scene_token': data['data_samples'].metainfo['scene_token'] + suffix})
         return digest(step(pseudo_collate([data]))[0])
 
-    def make_step() -> StreamedTest:
-        return StreamedTest(FastBEVStream(model, HISTORY_S))
+    def make_step() -> StreamStep:
+        return StreamStep(FastBEVStream(model, HISTORY_S))
 
     datasets = [DATASETS.build(config.test_dataloader['dataset']) for _ in range(threads)]
     scenes: dict[str, list[int]] = {}

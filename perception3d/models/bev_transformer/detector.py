@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from mmdet3d.models.detectors import Base3DDetector
 from mmdet3d.structures import Det3DDataSample
 from torch import Tensor
 
+from perception3d.checks import InputError
 from perception3d.models.bev_transformer.motion import align_memory, frame_times, lidar_motion, motion_signals
 from perception3d.models.bev_transformer.pillars import view_pillars
 from perception3d.models.blocks import (
@@ -24,6 +25,10 @@ from perception3d.models.blocks import (
     unpadded_hw,
 )
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import ExportSpec, ReadSample
+
+if TYPE_CHECKING:
+    from perception3d.models.bev_transformer.streaming import BEVFormerStream
 
 
 @MODELS.register_module()
@@ -164,6 +169,27 @@ class BEVFormer(Base3DDetector):
         if self.ground_z_m is not None:
             lift_to_lidar(boxes, batch_data_samples, self.ground_z_m)
         return boxes
+
+    def stream(
+        self,
+        num_frames: int | None = None,
+        offsets_s: Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> BEVFormerStream:
+        """Returns a stream of this model, which encodes each frame once; bfloat16 is autocast.
+
+        `num_frames` and `offsets_s` do not count: the past is in the map of the frame before.
+        """
+        from perception3d.models.bev_transformer.streaming import BEVFormerStream
+
+        return BEVFormerStream(self, dtype=dtype)
+
+    def export_spec(self, read_sample: ReadSample) -> ExportSpec:
+        """Raises InputError: there is no export of this model yet."""
+        raise InputError(
+            'BEVFormer cannot be exported: its views and pillars are selected in each frame, which gives tensors of '
+            'changing sizes; Fast-BEV can be exported'
+        )
 
     def _forward(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample] | None = None, **kwargs: Any):
         """Returns the head's raw outputs."""

@@ -17,6 +17,9 @@ from perception3d.models.bev_transformer.detector import BEVFormer
 from perception3d.models.bev_transformer.motion import frame_times
 from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
 
+# Metas of a sample that have one entry for each image of each frame, and are read here.
+_OF_IMAGES = ('img_from_lidar', 'img_timestamps_s', 'lidar2cam')
+
 
 class _Kept(NamedTuple):
     bev: Tensor
@@ -27,16 +30,20 @@ class _Kept(NamedTuple):
 class BEVFormerStream:
     """Runs a BEVFormer frame by frame, with the whole past of the scene in its map.
 
-    Fed with the frames of a sample from the oldest on, it finds what the model finds on that sample. A stream is one
-    vehicle: its past is in the object, and `step` may not run in two threads at once. Several threads take a stream
-    each; they may be made of the same model.
+    Given the frames of a sample, the oldest first, it predicts what the model predicts on that sample. A stream is one
+    vehicle: its past is in the object, and `step` may not run in two threads at once. Each thread needs a stream of
+    its own; they may be made of the same model.
 
     Args:
-        model: the detector; it is copied, so training can go on.
+        model: the detector; it is copied, so its training can continue.
         device: by default where the model is.
+        dtype: bfloat16 or float16 encode under autocast; the head stays in float32.
     """
 
-    def __init__(self, model: BEVFormer, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self, model: BEVFormer, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.dtype = dtype
         self.device = torch.device(device or next(model.parameters()).device)
         self.model = copy.deepcopy(model).eval().to(self.device)
         self.reset()
@@ -48,7 +55,7 @@ class BEVFormerStream:
 
     @torch.no_grad()
     def step(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
-        """Returns the boxes of this moment (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its lidar frame.
+        """Returns the boxes of this frame (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its lidar frame.
 
         Args:
             images: (N, 3, H, W) BGR 0..255 in the network's size, as the test pipeline makes them.
@@ -56,7 +63,7 @@ class BEVFormerStream:
                 and `ego2global` (4, 4); `img_timestamps_s`, `timestamp` and `scene_token` where known.
 
         Raises:
-            InputError: a pose is missing, or time does not go on: call `reset` first.
+            InputError: a pose is missing, or the frame is not later than the one before: call `reset` first.
         """
         sample = Det3DDataSample()
         sample.set_metainfo({'box_type_3d': LiDARInstance3DBoxes, **metainfo, 'num_frames': 1})
@@ -70,12 +77,19 @@ class BEVFormerStream:
         pose, time_s = _lidar_pose(metainfo), float(frame_times([sample], 1)[0, 0])
         inputs = self.model.data_preprocessor({'inputs': {'img': [images]}, 'data_samples': None})['inputs']
         valid_hw = unpadded_hw(images[None], [sample])
-        bev = self.model.encode(inputs['imgs'], matrices[:, 0], valid_hw, **self._past(pose, time_s))
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            bev = self.model.encode(inputs['imgs'], matrices[:, 0], valid_hw, **self._past(pose, time_s))
         self._kept = _Kept(bev, pose, time_s)
         return self.model.find_boxes(bev, [sample])[0]
 
+    def step_sample(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
+        """As `step`, for a packed sample of the test pipeline; of its frames only the present one is used."""
+        count = len(images) // int(metainfo.get('num_frames', 1))
+        present = {key: metainfo[key][:count] for key in _OF_IMAGES if key in metainfo}
+        return self.step(images[:count], {**metainfo, **present, 'num_frames': 1})
+
     def _past(self, pose: np.ndarray, time_s: float) -> dict[str, Any]:
-        """Arguments of `encode` that tell the moment before."""
+        """Arguments of `encode` for the frame before."""
         if self._kept is None:
             return {}
         step_s = time_s - self._kept.time_s

@@ -11,33 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.models.fast_bev.anchors import AnchorGrid
+from perception3d.structures.conversion import Conversion
 
 CODE_SIZE = 9
 _NATIVE_ORDER = (0, 1, 2, 4, 3, 5, 6, 7, 8)
 _NATIVE_SIGN = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, -1.0, 1.0, 1.0)
 
 KINDS = ('imagenet', 'nuimages', 'fastbev')
-
-
-@dataclass
-class Conversion:
-    """What became of each tensor of a source.
-
-    Attributes:
-        state: our names to tensors, only what fits.
-        unused: source names that have no place in our model.
-        missing: our names (of the expected part) that the source does not fill.
-        mismatched: our name, shape found, shape expected.
-    """
-
-    state: dict[str, Tensor] = field(default_factory=dict)
-    unused: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    mismatched: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = field(default_factory=list)
 
 
 def regression_between_conventions(weight: Tensor) -> Tensor:
@@ -57,7 +43,7 @@ def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def guess_kind(state: Mapping[str, Tensor]) -> str | None:
-    """One of KINDS by the names in a plain state dict; None if it is none of them."""
+    """Returns one of KINDS by the names in a plain state dict; None if no kind has such names."""
     if any(name.startswith('neck_3d.') for name in state):
         return 'fastbev'
     if any(name.startswith(('rpn_head.', 'roi_head.')) for name in state):
@@ -84,7 +70,7 @@ def convert_state(source: Mapping[str, Tensor], kind: str, wanted: Mapping[str, 
 
     `missing` lists tensors of the part that the kind should fill: the backbone, or everything for 'fastbev'.
     """
-    result = Conversion()
+    result = Conversion(kind=kind)
     for name, value in strip_wrappers(source).items():
         ours = our_name(name, kind)
         if ours is None or ours not in wanted:
@@ -160,3 +146,59 @@ def variant_name(variant: Variant) -> str:
         if published == variant:
             return name
     return f'{variant.backbone}, {variant.fuse[1]} channels lifted, encoder {variant.encoder[0]}x{variant.encoder[1]}'
+
+
+def convert_for(model: nn.Module, state: Mapping[str, Tensor], kind: str | None = None) -> Conversion:
+    """Fits the tensors of a checkpoint to a Fast-BEV model, or to its backbone alone for ImageNet and nuImages.
+
+    Args:
+        model: the detector; it is not changed.
+        state: names to tensors of the source.
+        kind: one of KINDS; recognised by the names when None.
+
+    Raises:
+        InputError: the kind is unknown, or the source is of another variant than the model.
+    """
+    plain = strip_wrappers(state)
+    kind = kind or guess_kind(plain)
+    if kind is None:
+        raise InputError(
+            'the file is not an ImageNet ResNet, a nuImages detector or a Fast-BEV checkpoint (its first tensors: '
+            f'{", ".join(list(plain)[:3]) or "none"}): name its kind with --kind {"|".join(KINDS)}'
+        )
+    if kind not in KINDS:
+        raise unknown_name('kind of weights', kind, KINDS)
+    wanted = model.state_dict()
+    result = convert_state(plain, kind, wanted)
+    if not result.state or result.missing or result.mismatched:
+        raise InputError(_difference(result, plain, wanted))
+    if kind == 'fastbev':
+        _require_released_anchors(model)
+    return result
+
+
+def _difference(result: Conversion, plain: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Returns how the variant of the source differs from that of the model."""
+    if result.kind == 'fastbev':
+        holds, needs = (variant_name(describe(state)) for state in (plain, wanted))
+        advice = 'choose the config of that variant'
+    else:
+        names = [our_name(name, result.kind) or '' for name in plain]
+        holds, needs = (backbone_name([n for n in part if n.startswith('backbone.')]) for part in (names, wanted))
+        advice = 'choose weights of the same backbone'
+    differ = [f'{name} is {shape}, expected {expected}' for name, shape, expected in result.mismatched[:2]]
+    differ += [f'{name} is missing' for name in result.missing[: 2 - len(differ)]]
+    return (
+        f'the file holds {holds}, the config is {needs} ({len(result.mismatched)} tensors of another shape, '
+        f'{len(result.missing)} missing: {"; ".join(differ)}); {advice}'
+    )
+
+
+def _require_released_anchors(model: nn.Module) -> None:
+    ours, released = model.bbox_head.grid, AnchorGrid()
+    for name in ('sizes', 'rotations', 'bottom_z'):
+        if getattr(ours, name) != getattr(released, name):
+            raise InputError(
+                f'the config sets anchor {name} {getattr(ours, name)}, but released weights are trained for '
+                f'{getattr(released, name)}: leave `anchors` of the head at its default'
+            )

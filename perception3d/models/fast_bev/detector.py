@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,7 +24,11 @@ from perception3d.models.blocks import (
 from perception3d.models.fast_bev.feature_cache import FeatureCache
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.registry import MODELS
+from perception3d.structures.conversion import Conversion
 from perception3d.structures.export_spec import ExportSpec, ReadSample
+
+if TYPE_CHECKING:
+    from perception3d.models.fast_bev.streaming import FastBEVStream
 
 
 @MODELS.register_module()
@@ -209,6 +213,36 @@ class FastBEV(Base3DDetector):
         if self.ground_z_m is not None:
             lift_to_lidar(boxes, samples, self.ground_z_m)
         return self.add_pred_to_datasample(samples, boxes)
+
+    def stream(
+        self,
+        num_frames: int | None = None,
+        offsets_s: Sequence[float] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> FastBEVStream:
+        """Returns a stream of this model, which computes the features of each image once.
+
+        Args:
+            num_frames: frames of a sample; 4 by default.
+            offsets_s: nominal times of the history; by default the first of -0.5, -1.0, -1.5 s.
+            dtype: of the 2D network, the history and the BEV encoder.
+
+        Raises:
+            InputError: the model uses test-time augmentation.
+        """
+        from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream
+
+        if self.flip_tta:
+            raise InputError('a stream runs without test-time augmentation: set flip_tta=False')
+        if offsets_s is None:
+            offsets_s = HISTORY_S[: (num_frames or 1 + len(HISTORY_S)) - 1]
+        return FastBEVStream(self, offsets_s, dtype=dtype)
+
+    def convert_weights(self, state: Mapping[str, Tensor], kind: str | None = None) -> Conversion:
+        """Returns weights of others as weights of this model; see `convert_for`."""
+        from perception3d.models.fast_bev.convert import convert_for
+
+        return convert_for(self, state, kind)
 
     def export_spec(self, read_sample: ReadSample) -> ExportSpec:
         """Returns what an ONNX file of the model contains: a single frame, or one step of a stream; see `export`."""

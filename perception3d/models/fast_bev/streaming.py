@@ -178,6 +178,10 @@ class FastBEVStream:
             boxes[:, 2] += ground_offset(boxes, plane, ground)
         return found
 
+    def step_sample(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
+        """As `step`, for a packed sample of the test pipeline; of its frames only the present one is used."""
+        return self.step(StreamFrame.from_meta(metainfo, images))
+
     def prepare_images(self, images: Tensor) -> Tensor:
         """Returns images (N, 3, H, W) normalised as by the model's data preprocessor, in the type of its products."""
         images = normalise_images(self.model.data_preprocessor, images.to(self.device))

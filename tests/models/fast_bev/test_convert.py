@@ -87,7 +87,7 @@ def test_another_variant_is_refused_by_name(source: str, target: str, holds: str
     released = save(tmp_path / 'source.pth', released_layout(build(source).state_dict()))
     with pytest.raises(InputError, match=rf'holds {holds}.*tensors of another shape.*choose the config') as caught:
         convert_weights(released, config_path(target), tmp_path / 'out.pth')
-    assert re.search(r'[\w.]+ is \(.*\), needs \(.*\)', str(caught.value)) and '\n' not in str(caught.value)
+    assert re.search(r'[\w.]+ is \(.*\), expected \(.*\)', str(caught.value)) and '\n' not in str(caught.value)
     assert not (tmp_path / 'out.pth').exists()
 
 

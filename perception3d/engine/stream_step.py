@@ -1,4 +1,4 @@
-"""Fast-BEV scored as it runs in a vehicle: a stream in the place of the detector's test step."""
+"""A test step that runs a model as in a vehicle: frame by frame, with the history that its stream keeps."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from mmdet3d.structures import Det3DDataSample
 from torch import Tensor
 
 from perception3d.checks import InputError
-from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
 
 
-class StreamedTest:
+class StreamStep:
     """Passes samples through a stream, one after the other; takes and returns what `model.test_step` does.
 
-    The images of the present frame are used alone: history is what the stream remembers, and it is forgotten where a
-    new scene begins. Before the first frames of a scene it has less history than a data set that knows frames between
-    its samples. As its stream, it serves one thread.
+    Only the images of the present frame are used: the history is what the stream keeps, and it is reset where a new
+    scene begins. In the first frames of a scene it has less history than a data set that knows the frames between its
+    samples. Like its stream, it serves one thread.
 
     Args:
-        stream: of the detector under test.
+        stream: from `model.stream()`; has the `model`, `reset()`, and `step_sample(images, metainfo)`, which returns
+            the predictions of one sample.
     """
 
-    def __init__(self, stream: FastBEVStream) -> None:
+    def __init__(self, stream: Any) -> None:
         self.stream = stream
         self._scene: str | None = None
         self._done: set[str] = set()
@@ -30,7 +30,7 @@ class StreamedTest:
     def __call__(self, data: dict[str, Any]) -> list[Det3DDataSample]:
         """Returns the samples of a batch, as collated by the loader, with their predictions.
 
-        InputError if a scene goes on after another one, or backwards.
+        InputError if a scene continues after another one, or runs backwards in time.
         """
         return [self._step(*pair) for pair in zip(data['inputs']['img'], data['data_samples'], strict=True)]
 
@@ -45,5 +45,5 @@ class StreamedTest:
             self._scene = meta['scene_token']
             self._done.add(self._scene)
             self.stream.reset()
-        found = self.stream.step(StreamFrame.from_meta(meta, images))
-        return self.stream.model.add_pred_to_datasample([sample], [found])[0]
+        predictions = self.stream.step_sample(images, meta)
+        return self.stream.model.add_pred_to_datasample([sample], [predictions])[0]
