@@ -1,1 +1,41 @@
-"""What `tools/benchmark.py` measures."""
+"""What `tools/benchmark.py` measures: one module for each system.
+
+A module has `BENCHMARKS`: for each name that `--part` takes, a function `(config, settings)` that returns the rows of
+tables by their titles. `timing` has what they share, `report` makes tables.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from mmengine.config import Config
+
+Tables = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure.
+
+    Args:
+        device: where the model runs.
+        runs: times that each median is taken over.
+        dtypes: 'fp32', 'bf16' and 'fp16', for the benchmarks that compare them.
+        checkpoint: weights; random ones by default.
+    """
+
+    device: torch.device
+    runs: int = 7
+    dtypes: Sequence[str] = ('fp32', 'bf16')
+    checkpoint: str | None = None
+
+
+def find_benchmarks() -> dict[str, Callable[[Config, Settings], Tables]]:
+    """Returns the benchmarks of all modules of this package by their names."""
+    modules = [importlib.import_module(f'{__name__}.{module.name}') for module in pkgutil.iter_modules(__path__)]
+    return {name: measure for module in modules for name, measure in getattr(module, 'BENCHMARKS', {}).items()}

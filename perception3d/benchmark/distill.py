@@ -1,11 +1,10 @@
-"""What a distillation step costs beside the step of its student and the forward pass of its teacher."""
+"""What a distillation step costs, compared with the step of its student and the forward pass of its teacher."""
 
 from __future__ import annotations
 
 import copy
 import math
 import statistics
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,9 +14,9 @@ from mmengine.logging import MessageHub
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from perception3d.benchmark.timing import synchronize
+from perception3d.benchmark import Settings, Tables
+from perception3d.benchmark.timing import elapsed_ms
 from perception3d.checks import InputError
-from perception3d.distill.distiller import Distiller
 from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.registry import MODELS
@@ -26,18 +25,22 @@ from perception3d.registry import MODELS
 def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[str, Any]:
     """Times steps on the first batch of the training data: student alone, teacher forward, distillation.
 
-    They take turns in every run, so that a noisy machine disturbs them alike; `both in a row` is the teacher's forward
-    and the student's step one after the other, which can take longer than each by itself: a cache holds one network,
-    not two. A step is data preprocessing, forward, loss, backward and AdamW. Weights are random; all links are at their
-    full weight. Where links are not in every iteration (`every`), the step is the mean over one turn of them all.
+    They are alternated in every run, so that a noisy machine disturbs them alike; `both in a row` is the teacher's
+    forward pass and the student's step one after the other, which can take longer than each by itself: a cache holds
+    one network, not two. A step is data preprocessing, forward, loss, backward and AdamW. Weights are random; all links
+    have their full weight. Where links are not in every iteration (`every`), the step is the mean over the number of
+    iterations after which all of them repeat.
 
     Raises:
-        InputError: the config is no pair of student and teacher.
+        InputError: the config is not that of a student and a teacher.
     """
     prepare_cpu()  # as a training does
     init_default_scope(config.get('default_scope', 'mmdet3d'))
-    if config.model.get('type') is not Distiller or not config.model.get('teacher'):
-        raise InputError(f'{config.filename} is no pair of student and teacher: its model must be a Distiller')
+    if not all(config.model.get(key) for key in ('student', 'teacher', 'links')):
+        raise InputError(
+            f'{config.filename} is not a distillation: expected a model with student, teacher and links, such as in '
+            'configs/bev_distillation'
+        )
     torch.manual_seed(0)
     settings = copy.deepcopy(config.model)
     for link in settings.links.values():
@@ -50,15 +53,15 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
     loader = PerceptionRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0}, 0)
     batch = next(iter(loader))
     views = {key: value for key, value in batch.items() if key != 'teacher'}
-    step, look = _step(student, views), _forward(teacher.eval(), batch.get('teacher', views))
+    step, forward = _step(student, views), _forward(teacher.eval(), batch.get('teacher', views))
     steps = {
         'student step ms': step,
-        'teacher forward ms': look,
-        'both in a row ms': lambda: (look(), step()),
+        'teacher forward ms': forward,
+        'both in a row ms': lambda: (forward(), step()),
         'distillation step ms': _step(distiller, batch),
     }
-    turn = math.lcm(*(link.schedule.every for link in distiller.links.values()))
-    medians = _medians(steps, runs, turn, device)
+    period = math.lcm(*(link.schedule.every for link in distiller.links.values()))
+    medians = _medians(steps, runs, period)
     parts = {
         'more than the sum': medians['student step ms'] + medians['teacher forward ms'],
         'more than in a row': medians['both in a row ms'],
@@ -66,18 +69,18 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
     return medians | {name: f'{medians["distillation step ms"] / ms - 1:+.1%}' for name, ms in parts.items()}
 
 
-def _medians(steps: Mapping[str, Callable[[], Any]], runs: int, turn: int, device: torch.device) -> dict[str, float]:
-    """Mean over the iterations of a `turn` of the medians of `runs` times, milliseconds, by the names of `steps`."""
+def _medians(steps: Mapping[str, Callable[[], Any]], runs: int, period: int) -> dict[str, float]:
+    """Returns, by the names of `steps`, the mean over the `period` of the medians of `runs` times in milliseconds."""
     counter = MessageHub.get_current_instance()
-    times: dict[str, list[list[float]]] = {name: [[] for _ in range(turn)] for name in steps}
+    times: dict[str, list[list[float]]] = {name: [[] for _ in range(period)] for name in steps}
     try:
         # The first runs allocate, and learn where the teacher may stop.
-        for iteration in range(-2 * turn, runs * turn):
-            counter.update_info('iter', iteration % turn)
+        for iteration in range(-2 * period, runs * period):
+            counter.update_info('iter', iteration % period)
             for name, step in steps.items():
-                elapsed = _timed(step, device)
+                elapsed = elapsed_ms(step)
                 if iteration >= 0:
-                    times[name][iteration % turn].append(elapsed)
+                    times[name][iteration % period].append(elapsed)
     finally:
         counter.update_info('iter', 0)
     return {name: statistics.fmean(map(statistics.median, phases)) for name, phases in times.items()}
@@ -105,9 +108,8 @@ def _forward(model: nn.Module, batch: Mapping[str, Any]) -> Callable[[], None]:
     return forward
 
 
-def _timed(function: Callable[[], Any], device: torch.device) -> float:
-    synchronize(device)
-    start = time.perf_counter()
-    function()
-    synchronize(device)
-    return (time.perf_counter() - start) * 1e3
+def _measure(config: Config, settings: Settings) -> Tables:
+    return {'One training step': [benchmark_distill(config, settings.device, settings.runs)]}
+
+
+BENCHMARKS = {'distill': _measure}

@@ -1,10 +1,11 @@
-"""What Fast-BEV gains by a lookup table and by keeping features, measured against the released way."""
+"""What Fast-BEV gains by a lookup table and by keeping features, compared with the released implementation."""
 
 from __future__ import annotations
 
 import copy
+import functools
 import gc
-from collections.abc import Sequence
+import statistics
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from torch import Tensor
 
+from perception3d.benchmark import Settings, Tables
 from perception3d.benchmark.masked_writes import lift_by_masked_writes
-from perception3d.benchmark.timing import PartTimer, added_mib, median_ms, peak_memory
+from perception3d.benchmark.timing import PartTimer, added_mib, elapsed_ms, median_ms, peak_memory
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.engine.cpu import limit_blas_threads
 from perception3d.geometry.devices import fast_dtype
 from perception3d.models.fast_bev.detector import FastBEV
-from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream, StreamFrame
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.registry import MODELS
@@ -32,7 +33,7 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def drive(image_hw: tuple[int, int], count: int, step_s: float = 0.5) -> list[StreamFrame]:
-    """Frames of noise from six cameras about where nuScenes has them, on a vehicle at 8 m/s in a slow turn."""
+    """Returns frames of noise of six cameras, mounted about as in nuScenes, while the ego vehicle turns at 8 m/s."""
     height, width = image_hw
     cameras = [camera.resized(width, height) for camera in NUSCENES_RIG.cameras]
     intrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
@@ -59,9 +60,9 @@ def projections(frames: list[StreamFrame]) -> np.ndarray:
 
 
 def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) -> dict[str, Any]:
-    """Times the lift of one sample: the table, the gather, both, the released way, and a plain copy of the output.
+    """Times the view transformation of one sample: table, gather, both, the released way, a plain copy of the output.
 
-    Memory is what each way needs at most beside its inputs, its output included.
+    Memory is what each way needs at most on top of its inputs, its output included.
     """
     limit_blas_threads()
     image_hw = tuple(config.image_hw)
@@ -75,14 +76,14 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
     rows = [FeatureRows.from_maps(maps.contiguous(memory_format=torch.channels_last), 1, frames)]
 
     def table() -> Tensor:
-        transform._table_keys = {}
-        return transform._tables(maps.device, rows, matrices, image_hw, image_hw)
+        transform.forget_tables()
+        return transform.tables(rows, matrices, image_hw, image_hw)
 
     def both() -> Tensor:
-        transform._table_keys = {}
+        transform.forget_tables()
         return transform(rows, matrices, image_hw)
 
-    def anew() -> Tensor:
+    def first_call() -> Tensor:
         return LookupViewTransform(config.model.grids[0]).to(device).eval()(rows, matrices, image_hw)
 
     def released() -> Tensor:
@@ -94,13 +95,13 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
         source, target = lifted.clone(memory_format=torch.preserve_format), torch.empty_like(lifted)
         exact = float((lifted != released()).float().mean())
         times = {
-            'table ms': median_ms(table, device, runs),
-            'gather ms': median_ms(lambda: transform._gather(rows[0].rows, flat), device, runs),
-            'both ms': median_ms(both, device, runs),
-            'released ms': median_ms(released, device, max(3, runs // 2)),
-            'plain copy ms': median_ms(lambda: target.copy_(source), device, runs),
+            'table ms': median_ms(table, runs),
+            'gather ms': median_ms(lambda: transform.gather(rows[0].rows, flat), runs),
+            'both ms': median_ms(both, runs),
+            'released ms': median_ms(released, max(3, runs // 2)),
+            'plain copy ms': median_ms(lambda: target.copy_(source), runs),
         }
-        memory = {'memory MiB': added_mib(anew, device), 'released MiB': added_mib(released, device)}
+        memory = {'memory MiB': added_mib(first_call, device), 'released MiB': added_mib(released, device)}
     return {
         'grid': 'x'.join(map(str, transform.grid.shape)),
         'frames': frames,
@@ -115,32 +116,35 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
 
 
 def prepare_model(model: FastBEV) -> FastBEV:
-    """Gives an untrained model scores and boxes that differ, so that decoding and suppression have work to do."""
-    generator = torch.Generator().manual_seed(1)
-    head = model.bbox_head
-    if not isinstance(head, FreeAnchorBEVHead):
-        raise InputError(f'streams are measured with the head of the paper, not {type(head).__name__}: take its config')
-    for conv in (head.conv_cls, head.conv_reg, head.conv_dir_cls):
-        conv.weight.data.copy_(torch.randn(conv.weight.shape, generator=generator) * 0.03)
-    head.conv_cls.bias.data.fill_(-4.0)
+    """Gives an untrained model scores and boxes that differ, so that decoding and suppression have work to do.
+
+    Raises:
+        InputError: its head cannot do so.
+    """
+    if not hasattr(model.bbox_head, 'draw_varied_weights'):
+        raise InputError(
+            'the head of this config cannot be measured: expected one with draw_varied_weights and output_differences, '
+            'such as that of configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py'
+        )
+    model.bbox_head.draw_varied_weights()
     return model.eval()
 
 
 class ReleasedWay:
-    """The same network as it was released: all frames computed each time, masked writes, no folding, NCHW memory."""
+    """The same network as it was released: every frame computed again, masked writes, no folding, NCHW memory."""
 
     def __init__(self, model: FastBEV, dtype: torch.dtype, device: torch.device) -> None:
         self.model = copy.deepcopy(model).eval().to(device)
         for part in (self.model.backbone, self.model.neck, self.model.neck_fuse, self.model.neck_3d):
             part.to(dtype, memory_format=torch.contiguous_format)
         if self.model.style == 'v2':
-            raise InputError('the released way of style v2 is not written: benchmark another config')
+            raise InputError('the released way is not implemented for style v2: benchmark another config')
         self.stream = FastBEVStream(model, fuse=False, device=device)
         self.dtype = dtype
         self.last_bev: Tensor | None = None
 
     def bev(self, frames: list[StreamFrame]) -> Tensor:
-        """The BEV features (1, C, X, Y) of frames[0] with frames[1:] as history."""
+        """Returns the BEV features (1, C, X, Y) of frames[0] with frames[1:] as history."""
         images = torch.cat([self.stream.prepare_images(frame.images) for frame in frames])
         maps = self.network_2d(images.to(self.dtype).contiguous())
         volumes = [
@@ -149,11 +153,11 @@ class ReleasedWay:
         return self.model.neck_3d(volumes).float()
 
     def network_2d(self, images: Tensor) -> list[Tensor]:
-        """The maps to lift, NCHW."""
+        """Returns the maps to lift, NCHW."""
         return self.model.neck_fuse(self.model.neck(self.model.backbone(images)))
 
     def lift(self, maps: Tensor, frames: list[StreamFrame], scale: int) -> Tensor:
-        """The masked writes into one grid."""
+        """Lifts maps into one grid by masked writes."""
         matrices = projections(frames)
         nested = maps.view(*matrices.shape[:3], *maps.shape[1:])
         image_hw = tuple(frames[0].images.shape[-2:])
@@ -161,7 +165,7 @@ class ReleasedWay:
 
     @torch.no_grad()
     def detect(self, frames: list[StreamFrame]) -> Any:
-        """The boxes of frames[0]."""
+        """Returns the boxes of frames[0]."""
         sample = Det3DDataSample()
         sample.set_metainfo({'box_type_3d': LiDARInstance3DBoxes})
         self.last_bev = self.bev(frames)
@@ -169,9 +173,9 @@ class ReleasedWay:
 
 
 def benchmark_released(model: FastBEV, frames: list[StreamFrame], dtype: str, device: torch.device, runs: int) -> dict:
-    """Times and peak memory of the released way on frames[0] with its history; also its BEV features as `bev`."""
+    """Returns times and peak memory of the released way on frames[0] with its history, and the BEV features `bev`."""
     released = ReleasedWay(model, DTYPES[dtype], device)
-    timer = PartTimer(device)
+    timer = PartTimer()
     timer.wrap(released, 'network_2d', '2D network')
     timer.wrap(released, 'lift', 'view transformation')
     _wrap_shared_parts(timer, released.model)
@@ -179,7 +183,7 @@ def benchmark_released(model: FastBEV, frames: list[StreamFrame], dtype: str, de
     with peak_memory(device) as memory:
         released.detect(frames)
         timer.reset()
-        total = median_ms(lambda: released.detect(frames), device, runs, warm_up=0)
+        total = median_ms(lambda: released.detect(frames), runs, warm_up=0)
     parts = _parts(timer)
     return {'way': 'released', 'dtype': dtype, 'total ms': total, 'parts': parts, **memory, 'bev': released.last_bev}
 
@@ -187,17 +191,17 @@ def benchmark_released(model: FastBEV, frames: list[StreamFrame], dtype: str, de
 def benchmark_stream(
     model: FastBEV, frames: list[StreamFrame], num_frames: int, dtype: str, device: torch.device
 ) -> dict:
-    """Times and peak memory of a stream of `num_frames` - 1 frames of history; `bev` are the last frame's features.
+    """Returns times and peak memory of a stream with `num_frames` - 1 frames of history; `bev`: the last BEV features.
 
     The first frames fill the history and are not measured.
     """
     stream = FastBEVStream(model, HISTORY_S[: num_frames - 1], dtype=DTYPES[dtype], device=device)
-    timer = PartTimer(device)
+    timer = PartTimer()
     timer.wrap(stream, 'prepare_images', 'normalisation')
     timer.wrap(stream.model, 'extract_images', '2D network')
     for transform in stream.model.view_transforms:
-        timer.wrap(transform, '_tables', 'lookup table')
-        timer.wrap(transform, '_gather', 'gather')
+        timer.wrap(transform, 'tables', 'lookup table')
+        timer.wrap(transform, 'gather', 'gather')
     _wrap_shared_parts(timer, stream.model)
     kept = []
     stream.model.neck_3d.register_forward_hook(lambda module, args, output: kept.append(output))
@@ -205,16 +209,13 @@ def benchmark_stream(
     for frame in frames[:_WARM_UP]:
         stream.step(frame)
     timer.reset()
-    times = []
     with peak_memory(device) as memory:
-        for frame in frames[_WARM_UP:]:
-            times.append(median_ms(lambda frame=frame: stream.step(frame), device, runs=1, warm_up=0))
-    total = float(np.median(times))
+        times = [elapsed_ms(functools.partial(stream.step, frame)) for frame in frames[_WARM_UP:]]
     return {
         'way': 'stream',
         'dtype': dtype,
         'products in': _name(stream.compute_dtype),
-        'total ms': total,
+        'total ms': statistics.median(times),
         'parts': _parts(timer),
         **memory,
         'bev': kept[-1].float(),
@@ -240,45 +241,31 @@ def _parts(timer: PartTimer) -> dict[str, float]:
 
 @torch.no_grad()
 def box_difference(model: FastBEV, expected: Tensor, got: Tensor) -> dict[str, float]:
-    """Largest differences of boxes (any of the nine codes) and of scores, over the anchors that are decoded.
-
-    Both BEV maps (1, C, X, Y) are decoded at the anchors that score best on `expected`, so that ties between equal
-    scores cannot exchange boxes.
-    """
+    """Returns the largest differences of boxes and scores of two BEV maps (1, C, X, Y), as the head compares them."""
     head = copy.deepcopy(model.bbox_head).to(expected.device)
-    cls, reg, direction = head(expected)
-    other_cls, other_reg, other_direction = head(got)
-    boxes, _ = head.decode_outputs((cls, reg, direction))
-    other, _ = head.decode_outputs((cls, other_reg, direction))
-    turned = (direction.unflatten(1, (-1, 2)).argmax(2) != other_direction.unflatten(1, (-1, 2)).argmax(2)).float()
-    return {
-        'box difference': float((boxes - other).abs().max()),
-        'score difference': float((cls.sigmoid() - other_cls.sigmoid()).abs().max()),
-        'headings turned': float(turned.mean()),
-    }
+    return head.output_differences(head(expected), head(got))
 
 
-def compare_stream(
-    config: Config, dtypes: Sequence[str], device: torch.device, runs: int, checkpoint: str | None = None
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Measures the released way and the stream in every dtype, each against the released way in float32.
+def compare_stream(config: Config, settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measures the released way and the stream in every dtype, each compared with the released way in float32.
 
     Returns a row for each of them (times, memory, differences of boxes), and a row for each of their parts. Weights are
-    random without a `checkpoint`. The released way in a half type is left out where the device has no instructions
-    for it: one frame would take minutes.
+    random without a checkpoint. The released way in a half type is left out where the device has no instructions for
+    it: one frame would take minutes.
     """
     limit_blas_threads()
     torch.manual_seed(0)
     model = prepare_model(MODELS.build(config.model))
-    if checkpoint:
-        load_weights(model, checkpoint)
-    frames = drive(tuple(config.image_hw), _WARM_UP + runs)
+    if settings.checkpoint:
+        load_weights(model, settings.checkpoint)
+    device, few_runs = settings.device, max(3, settings.runs // 2)
+    frames = drive(tuple(config.image_hw), _WARM_UP + settings.runs)
     history = [frames[-1 - i] for i in range(config.num_frames)]
-    base = benchmark_released(model, history, 'fp32', device, max(3, runs // 2))
+    base = benchmark_released(model, history, 'fp32', device, few_runs)
     results = [base]
-    for dtype in dtypes:
+    for dtype in settings.dtypes:
         if dtype != 'fp32' and fast_dtype(DTYPES[dtype], device) == DTYPES[dtype]:
-            results.append(benchmark_released(model, history, dtype, device, max(3, runs // 2)))
+            results.append(benchmark_released(model, history, dtype, device, few_runs))
         results.append(benchmark_stream(model, frames, config.num_frames, dtype, device))
     expected = base['bev']
     totals, parts = [], []
@@ -296,3 +283,23 @@ def compare_stream(
         )
         parts += [{**run, 'part': part, 'ms': ms} for part, ms in result['parts'].items()]
     return totals, parts
+
+
+def _measure_view(config: Config, settings: Settings) -> Tables:
+    _require_fast_bev(config)
+    rows = [benchmark_view(config, dtype, settings.device, settings.runs) for dtype in settings.dtypes]
+    return {'View transformation of one sample': rows}
+
+
+def _measure_stream(config: Config, settings: Settings) -> Tables:
+    _require_fast_bev(config)
+    totals, parts = compare_stream(config, settings)
+    return {'One frame, boxes included': totals, 'By part': parts}
+
+
+def _require_fast_bev(config: Config) -> None:
+    if 'image_hw' not in config or 'grids' not in config.model:
+        raise InputError(f'{config.filename} is not a Fast-BEV config: expected image_hw, num_frames and model.grids')
+
+
+BENCHMARKS = {'view': _measure_view, 'stream': _measure_stream}

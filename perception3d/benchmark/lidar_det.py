@@ -1,4 +1,4 @@
-"""LiDAR detectors next to mmdet3d as it is, and their ops next to mmcv's own CPU kernels, where those are compiled."""
+"""LiDAR detectors compared with mmdet3d's, and their ops with mmcv's own CPU kernels, where those are compiled."""
 
 from __future__ import annotations
 
@@ -10,16 +10,13 @@ from typing import Any
 import mmcv._ext as mmcv_ext
 import numpy as np
 import torch
-from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
-from mmdet3d.models.dense_heads import Anchor3DHead
-from mmdet3d.models.middle_encoders import PointPillarsScatter, SparseEncoder
-from mmdet3d.models.voxel_encoders import PillarFeatureNet
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from perception3d.benchmark import Settings, Tables
 from perception3d.benchmark.timing import median_ms, peak_memory
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
@@ -31,21 +28,10 @@ from perception3d.files import read_points
 from perception3d.geometry.boxes import limit_period
 from perception3d.geometry.iou import bev_iou
 from perception3d.models.inference.acceleration import accelerate
-from perception3d.models.lidar_det.anchor_head import FastAnchor3DHead
-from perception3d.models.lidar_det.pillars import CompactPillarFeatureNet, RowPillarsScatter
-from perception3d.models.lidar_det.preprocessor import LidarDataPreprocessor
-from perception3d.models.lidar_det.sparse_encoder import RowSparseEncoder
 from perception3d.ops.nms import nms_rotated
 from perception3d.ops.voxels import hard_voxelize
 from perception3d.registry import MODELS
 
-_STOCK = {
-    LidarDataPreprocessor: Det3DDataPreprocessor,
-    FastAnchor3DHead: Anchor3DHead,
-    CompactPillarFeatureNet: PillarFeatureNet,
-    RowPillarsScatter: PointPillarsScatter,
-    RowSparseEncoder: SparseEncoder,
-}
 # Boxes are compared from this score on, and are the same object up to this distance.
 _SURE = 0.1
 _SAME_PLACE_M = 0.5
@@ -56,14 +42,14 @@ def benchmark_lidar(
 ) -> list[dict[str, Any]]:
     """Times `predict` on the first test sample: mmdet3d's own parts, ours, and ours prepared for inference.
 
-    All three have the same weights. mmdet3d's goes first, since ours put faster ops under mmcv for the life of the
-    process, and is timed with spconv's own loops. Where mmcv has no compiled ops mmdet3d runs on ours, and its row says
-    so. Loading is not in it. `difference` is the largest one between the head's maps and those of mmdet3d (with our
-    sparse convolutions, since spconv's lose additions on several threads), as a share of their largest value.
+    All three have the same weights. mmdet3d's goes first, since ours replace ops of mmcv for the rest of the process,
+    and is timed with spconv's own loops. Where mmcv has no compiled ops mmdet3d runs on ours, and its row says
+    so. Loading is not included. `difference` is the largest difference of the head's maps from those of mmdet3d (with
+    our sparse convolutions, since spconv's lose additions on several threads), as a share of their largest value.
 
-    Without a checkpoint the weights are random, and each keeps a frame's best boxes, whatever their score. Boxes are
+    Without a checkpoint the weights are random, and the best boxes of a frame are kept, whatever their score. Boxes are
     not compared then: the empty part of a map is full of equal scores, of which any may be chosen. With a checkpoint
-    the thresholds are those of the config, and the rows carry what `box_gap` says of the boxes.
+    the thresholds are those of the config, and the rows have the result of `box_gap`.
 
     Raises:
         InputError: the config has no test data, or the checkpoint is of another model.
@@ -75,17 +61,15 @@ def benchmark_lidar(
     settings = copy.deepcopy(config.model)
     if checkpoint is None:
         _keep_all_boxes(settings)
-    stock = copy.deepcopy(settings)
-    _replace(stock)
     torch.manual_seed(0)
-    models = {'mmdet3d': MODELS.build(stock).to(device).eval()}
+    models = {'mmdet3d': MODELS.build(with_upstream_classes(settings)).to(device).eval()}
     if checkpoint is None:
-        _enliven(models['mmdet3d'])
+        _draw_varied_weights(models['mmdet3d'])
     else:
         load_weights(models['mmdet3d'], checkpoint)
     loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
     batch = pseudo_collate([loader.dataset[0]])
-    rows, wanted, wanted_boxes = [], None, None
+    rows, expected, expected_boxes = [], None, None
     for name in ('mmdet3d', 'ours', 'ours, --fast'):
         if name not in models:
             models[name] = MODELS.build(copy.deepcopy(settings)).to(device).eval()
@@ -94,25 +78,25 @@ def benchmark_lidar(
             accelerate(models[name])
         step = _predict(models[name], batch)
         maps, boxes = _maps_and_boxes(models[name], step)
-        wanted, wanted_boxes = (maps, boxes) if wanted is None else (wanted, wanted_boxes)
-        with peak_memory(device) as memory, _own_loops_of_spconv() if name == 'mmdet3d' else nullcontext():
-            latency = median_ms(step, device, runs, warm_up=2)
-        gap = float((maps - wanted).abs().max() / wanted.abs().max())
+        expected, expected_boxes = (maps, boxes) if expected is None else (expected, expected_boxes)
+        with peak_memory(device) as memory, _loops_of_spconv() if name == 'mmdet3d' else nullcontext():
+            latency = median_ms(step, runs, warm_up=2)
+        gap = float((maps - expected).abs().max() / expected.abs().max())
         parts = name if name != 'mmdet3d' or ops_are_compiled() else 'mmdet3d on our ops'
         row = {'parts': parts, 'latency ms': latency, 'peak MiB': memory['peak_mib'], 'difference': f'{gap:.1e}'}
-        rows.append(row if checkpoint is None else {**row, **box_gap(wanted_boxes, boxes)})
+        rows.append(row if checkpoint is None else {**row, **box_gap(expected_boxes, boxes)})
     return [{**row, 'times faster': rows[0]['latency ms'] / row['latency ms']} for row in rows]
 
 
-def box_gap(wanted: InstanceData, found: InstanceData) -> dict[str, str]:
+def box_gap(expected: InstanceData, got: InstanceData) -> dict[str, str]:
     """Compares boxes with scores above 0.1: how many match, and the largest differences of those that do.
 
-    Each wanted box is matched with the nearest found one of its class, up to 0.5 m away; a found one may match once.
-    Differences of boxes are in metres, radians (a whole turn is none) and, of velocities, metres a second.
+    Each expected box is matched with the nearest box of its class in `got`, up to 0.5 m away; each box matches once.
+    Differences of boxes are in metres, radians (modulo 2 pi) and, of velocities, metres per second.
     """
-    (mine, my_scores, my_labels), (theirs, scores, labels) = (_sure_boxes(part) for part in (found, wanted))
-    distance = torch.cdist(theirs[:, :3].double(), mine[:, :3].double())
-    distance[labels[:, None] != my_labels] = torch.inf
+    (boxes, scores, labels), (other, other_scores, other_labels) = (_sure_boxes(part) for part in (expected, got))
+    distance = torch.cdist(boxes[:, :3].double(), other[:, :3].double())
+    distance[labels[:, None] != other_labels] = torch.inf
     pairs = []
     for _ in range(min(distance.shape)):
         row, column = divmod(int(distance.argmin()), distance.shape[1])
@@ -121,24 +105,24 @@ def box_gap(wanted: InstanceData, found: InstanceData) -> dict[str, str]:
         pairs.append((row, column))
         distance[row], distance[:, column] = torch.inf, torch.inf
     rows, columns = torch.tensor(pairs, dtype=torch.long).view(-1, 2).unbind(1)
-    gaps = mine[columns] - theirs[rows]
+    gaps = other[columns] - boxes[rows]
     gaps[:, 6] = limit_period(gaps[:, 6])
     largest = [
-        f'{float(gap.abs().max()):.1e}' if len(pairs) else '-' for gap in (gaps, my_scores[columns] - scores[rows])
+        f'{float(gap.abs().max()):.1e}' if len(pairs) else '-' for gap in (gaps, other_scores[columns] - scores[rows])
     ]
-    count = f'{len(pairs)} of {max(len(mine), len(theirs))}'
+    count = f'{len(pairs)} of {max(len(boxes), len(other))}'
     return {'boxes matched': count, 'box difference': largest[0], 'score difference': largest[1]}
 
 
-def _sure_boxes(found: InstanceData) -> tuple[Tensor, Tensor, Tensor]:
-    sure = found.scores_3d > _SURE
-    tensors = found.bboxes_3d.tensor[sure], found.scores_3d[sure], found.labels_3d[sure]
+def _sure_boxes(boxes: InstanceData) -> tuple[Tensor, Tensor, Tensor]:
+    sure = boxes.scores_3d > _SURE
+    tensors = boxes.bboxes_3d.tensor[sure], boxes.scores_3d[sure], boxes.labels_3d[sure]
     return tuple(tensor.detach().cpu() for tensor in tensors)
 
 
 @contextmanager
-def _own_loops_of_spconv() -> Iterator[None]:
-    """Lets spconv convolve by itself, where it is installed."""
+def _loops_of_spconv() -> Iterator[None]:
+    """Makes spconv use its own loops instead of ours, where it is installed."""
     try:
         from spconv.pytorch import ops
     except ImportError:
@@ -162,7 +146,7 @@ def _predict(model: Any, batch: dict) -> Callable[[], InstanceData]:
 
 
 def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tensor, InstanceData]:
-    """Returns all that the head put out in one step, in one row, and the boxes."""
+    """Returns all outputs of the head in one step, as one vector, and the boxes."""
     kept: list[Any] = []
     name = next(key for key in ('bbox_head', 'pts_bbox_head', 'rpn_head') if hasattr(model, key))
     hook = getattr(model, name).register_forward_hook(lambda module, inputs, output: kept.append(output))
@@ -171,10 +155,10 @@ def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tenso
     return torch.cat([tensor.flatten() for tensor in tensors_of(kept[0])]), boxes
 
 
-def _enliven(model: nn.Module) -> None:
-    """Gives what is before the head weights with which boxes depend on what is computed, as in a trained network.
+def _draw_varied_weights(model: nn.Module) -> None:
+    """Draws weights in front of the head with which boxes depend on the input, as in a trained network.
 
-    As they are initialised, all boxes are the anchors, and no error would show; and where nothing is, maps are zero,
+    With the initial weights all boxes are the anchors, and no error would show; and maps of empty places are zero,
     which is less work than the background of a trained network. The head keeps its small weights: scores that are all
     1 have no order.
     """
@@ -186,7 +170,7 @@ def _enliven(model: nn.Module) -> None:
 
 
 def _keep_all_boxes(settings: Any) -> None:
-    """Lowers every threshold of scores, since random weights are sure of nothing."""
+    """Sets every threshold of scores to 0, since random weights give low scores."""
     for key, value in settings.items():
         if isinstance(value, dict):
             _keep_all_boxes(value)
@@ -194,16 +178,23 @@ def _keep_all_boxes(settings: Any) -> None:
             settings[key] = 0.0
 
 
-def _replace(settings: Any) -> None:
-    """Puts mmdet3d's own classes in the places of ours."""
-    for value in settings.values():
+def with_upstream_classes(settings: Any) -> Any:
+    """Returns the settings of a model with the class of mmdet3d that each of our classes is derived from."""
+    replaced = copy.deepcopy(settings)
+    for key, value in replaced.items():
         if isinstance(value, dict):
-            if value.get('type') in _STOCK:
-                value['type'] = _STOCK[value['type']]
-            _replace(value)
+            replaced[key] = with_upstream_classes(value)
+        elif key == 'type':
+            replaced[key] = _upstream_class(value)
+    return replaced
 
 
-def benchmark_lidar_ops(config: Config, device: torch.device, runs: int) -> list[dict[str, Any]]:
+def _upstream_class(cls: Any) -> Any:
+    bases = [base for base in getattr(cls, '__mro__', ()) if base.__module__.startswith('mmdet3d.')]
+    return next((base for base in bases if MODELS.module_dict.get(base.__name__) is base), cls)
+
+
+def benchmark_lidar_ops(config: Config, runs: int) -> list[dict[str, Any]]:
     """Times voxelisation of the first test scan, and rotated IoU and NMS of 1000 boxes in 70 x 80 m, on the CPU.
 
     Without mmcv's compiled ops ours are timed alone.
@@ -214,7 +205,9 @@ def benchmark_lidar_ops(config: Config, device: torch.device, runs: int) -> list
     limit_blas_threads()
     layer = config.model.data_preprocessor.get('voxel_layer')
     if layer is None:
-        raise InputError(f'{config.filename} makes no voxels')
+        raise InputError(
+            f'{config.filename} has no voxel_layer in its data_preprocessor: there are no voxels to measure'
+        )
     dataset = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0}, 0).dataset
     info = dataset.get_data_info(0)
     points = torch.from_numpy(read_points(info['lidar_path'], info['num_pts_feats']))
@@ -232,16 +225,16 @@ def benchmark_lidar_ops(config: Config, device: torch.device, runs: int) -> list
     pairs['IoU of 1000 x 1000 boxes'] = (lambda: _mmcv_iou(boxes), lambda: bev_iou(boxes, boxes))
     pairs['NMS of 1000 boxes'] = (lambda: _mmcv_nms(boxes, scores), lambda: nms_rotated(boxes, scores, 0.01))
     rows = []
-    for name, (theirs, ours) in pairs.items():
-        ours_ms = median_ms(ours, device, runs)
+    for name, (upstream, ours) in pairs.items():
+        ours_ms = median_ms(ours, runs)
         if not ops_are_compiled():
             rows.append({'op': name, 'mmcv ms': 'not compiled', 'ours ms': ours_ms})
             continue
-        a, b = theirs(), ours()
+        a, b = upstream(), ours()
         a, b = (x if isinstance(x, tuple) else (x,) for x in (a, b))
         gap = max(float((x.double() - y.double()).abs().max()) for x, y in zip(a, b, strict=True))
-        theirs_ms = median_ms(theirs, device, runs)
-        times = {'mmcv ms': theirs_ms, 'ours ms': ours_ms, 'times faster': theirs_ms / ours_ms}
+        mmcv_ms = median_ms(upstream, runs)
+        times = {'mmcv ms': mmcv_ms, 'ours ms': ours_ms, 'times faster': mmcv_ms / ours_ms}
         rows.append({'op': name, **times, 'difference': gap})
     return rows
 
@@ -266,3 +259,15 @@ def _mmcv_iou(boxes: Tensor) -> Tensor:
 def _mmcv_nms(boxes: Tensor, scores: Tensor) -> Tensor:
     order = scores.argsort(descending=True)
     return mmcv_ext.nms_rotated(boxes, scores, order, boxes[order], scores.new_zeros(len(scores), 1), 0.01, 0)
+
+
+def _measure_detectors(config: Config, settings: Settings) -> Tables:
+    rows = benchmark_lidar(config, settings.device, settings.runs, settings.checkpoint)
+    return {'One scan, boxes included': rows}
+
+
+def _measure_ops(config: Config, settings: Settings) -> Tables:
+    return {'Ops on the CPU': benchmark_lidar_ops(config, settings.runs)}
+
+
+BENCHMARKS = {'lidar': _measure_detectors, 'lidar-ops': _measure_ops}

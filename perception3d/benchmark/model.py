@@ -7,14 +7,13 @@ import warnings
 from typing import Any
 
 import torch
-from mmdet3d.models.detectors import MVXTwoStageDetector
-from mmdet3d.models.detectors.two_stage import TwoStage3DDetector
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from perception3d.benchmark import Settings, Tables
 from perception3d.benchmark.timing import median_ms, peak_memory
 from perception3d.checks import InputError
 from perception3d.engine.agreement import check_model_and_data
@@ -28,7 +27,7 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
 
     GMACs are half of the floating point operations of all convolutions and matrix products of the network without
     decoding, as torch's counter sees them, and those of sparse convolutions on this sample (on a CPU, where spconv
-    tells its pairs; elsewhere GMACs are NaN, with a warning): gathers, norms and samplings at points are not in it. The
+    lists its pairs; elsewhere GMACs are NaN, with a warning). Gathers, norms and samplings at points do not count. The
     latency is that of `predict`, boxes included, batch 1, without loading the data.
 
     Raises:
@@ -47,7 +46,7 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
         with FlopCounterMode(display=False) as counter, SparseMacs(model) as sparse:
             _network_alone(model, batch)
         with peak_memory(device) as memory:
-            latency = median_ms(lambda: model(**batch, mode='predict'), device, runs, warm_up=2)
+            latency = median_ms(lambda: model(**batch, mode='predict'), runs, warm_up=2)
     return {
         'parameters, M': sum(parameter.numel() for parameter in model.parameters()) / 1e6,
         'GMACs': counter.get_total_flops() / 2e9 + sparse.total / 1e9,
@@ -57,13 +56,14 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
 
 
 def _network_alone(model: nn.Module, batch: dict[str, Any]) -> None:
-    """Runs the network; mmdet3d's detectors of several stages or sensors have no way to do so without decoding."""
-    decodes = isinstance(model, (MVXTwoStageDetector, TwoStage3DDetector))
+    """Runs the network without decoding, where the detector can."""
+    # mmdet3d's detectors of two stages or several sensors do not implement the mode 'tensor'.
+    decodes = hasattr(model, 'roi_head') or hasattr(model, 'pts_bbox_head')
     model(**batch, mode='predict' if decodes else 'tensor')
 
 
 class SparseMacs:
-    """Counts multiply-accumulates of the spconv convolutions of a model while it is open: pairs x inputs x outputs.
+    """Counts multiply-accumulates of the spconv convolutions of a model in a `with` block: pairs x inputs x outputs.
 
     Where spconv convolves without a list of pairs (its implicit GEMM, on a GPU), `total` becomes NaN, with a warning.
     """
@@ -73,7 +73,8 @@ class SparseMacs:
         self.total: float = 0
 
     def __enter__(self) -> SparseMacs:
-        convolutions = [m for m in self.model.modules() if type(m).__module__.startswith('spconv.pytorch.conv')]
+        # Only spconv's layers name their pairs; its poolings have no channels.
+        convolutions = [m for m in self.model.modules() if hasattr(m, 'indice_key') and hasattr(m, 'in_channels')]
         self._hooks = [module.register_forward_hook(self._count) for module in convolutions]
         return self
 
@@ -89,7 +90,7 @@ class SparseMacs:
             counts = getattr(data, 'indice_pair_num', None)
             if counts is None:
                 if not math.isnan(self.total):
-                    warnings.warn('spconv tells no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
+                    warnings.warn('spconv lists no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
                 self.total = math.nan
                 return
             if data.is_subm:
@@ -98,3 +99,10 @@ class SparseMacs:
             else:
                 pairs = int(counts.sum())
         self.total += pairs * module.in_channels * module.out_channels
+
+
+def _measure(config: Config, settings: Settings) -> Tables:
+    return {'One sample': [benchmark_model(config, settings.device, settings.runs)]}
+
+
+BENCHMARKS = {'model': _measure}

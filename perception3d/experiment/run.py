@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from perception3d.benchmark.timing import machine
+from perception3d.benchmark.report import machine
 from perception3d.checks import InputError, unknown_name
 from perception3d.experiment.commands import Launch, prepare_command, shell_line, test_command, train_command
 from perception3d.experiment.fingerprint import fingerprints

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from perception3d.benchmark.timing import markdown_table
+from perception3d.benchmark.report import markdown_table
 from perception3d.experiment.commands import short_line
 from perception3d.experiment.plan import Experiment
 from perception3d.experiment.records import TEST, TRAIN

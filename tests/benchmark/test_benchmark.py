@@ -22,8 +22,10 @@ from perception3d.benchmark.fast_bev import (
     prepare_model,
 )
 from perception3d.benchmark.model import SparseMacs, benchmark_model
-from perception3d.benchmark.timing import PartTimer, added_mib, markdown_table, peak_memory
+from perception3d.benchmark.report import markdown_table
+from perception3d.benchmark.timing import PartTimer, added_mib, peak_memory
 from perception3d.checks import InputError
+from perception3d.models.fast_bev import view_transform
 from perception3d.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,7 +63,23 @@ def test_stream_and_released_way_are_the_same_network(config):
     assert stream['peak_mib'] > 0
 
 
-def test_peak_memory_sees_what_was_held_and_given_back():
+def test_the_lookup_table_is_measured_when_it_is_filled_again(config, monkeypatch):
+    filled = []
+    fill = view_transform.build_frames_lut
+    monkeypatch.setattr(view_transform, 'build_frames_lut', lambda *args: filled.append(fill(*args)))
+    benchmark_view(config, 'fp32', CPU, runs=3)
+    # Two calls before the measurements, then the table alone and both, each with a call to warm up, and a first call.
+    assert len(filled) == 2 + 2 * (1 + 3) + 1
+
+
+def test_a_head_that_cannot_be_measured_is_refused(config):
+    model = MODELS.build(config.model)
+    model.bbox_head = torch.nn.Identity()
+    with pytest.raises(InputError, match='the head of this config cannot be measured: expected one with'):
+        prepare_model(model)
+
+
+def test_peak_memory_counts_what_was_held_and_freed():
     with peak_memory(CPU) as before:
         torch.zeros(1)
     with peak_memory(CPU) as during:
@@ -71,7 +89,7 @@ def test_peak_memory_sees_what_was_held_and_given_back():
     assert during['peak_mib'] >= before['peak_mib'] + 32
 
 
-def test_added_memory_is_what_a_call_needs_at_most_beside_what_is_held():
+def test_added_memory_is_what_a_call_needs_at_most_on_top_of_what_is_held():
     def take(mib: int) -> mmap.mmap:
         # Straight from the system, and written piece by piece: what is copied in needs memory, too.
         block = mmap.mmap(-1, mib * 2**20)
@@ -93,10 +111,10 @@ def test_parts_are_timed_call_by_call():
         def step(self, number: int) -> int:
             return number + 1
 
-    work, timer = Work(), PartTimer(CPU)
+    work, timer = Work(), PartTimer()
     timer.wrap(work, 'step', 'a step')
     assert [work.step(1), work.step(number=2)] == [2, 3]
-    assert len(timer._times['a step']) == 2
+    assert len(timer.times_ms['a step']) == 2
     assert timer.medians_ms()['a step'] >= 0
 
 
@@ -111,10 +129,14 @@ def test_the_command_writes_both_files(config, tmp_path, monkeypatch):
     import benchmark
 
     path = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+    wrong = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
+    with pytest.raises(InputError, match='is not a Fast-BEV config'):
+        benchmark.main([str(wrong), '--part', 'view', '--out', str(tmp_path)])
     arguments = [str(path), '--part', 'view', '--runs', '1', '--dtypes', 'fp32', '--device', 'cpu']
     assert benchmark.main([*arguments, '--out', str(tmp_path)]) == 0
     content = json.loads((tmp_path / 'benchmark_view.json').read_text())
     assert content['machine']['torch'] == torch.__version__
+    assert content['command'].startswith('python tools/benchmark.py ') and '--runs 1' in content['command']
     assert 'tiny_96x352_9e_sim' in (tmp_path / 'benchmark_view.md').read_text()
 
 
@@ -123,24 +145,24 @@ def test_a_distillation_step_is_compared_with_its_parts():
     parts = row['student step ms'] + row['teacher forward ms']
     assert row['more than the sum'] == f'{row["distillation step ms"] / parts - 1:+.1%}'
     assert row['more than in a row'] == f'{row["distillation step ms"] / row["both in a row ms"] - 1:+.1%}'
-    with pytest.raises(InputError, match='no pair'):
+    with pytest.raises(InputError, match='is not a distillation: expected a model with student, teacher and links'):
         benchmark_distill(load_config(ROOT / 'tests' / 'plugin' / 'plugin_config.py'), CPU, runs=1)
 
 
-def test_links_that_skip_iterations_are_measured_over_a_whole_turn(monkeypatch):
+def test_links_that_skip_iterations_are_measured_until_all_repeat(monkeypatch):
     config = load_config(ROOT / 'tests' / 'plugin' / 'distill_config.py')
     config.model.links.hidden.every = 2
     seen = []
 
-    def fake_time(step, device):
+    def fake_time(step):
         seen.append(MessageHub.get_current_instance().get_info('iter'))
         return 10.0 if seen[-1] == 0 else 4.0
 
-    monkeypatch.setattr(benchmark_distill_file, '_timed', fake_time)
+    monkeypatch.setattr(benchmark_distill_file, 'elapsed_ms', fake_time)
     row = benchmark_distill(config, CPU, runs=3)
-    # Links of every second and of every third iteration take turns of six.
+    # Links of every second and of every third iteration repeat after six.
     assert row['distillation step ms'] == (10 + 5 * 4) / 6
-    # Two turns to warm up and three that count, four steps an iteration.
+    # Twice six iterations to warm up and three times six that count, four steps an iteration.
     assert seen == [iteration for iteration in range(6) for _ in range(4)] * 5
 
 

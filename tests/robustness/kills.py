@@ -373,7 +373,7 @@ def write_report(out: Path, records: list[dict[str, Any]], times: dict[str, floa
     """Writes kills.json and kills.md."""
     import torch
 
-    from perception3d.benchmark.timing import machine
+    from perception3d.benchmark.report import machine
 
     facts = {**machine(torch.device('cpu')), 'cores': os.cpu_count()}
     command = 'python tests/robustness/kills.py --out docs/results'

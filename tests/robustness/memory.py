@@ -38,7 +38,7 @@ from mmengine.registry import init_default_scope  # noqa: E402
 
 from perception3d.apis.config import load_config  # noqa: E402
 from perception3d.apis.inferencer import Inferencer  # noqa: E402
-from perception3d.benchmark.timing import machine, markdown_table  # noqa: E402
+from perception3d.benchmark.report import machine, markdown_table  # noqa: E402
 from perception3d.engine.stream_step import StreamStep  # noqa: E402
 from perception3d.files import write_json, write_whole  # noqa: E402
 from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream  # noqa: E402

@@ -105,6 +105,17 @@ class FreeAnchorBEVHead(BaseModule):
             nn.init.zeros_(conv.bias)
         nn.init.constant_(self.conv_cls.bias, -math.log((1 - 0.01) / 0.01))
 
+    def draw_varied_weights(self) -> None:
+        """Draws weights whose scores and boxes differ from cell to cell, from a fixed seed.
+
+        With those of `reset_parameters` all scores are nearly equal. With these, decoding and suppression have work to
+        do in an untrained model, as benchmarks need it.
+        """
+        generator = torch.Generator().manual_seed(1)
+        for conv in (self.conv_cls, self.conv_reg, self.conv_dir_cls):
+            conv.weight.data.copy_(torch.randn(conv.weight.shape, generator=generator) * 0.03)
+        self.conv_cls.bias.data.fill_(-4.0)
+
     @property
     def map_range_m(self) -> tuple[float, ...]:
         """(x0, y0, x1, y1) that the map is taken to cover, metres."""
@@ -176,6 +187,23 @@ class FreeAnchorBEVHead(BaseModule):
         yaw = resolve_direction(boxes[..., 6], half_turn, self.dir_offset)
         boxes = torch.cat([boxes[..., :6], yaw[..., None], boxes[..., 7:]], -1)
         return boxes, _at(cls, rows, at).sigmoid()
+
+    @torch.no_grad()
+    def output_differences(self, expected: HeadOutput, got: HeadOutput) -> dict[str, float]:
+        """Returns the largest differences of two outputs: of boxes (any of the nine codes) and of scores.
+
+        Boxes are those that `expected` decodes; both outputs are decoded at the same anchors, so that ties between
+        equal scores do not exchange boxes. `headings turned` is the share of all anchors with another half turn.
+        """
+        (cls, _, direction), (other_cls, other_reg, other_direction) = expected, got
+        boxes, _ = self.decode_outputs(expected)
+        other, _ = self.decode_outputs((cls, other_reg, direction))
+        half_turns, others = (logits.unflatten(1, (-1, 2)).argmax(2) for logits in (direction, other_direction))
+        return {
+            'box difference': float((boxes - other).abs().max()),
+            'score difference': float((cls.sigmoid() - other_cls.sigmoid()).abs().max()),
+            'headings turned': float((half_turns != others).float().mean()),
+        }
 
     def slot_boxes(self, codes: Tensor, index: Tensor) -> Tensor:
         """Boxes (B, K, 9) of the slots `index` (B, K), (anchor * Y + y) * X + x, of codes (B, A*9, Y, X).

@@ -107,8 +107,8 @@ class LookupViewTransform(nn.Module):
         if self.priority == 'mean':
             lifted = self._lift_mean(rows, levels, img_from_lidar, image_hw, valid_hw)
         else:
-            table = self._tables(rows.device, levels, img_from_lidar, image_hw, valid_hw)
-            lifted = self._gather(rows, table.view(-1))
+            table = self.tables(levels, img_from_lidar, image_hw, valid_hw)
+            lifted = self.gather(rows, table.view(-1))
         nx, ny, nz = self.grid.shape
         batch, frames = img_from_lidar.shape[:2]
         channels = nz * len(levels) * frames * rows.shape[1]
@@ -130,10 +130,13 @@ class LookupViewTransform(nn.Module):
         """
         if self.priority == 'mean':
             raise InputError("priority 'mean' has no table of one row a voxel: use 'last' or 'first'")
-        device = levels[0].rows.device
-        return self._tables(device, levels, img_from_lidar, image_hw, valid_hw or image_hw).clone()
+        return self.tables(levels, img_from_lidar, image_hw, valid_hw or image_hw).clone()
 
-    def _gather(self, rows: Tensor, table: Tensor) -> Tensor:
+    def gather(self, rows: Tensor, table: Tensor) -> Tensor:
+        """Returns (N, C): the rows of `rows` (R, C) that `table` (N,) names, zeros where it is -1.
+
+        Outside of training the memory of the result is used again by the next call of the same thread.
+        """
         if torch.jit.is_tracing() or torch.onnx.is_in_onnx_export():
             return gather_rows_torch(rows, table)
         if self.training or torch.is_grad_enabled() or rows.is_cuda:
@@ -144,15 +147,23 @@ class LookupViewTransform(nn.Module):
             kept.out = allocate_to_keep(torch.empty, shape, dtype=rows.dtype, device=rows.device)
         return gather_rows(rows, table, kept.out)
 
-    def _tables(
+    def forget_tables(self) -> None:
+        """Makes the next call of this thread fill all its tables again."""
+        self._kept.table_keys = {}
+
+    def tables(
         self,
-        device: torch.device,
         levels: list[FeatureRows],
         img_from_lidar: np.ndarray,
         image_hw: tuple[int, int],
         valid_hw: tuple[int, int],
     ) -> Tensor:
-        """The interleaved tables (B, X, Y, Z, L*F) int32 of all levels and frames."""
+        """Returns the interleaved tables (B, X, Y, Z, L*F) int32 of all levels and frames; arguments as of `forward`.
+
+        An entry is the row of the joined levels that the voxel reads, or -1. Outside of training the next call of the
+        same thread writes into the same memory.
+        """
+        device = levels[0].rows.device
         batch, frames = img_from_lidar.shape[:2]
         shape = (batch, *self.grid.shape, len(levels) * frames)
         keep = not self.training and not torch.is_grad_enabled()
