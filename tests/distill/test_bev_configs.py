@@ -43,7 +43,7 @@ def small(config):
         shrink_queries(config.model)
     torch.manual_seed(0)
     teacher = config.model.teacher = MODELS.build(config.model.teacher)
-    # A teacher that is sure everywhere, so that its boxes count.
+    # A teacher with high scores everywhere, so that its boxes count.
     head = teacher.bbox_head
     for name in ('conv_cls', 'out_conv'):
         if hasattr(head, name):
@@ -92,9 +92,9 @@ def views(config):
     """A batch for student and teacher, in eighths of the real sizes."""
     name = Path(config.filename).stem
     frames = {'4frame_1frame': (1, 4), 'small_tiny': (3, 3), 'tiny': (1, 1)}
-    mine, theirs = next((value for key, value in frames.items() if key in name), (4, 4))
-    batch = view((32, 96), mine)
-    batch['teacher'] = view((32, 96) if '4frame' in name else (48, 128), theirs)
+    student_frames, teacher_frames = next((value for key, value in frames.items() if key in name), (4, 4))
+    batch = view((32, 96), student_frames)
+    batch['teacher'] = view((32, 96) if '4frame' in name else (48, 128), teacher_frames)
     return batch
 
 
@@ -178,7 +178,7 @@ def test_the_tiny_transformer_begins_with_the_queries_of_the_small_one_at_their_
     report = model.inherit.apply(model.student, model.teacher)
     assert len(report.resized) == 3 and {'bbox_head.query_embedding.weight'} & set(report.copied)
     grid = model.student.encoder.bev_embedding.weight[:, 0].detach().view(8, 6)
-    # Away from the border a cell lies amid four: its value is that of their middle.
+    # Away from the border a cell has the mean of four.
     wanted = 100 * (2 * torch.arange(8.0) + 0.5)[:, None] + 2 * torch.arange(6.0) + 0.5
     torch.testing.assert_close(grid[1:-1, 1:-1], wanted[1:-1, 1:-1], atol=0.5, rtol=0)
     assert all(name in report.own for name in model.student.state_dict() if name.startswith('backbone.'))
@@ -193,7 +193,7 @@ def test_m2_inherits_the_necks_of_m4_and_slices_its_encoder():
     assert 0.05 < report.share < 0.5
 
 
-def test_half_the_width_of_channels_that_live_answers_as_the_teacher():
+def test_half_the_width_of_channels_that_are_not_zero_predicts_as_the_teacher():
     model = small(load_config(FOLDER / 'bev_distill_tiny_half_96x352_4e_sim.py')).eval()
     names = [name for name, _ in model.teacher.named_modules()]
     with torch.no_grad():
@@ -211,6 +211,6 @@ def test_half_the_width_of_channels_that_live_answers_as_the_teacher():
     report = model.inherit.apply(model.student, model.teacher)
     assert report.share == 1.0 and not report.own
     batch = model.student.data_preprocessor(view((32, 96), 1))
-    for mine, theirs in zip(model(**batch), model.teacher(**batch), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
-    assert mine.abs().max() > 1e-3
+    for output, wanted in zip(model(**batch), model.teacher(**batch), strict=True):
+        torch.testing.assert_close(output, wanted, rtol=1e-4, atol=1e-4)
+    assert output.abs().max() > 1e-3

@@ -1,4 +1,4 @@
-"""The mechanism: what is trained, what is saved, what the teacher costs, and what mistakes are called."""
+"""The Distiller: what is trained, what is saved, when the teacher runs, and the errors of wrong configs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from perception3d.registry import MODELS
 
 
 class PairGap(torch.nn.Module):
-    """Mean squared gap of two pairs; `last` has the types of what it got."""
+    """Mean squared gap of two pairs; `last` has the dtypes of its inputs."""
 
     last = None
 
@@ -59,10 +59,10 @@ def test_gradients_are_those_of_the_student_loss_plus_the_links():
         teacher.eval()
         wanted = teacher.features(images())
         heat = teacher.head(wanted)[0]
-    mine = student.features(images())
-    mine_heat, mine_boxes = student.head(mine)
-    loss = mine_heat.square().mean() + mine_boxes.square().mean()
-    loss = loss + 0.5 * (adapter(mine) - wanted).square().mean() + (mine_heat - heat).square().mean()
+    maps = student.features(images())
+    student_heat, student_boxes = student.head(maps)
+    loss = student_heat.square().mean() + student_boxes.square().mean()
+    loss = loss + 0.5 * (adapter(maps) - wanted).square().mean() + (student_heat - heat).square().mean()
     loss.backward()
     for (name, ours), reference in zip(model.student.named_parameters(), student.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, reference.grad, msg=name)
@@ -191,7 +191,7 @@ def test_a_link_may_be_left_out_of_most_steps(monkeypatch):
                 )
         losses = model.loss(images(), [])
         for name, every in (('maps', 3), ('heat', 2)):
-            # What is summed over `every` steps is what a link that is always there gives in so many.
+            # The sum over `every` steps is that of a link that is active in all of them.
             factor = every if step % every == 0 else 0
             torch.testing.assert_close(losses[f'distill.{name}.loss'], reference[f'distill.{name}.loss'] * factor)
             assert (f'distill.{name}.value' in losses) == bool(factor)
@@ -204,7 +204,7 @@ def test_a_link_may_be_left_out_of_most_steps(monkeypatch):
         assert weight.grad is not None and bool(weight.grad.any()) == (step % 3 == 0)
 
 
-def test_a_teacher_without_a_step_does_not_see_the_batch(monkeypatch):
+def test_a_step_without_the_teacher_skips_its_preprocessing(monkeypatch):
     from perception3d.distill import distiller
 
     model = pair(dict(maps=gap(every=2)), teacher=net(1))
@@ -271,7 +271,7 @@ def test_a_matched_link_has_the_wanted_share_of_the_students_loss():
     assert float(model.links['maps'].scale) == frozen and float(model.links['maps'].seen) == 2
 
 
-def test_the_context_tells_the_batch_and_all_taps():
+def test_the_context_has_the_batch_and_all_taps():
     model = pair(
         dict(maps=dict(student='second', teacher='second', loss=dict(type=MeanGap, also=('head[1]',)))), teacher=net(1)
     )
@@ -322,8 +322,8 @@ def test_both_preprocessors_write_into_samples_of_their_own():
     samples = [BaseDataElement(metainfo={'name': 'a'}, boxes=boxes) for _ in range(4)]
     batch = model.data_preprocessor({'inputs': images(), 'data_samples': samples}, training=True)
     assert batch['data_samples'][0].batch_input_shape == (6, 6)
-    theirs = batch['teacher']['data_samples'][0]
-    assert theirs.batch_input_shape == (8, 8) and theirs.name == 'a' and theirs.boxes is boxes
+    teacher_sample = batch['teacher']['data_samples'][0]
+    assert teacher_sample.batch_input_shape == (8, 8) and teacher_sample.name == 'a' and teacher_sample.boxes is boxes
 
 
 @pytest.mark.parametrize('state', ['parameter', 'buffer'])
@@ -389,7 +389,7 @@ def test_a_frozen_student_end_is_refused(link):
         pair(dict(a=link), student=student, teacher=net(1)).loss(images(), [])
 
 
-def test_an_output_of_several_parts_is_watched_in_all_of_them():
+def test_all_parts_of_an_output_are_checked():
     link = dict(student='head', teacher='head', loss=dict(type=PairGap))
     with torch.autocast('cpu', torch.bfloat16):
         pair(dict(a=link), teacher=net(1)).loss(images(), [])
@@ -421,7 +421,7 @@ class Versioned(torch.nn.Conv2d):
     _version = 2
 
     def _load_from_state_dict(self, state_dict, prefix, local_metadata, *args):
-        self.found = local_metadata.get('version')
+        self.loaded_version = local_metadata.get('version')
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
@@ -439,21 +439,21 @@ def test_layers_find_the_version_of_their_weights(load, tmp_path):
     distilled, plain = pair(student=versioned(0)), versioned(1)
     torch.save(get_state_dict(distilled), tmp_path / 'student.pth')
     into(plain, torch.load(tmp_path / 'student.pth'))
-    assert plain.second.found == 2
+    assert plain.second.loaded_version == 2
     other = pair(student=versioned(2))
     into(other, versioned(3).state_dict())
-    assert other.student.second.found == 2
+    assert other.student.second.loaded_version == 2
     into(other, distilled.state_dict())
-    assert other.student.second.found == 2
+    assert other.student.second.loaded_version == 2
     average = ExponentialMovingAverage(pair(student=versioned(4)))
     average.load_state_dict(ExponentialMovingAverage(distilled).state_dict())
-    assert average.module.student.second.found == 2
+    assert average.module.student.second.loaded_version == 2
 
 
 def test_a_teacher_is_loaded_with_the_versions_of_its_layers(tmp_path):
     torch.save({'state_dict': versioned(0).state_dict()}, tmp_path / 'teacher.pth')
     model = pair(dict(maps=gap()), teacher=versioned(5), teacher_checkpoint=str(tmp_path / 'teacher.pth'))
-    assert model.teacher.second.found == 2
+    assert model.teacher.second.loaded_version == 2
     torch.testing.assert_close(model.teacher.first.weight, net(0).first.weight)
 
 
@@ -470,7 +470,7 @@ def test_the_student_begins_as_it_would_alone():
         assert torch.equal(model.state_dict()[name], value), name
 
 
-def test_a_loss_that_is_no_number_names_its_link():
+def test_a_loss_that_is_not_finite_names_its_link():
     model = pair(dict(maps=gap(), heat=gap('head[0]')), teacher=net(1))
     with torch.no_grad():
         model.teacher.head.heat.bias.fill_(float('nan'))
@@ -479,35 +479,35 @@ def test_a_loss_that_is_no_number_names_its_link():
 
 
 class DeviceTensor:
-    """Stands in for a tensor on a device: asking for its value is noted."""
+    """Stands in for a tensor on a GPU: counts how often its value is read."""
 
-    asked = 0
+    reads = 0
 
     def __init__(self, value):
         self.value = value
 
     def __int__(self):
-        DeviceTensor.asked += 1
+        DeviceTensor.reads += 1
         return int(self.value)
 
 
-def test_a_device_is_asked_for_numbers_once_in_a_while():
+def test_values_on_a_gpu_are_read_once_per_interval():
     check = FiniteCheck(interval=10)
     value = torch.tensor(float('nan'), device='meta')
     for step in (3, 4):
-        check.add('a', value, step)  # a meta tensor has no value: asking it would be an error
+        check.add('a', value, step)  # a meta tensor has no value: reading it would be an error
         check.end_step(step)
     assert set(check._first_bad_step) == {'a'}
     check._first_bad_step = {'a': DeviceTensor(-1), 'b': DeviceTensor(7)}
     check.end_step(9)
-    assert not DeviceTensor.asked
+    assert not DeviceTensor.reads
     # Link b is not active in step 10.
     with pytest.raises(InputError, match="link 'b': its loss is not finite in iteration 7"):
         check.end_step(10)
-    assert DeviceTensor.asked and not check._first_bad_step
+    assert DeviceTensor.reads and not check._first_bad_step
 
 
-def test_nothing_is_saved_behind_a_loss_that_is_no_number():
+def test_nothing_is_saved_after_a_loss_that_is_not_finite():
     model = pair()
     assert model.training_state()
     model._finite._first_bad_step = {'maps': DeviceTensor(5)}
@@ -515,7 +515,7 @@ def test_nothing_is_saved_behind_a_loss_that_is_no_number():
         model.training_state()
 
 
-def test_every_process_looks_at_the_end_of_a_training():
+def test_every_process_checks_at_the_end_of_a_training():
     model = pair()
     model._finite._first_bad_step = {'maps': DeviceTensor(8)}
     with pytest.raises(InputError, match='iteration 8'):
@@ -529,7 +529,7 @@ def test_taps_outlive_the_replacement_of_their_modules():
     assert model.loss(images(), [])['distill.maps.value'] > 0
 
 
-def test_only_links_that_count_hold_up_the_teacher():
+def test_links_without_weight_do_not_prolong_the_teachers_forward():
     teacher = net(1)
     model = pair(dict(maps=gap(), heat=gap('head[0]', weight=0.0)), teacher=teacher)
     for _ in range(3):
@@ -538,7 +538,7 @@ def test_only_links_that_count_hold_up_the_teacher():
 
 
 @pytest.mark.parametrize('wrong', [dict(decay_to=7.0, decay_start=0), dict(decay=5), dict(decay_to=0.5)])
-def test_schedules_that_mean_nothing_are_refused(wrong):
+def test_invalid_schedules_are_refused(wrong):
     with pytest.raises(InputError, match='decay'):
         WeightSchedule(**wrong)
 
@@ -549,7 +549,7 @@ def test_weights_rise_and_fall_as_scheduled():
     falling = WeightSchedule(weight=1.0, decay_start=2, decay=4, decay_to=0.2)
     assert [falling.at(step, None) for step in (0, 1, 2, 3, 5, 9)] == pytest.approx([1, 1, 0.8, 0.6, 0.2, 0.2])
     seldom = WeightSchedule(weight=2.0, start=1, ramp=4, every=2)
-    # Iteration 1 to 4 of the ramp have 0.5, 1, 1.5 and 2: those of even number are there, twice.
+    # Iterations 1 to 4 of the ramp have 0.5, 1, 1.5 and 2: the even ones are active, with twice the weight.
     assert [seldom.at(step, None) for step in range(7)] == [0, 0, 2.0, 0, 4.0, 0, 4.0]
     shares = WeightSchedule(weight=1.0, start=0.1, ramp=0.2, decay_start=0.8)
     assert [shares.at(step, 10) for step in range(10)] == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 0.5, 0])

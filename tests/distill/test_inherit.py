@@ -32,7 +32,7 @@ def test_without_rules_a_narrower_student_takes_what_fits():
     assert torch.equal(student.first.weight, before)
 
 
-def test_dropping_channels_that_say_nothing_changes_nothing():
+def test_dropping_channels_that_are_always_zero_changes_nothing():
     teacher = net(1, width=6).eval()
     dead_first, dead_second = [0, 3], [1, 4]
     with torch.no_grad():
@@ -42,8 +42,8 @@ def test_dropping_channels_that_say_nothing_changes_nothing():
     student = net(0, width=4).eval()
     report = WeightInheritance(widths=WIDTHS).apply(student, teacher)
     assert report.share == 1.0
-    for mine, theirs in zip(student(images()), teacher(images()), strict=True):
-        torch.testing.assert_close(mine, theirs)
+    for output, wanted in zip(student(images()), teacher(images()), strict=True):
+        torch.testing.assert_close(output, wanted)
 
 
 def test_the_most_important_channels_are_kept():
@@ -145,8 +145,8 @@ def test_fewer_blocks_take_every_second():
     teacher = nn.ModuleDict(dict(layers=nn.ModuleList([nn.Linear(2, 2) for _ in range(6)])))
     student = nn.ModuleDict(dict(layers=nn.ModuleList([nn.Linear(2, 2) for _ in range(3)])))
     WeightInheritance(depths=['layers']).apply(student, teacher)
-    for mine, theirs in zip(student['layers'], (1, 3, 5), strict=True):
-        assert torch.equal(mine.weight, teacher['layers'][theirs].weight)
+    for layer, index in zip(student['layers'], (1, 3, 5), strict=True):
+        assert torch.equal(layer.weight, teacher['layers'][index].weight)
 
 
 def test_embeddings_of_a_grid_are_resized():

@@ -68,7 +68,7 @@ def test_boxes_that_the_teacher_is_sure_of_join_the_ground_truth(name, sure, tmp
     total, _ = distiller.parse_losses(losses)
     assert torch.isfinite(total)
     assert len(given) == 2
-    for mine, sample in zip(given, batch['data_samples'], strict=True):
-        joined, annotated = mine.gt_instances_3d.bboxes_3d.tensor, sample.gt_instances_3d.bboxes_3d.tensor
+    for labelled, sample in zip(given, batch['data_samples'], strict=True):
+        joined, annotated = labelled.gt_instances_3d.bboxes_3d.tensor, sample.gt_instances_3d.bboxes_3d.tensor
         assert (len(joined) > len(annotated)) == sure
         assert torch.equal(joined[-len(annotated) :], annotated)

@@ -27,8 +27,8 @@ def sample(*xs: float) -> Det3DDataSample:
 
 def prediction(scores: list[float], labels: list[int], dim: int = 7) -> Det3DDataSample:
     result = Det3DDataSample()
-    found = dict(scores_3d=torch.tensor(scores), labels_3d=torch.tensor(labels, dtype=torch.long))
-    result.pred_instances_3d = InstanceData(bboxes_3d=boxes(*range(10, 10 + len(scores)), dim=dim), **found)
+    fields = dict(scores_3d=torch.tensor(scores), labels_3d=torch.tensor(labels, dtype=torch.long))
+    result.pred_instances_3d = InstanceData(bboxes_3d=boxes(*range(10, 10 + len(scores)), dim=dim), **fields)
     return result
 
 
@@ -94,9 +94,9 @@ class OnlyPredicts(Labelled):
 
 def test_a_teacher_without_tensors_may_predict() -> None:
     values = {}
-    for kind, mode in ((Labelled, 'tensor'), (OnlyPredicts, 'predict')):
+    for network, mode in ((Labelled, 'tensor'), (OnlyPredicts, 'predict')):
         torch.manual_seed(0)
-        model = Distiller(Labelled(), dict(maps=gap()), teacher=kind(), teacher_mode=mode)
+        model = Distiller(Labelled(), dict(maps=gap()), teacher=network(), teacher_mode=mode)
         x = torch.randn(2, 3, 6, 5)
         values[mode] = [float(model.loss(x, [sample(1.0)] * 2)['distill.maps.value']) for _ in range(2)]
         assert model.teacher.head.calls == 1  # in the first forward; the second ends before it

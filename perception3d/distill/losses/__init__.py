@@ -1,1 +1,5 @@
-"""Distillation losses, one paper a file; each is `forward(student, teacher, context)` and gives a scalar."""
+"""Distillation losses, one paper per file: a plain function on tensors first, then the module that configs name.
+
+A module is called as `forward(student, teacher, context)` and returns a scalar. The teacher's features never get a
+gradient.
+"""

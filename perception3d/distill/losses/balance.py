@@ -12,23 +12,50 @@ from perception3d.distill.losses.maps import positive, resampling, tempered_kl
 from perception3d.registry import MODELS
 
 
-@MODELS.register_module()
-class BalanceDivergence(nn.Module):
+def balance_divergence_loss(
+    student: Tensor,
+    teacher: Tensor,
+    tau: float = 1.0,
+    reverse_tau: float | None = None,
+    reverse_weight: float = 1.0,
+    resample: str | None = None,
+) -> Tensor:
     """Forward plus reverse KL divergence of softened class probabilities.
 
     L = tau^2 KL(p_T || p_S) + w * tau_r^2 KL(p_S || p_T), the softmax of each term at its own temperature, classes on
-    axis 1, mean over all other positions. The reverse term feels the classes to which the teacher gives almost no
-    probability; the forward term hardly does.
+    axis 1, mean over all other positions. The reverse term is sensitive to the classes to which the teacher gives
+    almost no probability; the forward term hardly is.
 
     What the paper's abstract says: a reverse KL divergence compensates the forward one, and the temperatures are
-    adjusted to balance them further. The weighted sum, the factors tau^2 and the default values here are our reading,
-    as the paper's equations were not at hand.
+    adjusted to balance them further. The weighted sum, the factors tau^2 and the default values are our reading; the
+    paper's equations were not available to us.
 
     Args:
+        student: logits (B, K, ...).
+        teacher: logits (B, K, ...).
         tau: temperature of the forward term.
         reverse_tau: temperature of the reverse term; None for `tau`.
-        reverse_weight: w; 0 leaves LogitKL.
+        reverse_weight: w; with 0 the loss is `logit_kl_loss`.
         resample: 'bilinear' where the teacher's map has another size than the student's; see `paired_features`.
+
+    Returns:
+        Scalar; 0 where there are no positions.
+
+    Raises:
+        InputError: shapes that do not match, or one class.
+    """
+    student, teacher = softmax_logits(student, teacher, resample)
+    loss = tempered_kl(teacher, student, tau, dim=1)
+    loss = loss + reverse_weight * tempered_kl(student, teacher, tau if reverse_tau is None else reverse_tau, dim=1)
+    return loss.sum() / max(loss.numel(), 1)
+
+
+@MODELS.register_module()
+class BalanceDivergence(nn.Module):
+    """`balance_divergence_loss` as the loss of a link.
+
+    Args:
+        tau, reverse_tau, reverse_weight, resample: of `balance_divergence_loss`.
     """
 
     def __init__(
@@ -42,16 +69,9 @@ class BalanceDivergence(nn.Module):
         self.tau = positive('tau', tau)
         self.reverse_tau = self.tau if reverse_tau is None else positive('reverse_tau', reverse_tau)
         if reverse_weight < 0:
-            raise InputError(f'reverse_weight must not be below 0, got {reverse_weight}')
+            raise InputError(f'reverse_weight must be 0 or more, got {reverse_weight}')
         self.reverse_weight, self.resample = reverse_weight, resampling(resample)
 
     def forward(self, student: Tensor, teacher: Tensor, context: Any = None) -> Tensor:
-        """Scalar loss of the logits `student` and `teacher` (B, K, ...); 0 where there are no positions.
-
-        Raises:
-            InputError: for shapes that do not match, or for one class.
-        """
-        student, teacher = softmax_logits(student, teacher, self.resample)
-        loss = tempered_kl(teacher, student, self.tau, dim=1)
-        loss = loss + self.reverse_weight * tempered_kl(student, teacher, self.reverse_tau, dim=1)
-        return loss.sum() / max(loss.numel(), 1)
+        """Scalar loss of logits (B, K, ...)."""
+        return balance_divergence_loss(student, teacher, self.tau, self.reverse_tau, self.reverse_weight, self.resample)

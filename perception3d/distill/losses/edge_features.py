@@ -1,4 +1,4 @@
-"""Edge features of local graphs: convolution, batch norm and ReLU over N x K edges at the memory of their nodes."""
+"""Edge features of local graphs: convolution, batch norm and ReLU over N x K edges with the memory of N nodes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch.nn import functional as F
 
 from perception3d.distill.losses.local_graph import LocalGraph
 
-# Values of edges at a time: some MB, which stay in the cache of a CPU.
+# Values of edges that are computed at a time: a few MB, which fit into the cache of a CPU.
 _EDGE_VALUES = 2**20
 
 
 class EdgeLayer(nn.Module):
-    """1x1 convolution and batch norm over edges [x_j, x_i], as two terms on the nodes that add up to them.
+    """1x1 convolution and batch norm over edges [x_j, x_i], computed as the sum of two terms on the vectors.
 
-    W [x_j, x_i] = W_1 x_j + W_2 x_i needs one product a vector and not one an edge, and batch norm is a scale and an
-    offset once its moments are known. Those are over all edges of the batch: of W_1 x_j + W_2 x_i both moments follow
-    from sums over nodes and over neighbourhoods. There are no running statistics: a loss only ever trains.
+    W [x_j, x_i] = W_1 x_j + W_2 x_i needs one product per vector instead of one per edge, and batch norm is a scale and
+    an offset once mean and variance are known. Both are over all edges of the batch, and follow from sums over nodes
+    and over neighbourhoods of W_1 x_j and W_2 x_i. There are no running statistics: a loss is never in eval mode.
 
     Args:
         in_channels: channels C of a vector.
@@ -44,17 +44,16 @@ class EdgeLayer(nn.Module):
         self.offset = nn.Parameter(torch.zeros(channels)) if affine else None
 
     def forward(self, vectors: Sequence[Tensor], graphs: Sequence[LocalGraph]) -> list[tuple[Tensor, Tensor]]:
-        """Returns for each sample the terms (V, D) of neighbours and (N, D) of nodes; the ReLU is left to the caller.
+        """Returns for each sample the terms (V, D) of neighbours and (N, D) of nodes, before the ReLU.
 
-        The value of edge (i, j) before the ReLU is the sum of row `neighbors[i, k]` = j of the first and row i of the
-        second.
+        The value of edge (i, j) before the ReLU is row `neighbors[i, k]` = j of the first plus row i of the second.
         """
         near, centre = self.weight.chunk(2, 1)
         centre = centre - near if self.difference else centre
         sides = [(x @ near.T, x.index_select(0, graph.nodes) @ centre.T) for x, graph in zip(vectors, graphs)]
         edges = sum(graph.neighbors.numel() for graph in graphs)
         degrees = [torch.bincount(g.neighbors.flatten(), minlength=len(x)).to(x) for x, g in zip(vectors, graphs)]
-        # Centred before they are squared, so that large means cost no digits.
+        # Centred before they are squared, so that large means do not cause rounding errors.
         means = [
             sum(degree @ side[0] for degree, side in zip(degrees, sides)) / edges,
             sum(g.neighbors.shape[1] * side[1].sum(0) for g, side in zip(graphs, sides)) / edges,
@@ -76,8 +75,8 @@ def squared_edge_gap(
 ) -> Tensor:
     """Sum over nodes i of weights_i * sum over neighbours and channels of (relu(S_ij) - relu(T_ij))^2.
 
-    `student` and `teacher` are terms as `EdgeLayer` gives them, `neighbors` (N, K), `weights` (N,). Edges exist a few
-    nodes at a time, together with their gradients, so that memory does not grow with N x K.
+    `student` and `teacher` are the terms that `EdgeLayer` returns, `neighbors` (N, K), `weights` (N,). Edges and their
+    gradients are computed for a few nodes at a time, so that memory does not grow with N x K.
     """
     return _EdgeGap.apply(*student, *teacher, neighbors, weights)
 
@@ -85,38 +84,38 @@ def squared_edge_gap(
 def squared_pooled_gap(
     student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], neighbors: Tensor, weights: Tensor
 ) -> Tensor:
-    """As `squared_edge_gap`, of the largest value over the neighbours of a node in each channel.
+    """As `squared_edge_gap`, for the largest value over the neighbours of a node in each channel.
 
-    The term of the node is the same for all its edges and the ReLU rises: the maximum is that of the first term.
+    The term of the node is the same for all its edges and the ReLU is monotonic: the maximum is that of the first term.
     """
-    mine, theirs = (
+    pooled, teacher_pooled = (
         (F.embedding_bag(neighbors, near, mode='max') + centre).relu() for near, centre in (student, teacher)
     )
-    return ((mine - theirs).square().sum(1) * weights).sum()
+    return ((pooled - teacher_pooled).square().sum(1) * weights).sum()
 
 
 class _EdgeProduct(torch.autograd.Function):
-    """Sum over edges (i, j) of b_i * a_j by channel, of a (V, D) and b (N, D); `degrees` (V,) are edges to each j.
+    """Sum over edges (i, j) of b_i * a_j by channel, of a (V, D) and b (N, D); `degrees` (V,) counts edges to each j.
 
-    The gradient for a sums b over the edges to each j: they are sorted by j, so that no edge holds its own channels.
+    The gradient for a sums b over the edges to each j. Edges are sorted by j, so that no tensor (N, K, D) is needed.
     """
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, neighbors: Tensor, degrees: Tensor) -> Tensor:
-        around = F.embedding_bag(neighbors, a, mode='sum')
-        ctx.save_for_backward(b, around, neighbors, degrees)
-        return (b * around).sum(0)
+        neighbor_sums = F.embedding_bag(neighbors, a, mode='sum')
+        ctx.save_for_backward(b, neighbor_sums, neighbors, degrees)
+        return (b * neighbor_sums).sum(0)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        b, around, neighbors, degrees = ctx.saved_tensors
+        b, neighbor_sums, neighbors, degrees = ctx.saved_tensors
         nodes = neighbors.flatten().argsort().div_(neighbors.shape[1], rounding_mode='floor')
         first = degrees.long().cumsum(0) - degrees.long()
-        return F.embedding_bag(nodes, b * grad, first, mode='sum'), around * grad, None, None
+        return F.embedding_bag(nodes, b * grad, first, mode='sum'), neighbor_sums * grad, None, None
 
 
 class _EdgeGap(torch.autograd.Function):
-    """`squared_edge_gap`; the gradient is found in the forward pass, where the edges are at hand."""
+    """`squared_edge_gap`; the gradient is computed in the forward pass, where the edges exist."""
 
     @staticmethod
     def forward(
@@ -124,24 +123,24 @@ class _EdgeGap(torch.autograd.Function):
     ) -> Tensor:
         count, channels = neighbors.shape[1], near_s.shape[1]
         step = max(1, _EDGE_VALUES // (count * channels))
-        learns = [any(ctx.needs_input_grad[i : i + 2]) for i in (0, 2)]
+        needs_gradient = [any(ctx.needs_input_grad[i : i + 2]) for i in (0, 2)]
         gradients = [
-            torch.zeros_like(x) if learn else None
-            for x, learn in zip((near_s, centre_s, near_t, centre_t), (learns[0], learns[0], learns[1], learns[1]))
+            torch.zeros_like(x) if needs_gradient[side // 2] else None
+            for side, x in enumerate((near_s, centre_s, near_t, centre_t))
         ]
         total = near_s.new_zeros(())
         for begin in range(0, len(neighbors), step):
             part = slice(begin, begin + step)
             rows, weight = neighbors[part].flatten(), weights[part, None, None]
-            mine, theirs = (
+            student, teacher = (
                 near.index_select(0, rows).view(-1, count, channels).add_(centre[part, None]).relu_()
                 for near, centre in ((near_s, centre_s), (near_t, centre_t))
             )
-            gap = mine - theirs
+            gap = student - teacher
             weighted = gap * weight
             total += (weighted * gap).sum()
-            for side, (value, sign) in enumerate(((mine, 2.0), (theirs, -2.0))):
-                if learns[side]:
+            for side, (value, sign) in enumerate(((student, 2.0), (teacher, -2.0))):
+                if needs_gradient[side]:
                     gradient = weighted.mul(value > 0).mul_(sign)
                     gradients[2 * side].index_add_(0, rows, gradient.view(-1, channels))
                     gradients[2 * side + 1][part] = gradient.sum(1)

@@ -1,8 +1,9 @@
-"""What distillation losses share: bringing the outputs of student and teacher to one shape, and two formulas."""
+"""Shared by distillation losses: checks and pairs the features of student and teacher, and two formulas."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from perception3d.checks import InputError, unknown_name
 # Added to a variance: far above the rounding noise of a constant channel, far below the variance of one in use.
 VARIANCE_EPS = 1e-6
 
-# A shorter row is not stretched to length 1, so that the gradient of a row of zeros stays bounded.
-_SHORTEST_ROW = 1e-6
+# A row is divided by this length at least, so that the gradient of a row of zeros stays bounded.
+_MIN_LENGTH = 1e-6
 
 
 def full_precision(tensor: Tensor) -> Tensor:
@@ -23,71 +24,87 @@ def full_precision(tensor: Tensor) -> Tensor:
 
 
 def resampling(value: str | None) -> str | None:
-    """Returns the setting `resample` of a loss; raises InputError for what is neither None nor 'bilinear'."""
-    if value not in (None, 'bilinear'):
-        raise unknown_name('resample', value, ('bilinear',))
+    """Returns the setting `resample` of a loss; raises InputError if it is neither None nor 'bilinear'."""
+    return value if value is None else choice('resample', value, ('bilinear',))
+
+
+def choice(name: str, value: str, known: Sequence[str]) -> str:
+    """Returns the setting `value`; raises InputError that names the setting unless it is one of `known`."""
+    if value not in known:
+        raise unknown_name(name, value, known)
     return value
 
 
-def other_grid(student: tuple[int, ...], teacher: tuple[int, ...]) -> InputError:
-    """Builds the error for maps of the shapes `student` and `teacher` that no setting allows to resize."""
+def different_grids(student: tuple[int, ...], teacher: tuple[int, ...]) -> InputError:
+    """Builds the error for maps of the shapes `student` and `teacher` that may not be resized."""
     return InputError(
-        f'the student gives {student} and the teacher {teacher}: their grids differ; if both cover the same place, '
-        "give the loss resample='bilinear', which resizes the teacher's map, else tap maps of one grid"
+        f'the student gives {student} and the teacher {teacher}: their grids differ; if both cover the same area, '
+        "set resample='bilinear' in the loss, which resizes the teacher's map, else tap maps of one grid"
     )
 
 
 def paired_features(
     student: Tensor, teacher: Tensor, same_channels: bool = True, resample: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Brings outputs (B, C, ...) of student and teacher to full precision and one shape, the teacher's detached.
+    """Brings features (B, C, ...) of student and teacher to full precision and one shape; detaches the teacher's.
 
     Args:
         student: (B, C, ...).
-        teacher: (B, C, ...); C may be another where `same_channels` is False.
+        teacher: (B, C, ...); C may differ where `same_channels` is False.
         same_channels: whether both need the same C.
         resample: 'bilinear' resizes the teacher's map (B, C, H, W) to the student's size where it differs, corners not
-            aligned: both must cover the same place. None allows no other size.
+            aligned: both must cover the same area. None allows no other size.
 
     Raises:
-        InputError: for another number of axes, B or C, for other sizes of what are not maps, or for maps of other sizes
+        InputError: a different number of axes, B or C; different sizes of features that are not maps, or of maps
             without `resample`.
     """
-    own, other = tuple(student.shape), tuple(teacher.shape)
-    if len(own) != len(other) or len(own) < 2 or own[0] != other[0]:
+    student_shape, teacher_shape = tuple(student.shape), tuple(teacher.shape)
+    if len(student_shape) != len(teacher_shape) or len(student_shape) < 2 or student_shape[0] != teacher_shape[0]:
         raise InputError(
-            f'the student gives {own} and the teacher {other}: both must be (B, C, ...) of one batch; '
+            f'the student gives {student_shape} and the teacher {teacher_shape}: both must be (B, C, ...) of one '
+            'batch; '
             'check which modules the link taps'
         )
-    if same_channels and own[1] != other[1]:
+    if same_channels and student_shape[1] != teacher_shape[1]:
         raise InputError(
-            f'the student gives {own} and the teacher {other}: give the link an adapter of the channels, for maps '
-            f"adapter=dict(type='ConvAdapter', in_channels={own[1]}, out_channels={other[1]})"
+            f'the student gives {student_shape} and the teacher {teacher_shape}: give the link an adapter of the '
+            f"channels, for maps adapter=dict(type='ConvAdapter', in_channels={student_shape[1]}, "
+            f'out_channels={teacher_shape[1]})'
         )
     student, teacher = full_precision(student), full_precision(teacher.detach())
-    if own[2:] != other[2:]:
-        if len(own) != 4:
+    if student_shape[2:] != teacher_shape[2:]:
+        if len(student_shape) != 4:
             raise InputError(
-                f'the student gives {own} and the teacher {other}: only maps (B, C, H, W) are resized; '
+                f'the student gives {student_shape} and the teacher {teacher_shape}: only maps (B, C, H, W) are '
+                'resized; '
                 'give the link an adapter that makes the sizes equal'
             )
         if resample is None:
-            raise other_grid(own, other)
-        teacher = F.interpolate(teacher, own[2:], mode=resample, align_corners=False)
+            raise different_grids(student_shape, teacher_shape)
+        teacher = F.interpolate(teacher, student_shape[2:], mode=resample, align_corners=False)
     return student, teacher
+
+
+def require_map(student: Tensor) -> None:
+    """Raises InputError unless the student's features are a map (B, C, H, W)."""
+    if student.dim() != 4:
+        raise InputError(
+            f'the student gives {tuple(student.shape)}: this loss compares maps (B, C, H, W): tap a module that '
+            'returns one'
+        )
 
 
 def paired_maps(
     student: Tensor, teacher: Tensor, same_channels: bool = True, resample: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """As `paired_features`, and both must be maps (B, C, H, W)."""
-    if student.dim() != 4:
-        raise InputError(f'the student gives {tuple(student.shape)}: this loss compares maps (B, C, H, W)')
+    require_map(student)
     return paired_features(student, teacher, same_channels, resample)
 
 
 def paired_logits(student: Tensor, teacher: Tensor, resample: str | None = None) -> tuple[Tensor, Tensor]:
-    """As `paired_features`, for class logits (B, K, ...): no adapter mends another K."""
+    """As `paired_features`, for class logits (B, K, ...): both need the same K, no adapter can change it."""
     if student.shape[1:2] != teacher.shape[1:2]:
         raise InputError(
             f'the student gives {tuple(student.shape)} and the teacher {tuple(teacher.shape)}: logits need the same '
@@ -97,12 +114,13 @@ def paired_logits(student: Tensor, teacher: Tensor, resample: str | None = None)
 
 
 def paired_samples(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-    """Brings outputs (B, ...) of any two shapes to full precision, the teacher's detached.
+    """Brings features (B, ...) of any two shapes to full precision; detaches the teacher's.
 
-    For losses that compare the samples of a batch with each other. A batch of one has nothing to compare: it warns.
+    For losses that compare the samples of a batch with each other. Warns about a batch of one, which has nothing to
+    compare.
 
     Raises:
-        InputError: for another B.
+        InputError: different batch sizes.
     """
     if student.dim() < 2 or teacher.dim() < 2 or student.shape[0] != teacher.shape[0]:
         raise InputError(
@@ -120,16 +138,16 @@ def standardise(features: Tensor) -> Tensor:
     The variance is the biased one, plus 1e-6: a constant channel becomes 0 and keeps a finite gradient.
     """
     axes = [axis for axis in range(features.dim()) if axis != 1]
-    # Not var_mean, which has no fast path on a CPU where the channels lie innermost. The first shift is a constant near
-    # the mean; the mean of what is left is exact enough that a constant channel becomes 0 whatever its value.
+    # Not var_mean, which has no fast path on a CPU for channels-last maps. The first shift is a constant near the mean;
+    # the mean of the remainder is exact enough that a constant channel becomes 0 whatever its value.
     shifted = features - features.detach().mean(axes, keepdim=True)
     centred = shifted - shifted.mean(axes, keepdim=True)
     return centred * torch.rsqrt(centred.square().mean(axes, keepdim=True) + VARIANCE_EPS)
 
 
 def unit_rows(matrix: Tensor) -> Tensor:
-    """Divides every row of `matrix` (N, D) by its 2-norm; a row below 1e-6 by 1e-6."""
-    return F.normalize(matrix, eps=_SHORTEST_ROW)
+    """Divides every row of `matrix` (N, D) by its 2-norm, or by 1e-6 where that is larger."""
+    return F.normalize(matrix, eps=_MIN_LENGTH)
 
 
 def tempered_kl(target: Tensor, other: Tensor, tau: float, dim: int) -> Tensor:
@@ -145,7 +163,7 @@ def tempered_kl(target: Tensor, other: Tensor, tau: float, dim: int) -> Tensor:
 
 
 def positive(name: str, value: float) -> float:
-    """Returns the setting `value`; raises InputError that calls it `name` unless it is above 0."""
+    """Returns the setting `value`; raises InputError that names the setting unless it is above 0."""
     if not value > 0:
         raise InputError(f'{name} must be above 0, got {value}')
     return value

@@ -1,4 +1,4 @@
-"""Which pillars of a bird's-eye map matter, told by the teacher's class logits."""
+"""Weights of the pillars of a BEV map, from the teacher's class logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def pillar_scores(logits: Tensor, transposed: bool = False) -> Tensor:
     `transposed` is for heads whose outputs are (Y, X) while the features are (X, Y), as the head of Fast-BEV.
     """
     if logits.ndim != 4:
-        raise InputError(f'pillars need class logits (B, C, X, Y), got {tuple(logits.shape)}')
+        raise InputError(f'pillar weights need class logits (B, C, X, Y), got {tuple(logits.shape)}: tap them')
     best = full_precision(logits.detach()).amax(1, keepdim=True).sigmoid()
     return best.transpose(2, 3) if transposed else best
 
@@ -24,7 +24,7 @@ def pillar_scores(logits: Tensor, transposed: bool = False) -> Tensor:
 def pillar_weights(logits: Tensor, size: tuple[int, int], gamma: float = 1.0, transposed: bool = False) -> Tensor:
     """Weights (B, 1, X, Y) of the pillars of a map of `size`, of mean 1 in each sample: score ** gamma / mean.
 
-    The head may stand on a coarser map of its network, or on the teacher's: its scores are resized (bilinear).
+    Scores of another size, as of a head on a coarser map, are resized (bilinear).
     """
     scores = pillar_scores(logits, transposed)
     if tuple(scores.shape[2:]) != tuple(size):

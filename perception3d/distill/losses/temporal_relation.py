@@ -1,4 +1,4 @@
-"""Spatial-temporal distillation, second part: how alike a pillar looks at different times."""
+"""Spatial-temporal distillation, second part: compares how similar the frames are within each pillar."""
 
 from __future__ import annotations
 
@@ -8,18 +8,24 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
-from perception3d.distill.losses.maps import full_precision, other_grid, resampling
+from perception3d.distill.losses.frames import FrameLayout
+from perception3d.distill.losses.maps import different_grids, full_precision, require_map, resampling
 from perception3d.distill.losses.pillars import pillar_weights
 from perception3d.registry import MODELS
 
 
-@MODELS.register_module()
-class TemporalRelationKD(nn.Module):
-    """Relations of the moments within each pillar: G_p[t, t'] = cos(B_{t,p}, B_{t',p}), compared squared.
+def temporal_relation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    layouts: tuple[FrameLayout, FrameLayout],
+    weights: Tensor | None = None,
+    resample: str | None = None,
+) -> Tensor:
+    """Relations of the frames within each pillar: G_p[t, t'] = cos(B_{t,p}, B_{t',p}), compared squared.
 
     L = mean over pillars p of W_p * sum over t != t' of (G^S - G^T)^2 / F^2. It needs no adapter, and student and
-    teacher may have other channels and other numbers of frames: the newest frames that both have are compared. Entries
-    in which either network has a moment without image in that pillar do not count.
+    teacher may have other channels and other numbers of frames: the newest frames that both have are compared. Pairs
+    of frames of which either network has one without image in that pillar do not count.
 
     On another grid an entry of the teacher is the mean of the cosines of its cells that have an image, with the weights
     of bilinear resizing; it counts where these cells have half of the weight or more.
@@ -27,13 +33,69 @@ class TemporalRelationKD(nn.Module):
     Our formulation: the text of arXiv 2211.08398 is not public.
 
     Args:
-        student_frames, teacher_frames: moments F in the lifted maps.
+        student, teacher: lifted maps (B, Z * levels * F * C, X, Y).
+        layouts: of the channels of student and teacher.
+        weights: W (B, 1, X, Y) on the student's grid, such as `pillar_weights`; None for 1.
+        resample: 'bilinear' where the teacher's grid has other cells of the same area; None allows no other grid.
+
+    Raises:
+        InputError: channels that do not fit the layouts, or different grids without `resample`.
+    """
+    require_map(student)
+    frames = min(layout.frames for layout in layouts)
+    cosines, valid = _relations(student, layouts[0], frames)
+    teacher_cosines, teacher_valid = _relations(teacher.detach(), layouts[1], frames)
+    if cosines.shape[1:3] != teacher_cosines.shape[1:3]:
+        if resample is None:
+            raise different_grids(tuple(student.shape), tuple(teacher.shape))
+        teacher_cosines, teacher_valid = _resampled(teacher_cosines, teacher_valid, cosines.shape[1:3], resample)
+    gap = ((cosines - teacher_cosines).square() * valid * teacher_valid).sum((3, 4)) / frames**2
+    return gap.mean() if weights is None else (gap * weights[:, 0]).mean()
+
+
+def _resampled(cosines: Tensor, valid: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
+    """Means of the valid cosines (B, X, Y, F, F) on a grid of `size`, and 1 where at least half was valid."""
+    total, weight = (
+        F.interpolate(x.flatten(3).permute(0, 3, 1, 2), size, mode=mode, align_corners=False)
+        .permute(0, 2, 3, 1)
+        .unflatten(3, cosines.shape[3:])
+        for x in (cosines * valid, valid)
+    )
+    # Weights of halves and quarters may add up to a little less.
+    enough = weight > 0.5 - 1e-4
+    return total / torch.where(enough, weight, 1.0), enough.to(weight.dtype)
+
+
+def _relations(lifted: Tensor, layout: FrameLayout, newest: int) -> tuple[Tensor, Tensor]:
+    """Cosines (B, X, Y, F, F) of the `newest` frames, and 1 for pairs of two frames that both have an image."""
+    lifted = full_precision(lifted)
+    channels = layout.channels(lifted)
+    batch, _, size_x, size_y = lifted.shape
+    split = lifted.reshape(batch, layout.stack, layout.frames, channels, size_x, size_y)
+    features = split[:, :, :newest].permute(0, 4, 5, 2, 1, 3).flatten(4)
+    squares = features.square().sum(-1)
+    # A square that underflows has no direction either.
+    present = (squares.detach() > 0).to(lifted.dtype)
+    # The direction of an absent frame is undefined; its entries are masked, and 1 keeps the gradient finite.
+    length = torch.where(present > 0, squares, 1.0).sqrt()
+    directions = features / length[..., None].clamp(min=1e-6)
+    both = present[..., :, None] * present[..., None, :]
+    pairs = 1 - torch.eye(newest, dtype=lifted.dtype, device=lifted.device)
+    return directions @ directions.transpose(-1, -2), both * pairs
+
+
+@MODELS.register_module()
+class TemporalRelationKD(nn.Module):
+    """`temporal_relation_loss` of lifted maps, weighted by the teacher's class scores.
+
+    Args:
+        student_frames, teacher_frames: frames F in the lifted maps.
         height: cells Z along the height in them; the taps give (B, Z * levels * F * C, X, Y) in that order.
-        teacher_height: Z of the teacher, where it differs.
-        resample: 'bilinear' where the teacher's grid has other cells of the same place; None allows none.
-        saliency: tap of the teacher's class logits for W_p; None weighs all pillars alike.
+        saliency: tap of the teacher's class logits for the weights W; None for equal weights.
         levels: pyramid levels in the maps.
         transposed: the logits are (Y, X).
+        teacher_height: Z of the teacher, where it differs.
+        resample: of `temporal_relation_loss`.
     """
 
     def __init__(
@@ -48,55 +110,23 @@ class TemporalRelationKD(nn.Module):
         resample: str | None = None,
     ) -> None:
         super().__init__()
-        self.frames = min(student_frames, teacher_frames)
-        if self.frames < 2:
-            raise InputError('the relation of moments needs two frames or more in student and teacher')
-        self.student_groups = height * levels, student_frames
-        self.teacher_groups = (teacher_height or height) * levels, teacher_frames
+        if min(student_frames, teacher_frames) < 2:
+            raise InputError(
+                f'the relation of frames needs two frames or more in student and teacher, got {student_frames} and '
+                f'{teacher_frames}'
+            )
+        self.layouts = (
+            FrameLayout(height * levels, student_frames),
+            FrameLayout((teacher_height or height) * levels, teacher_frames),
+        )
         self.saliency, self.transposed, self.resample = saliency, transposed, resampling(resample)
         self.teacher_taps = () if saliency is None else (saliency,)
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
-        """Returns the scalar loss of lifted maps (B, Z*L*F*C, X, Y)."""
-        mine, seen = self._relations(student, *self.student_groups)
-        theirs, also_seen = self._relations(teacher.detach(), *self.teacher_groups)
-        if mine.shape[1:3] != theirs.shape[1:3]:
-            if self.resample is None:
-                raise other_grid(tuple(student.shape), tuple(teacher.shape))
-            theirs, also_seen = self._resampled(theirs, also_seen, mine.shape[1:3])
-        gap = ((mine - theirs).square() * seen * also_seen).sum((3, 4)) / self.frames**2
+        """Scalar loss of lifted maps (B, Z * levels * F * C, X, Y)."""
+        weights = None
         if self.saliency is not None:
+            require_map(student)
             logits = context.teacher[self.saliency]
-            gap = gap * pillar_weights(logits, gap.shape[1:3], transposed=self.transposed)[:, 0]
-        return gap.mean()
-
-    def _resampled(self, cosines: Tensor, seen: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Means of the seen cosines (B, X, Y, F, F) on a grid of `size`, and 1 where at least half was seen."""
-        total, weight = (
-            F.interpolate(x.flatten(3).permute(0, 3, 1, 2), size, mode=self.resample, align_corners=False)
-            .permute(0, 2, 3, 1)
-            .unflatten(3, (self.frames, self.frames))
-            for x in (cosines * seen, seen)
-        )
-        # Weights of halves and quarters may add up to a little less.
-        enough = weight > 0.5 - 1e-4
-        return total / torch.where(enough, weight, 1.0), enough.to(weight.dtype)
-
-    def _relations(self, lifted: Tensor, stack: int, frames: int) -> tuple[Tensor, Tensor]:
-        """Cosines (B, X, Y, F, F) of the newest frames, and 1 where they are two that both have an image."""
-        lifted = full_precision(lifted)
-        per_frame, rest = divmod(lifted.shape[1], stack * frames)
-        if rest:
-            raise InputError(f'{lifted.shape[1]} channels are not (height x levels) {stack} x frames {frames}')
-        batch, _, size_x, size_y = lifted.shape
-        split = lifted.reshape(batch, stack, frames, per_frame, size_x, size_y)
-        moments = split[:, :, : self.frames].permute(0, 4, 5, 2, 1, 3).flatten(4)
-        squares = moments.square().sum(-1)
-        # A square that underflows has no direction either.
-        present = (squares.detach() > 0).to(lifted.dtype)
-        # Of an absent moment the direction is undefined; its entries are masked, and 1 keeps the gradient finite.
-        length = torch.where(present > 0, squares, 1.0).sqrt()
-        directions = moments / length[..., None].clamp(min=1e-6)
-        both = present[..., :, None] * present[..., None, :]
-        pairs = 1 - torch.eye(self.frames, dtype=lifted.dtype, device=lifted.device)
-        return directions @ directions.transpose(-1, -2), both * pairs
+            weights = pillar_weights(logits, student.shape[2:], transposed=self.transposed)
+        return temporal_relation_loss(student, teacher, self.layouts, weights, self.resample)

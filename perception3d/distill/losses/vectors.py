@@ -1,4 +1,4 @@
-"""Sets of feature vectors, one a sample, from whatever a network puts out: maps, points, pillars, sparse voxels."""
+"""Splits the outputs of networks (maps, points, pillars, sparse voxels) into one set of vectors per sample."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import full_precision, paired_features
 
-# More cells than any grid of voxels has along an axis; samples times its cube fit into 64 bits.
+# More cells than any voxel grid has along an axis; the number of samples times its cube fits into 64 bits.
 _AXIS = 2**15
 
 
 class VectorSets(NamedTuple):
-    """The vectors of student and teacher at equal places, one entry a sample that has any.
+    """The vectors of student and teacher at equal places, one entry for each sample that has vectors.
 
     Attributes:
         student: tensors (V, Cs).
         teacher: tensors (V, Ct), detached.
-        counts: tensors (V,) of how many points lie in each voxel; None where the features are no voxels of the batch.
-        kind: 'voxels', 'maps' or 'points'.
+        counts: tensors (V,) of the number of points in each voxel; None where the features are not voxels of the batch.
+        layout: 'voxels', 'maps' or 'points'.
     """
 
     student: list[Tensor]
     teacher: list[Tensor]
     counts: list[Tensor] | None
-    kind: str
+    layout: str
 
 
 def vector_sets(
@@ -41,27 +41,27 @@ def vector_sets(
 ) -> VectorSets:
     """Splits the outputs of both networks into vectors by sample.
 
-    - Rows (V, C) are the voxels of the batch, as voxel encoders give them; `inputs['voxels']['coors']` of the context,
-      (V, 4) of sample, z, y, x, says whose they are, and 'num_points' how many points they hold.
-    - Pairs of rows and coordinates (V, 4), and sparse tensors with `features` and `indices`, bring their own.
+    - Rows (V, C) are the voxels of the batch, as voxel encoders return them; `inputs['voxels']['coors']` of the
+      context, (V, 4) of sample, z, y, x, has their places, and 'num_points' their numbers of points.
+    - Pairs of rows and coordinates (V, 4), and sparse tensors with `features` and `indices`, contain their places.
     - Maps (B, C, H, W) and points (B, C, N): every position is a vector.
 
     Args:
-        student, teacher: the outputs, both of one of these kinds.
-        context: of the link; rows alone need it.
-        channels: what student and teacher must have.
-        resample: of maps of two sizes, see `paired_features`.
+        student, teacher: the outputs, both in the same one of these forms.
+        context: of the link; needed for rows only.
+        channels: expected channels of student and teacher; None for any.
+        resample: for maps of two sizes, see `paired_features`.
 
     Raises:
-        InputError: for other outputs or channels, or for student and teacher with other voxels.
+        InputError: other outputs or channels, or different voxels of student and teacher.
     """
     sets = _split_by_sample(student, teacher, context, resample)
     if sets.student and channels is not None:
         widths = sets.student[0].shape[1], sets.teacher[0].shape[1]
         if widths != channels:
             raise InputError(
-                f'the layers are made for {channels[0]} and {channels[1]} channels of student and teacher, the '
-                f'features have {widths[0]} and {widths[1]}'
+                f'the layers are made for {channels[0]} and {channels[1]} channels of student and teacher, but the '
+                f'features have {widths[0]} and {widths[1]}: set student_channels and teacher_channels of the loss'
             )
     return sets
 
@@ -72,39 +72,43 @@ def _split_by_sample(student: Any, teacher: Any, context: DistillContext | None,
             return _of_positions(student, teacher, resample)
         if student.dim() == teacher.dim() == 2:
             return _of_batch_voxels(student, teacher, context)
-    mine, theirs = _sparse(student), _sparse(teacher)
-    if mine is None or theirs is None:
-        kinds = [str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in (student, teacher)]
+    student_sparse, teacher_sparse = _sparse(student), _sparse(teacher)
+    if student_sparse is None or teacher_sparse is None:
+        outputs = [str(tuple(x.shape)) if isinstance(x, Tensor) else type(x).__name__ for x in (student, teacher)]
         raise InputError(
-            f'student and teacher give {kinds[0]} and {kinds[1]}: expected rows of voxels (V, C), maps (B, C, H, W), '
-            'points (B, C, N), sparse tensors or pairs (rows, coordinates), the same for both'
+            f'student and teacher give {outputs[0]} and {outputs[1]}: expected rows of voxels (V, C), maps (B, C, H, '
+            'W), '
+            'points (B, C, N), sparse tensors or pairs (rows, coordinates), in the same form for both'
         )
-    orders = [_order(coordinates) for _, coordinates in (mine, theirs)]
-    places = [coordinates[order] for (_, coordinates), order in zip((mine, theirs), orders)]
+    sides = student_sparse, teacher_sparse
+    orders = [_order(coordinates) for _, coordinates in sides]
+    places = [coordinates[order] for (_, coordinates), order in zip(sides, orders)]
     if not torch.equal(*places):
         raise InputError(
-            f'the student has {len(places[0])} voxels and the teacher {len(places[1])}, or they lie elsewhere: both '
-            'need the same voxel size, range and strides'
+            f'the student has {len(places[0])} voxels and the teacher {len(places[1])}, or at other places: '
+            'give both the same voxel size, range and strides'
         )
-    rows = [full_precision(features)[order] for (features, _), order in zip((mine, theirs), orders)]
+    rows = [full_precision(features)[order] for (features, _), order in zip(sides, orders)]
     sizes = _sizes(places[0][:, 0])
     return VectorSets(_split(rows[0], sizes), _split(rows[1].detach(), sizes), None, 'voxels')
 
 
 def _of_positions(student: Tensor, teacher: Tensor, resample: str | None) -> VectorSets:
-    kind = 'maps' if student.dim() == 4 else 'points'
+    layout = 'maps' if student.dim() == 4 else 'points'
     student, teacher = paired_features(student, teacher, same_channels=False, resample=resample)
-    mine, theirs = (list(x.flatten(2).transpose(1, 2).unbind(0)) for x in (student, teacher))
-    return VectorSets(mine, theirs, None, kind) if student.numel() else VectorSets([], [], None, kind)
+    if not student.numel():
+        return VectorSets([], [], None, layout)
+    vectors, teacher_vectors = (list(x.flatten(2).transpose(1, 2).unbind(0)) for x in (student, teacher))
+    return VectorSets(vectors, teacher_vectors, None, layout)
 
 
 def _of_batch_voxels(student: Tensor, teacher: Tensor, context: DistillContext | None) -> VectorSets:
-    voxels, other = _voxels(context, 'inputs'), _voxels(context, 'teacher_inputs')
-    places, counts = voxels['coors'], other.get('num_points')
-    if voxels is not other and not torch.equal(places, other['coors']):
+    voxels, teacher_voxels = _voxels(context, 'inputs'), _voxels(context, 'teacher_inputs')
+    places, counts = voxels['coors'], teacher_voxels.get('num_points')
+    if voxels is not teacher_voxels and not torch.equal(places, teacher_voxels['coors']):
         raise InputError(
-            f'the student has {len(places)} voxels and the teacher {len(other["coors"])}, or they lie elsewhere: '
-            'give both the same data_preprocessor, so that they share their voxels'
+            f'the student has {len(places)} voxels and the teacher {len(teacher_voxels["coors"])}, or at other '
+            'places: give both the same data_preprocessor'
         )
     if not len(student) == len(teacher) == len(places):
         raise InputError(
@@ -133,13 +137,13 @@ def _voxels(context: DistillContext | None, name: str) -> Mapping[str, Tensor]:
 
 
 def _sparse(value: Any) -> tuple[Tensor, Tensor] | None:
-    """Rows and their coordinates (V, 4), or None."""
+    """Rows and their coordinates (V, 4); None if the output is not sparse."""
     if isinstance(value, (tuple, list)) and len(value) == 2 and all(isinstance(x, Tensor) for x in value):
         rows, coordinates = value
     else:
         rows, coordinates = getattr(value, 'features', None), getattr(value, 'indices', None)
-    fits = isinstance(rows, Tensor) and isinstance(coordinates, Tensor) and rows.dim() == coordinates.dim() == 2
-    return (rows, coordinates.long()) if fits and len(rows) == len(coordinates) else None
+    valid = isinstance(rows, Tensor) and isinstance(coordinates, Tensor) and rows.dim() == coordinates.dim() == 2
+    return (rows, coordinates.long()) if valid and len(rows) == len(coordinates) else None
 
 
 def _order(coordinates: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The relations of views on the CPU: loss and gradient in a few passes instead of many small operations."""
+"""Relations of camera views on the CPU: loss and gradient in a few passes instead of many small operations."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,44 +13,59 @@ from torch.autograd.function import once_differentiable
 
 from perception3d.geometry.threads import share_threads_with_torch
 
-# Lengths below count as this long, as in torch's cosine.
-_SHORTEST = 1e-6
+# Lower bound of lengths, as in torch's cosine.
+_MIN_LENGTH = 1e-6
 
 
-class HostViewRelation(torch.autograd.Function):
-    """`ViewRelationKD` of rows (R, C) and (Q, D), with the gradient of the first alone.
+@dataclass(frozen=True)
+class ViewImages:
+    """Where the images of the current frame lie in the rows of a feature level.
+
+    Attributes:
+        first: (B, N) the row of each image's first pixel.
+        hw: height and width of the images.
+        valid_hw: height and width of the part without padding.
+    """
+
+    first: np.ndarray
+    hw: tuple[int, int]
+    valid_hw: tuple[int, int]
+
+
+class CpuViewRelation(torch.autograd.Function):
+    """`view_relation_loss` of rows (R, C) and (Q, D); only the first get a gradient.
 
     Args:
-        mine, theirs: the rows of student and teacher, float32 or float64.
+        student, teacher: the rows of both networks, float32 or float64.
         overlaps: what `find_overlaps` returns.
-        images: for both (first, hw, valid_hw): (B, N) the row of each image's first pixel, its size and valid part.
-        gram_weight, temperature: of `ViewRelationKD`.
+        images: of student and teacher.
+        gram_weight, temperature: of `view_relation_loss`.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
-        mine: Tensor,
-        theirs: Tensor,
+        student: Tensor,
+        teacher: Tensor,
         overlaps: tuple[np.ndarray, np.ndarray],
-        images: tuple[tuple[np.ndarray, tuple[int, int], tuple[int, int]], ...],
+        images: tuple[ViewImages, ViewImages],
         gram_weight: float,
         temperature: float,
     ) -> Tensor:
-        rows = [x.detach().contiguous().numpy() for x in (mine, theirs)]
+        rows = [x.detach().contiguous().numpy() for x in (student, teacher)]
         share_threads_with_torch()
-        sums = [_sum_images(x, first, hw[1], *valid) for x, (first, hw, valid) in zip(rows, images, strict=True)]
-        least = [_SHORTEST * valid[0] * valid[1] for *_, valid in images]
-        relation, pull = _compare_sums(*sums, least, temperature)
-        learns = ctx.needs_input_grad[0]
-        gradient = np.zeros_like(rows[0]) if learns else np.empty((0, rows[0].shape[1]), rows[0].dtype)
-        first, (_, width), valid = images[0]
-        if learns and gram_weight:
-            _spread(gram_weight * pull, first, width, *valid, gradient)
-        gap = _compare_pairs(*rows, *overlaps, _apart(first), gradient)
-        if learns:
+        sums = [_sum_images(x, part.first, part.hw[1], *part.valid_hw) for x, part in zip(rows, images, strict=True)]
+        min_lengths = [_MIN_LENGTH * part.valid_hw[0] * part.valid_hw[1] for part in images]
+        relation, sums_gradient = _compare_sums(*sums, min_lengths, temperature)
+        needs_gradient = ctx.needs_input_grad[0]
+        gradient = np.zeros_like(rows[0]) if needs_gradient else np.empty((0, rows[0].shape[1]), rows[0].dtype)
+        own = images[0]
+        if needs_gradient and gram_weight:
+            _spread(gram_weight * sums_gradient, own.first, own.hw[1], *own.valid_hw, gradient)
+        gap = _compare_pairs(*rows, *overlaps, _independent_samples(own.first), gradient)
+        if needs_gradient:
             ctx.save_for_backward(torch.from_numpy(gradient))
-        return mine.new_tensor(gap + gram_weight * relation)
+        return student.new_tensor(gap + gram_weight * relation)
 
     @staticmethod
     @once_differentiable
@@ -59,8 +74,8 @@ class HostViewRelation(torch.autograd.Function):
         return gradient * upstream, None, None, None, None, None
 
 
-def _apart(first: np.ndarray) -> int:
-    """How many samples may be worked on at once: all, unless some share an image."""
+def _independent_samples(first: np.ndarray) -> int:
+    """How many samples can be processed in parallel: all, unless some share an image."""
     return len(first) if len(np.unique(first)) == first.size else 1
 
 
@@ -80,12 +95,12 @@ def _sum_images(rows, first, width, height, columns):
 
 
 @njit(cache=True)
-def _spread(pull, first, width, height, columns, gradient):
+def _spread(sums_gradient, first, width, height, columns, gradient):
     """Adds the gradient (B, N, C) of sums over images to that of their pixels."""
     samples, cameras = first.shape
     for sample in range(samples):
         for n in range(cameras):
-            value = pull[sample, n].astype(gradient.dtype)
+            value = sums_gradient[sample, n].astype(gradient.dtype)
             for line in range(height):
                 start = first[sample, n] + line * width
                 for pixel in range(start, start + columns):
@@ -94,24 +109,24 @@ def _spread(pull, first, width, height, columns, gradient):
 
 
 def _compare_sums(
-    mine: np.ndarray, theirs: np.ndarray, least: Sequence[float], temperature: float
+    student: np.ndarray, teacher: np.ndarray, min_lengths: list[float], temperature: float
 ) -> tuple[float, np.ndarray]:
     """Mean KL(T || S) of the rows of the Gram matrices of sums (B, N, C) and (B, N, D); its gradient by the first."""
-    (ours, lengths), (others, _) = (_unit(x, shortest) for x, shortest in zip((mine, theirs), least, strict=True))
-    log_q, log_p = (_log_softmax(x @ x.transpose(0, 2, 1) / temperature) for x in (ours, others))
-    q, p, images = np.exp(log_q), np.exp(log_p), mine.shape[0] * mine.shape[1]
+    (unit, lengths), (teacher_unit, _) = (_unit(x, low) for x, low in zip((student, teacher), min_lengths, strict=True))
+    log_q, log_p = (_log_softmax(x @ x.transpose(0, 2, 1) / temperature) for x in (unit, teacher_unit))
+    q, p, images = np.exp(log_q), np.exp(log_p), student.shape[0] * student.shape[1]
     slope = (q - p) / (temperature * images)
-    by_unit = (slope + slope.transpose(0, 2, 1)) @ ours
-    # A length below the least is a constant.
-    along = (ours * by_unit).sum(-1) * (lengths >= least[0])
-    pull = (by_unit - ours * along[..., None]) / np.maximum(lengths, least[0])[..., None]
-    return float((p * (log_p - log_q)).sum() / images), pull
+    by_unit = (slope + slope.transpose(0, 2, 1)) @ unit
+    # A length below the minimum is a constant.
+    along = (unit * by_unit).sum(-1) * (lengths >= min_lengths[0])
+    gradient = (by_unit - unit * along[..., None]) / np.maximum(lengths, min_lengths[0])[..., None]
+    return float((p * (log_p - log_q)).sum() / images), gradient
 
 
-def _unit(vectors: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors of length 1 and the lengths that they had; what is shorter than `least` stays shorter."""
+def _unit(vectors: np.ndarray, min_length: float) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors divided by their length or by `min_length`, whichever is larger, and their lengths."""
     lengths = np.sqrt((vectors * vectors).sum(-1))
-    return vectors / np.maximum(lengths, least)[..., None], lengths
+    return vectors / np.maximum(lengths, min_length)[..., None], lengths
 
 
 def _log_softmax(values: np.ndarray) -> np.ndarray:
@@ -132,42 +147,45 @@ def _products(rows, a, b):
 
 
 @njit(cache=True, parallel=True)
-def _compare_pairs(mine, theirs, pairs, counts, parts, gradient):
+def _compare_pairs(student, teacher, pairs, counts, parallel, gradient):
     """Mean squared gap of the cosines of the pairs; adds its gradient to `gradient`, unless that is empty.
 
-    `parts` is the number of samples whose rows differ, which may be worked on side by side.
+    `parallel` is the number of samples whose rows differ, which can be processed in parallel.
     """
-    found = max(counts.sum(), 1)
-    gaps = np.zeros(parts)
-    for part in prange(parts):
+    total_pairs = max(counts.sum(), 1)
+    gaps = np.zeros(parallel)
+    for part in prange(parallel):
         total = 0.0
-        for sample in range(part, len(counts), parts):
+        for sample in range(part, len(counts), parallel):
             for i in range(counts.shape[1]):
                 for place in range(counts[sample, i]):
-                    a, b, other_a, other_b = pairs[sample, i, place]
-                    first, second, both = _products(mine, a, b)
-                    other_first, other_second, other_both = _products(theirs, other_a, other_b)
-                    size_a, size_b = max(np.sqrt(first), _SHORTEST), max(np.sqrt(second), _SHORTEST)
-                    other = max(np.sqrt(other_first), _SHORTEST) * max(np.sqrt(other_second), _SHORTEST)
-                    cosine = both / (size_a * size_b)
-                    gap = cosine - other_both / other
+                    a, b, teacher_a, teacher_b = pairs[sample, i, place]
+                    first, second, both = _products(student, a, b)
+                    teacher_first, teacher_second, teacher_both = _products(teacher, teacher_a, teacher_b)
+                    length_a, length_b = max(np.sqrt(first), _MIN_LENGTH), max(np.sqrt(second), _MIN_LENGTH)
+                    teacher_length = max(np.sqrt(teacher_first), _MIN_LENGTH)
+                    teacher_length *= max(np.sqrt(teacher_second), _MIN_LENGTH)
+                    cosine = both / (length_a * length_b)
+                    gap = cosine - teacher_both / teacher_length
                     total += gap * gap
                     if len(gradient):
-                        slope = 2 * gap / found
-                        _pull_pair(mine, a, b, slope, cosine, size_a, size_b, gradient)
+                        _add_pair_gradient(
+                            student, (a, b), 2 * gap / total_pairs, cosine, (length_a, length_b), gradient
+                        )
         gaps[part] = total
-    return gaps.sum() / found
+    return gaps.sum() / total_pairs
 
 
 @njit(cache=True)
-def _pull_pair(rows, a, b, slope, cosine, size_a, size_b, gradient):
-    """Adds `slope` times the gradient of the cosine of two rows."""
+def _add_pair_gradient(rows, pair, slope, cosine, lengths, gradient):
+    """Adds `slope` times the gradient of the cosine of the two rows `pair`, whose lengths are given."""
     number = gradient.dtype.type
-    across = number(slope / (size_a * size_b))
-    # A length below the shortest is a constant.
-    along_a = number(slope * cosine / size_a**2 if size_a > _SHORTEST else 0.0)
-    along_b = number(slope * cosine / size_b**2 if size_b > _SHORTEST else 0.0)
+    (a, b), (length_a, length_b) = pair, lengths
+    across = number(slope / (length_a * length_b))
+    # A length below the minimum is a constant.
+    along_a = number(slope * cosine / length_a**2 if length_a > _MIN_LENGTH else 0.0)
+    along_b = number(slope * cosine / length_b**2 if length_b > _MIN_LENGTH else 0.0)
     for c in range(rows.shape[1]):
-        one, other = rows[a, c], rows[b, c]
-        gradient[a, c] += across * other - along_a * one
-        gradient[b, c] += across * one - along_b * other
+        row_a, row_b = rows[a, c], rows[b, c]
+        gradient[a, c] += across * row_b - along_a * row_a
+        gradient[b, c] += across * row_a - along_b * row_b

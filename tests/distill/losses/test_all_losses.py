@@ -74,7 +74,7 @@ def test_bf16_outputs_are_compared_in_float32(name: str) -> None:
 @pytest.mark.parametrize('name', RESIZED)
 def test_larger_map_of_the_teacher_is_resized_to_the_students_where_that_is_stated(name: str) -> None:
     student, teacher = random_map(7, 2, 4, 3, 5), random_map(8, 2, 4, 6, 10)
-    # At half the size, bilinear samples without aligned corners lie amid four pixels.
+    # At half the size, bilinear samples without aligned corners are the means of four pixels.
     expected = build(name)(student, F.avg_pool2d(teacher, 2), None)
     assert torch.allclose(build(name, resample='bilinear')(student, teacher, None), expected, atol=1e-6)
 
@@ -103,17 +103,17 @@ def test_relations_of_samples_need_no_equal_grids(name: str) -> None:
 
 
 @pytest.mark.parametrize('name', FEATURES | LOGITS)
-def test_other_channels_or_classes_are_an_error_that_says_what_mends_it(name: str) -> None:
-    mend = "'ConvAdapter', in_channels=4, out_channels=6" if name in FEATURES else 'same classes'
-    with pytest.raises(InputError, match=mend):
+def test_other_channels_or_classes_are_an_error_that_names_the_fix(name: str) -> None:
+    fix = "'ConvAdapter', in_channels=4, out_channels=6" if name in FEATURES else 'same classes'
+    with pytest.raises(InputError, match=fix):
         build(name)(random_map(11, 2, 4, 3, 3), random_map(12, 2, 6, 3, 3), None)
 
 
 @pytest.mark.parametrize('name', FREE_OF_CHANNELS)
-def test_other_channels_are_welcome(name: str) -> None:
+def test_other_channels_are_allowed(name: str) -> None:
     student, teacher = random_map(11, 2, 4, 3, 3), random_map(12, 2, 6, 3, 3)
     assert build(name)(student, teacher, None) > 0
-    # Channels that are all zero add nothing to attention, nor to what resembles what.
+    # Channels that are all zero change neither attention nor similarity.
     padded = F.pad(teacher, (0, 0, 0, 0, 0, 3))
     assert build(name)(teacher, padded, None) < 1e-10
 

@@ -1,4 +1,4 @@
-"""The losses of structured distillation between bird's-eye detectors, on numbers worked out by hand."""
+"""The losses of structured distillation between BEV detectors, on numbers worked out by hand."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_pillar_weights_follow_the_teachers_best_class_and_average_to_one():
     torch.testing.assert_close(pillar_weights(logits, (1, 2)).flatten(), torch.tensor([0.5, 1.5], dtype=torch.float64))
     squared = pillar_weights(logits, (1, 2), gamma=2.0).flatten()  # 0.04 and 0.36, mean 0.2
     torch.testing.assert_close(squared, torch.tensor([0.2, 1.8], dtype=torch.float64))
-    turned = pillar_weights(logits, (2, 1), transposed=True)
-    torch.testing.assert_close(turned.flatten(), torch.tensor([0.5, 1.5], dtype=torch.float64))
+    transposed = pillar_weights(logits, (2, 1), transposed=True)
+    torch.testing.assert_close(transposed.flatten(), torch.tensor([0.5, 1.5], dtype=torch.float64))
 
 
 def test_fused_features_are_compared_with_the_standardised_teacher():
@@ -51,14 +51,14 @@ def test_fused_features_are_compared_with_the_standardised_teacher():
 
 
 def test_temporal_relations_are_squared_gaps_of_cosines():
-    # One pillar, two moments of two channels. Student: (1, 0) and (0, 1), cosine 0. Teacher: equal moments, cosine 1.
+    # One pillar, two frames of two channels. Student: (1, 0) and (0, 1), cosine 0. Teacher: equal frames, cosine 1.
     student = torch.tensor([1.0, 0.0, 0.0, 1.0], dtype=torch.float64).view(1, 4, 1, 1)
     teacher = torch.tensor([1.0, 0.0, 2.0, 0.0], dtype=torch.float64).view(1, 4, 1, 1)
     loss = TemporalRelationKD(2, 2, height=1)
     assert float(loss(student, teacher, None)) == pytest.approx(2 / 4)  # two entries off the diagonal, of four
     assert float(loss(student * 3, student, None)) == pytest.approx(0, abs=1e-12)
     unseen = teacher.clone()
-    unseen[:, 2:] = 0  # the teacher has no image of the second moment there
+    unseen[:, 2:] = 0  # the teacher has no image of the second frame there
     assert float(loss(student, unseen, None)) == 0
 
 
@@ -80,12 +80,12 @@ def test_temporal_relations_collapse_the_height_and_take_common_frames():
     assert float(TemporalRelationKD(2, 3, height=2, teacher_height=4)(student, taller, None)) == pytest.approx(value)
     with pytest.raises(InputError, match='two frames'):
         TemporalRelationKD(1, 4, height=2)
-    with pytest.raises(InputError, match='not .height x levels. 5'):
+    with pytest.raises(InputError, match='not a multiple of .height x levels. 5'):
         TemporalRelationKD(2, 2, height=5)(student, student, None)
 
 
 def test_temporal_relations_of_the_same_content_on_another_grid_have_no_loss():
-    # Two moments whose cosine is -0.6 wherever both have an image; each has none in a part of its own.
+    # Two frames whose cosine is -0.6 wherever both have an image; each has none in a different part.
     coarse = torch.tensor([1.0, 0.0, -0.6, 0.8], dtype=torch.float64).view(1, 4, 1, 1).repeat(1, 1, 4, 4)
     coarse[:, 2:, 0], coarse[:, :2, 3, 1:] = 0, 0
     fine = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)
@@ -126,22 +126,22 @@ def test_views_are_compared_where_two_cameras_see_a_voxel():
     shifted[0, 0] = 1.0
     grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))  # samples at x = 4, y = 0 1 2 3: u = y and y + 1
     size = (1, 4)
-    mine, theirs = random(8, 3), random(8, 3, seed=1)
-    views = [view(rows, size, [camera, shifted], size) for rows in (mine, theirs)]
+    student, teacher = random(8, 3), random(8, 3, seed=1)
+    views = [view(rows, size, [camera, shifted], size) for rows in (student, teacher)]
     gaps = []
     for y in range(3):  # for y = 3 the second camera's pixel is 4, outside
-        cosines = [float(torch.cosine_similarity(rows[y], rows[4 + y + 1], 0)) for rows in (mine, theirs)]
+        cosines = [float(torch.cosine_similarity(rows[y], rows[4 + y + 1], 0)) for rows in (student, teacher)]
         gaps.append((cosines[0] - cosines[1]) ** 2)
     assert float(ViewRelationKD(grid, gram_weight=0.0)(*views, None)) == pytest.approx(sum(gaps) / 3)
     grams = []
-    for rows in (mine, theirs):
+    for rows in (student, teacher):
         means = torch.nn.functional.normalize(rows.view(2, 4, 3).mean(1), dim=-1)
         grams.append(torch.softmax(means @ means.T / 0.1, -1))
     kl = float((grams[1] * (grams[1] / grams[0]).log()).sum(-1).mean())
     whole = float(ViewRelationKD(grid, gram_weight=2.0)(*views, None))
     assert whole == pytest.approx(sum(gaps) / 3 + 2 * kl)
     with pytest.raises(InputError, match='input'):
-        ViewRelationKD(grid)(mine, theirs, None)
+        ViewRelationKD(grid)(student, teacher, None)
 
 
 def test_views_of_other_sizes_and_channels_compare():
@@ -157,7 +157,7 @@ def test_views_of_other_sizes_and_channels_compare():
     assert float(ViewRelationKD(grid, gram_weight=0.0)(same, same, None)) == pytest.approx(0, abs=1e-12)
 
 
-def test_padding_is_no_view():
+def test_padding_does_not_count():
     camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))
 
@@ -183,7 +183,7 @@ def test_saliency_is_the_divergence_of_two_distributions_over_the_plane():
     assert float(PillarSaliencyKD(tau=2.0)(low[1], low[0], None)) == pytest.approx(wanted)
 
 
-def test_classes_are_compared_by_quality_focal_loss_where_the_teacher_sees():
+def test_classes_are_compared_by_quality_focal_loss_weighted_by_the_teachers_score():
     student, teacher = logit(0.5, 0.5).view(1, 1, 1, 2), logit(0.8, 0.2).view(1, 1, 1, 2)
     # |0.3|^2 * ln 2 in both pillars, weights 0.8 and 0.2.
     assert float(PillarClassKD()(student, teacher, None)) == pytest.approx(0.09 * math.log(2))
@@ -192,20 +192,20 @@ def test_classes_are_compared_by_quality_focal_loss_where_the_teacher_sees():
     assert float(PillarClassKD()(teacher, teacher, None)) == 0
 
 
-def test_boxes_are_compared_where_the_teacher_is_sure():
+def test_boxes_are_compared_where_the_teacher_is_confident():
     student, teacher = torch.zeros(1, 2, 1, 3, dtype=torch.float64), torch.zeros(1, 2, 1, 3, dtype=torch.float64)
     teacher[0, 0, 0] = torch.tensor([0.5, 3.0, 9.0])  # smooth L1 with beta 1: 0.125, 2.5
     teacher[0, 1, 0] = torch.tensor([1.0, 0.0, 9.0])  # 0.5, 0, times the weight of 2
-    heads = context(head=logit(0.5, 0.9, 0.2).view(1, 1, 1, 3))  # the third pillar is not sure
+    heads = context(head=logit(0.5, 0.9, 0.2).view(1, 1, 1, 3))  # the third pillar is below the threshold
     loss = PillarBoxKD('head', code_weights=(1.0, 2.0))
     wanted = (0.5 * (0.125 + 1.0) + 0.9 * 2.5) / 1.4
     assert float(loss(student, teacher, heads)) == pytest.approx(wanted, rel=1e-6)
     angle = PillarBoxKD('head', code_weights=(1.0, 2.0), yaw_code=1)
-    turned = teacher.clone()
-    turned[0, 1, 0] += 2 * math.pi
-    assert float(angle(student, turned, heads)) == pytest.approx(float(angle(student, teacher, heads)), rel=1e-6)
+    rotated = teacher.clone()
+    rotated[0, 1, 0] += 2 * math.pi
+    assert float(angle(student, rotated, heads)) == pytest.approx(float(angle(student, teacher, heads)), rel=1e-6)
     assert float(loss(student, teacher, context(head=logit(0.1, 0.1, 0.1).view(1, 1, 1, 3)))) == 0
-    # KL of the teacher's directions (1/4, 3/4) to a half each, in both sure slots.
+    # KL of the teacher's directions (1/4, 3/4) to a half each, in both confident slots.
     divergence = 0.25 * math.log(0.5) + 0.75 * math.log(1.5)
     sides = torch.tensor([0.0, math.log(3.0)], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 1, 3)
     both = SimpleNamespace(
@@ -213,70 +213,70 @@ def test_boxes_are_compared_where_the_teacher_is_sure():
     )
     with_sides = PillarBoxKD('head', code_weights=(1.0, 2.0), student_directions='dirs', teacher_directions='dirs')
     assert float(with_sides(student, teacher, both)) == pytest.approx(wanted + divergence, rel=1e-6)
-    with pytest.raises(InputError, match='both student and teacher'):
+    with pytest.raises(InputError, match='taps of both networks'):
         PillarBoxKD('head', student_directions='dirs')
     with pytest.raises(InputError, match='one grid'):
         loss(student[..., :2], teacher, heads)
 
 
 def test_updates_of_queries_are_compared_by_direction():
-    # Three queries of two channels. Inputs differ, so that outputs alone would say something else.
+    # Three queries of two channels. Inputs differ, so that the outputs alone have other cosines.
     before, other = torch.full((1, 3, 2), 5.0), torch.full((1, 3, 2), -7.0)
-    mine = before + torch.tensor([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
-    theirs = other + torch.tensor([[[3.0, 0.0], [1.0, 0.0], [-1.0, -1.0]]])  # cosines 1, 0, -1
+    student = before + torch.tensor([[[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]])
+    teacher = other + torch.tensor([[[3.0, 0.0], [1.0, 0.0], [-1.0, -1.0]]])  # cosines 1, 0, -1
     taps = SimpleNamespace(student=dict(a=before), teacher=dict(a=other))
     loss = AttentionUpdateKD('a', 'a')
-    assert float(loss(mine, theirs, taps)) == pytest.approx((0 + 1 + 2) / 3, abs=1e-6)
+    assert float(loss(student, teacher, taps)) == pytest.approx((0 + 1 + 2) / 3, abs=1e-6)
     # Logits (K, X = 1, Y = 3) of scores 0.2, 0.2, 0.8, weights 0.5, 0.5, 2; queries over y are those over rows.
     taps.teacher['head'] = logit(0.2, 0.2, 0.8).view(1, 1, 1, 3).float()
-    assert float(AttentionUpdateKD('a', 'a', 'head')(mine, theirs, taps)) == pytest.approx((0.5 + 4) / 3, abs=1e-5)
+    assert float(AttentionUpdateKD('a', 'a', 'head')(student, teacher, taps)) == pytest.approx((0.5 + 4) / 3, abs=1e-5)
     with pytest.raises(InputError, match='equal shapes'):
-        loss(mine[:, :2], theirs, taps)
+        loss(student[:, :2], teacher, taps)
     taps.teacher['head'] = taps.teacher['head'][..., :2]
-    with pytest.raises(InputError, match='do not stand on'):
-        AttentionUpdateKD('a', 'a', 'head')(mine, theirs, taps)
+    with pytest.raises(InputError, match='do not match the grid'):
+        AttentionUpdateKD('a', 'a', 'head')(student, teacher, taps)
 
 
 def test_weights_of_queries_follow_their_order():
-    before, mine, theirs = torch.zeros(1, 4, 2), torch.ones(1, 4, 2), torch.ones(1, 4, 2)
-    theirs[0, 1] = -1.0  # query 1 is x = 1, y = 0 where x runs fastest, and x = 0, y = 1 where y does
+    before, student, teacher = torch.zeros(1, 4, 2), torch.ones(1, 4, 2), torch.ones(1, 4, 2)
+    teacher[0, 1] = -1.0  # query 1 is x = 1, y = 0 where x runs fastest, and x = 0, y = 1 where y does
     taps = SimpleNamespace(student=dict(a=before), teacher=dict(a=before))
     taps.teacher['head'] = logit(0.2, 0.2, 0.8, 0.4).view(1, 1, 2, 2).float()  # axes x, y: (1, 0) has 0.8
     wanted = {True: 2.0, False: 0.5}
     for y_first, weight in wanted.items():
-        found = float(AttentionUpdateKD('a', 'a', 'head', y_first)(mine, theirs, taps))
-        assert found == pytest.approx(2 * weight / 4, abs=1e-5)
+        value = float(AttentionUpdateKD('a', 'a', 'head', y_first)(student, teacher, taps))
+        assert value == pytest.approx(2 * weight / 4, abs=1e-5)
 
 
 def test_updates_of_queries_on_another_grid_are_resized_where_that_is_stated():
     # The teacher has twice the queries on both axes; of four updates the mean counts.
-    mine, theirs = random(2, 6, 3), random(2, 24, 3, seed=1)
+    student, teacher = random(2, 6, 3), random(2, 24, 3, seed=1)
     taps = SimpleNamespace(student=dict(a=torch.zeros(2, 6, 3)), teacher=dict(a=torch.zeros(2, 24, 3)))
     loss = AttentionUpdateKD('a', 'a', grids=((2, 3), (4, 6)))
     slow = 0.0
     for b in range(2):
         for row in range(2):
             for column in range(3):
-                four = [theirs[b, (2 * row + i) * 6 + 2 * column + j] for i in range(2) for j in range(2)]
-                own, mean = mine[b, row * 3 + column], sum(four) / 4
+                four = [teacher[b, (2 * row + i) * 6 + 2 * column + j] for i in range(2) for j in range(2)]
+                own, mean = student[b, row * 3 + column], sum(four) / 4
                 slow += 1 - float(own @ mean / own.norm() / mean.norm())
-    assert float(loss(mine, theirs, taps)) == pytest.approx(slow / 12)
+    assert float(loss(student, teacher, taps)) == pytest.approx(slow / 12)
     # Weights are those of the student's grid: two of four columns of the logits (X, Y) are one column of queries.
     taps.teacher['head'] = random(2, 1, 6, 4, seed=2)
-    weighed = AttentionUpdateKD('a', 'a', 'head', grids=((2, 3), (4, 6)))(mine, theirs, taps)
+    weighted = AttentionUpdateKD('a', 'a', 'head', grids=((2, 3), (4, 6)))(student, teacher, taps)
     weights = pillar_weights(taps.teacher['head'], (3, 2))[:, 0].transpose(1, 2).flatten(1)
     same = SimpleNamespace(student=taps.student, teacher=dict(a=torch.zeros(2, 6, 3)))
-    small = torch.nn.functional.avg_pool2d(theirs.transpose(1, 2).unflatten(2, (4, 6)), 2).flatten(2).transpose(1, 2)
+    small = torch.nn.functional.avg_pool2d(teacher.transpose(1, 2).unflatten(2, (4, 6)), 2).flatten(2).transpose(1, 2)
     each = [
-        float(AttentionUpdateKD('a', 'a')(mine[b : b + 1, q : q + 1], small[b : b + 1, q : q + 1], cut(same, b, q)))
+        float(AttentionUpdateKD('a', 'a')(student[b : b + 1, q : q + 1], small[b : b + 1, q : q + 1], cut(same, b, q)))
         for b in range(2)
         for q in range(6)
     ]
-    assert float(weighed) == pytest.approx(float((torch.tensor(each) * weights.flatten()).mean()), rel=1e-5)
+    assert float(weighted) == pytest.approx(float((torch.tensor(each) * weights.flatten()).mean()), rel=1e-5)
     with pytest.raises(InputError, match=r'grids=\(\(rows'):
-        AttentionUpdateKD('a', 'a')(mine, theirs, taps)
-    with pytest.raises(InputError, match='do not hold the 6 queries'):
-        AttentionUpdateKD('a', 'a', grids=((2, 2), (4, 6)))(mine, theirs, taps)
+        AttentionUpdateKD('a', 'a')(student, teacher, taps)
+    with pytest.raises(InputError, match='do not match the 6 queries'):
+        AttentionUpdateKD('a', 'a', grids=((2, 2), (4, 6)))(student, teacher, taps)
 
 
 def cut(taps, b, q):
@@ -287,7 +287,7 @@ def cut(taps, b, q):
 
 
 @pytest.mark.parametrize('slots', [1, 2])
-def test_boxes_of_several_slots_are_weighed_by_their_own_scores(slots):
+def test_boxes_of_several_slots_are_weighted_by_their_own_scores(slots):
     student, teacher = random(1, slots * 2, 2, 2), random(1, slots * 2, 2, 2, seed=1)
     scores = torch.rand(1, slots * 3, 2, 2, dtype=torch.float64) * 0.9 + 0.05
     loss = PillarBoxKD('head', slots=slots, code_weights=(1.0, 1.0), score_thr=0.5)
@@ -301,8 +301,8 @@ def test_boxes_of_several_slots_are_weighed_by_their_own_scores(slots):
                 gap = (student - teacher)[0, slot * 2 : slot * 2 + 2, x, y].abs()
                 error = torch.where(gap < 1, gap**2 / 2, gap - 0.5).sum()
                 slow, weight = slow + float(best[x, y] * error), weight + float(best[x, y])
-    found = loss(student, teacher, context(head=(scores / (1 - scores)).log()))
-    assert float(found) == pytest.approx(slow / weight, rel=1e-5)
+    value = loss(student, teacher, context(head=(scores / (1 - scores)).log()))
+    assert float(value) == pytest.approx(slow / weight, rel=1e-5)
 
 
 def test_equal_networks_have_no_loss():
@@ -326,7 +326,7 @@ def test_equal_networks_have_no_loss():
     assert float(AttentionUpdateKD('a', 'a')(tokens, tokens, taps)) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_moment_that_underflows_has_a_finite_gradient():
+def test_a_frame_that_underflows_has_a_finite_gradient():
     maps = random(1, 4, 2, 2).float()
     maps[:, 2:] *= 1e-25
     maps.requires_grad_()

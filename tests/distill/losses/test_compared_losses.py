@@ -29,8 +29,8 @@ def random(seed: int, *shape: int) -> Tensor:
 
 def build(name: str, student: int = 3, teacher: int = 5, **more: object) -> nn.Module:
     torch.manual_seed(0)
-    kind, settings = LEARNED[name]
-    return kind(student, teacher, **settings, **more).double()
+    loss, settings = LEARNED[name]
+    return loss(student, teacher, **settings, **more).double()
 
 
 def test_contrast_by_hand() -> None:
@@ -55,12 +55,12 @@ def test_contrast_is_between_the_strongest_places_of_all_samples() -> None:
     for s, t in zip(student, teacher):
         best = t.flatten(1).amax(0).argsort(descending=True)[:7]
         pairs += [(s.flatten(1)[:, i], t.flatten(1)[:, i]) for i in best]
-    mine = [F.normalize(loss.student_embedding(s), dim=0) for s, _ in pairs]
-    theirs = [F.normalize(loss.teacher_embedding(t), dim=0) for _, t in pairs]
+    embedded = [F.normalize(loss.student_embedding(s), dim=0) for s, _ in pairs]
+    teacher_embedded = [F.normalize(loss.teacher_embedding(t), dim=0) for _, t in pairs]
     expected = 0.0
     for i in range(14):
-        forward = torch.stack([mine[i] @ t for t in theirs]) / 0.07
-        backward = torch.stack([s @ theirs[i] for s in mine]) / 0.07
+        forward = torch.stack([embedded[i] @ t for t in teacher_embedded]) / 0.07
+        backward = torch.stack([s @ teacher_embedded[i] for s in embedded]) / 0.07
         expected -= (forward.log_softmax(0)[i] + backward.log_softmax(0)[i]) / 14
     torch.testing.assert_close(loss(student, teacher), expected)
 
@@ -117,8 +117,8 @@ def test_attention_guided_is_the_sum_of_its_terms() -> None:
     wanted = slow_non_local(loss.teacher_relation, teacher)
     for b in range(2):
         places = [20 * (x[b].abs().mean(0).flatten() / 0.5).softmax(0) for x in (student, teacher)]
-        kinds = [5 * (x[b].abs().mean((1, 2)) / 0.5).softmax(0) for x in (adapted, teacher)]
-        mask = (sum(kinds) / 2)[:, None] * (sum(places) / 2)
+        channels = [5 * (x[b].abs().mean((1, 2)) / 0.5).softmax(0) for x in (adapted, teacher)]
+        mask = (sum(channels) / 2)[:, None] * (sum(places) / 2)
         feature += ((adapted - teacher)[b].flatten(1).square() * mask).sum()
         channel += (loss.channel_adapter(student[b].mean((1, 2))) - teacher[b].mean((1, 2))).square().sum()
         mean = student[b].mean(0)[None, None]
@@ -209,7 +209,7 @@ def test_sparse_kd_of_boxes_is_box_kd_with_an_l1_distance() -> None:
     'settings, message',
     [
         ((ContrastiveKD, dict(temperature=0.0)), 'temperature must be above 0'),
-        ((ContrastiveKD, dict(num_nodes=0)), 'at least one'),
+        ((ContrastiveKD, dict(num_nodes=0)), 'num_nodes must be at least 1'),
         ((AttentionGuidedKD, dict(temperature=-1.0)), 'temperature must be above 0'),
     ],
 )

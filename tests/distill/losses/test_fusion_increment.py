@@ -17,12 +17,12 @@ from perception3d.distill.distiller import Distiller
 from perception3d.distill.losses.fusion_increment import FusionIncrementKD
 from perception3d.models.fast_bev.necks import M2BEVNeck
 
-# Lifted maps of height 2, 3 moments, 2 channels: channel ((z * 3) + frame) * 2 + c.
+# Lifted maps of height 2, 3 frames, 2 channels: channel ((z * 3) + frame) * 2 + c.
 LIFTED = 2 * 3 * 2
 
 
 class Encoder(nn.Module):
-    """A convolution and, where wished, batch norm; takes a list of one map, as the neck of Fast-BEV does."""
+    """A convolution and, optionally, batch norm; takes a list of one map, as the neck of Fast-BEV does."""
 
     def __init__(self, width, norm, checkpointing):
         super().__init__()
@@ -67,10 +67,10 @@ def value(model):
     return model.loss(images(), [])['distill.increment.value']
 
 
-def only_present(lifted):
+def current_frame(lifted):
     kept = torch.zeros_like(lifted)
     for height in range(2):
-        first = height * 6  # the present moment comes first of three in each height
+        first = height * 6  # the current frame is the first of three in each height
         kept[:, first : first + 2] = lifted[:, first : first + 2]
     return kept
 
@@ -78,29 +78,29 @@ def only_present(lifted):
 def test_the_increment_is_what_the_history_adds():
     model, maps = pair(saliency='head').double(), images().double()
     model.teacher.double()
-    found = model.loss(maps, [])['distill.increment.value']
+    value = model.loss(maps, [])['distill.increment.value']
     increments, logits = [], None
     for net in (model.student, model.teacher):
         lifted = net.lift(maps)
         fused = net.encoder([lifted])
-        increments.append(fused - net.encoder([only_present(lifted)]))
+        increments.append(fused - net.encoder([current_frame(lifted)]))
         logits = net.head(fused)
-    mine, theirs = increments
+    student, teacher = increments
     slow = 0.0
-    mean, deviation = theirs.mean((0, 2, 3)), theirs.var((0, 2, 3), correction=0).add(1e-6).sqrt()
+    mean, deviation = teacher.mean((0, 2, 3)), teacher.var((0, 2, 3), correction=0).add(1e-6).sqrt()
     scores = logits.sigmoid().amax(1)
     for b in range(2):
         for x in range(4):
             for y in range(5):
-                gap = mine[b, :, x, y] - (theirs[b, :, x, y] - mean) / deviation
+                gap = student[b, :, x, y] - (teacher[b, :, x, y] - mean) / deviation
                 slow += (gap.square().mean() * scores[b, x, y] / scores[b].mean()).item()
-    assert float(found) == pytest.approx(slow / 40, rel=1e-6)
+    assert float(value) == pytest.approx(slow / 40, rel=1e-6)
 
 
 def test_a_history_that_the_student_does_not_use_gives_it_no_increment():
     model = pair()
     with torch.no_grad():
-        model.student.encoder.conv.weight.mul_(only_present(torch.ones(1, LIFTED, 1, 1)))
+        model.student.encoder.conv.weight.mul_(current_frame(torch.ones(1, LIFTED, 1, 1)))
     # What is left is the mean square of a standardised map.
     assert float(value(model)) == pytest.approx(1.0, abs=1e-3)
 
@@ -145,22 +145,22 @@ def test_checkpointing_has_the_same_gradients():
 def test_wrapped_for_several_processes_it_has_the_same_gradients(tmp_path):
     plain, model = (pair(Cameras(0, norm=True)) for _ in range(2))
     wanted = gradients(plain, plain)
-    found = in_a_group_of_one(tmp_path, lambda: gradients(model, nn.parallel.DistributedDataParallel(model)))
-    for name, gradient in found.items():
+    wrapped = in_a_group_of_one(tmp_path, lambda: gradients(model, nn.parallel.DistributedDataParallel(model)))
+    for name, gradient in wrapped.items():
         torch.testing.assert_close(gradient, wanted[name], msg=name)
 
 
 def test_under_autocast_both_passes_run_in_its_type():
     model = pair(Cameras(0, norm=True))
-    kinds = []
+    dtypes = []
     for net in (model.student, model.teacher):
-        net.encoder.conv.register_forward_hook(lambda _, args, output: kinds.append(output.dtype))
+        net.encoder.conv.register_forward_hook(lambda _, args, output: dtypes.append(output.dtype))
     wanted = float(value(model))
-    kinds.clear()
+    dtypes.clear()
     with torch.autocast('cpu', torch.bfloat16):
-        found = value(model)
-    assert kinds == [torch.bfloat16] * 4 and found.dtype == torch.float32
-    assert float(found) == pytest.approx(wanted, rel=0.1)
+        half = value(model)
+    assert dtypes == [torch.bfloat16] * 4 and half.dtype == torch.float32
+    assert float(half) == pytest.approx(wanted, rel=0.1)
 
 
 def test_a_network_may_teach_itself():
@@ -186,7 +186,7 @@ def test_the_neck_of_fast_bev_is_an_encoder():
     'settings, message',
     [
         (dict(student_frames=1), 'two frames'),
-        (dict(height=5), '12 channels are not .height x levels. 5 x frames 3'),
+        (dict(height=5), '12 channels are not a multiple of .height x levels. 5 x frames 3'),
         (dict(encoder='encodr'), "'encodr': did you mean 'encoder'"),
         (dict(teacher_encoder='haed'), "'haed': did you mean 'head'"),
     ],

@@ -25,12 +25,12 @@ def torch_graph(vectors: Tensor, importance: Tensor, nodes: int, neighbors: int)
 def test_neighbors_are_those_of_torch(neighbors: int) -> None:
     generator = torch.Generator().manual_seed(0)
     vectors, importance = torch.randn(300, 8, generator=generator) + 20, torch.rand(300, generator=generator)
-    found, wanted = (graph(vectors, importance, 50, neighbors) for graph in (local_graph, torch_graph))
+    graph, wanted = (make(vectors, importance, 50, neighbors) for make in (local_graph, torch_graph))
     # A near tie may fall either way in float32, not by more than rounding.
     far = torch.cdist(vectors.double(), vectors.double())
-    distances = [far[g.nodes[:, None], g.neighbors].sort(1).values[g.nodes.argsort()] for g in (found, wanted)]
+    distances = [far[g.nodes[:, None], g.neighbors].sort(1).values[g.nodes.argsort()] for g in (graph, wanted)]
     torch.testing.assert_close(*distances, rtol=1e-5, atol=0)
-    assert all(len(row.unique()) == neighbors for row in found.neighbors)
+    assert all(len(row.unique()) == neighbors for row in graph.neighbors)
 
 
 def test_rows_of_a_graph_are_its_nodes_and_neighbors_alone() -> None:
@@ -63,7 +63,7 @@ def test_the_kernel_on_rows_of_the_graph_gives_what_torch_gives_on_all(
         gradient = x.grad[..., :5], x.grad[..., 5:].sum((2, 3))
         return value.detach(), *gradient, *(p.grad.clone() for p in loss.parameters())
 
-    found = run()
+    fast = run()
     monkeypatch.setattr(point_distiller, 'local_graph', torch_graph)
     monkeypatch.setattr(point_distiller, 'rows_of_graph', lambda graph, count: (torch.arange(count), graph))
-    torch.testing.assert_close(found, run())
+    torch.testing.assert_close(fast, run())

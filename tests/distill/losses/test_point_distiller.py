@@ -39,7 +39,7 @@ def build(*channels: int, **settings) -> PointDistiller:
     with torch.no_grad():
         for layer in (loss.student_layer, loss.teacher_layer):
             if layer.scale is not None:
-                # Some channels are turned over, which a maximum must notice.
+                # Some channels are negated, which must matter to a maximum.
                 layer.scale.copy_(random(8, len(layer.scale)))
                 layer.offset.copy_(random(9, len(layer.offset)))
     return loss
@@ -65,8 +65,8 @@ def slow_layer(edges: list[Tensor], weight: Tensor, scale: Tensor | None, offset
     return [y.reshape(len(weight), *x.shape[1:]) for y, x in zip(out[0, :, :, 0].split(sizes, 1), edges)]
 
 
-def slow_features(loss: PointDistiller, mine: list[Tensor], theirs: list[Tensor], graphs, difference=False):
-    for layer, sets in ((loss.student_layer, mine), (loss.teacher_layer, theirs)):
+def slow_features(loss: PointDistiller, student: list[Tensor], teacher: list[Tensor], graphs, difference=False):
+    for layer, sets in ((loss.student_layer, student), (loss.teacher_layer, teacher)):
         edges = [slow_edges(x, *graph, difference) for x, graph in zip(sets, graphs)]
         yield slow_layer(edges, layer.weight, layer.scale, layer.offset)
 
@@ -87,11 +87,11 @@ def test_the_default_is_the_papers_formula_within_each_sample(branch: str, edge:
     loss = build(
         3, 4, channels=6, num_nodes=7, num_neighbors=4, temperature=temperature, edge=edge, teacher_branch=branch
     )
-    mine, theirs = student.split(sizes), teacher.split(sizes)
+    vectors, teacher_vectors = student.split(sizes), teacher.split(sizes)
     points = context.inputs['voxels']['num_points'].double().split(sizes)
-    graphs = [slow_graph(t, s, 7, 4) for t, s in zip(theirs, points)]
+    graphs = [slow_graph(t, s, 7, 4) for t, s in zip(teacher_vectors, points)]
     expected = 0.0
-    features = slow_features(loss, mine, theirs, graphs, edge == 'difference')
+    features = slow_features(loss, vectors, teacher_vectors, graphs, edge == 'difference')
     for ours, wanted, (chosen, _), s in zip(*features, graphs, points):
         phi = s[chosen] ** (1 / temperature) / (s[chosen] ** (1 / temperature)).sum()
         expected += (phi[:, None] * (ours - wanted).square().mean(0)).sum() / 4 / 3
@@ -126,23 +126,23 @@ def test_released_maps_are_not_reweighted_and_count_the_batch() -> None:
     student, teacher = random(0, 3, 2, 4, 5), random(1, 3, 4, 4, 5)
     settings = dict(channels=6, num_nodes=8, num_neighbors=5, importance='feature', semantics='released')
     loss = build(2, 4, **settings, temperature=1e-4)
-    mine, theirs = ([x.flatten(1).T for x in maps] for maps in (student, teacher))
-    graphs = [slow_graph(t, t.amax(1), 8, 5) for t in theirs]
-    ours, wanted = (torch.stack(x) for x in slow_features(loss, mine, theirs, graphs))
+    vectors, teacher_vectors = ([x.flatten(1).T for x in maps] for maps in (student, teacher))
+    graphs = [slow_graph(t, t.amax(1), 8, 5) for t in teacher_vectors]
+    ours, wanted = (torch.stack(x) for x in slow_features(loss, vectors, teacher_vectors, graphs))
     torch.testing.assert_close(loss(student, teacher), 3 * 2 * F.mse_loss(ours, wanted))
 
 
 @pytest.mark.parametrize('grid', [(4, 5), (8, 10)])
-def test_the_teachers_scores_choose_and_weigh_the_cells(grid: tuple[int, int]) -> None:
+def test_the_teachers_scores_choose_and_weight_the_cells(grid: tuple[int, int]) -> None:
     student, teacher, logits = random(0, 2, 2, 4, 5), random(1, 2, 4, 4, 5), random(2, 2, 6, *grid)
     loss = build(2, 4, channels=6, num_nodes=8, num_neighbors=5, importance='scores', scores='head')
     context = SimpleNamespace(teacher={'head': logits})
     step = grid[0] // 4
     best = logits.amax(1).reshape(2, 4, step, 5, step).amax((2, 4)).sigmoid().flatten(1)
-    mine, theirs = ([x.flatten(1).T for x in maps] for maps in (student, teacher))
-    graphs = [slow_graph(t, s, 8, 5) for t, s in zip(theirs, best)]
+    vectors, teacher_vectors = ([x.flatten(1).T for x in maps] for maps in (student, teacher))
+    graphs = [slow_graph(t, s, 8, 5) for t, s in zip(teacher_vectors, best)]
     expected = 0.0
-    for ours, wanted, (chosen, _), s in zip(*slow_features(loss, mine, theirs, graphs), graphs, best):
+    for ours, wanted, (chosen, _), s in zip(*slow_features(loss, vectors, teacher_vectors, graphs), graphs, best):
         phi = s[chosen] / s[chosen].sum()
         expected += (phi[:, None] * (ours - wanted).square().mean(0)).sum() / 5 / 2
     assert loss.teacher_taps == ('head',)
@@ -153,9 +153,9 @@ def test_released_points_are_pooled_and_not_reweighted() -> None:
     student, teacher = random(0, 2, 3, 15), random(1, 2, 4, 15)
     settings = dict(channels=6, num_nodes=8, num_neighbors=5, importance='feature', semantics='released', pool='max')
     loss = build(3, 4, **settings)
-    mine, theirs = ([x.T for x in points] for points in (student, teacher))
-    graphs = [slow_graph(t, t.amax(1), 8, 5) for t in theirs]
-    ours, wanted = (torch.stack(x).amax(3) for x in slow_features(loss, mine, theirs, graphs))
+    vectors, teacher_vectors = ([x.T for x in points] for points in (student, teacher))
+    graphs = [slow_graph(t, t.amax(1), 8, 5) for t in teacher_vectors]
+    ours, wanted = (torch.stack(x).amax(3) for x in slow_features(loss, vectors, teacher_vectors, graphs))
     torch.testing.assert_close(loss(student, teacher), 2 * F.mse_loss(ours, wanted))
 
 
@@ -206,9 +206,9 @@ def test_gradients_reach_the_student_and_what_is_learned(semantics: str, branch:
     assert teacher.grad is None and student.grad.abs().sum() > 0
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in loss.parameters())
     learned = {name for name, _ in loss.named_parameters() if name.startswith('teacher')}
-    kinds = {'fixed': set(), 'learned': {'teacher_layer.weight'}}
+    by_branch = {'fixed': set(), 'learned': {'teacher_layer.weight'}}
     everything = {f'teacher_layer.{name}' for name in ('weight', 'scale', 'offset')}
-    assert learned == (everything if semantics == 'released' else kinds[branch])
+    assert learned == (everything if semantics == 'released' else by_branch[branch])
     # A fixed projection must survive a resume.
     assert 'teacher_layer.weight' in loss.state_dict()
 
@@ -261,14 +261,14 @@ def test_the_order_of_voxels_and_of_samples_does_not_matter(semantics: str) -> N
 def test_samples_do_not_mix_by_default() -> None:
     # Features of a sample move far away together: batch norm aside (its weights are fixed), nothing else may change.
     context, teacher = distinct((20, 20)), random(1, 40, 4)
-    found = []
+    neighbors = []
     for step in (0.0, 100.0):
         moved = teacher.clone()
         moved[20:] += step
         counts = context.inputs['voxels']['num_points'].split(20)
         parts = zip(moved.split(20), counts)
-        found.append([local_graph.local_graph(x, s.double(), 6, 4).neighbors.sort(1).values for x, s in parts])
-    torch.testing.assert_close(*found)
+        neighbors.append([local_graph.local_graph(x, s.double(), 6, 4).neighbors.sort(1).values for x, s in parts])
+    torch.testing.assert_close(*neighbors)
 
 
 def as_rows(maps: Tensor) -> Tensor:
@@ -276,7 +276,7 @@ def as_rows(maps: Tensor) -> Tensor:
     return maps.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
-def test_kinds_of_outputs_are_split_alike() -> None:
+def test_all_forms_of_outputs_are_split_alike() -> None:
     maps, wide = random(0, 2, 3, 4, 5), random(1, 2, 4, 4, 5)
     places = torch.stack(torch.meshgrid(*map(torch.arange, (2, 1, 4, 5)), indexing='ij'), -1).flatten(0, 3)
     inputs = dict(voxels=dict(coors=places, num_points=torch.ones(40)))
@@ -289,7 +289,7 @@ def test_kinds_of_outputs_are_split_alike() -> None:
         vector_sets(as_rows(maps), as_rows(wide), context),
         vector_sets((as_rows(maps), places), sparse, None),
     ]
-    assert [x.kind for x in sets] == ['maps', 'points', 'voxels', 'voxels']
+    assert [x.layout for x in sets] == ['maps', 'points', 'voxels', 'voxels']
     for other in sets[1:]:
         torch.testing.assert_close(other.student, sets[0].student)
         torch.testing.assert_close(other.teacher, sets[0].teacher)
@@ -300,7 +300,7 @@ def test_kinds_of_outputs_are_split_alike() -> None:
         torch.testing.assert_close(value, values[0])
 
 
-def test_a_sample_without_voxels_and_one_with_few_are_welcome() -> None:
+def test_a_sample_without_voxels_and_one_with_few_are_allowed() -> None:
     loss = build(3, 4, channels=5, num_nodes=12, num_neighbors=5)
     context = distinct((20, 0, 2))
     student = random(0, 22, 3).requires_grad_()
@@ -391,18 +391,18 @@ def test_features_that_do_not_fit_are_named() -> None:
 
 
 class Pillars(BaseModel):
-    """A voxel encoder and a head on what it gives."""
+    """A voxel encoder and a head on its output."""
 
     def __init__(self, width: int) -> None:
         super().__init__(BaseDataPreprocessor())
         self.voxel_encoder, self.head = nn.Linear(2, width), nn.Linear(width, 1)
 
     def forward(self, inputs, data_samples=None, mode='tensor'):
-        answer = self.head(self.voxel_encoder(inputs['voxels']['voxels']))
-        return {'loss_head': answer.square().mean()} if mode == 'loss' else answer
+        scores = self.head(self.voxel_encoder(inputs['voxels']['voxels']))
+        return {'loss_head': scores.square().mean()} if mode == 'loss' else scores
 
 
-def test_a_distiller_trains_its_layers_and_keeps_them_beside_the_student() -> None:
+def test_a_distiller_trains_its_layers_and_keeps_them_out_of_the_student() -> None:
     inputs = distinct((30, 20)).inputs
     inputs['voxels']['voxels'] = random(0, 50, 2).float()
     settings = dict(student_channels=3, teacher_channels=4, channels=5, num_nodes=12, num_neighbors=5)

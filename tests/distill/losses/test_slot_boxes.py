@@ -16,7 +16,7 @@ from perception3d.checks import InputError
 from perception3d.distill.context import SecondPass
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.losses.pillar_response import PillarBoxKD
-from perception3d.distill.losses.slot_boxes import agreeing_slots, slot_boxes
+from perception3d.distill.losses.slot_boxes import BoxAgreement, agreeing_slots, slot_boxes
 from perception3d.models.fast_bev.center_head import CenterBEVHead
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 
@@ -52,12 +52,12 @@ def test_a_slot_of_the_free_anchor_head_has_the_box_that_the_head_predicts():
         head.conv_cls.weight.normal_()
         outputs = head(bev)
         boxes, scores = head.decode_outputs(outputs)
-    # The head chooses among (anchor, x, y); the maps lie as (anchor, y, x).
+    # The head chooses among (anchor, x, y); the memory order of the maps is (anchor, y, x).
     best = outputs[0].transpose(2, 3).unflatten(1, (4, 2)).amax(2).flatten(1).topk(40).indices
     anchor, x, y = best // 15, best % 15 // 3, best % 3
-    found = slot_boxes(head, outputs[1], (anchor * 3 + y) * 5 + x)
-    torch.testing.assert_close(found[..., [0, 1, 2, 3, 4, 5, 7, 8]], boxes[..., [0, 1, 2, 3, 4, 5, 7, 8]])
-    torch.testing.assert_close((found[..., 6] - boxes[..., 6]).sin(), torch.zeros(2, 40), atol=1e-4, rtol=0)
+    decoded = slot_boxes(head, outputs[1], (anchor * 3 + y) * 5 + x)
+    torch.testing.assert_close(decoded[..., [0, 1, 2, 3, 4, 5, 7, 8]], boxes[..., [0, 1, 2, 3, 4, 5, 7, 8]])
+    torch.testing.assert_close((decoded[..., 6] - boxes[..., 6]).sin(), torch.zeros(2, 40), atol=1e-4, rtol=0)
 
 
 def anchor_head():
@@ -79,17 +79,17 @@ def anchor_head():
 def test_a_slot_of_an_anchor_head_is_that_of_mmdet3d():
     head, codes = anchor_head(), random(2, 4 * 7, 3, 5, seed=2) * 0.2
     anchors = head.prior_generator.grid_anchors([(3, 5)], device='cpu')[0].reshape(-1, 7)
-    found = slot_boxes(head, codes, torch.arange(60).expand(2, 60))
+    decoded = slot_boxes(head, codes, torch.arange(60).expand(2, 60))
     for sample in range(2):
         boxes = head.bbox_coder.decode(anchors, codes[sample].permute(1, 2, 0).reshape(-1, 7))  # cell by cell
         by_slot = boxes.view(3, 5, 4, 7).permute(2, 0, 1, 3).reshape(60, 7)
-        torch.testing.assert_close(found[sample], by_slot)
+        torch.testing.assert_close(decoded[sample], by_slot)
     still = slot_boxes(head, torch.zeros(1, 28, 3, 5), torch.tensor([[(3 * 3 + 1) * 5 + 4]]))
     torch.testing.assert_close(still[0, 0], torch.tensor([16.0, 0, -0.5, 1, 1, 1, 1.57]))  # corners lie on the range
 
 
-def test_a_head_that_cannot_tell_is_named():
-    with pytest.raises(InputError, match='Identity does not tell.*min_iou=None'):
+def test_a_head_that_cannot_decode_single_slots_is_named():
+    with pytest.raises(InputError, match='Identity cannot decode.*min_iou=None'):
         slot_boxes(torch.nn.Identity(), torch.zeros(1, 7, 2, 2), torch.zeros(1, 1, dtype=torch.long))
 
 
@@ -102,7 +102,7 @@ def truth(*boxes):
 
 
 def line_of_cars():
-    """A centre head on 8 x 1 cells of 2 m, whose boxes are 4 x 2 m at x = -7, -5, ... 7, y = 0, sure in all."""
+    """A centre head on 8 x 1 cells of 2 m, with boxes of 4 x 2 m at x = -7, -5, ... 7, y = 0, all confident."""
     head = CenterBEVHead(4, (-8.0, -1.0, 8.0, 1.0), num_classes=2, hidden_channels=4)
     codes = torch.zeros(1, 10, 8, 1)
     codes[0, 3], codes[0, 4], codes[0, 7] = math.log(4.0), math.log(2.0), 1.0
@@ -113,29 +113,30 @@ def test_boxes_that_contradict_the_ground_truth_are_left_out():
     head, codes, sure, classes = line_of_cars()
 
     def kept(*boxes, slots=8, reach=3.0):
-        stays = agreeing_slots(sure, classes, codes, head, [truth(*boxes)], 0.3, reach, slots)
-        return stays.flatten().nonzero().flatten()
+        agreeing = agreeing_slots(sure, classes, codes, head, [truth(*boxes)], BoxAgreement(0.3, reach, slots))
+        return agreeing.flatten().nonzero().flatten()
 
     # A car at x = 0: those at -1 and 1 overlap by 3 of 5 m, 0.6; at +-3 by 1 of 7, and +-5 are out of reach.
     assert kept((0, 0.0, 0.0, 4.0, 2.0)).tolist() == [0, 1, 3, 4, 6, 7]
     assert kept((0, 0.0, 0.0, 4.0, 2.0), reach=5.5).tolist() == [0, 3, 4, 7]
-    # Of another class, or without any ground truth, nothing contradicts.
+    # Ground truth of another class, or none, contradicts no box.
     assert kept((1, 0.0, 0.0, 4.0, 2.0)).tolist() == list(range(8))
     assert kept().tolist() == list(range(8))
-    # One box that agrees is enough, whatever else is near: a pedestrian-sized car at -1, a car at -1.
+    # One agreeing box is enough, whatever else is near: a pedestrian-sized car at -1, a car at -1.
     assert kept((0, -1.0, 0.0, 0.5, 0.5), reach=1.0).tolist() == [0, 1, 2, 4, 5, 6, 7]
     assert kept((0, -1.0, 0.0, 0.5, 0.5), (0, -1.0, 0.0, 4.0, 2.0), reach=1.0).tolist() == list(range(8))
-    # Only the surest are looked at and stay.
+    # Only those with the largest weights are tested and stay.
     assert kept(slots=3).tolist() == [0, 1, 2]
 
 
-def test_a_slot_is_turned_before_it_is_compared():
+def test_the_yaw_of_a_slot_counts():
     head, codes, sure, classes = line_of_cars()
     codes[0, 6], codes[0, 7] = 1.0, 0.0  # yaw 90 degrees: 2 m along x and 4 m along y
-    left = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 2.0, 4.0))], 0.95, 1.0, 8)
+    agreement = BoxAgreement(0.95, 1.0, 8)
+    left = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 2.0, 4.0))], agreement)
     assert left.flatten().nonzero().flatten().tolist() == list(range(8))
-    lying = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 4.0, 2.0))], 0.95, 1.0, 8)
-    assert lying.flatten().nonzero().flatten().tolist() == [0, 1, 2, 3, 5, 6, 7]
+    along_x = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 4.0, 2.0))], agreement)
+    assert along_x.flatten().nonzero().flatten().tolist() == [0, 1, 2, 3, 5, 6, 7]
 
 
 def test_the_loss_leaves_such_slots_out_and_those_of_no_score():

@@ -68,8 +68,8 @@ def channel_wise(student, teacher, heads):
     total = 0.0
     for b in range(batch):
         for c in range(channels):
-            mine, theirs = (softmax([v / 2 for v in side[b, c].flat]) for side in (student, teacher))
-            total += 4 * divergence(theirs, mine)
+            student_p, teacher_p = (softmax([v / 2 for v in side[b, c].flat]) for side in (student, teacher))
+            total += 4 * divergence(teacher_p, student_p)
     return total / batch / channels
 
 
@@ -88,17 +88,17 @@ def similarity(student, teacher, heads):
 def logit_kl(student, teacher, heads):
     terms = []
     for b, y, x in places(student):
-        mine, theirs = (softmax([v / 3 for v in side[b, :, y, x]]) for side in (student, teacher))
-        terms.append(9 * divergence(theirs, mine))
+        student_p, teacher_p = (softmax([v / 3 for v in side[b, :, y, x]]) for side in (student, teacher))
+        terms.append(9 * divergence(teacher_p, student_p))
     return sum(terms) / len(terms)
 
 
 def balance(student, teacher, heads):
     terms = []
     for b, y, x in places(student):
-        mine, theirs = (softmax([v / 3 for v in side[b, :, y, x]]) for side in (student, teacher))
+        student_p, teacher_p = (softmax([v / 3 for v in side[b, :, y, x]]) for side in (student, teacher))
         reverse = [softmax([v / 2 for v in side[b, :, y, x]]) for side in (student, teacher)]
-        terms.append(9 * divergence(theirs, mine) + 0.5 * 4 * divergence(*reverse))
+        terms.append(9 * divergence(teacher_p, student_p) + 0.5 * 4 * divergence(*reverse))
     return sum(terms) / len(terms)
 
 
@@ -114,17 +114,18 @@ def heatmap(student, teacher, heads):
 
 def fused_feature(student, teacher, heads):
     batch, channels, height, width = student.shape
-    moments = []
+    statistics = []
     for c in range(channels):
         values = list(teacher[:, c].flat)
         mean = sum(values) / len(values)
-        moments.append((mean, math.sqrt(sum((v - mean) ** 2 for v in values) / len(values) + 1e-6)))
+        statistics.append((mean, math.sqrt(sum((v - mean) ** 2 for v in values) / len(values) + 1e-6)))
     scores, total = pillar_scores(heads), 0.0
     for b in range(batch):
         own = [scores[b, y, x] ** 2 for y in range(height) for x in range(width)]
         for _, y, x in places(student[b : b + 1]):
             gaps = [
-                (student[b, c, y, x] - (teacher[b, c, y, x] - mean) / std) ** 2 for c, (mean, std) in enumerate(moments)
+                (student[b, c, y, x] - (teacher[b, c, y, x] - mean) / std) ** 2
+                for c, (mean, std) in enumerate(statistics)
             ]
             total += scores[b, y, x] ** 2 / (sum(own) / len(own)) * sum(gaps) / channels
     return total / (batch * height * width)
@@ -133,10 +134,10 @@ def fused_feature(student, teacher, heads):
 def pillar_saliency(student, teacher, heads):
     total = 0.0
     for b in range(len(student)):
-        mine, theirs = (
+        student_p, teacher_p = (
             softmax([max(side[b, :, y, x]) / 4 for _, y, x in places(side[b : b + 1])]) for side in (student, teacher)
         )
-        total += 16 * divergence(theirs, mine)
+        total += 16 * divergence(teacher_p, student_p)
     return total / len(student)
 
 
@@ -144,9 +145,9 @@ def pillar_class(student, teacher, heads):
     weights, error = pillar_scores(teacher), 0.0
     for b, y, x in places(student):
         for c in range(student.shape[1]):
-            mine, theirs = sigmoid(student[b, c, y, x]), sigmoid(teacher[b, c, y, x])
-            entropy = -theirs * math.log(mine) - (1 - theirs) * math.log(1 - mine)
-            error += weights[b, y, x] ** 0.5 * abs(theirs - mine) ** 1.5 * entropy
+            student_p, teacher_p = sigmoid(student[b, c, y, x]), sigmoid(teacher[b, c, y, x])
+            entropy = -teacher_p * math.log(student_p) - (1 - teacher_p) * math.log(1 - student_p)
+            error += weights[b, y, x] ** 0.5 * abs(teacher_p - student_p) ** 1.5 * entropy
     return error / sum(w**0.5 for w in weights.values())
 
 
@@ -172,6 +173,6 @@ def test_a_loss_is_its_formula(name, size):
     generator = np.random.default_rng(sum(size))
     student, teacher, heads = (generator.normal(size=size) * 2 for _ in range(3))
     context = SimpleNamespace(teacher=dict(head=torch.from_numpy(heads)))
-    found = loss(torch.from_numpy(student), torch.from_numpy(teacher), context)
-    assert found.dtype == torch.float64
-    assert float(found) == pytest.approx(formula(student, teacher, heads), rel=1e-9, abs=1e-12)
+    value = loss(torch.from_numpy(student), torch.from_numpy(teacher), context)
+    assert value.dtype == torch.float64
+    assert float(value) == pytest.approx(formula(student, teacher, heads), rel=1e-9, abs=1e-12)

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from perception3d.distill.losses import fused_feature
+from perception3d.distill.losses import fused_feature, view_relation
 from perception3d.distill.losses.fused_feature import FusedFeatureKD
-from perception3d.distill.losses.view_relation import ViewRelationKD
 from perception3d.geometry.grid import VoxelGrid
 
 
@@ -34,17 +33,18 @@ def test_view_relations(gram_weight, shared):
         level = SimpleNamespace(rows=rows, hw=(1, width), first=first[:1].repeat(2, 0) if shared else first)
         return [level], np.stack([cameras, cameras])[:, None], (1, width), (1, width - 1)
 
-    views, loss = (batch(0, 5, 2), batch(1, 4, 3)), ViewRelationKD(grid, gram_weight)
-    found = []
-    for compute in (loss._on_device, loss._on_host):
-        mine, theirs = (view[0][0].rows.clone() for view in views)
-        value = compute(views, mine.requires_grad_(), theirs)
+    student, teacher = batch(0, 5, 2), batch(1, 4, 3)
+    results = []
+    for compute in (view_relation._on_gpu, view_relation._on_cpu):
+        level = student[0][0]
+        level.rows = level.rows.detach().requires_grad_()
+        value = compute(student, teacher, grid, gram_weight, 0.1)
         (3 * value).backward()
-        found.append((value.detach(), mine.grad))
+        results.append((value.detach(), level.rows.grad))
         with torch.no_grad():
-            assert float(compute(views, mine, theirs)) == float(value)
-    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-12)
-    assert found[0][1].abs().sum() > 0
+            assert float(compute(student, teacher, grid, gram_weight, 0.1)) == float(value)
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+    assert results[0][1].abs().sum() > 0
 
 
 @pytest.mark.parametrize('saliency', [None, 'head'])
@@ -55,20 +55,20 @@ def test_fused_features(monkeypatch, saliency, dtype, tolerance):
     teacher[:, 2] = 7  # a constant channel
     context = SimpleNamespace(teacher={'head': random(2, 3, 33, 40).to(dtype)})
     loss, taken = FusedFeatureKD(saliency), []
-    apply = fused_feature.HostImitation.apply
-    monkeypatch.setattr(fused_feature.HostImitation, 'apply', lambda *args: taken.append(1) or apply(*args))
-    found = []
+    apply = fused_feature.CpuImitation.apply
+    monkeypatch.setattr(fused_feature.CpuImitation, 'apply', lambda *args: taken.append(1) or apply(*args))
+    results = []
     for layout in (torch.contiguous_format, torch.channels_last):
-        mine = student.clone(memory_format=layout).requires_grad_()
-        value = loss(mine, teacher.contiguous(memory_format=layout), context)
+        leaf = student.clone(memory_format=layout).requires_grad_()
+        value = loss(leaf, teacher.contiguous(memory_format=layout), context)
         (3 * value).backward()
-        found.append((value.detach(), mine.grad))
+        results.append((value.detach(), leaf.grad))
         with torch.no_grad():
-            assert float(loss(mine, teacher.contiguous(memory_format=layout), context)) == float(value)
-    assert len(taken) == 2 and found[1][1].is_contiguous(memory_format=torch.channels_last)
-    torch.testing.assert_close(*found, rtol=tolerance, atol=tolerance)
-    # Layouts that differ, or a teacher of another type, go the plain way.
+            assert float(loss(leaf, teacher.contiguous(memory_format=layout), context)) == float(value)
+    assert len(taken) == 2 and results[1][1].is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(*results, rtol=tolerance, atol=tolerance)
+    # Different layouts, or a teacher of another dtype, use the plain operations.
     loss(student, teacher.contiguous(memory_format=torch.channels_last), context)
     other = torch.float64 if dtype == torch.float32 else torch.float32
-    loss(mine, teacher.to(other).contiguous(memory_format=torch.channels_last), context)
+    loss(leaf, teacher.to(other).contiguous(memory_format=torch.channels_last), context)
     assert len(taken) == 2
