@@ -144,3 +144,24 @@ def test_renderer_knows_no_world():
             if name.startswith('perception3d.simulation') and not name.startswith('perception3d.simulation.render'):
                 wrong.append(f'{path.name}:{line} imports {name}')
     assert not wrong, '\n'.join(wrong)
+
+
+def _numbered(node):
+    """Whether an expression takes an element, or a slice, of a pipeline by its number."""
+    if not isinstance(node, ast.Subscript) or not re.search('pipeline|steps|transforms', ast.unparse(node.value)):
+        return False
+    parts = [node.slice.lower, node.slice.upper] if isinstance(node.slice, ast.Slice) else [node.slice]
+    return any(isinstance(part, (ast.Constant, ast.UnaryOp)) and not isinstance(getattr(part, 'value', 0), str)
+               for part in parts)  # fmt: skip
+
+
+def test_configs_name_the_steps_of_a_pipeline():
+    wrong = [
+        f'{path.relative_to(ROOT)}:{node.lineno} {ast.unparse(node)}'
+        for path in sorted((ROOT / 'configs').rglob('*.py'))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if _numbered(node) or (isinstance(node, ast.Attribute) and node.attr == 'insert')
+    ]
+    assert not wrong, '\n'.join(wrong)
+    assert _numbered(ast.parse('val_dataloader.dataset.pipeline[-1]').body[0].value)
+    assert _numbered(ast.parse('steps[2:4]').body[0].value) and not _numbered(ast.parse("steps['a']").body[0].value)

@@ -18,8 +18,12 @@ with read_base():
 train_dataloader.dataset.dataset.num_frames = 4
 steps = train_dataloader.dataset.dataset.pipeline
 train_dataloader.dataset.dataset.pipeline = [
-    *steps[:5],
-    dict(type=PairedViews, student=[dict(type=KeepFrames, num_frames=num_frames), steps[5]], teacher=[steps[5]]),
+    steps.load,
+    steps.images,
+    steps.boxes,
+    steps.bev,
+    steps.boxes_in_range,
+    dict(type=PairedViews, student=[dict(type=KeepFrames, num_frames=num_frames), steps.pack], teacher=[steps.pack]),
 ]
 teacher = copy.deepcopy(model)
 teacher.neck_3d.fuse_channels = 64 * 4 * 4

@@ -25,12 +25,13 @@ with read_base():
 
 steps = train_dataloader.dataset.pipeline
 train_dataloader.dataset.pipeline = [
-    steps[0],
-    *steps[2:4],
+    steps.load,
+    steps.boxes,
+    steps.boxes_in_range,
     dict(
         type=PairedViews,
-        student=[steps[1], steps[4]],
-        teacher=[dict(type=steps[1].type, final_hw=(720, 1280), test_mode=True), steps[4]],
+        student=[steps.images, steps.pack],
+        teacher=[dict(type=steps.images.type, final_hw=(720, 1280), test_mode=True), steps.pack],
     ),
 ]
 

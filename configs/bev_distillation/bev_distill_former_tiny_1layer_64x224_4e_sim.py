@@ -21,12 +21,14 @@ with read_base():
 
 steps = train_dataloader.dataset.pipeline
 train_dataloader.dataset.pipeline = [
-    steps[0],
-    *steps[2:5],
+    steps.load,
+    steps.boxes,
+    steps.bev,
+    steps.boxes_in_range,
     dict(
         type=PairedViews,
-        student=[steps[1], steps[5]],
-        teacher=[dict(type=steps[1].type, final_hw=(96, 352), test_mode=True), steps[5]],
+        student=[steps.images, steps.pack],
+        teacher=[dict(type=steps.images.type, final_hw=(96, 352), test_mode=True), steps.pack],
     ),
 ]
 

@@ -17,13 +17,15 @@ with read_base():
 # Loading, boxes and the augmentation of the lidar frame are shared; images are cut and turned alike at two sizes.
 steps = train_dataloader.dataset.dataset.pipeline
 train_dataloader.dataset.dataset.pipeline = [
-    steps[0],
-    *steps[2:5],
+    steps.load,
+    steps.boxes,
+    steps.bev,
+    steps.boxes_in_range,
     dict(
         type=PairedViews,
-        student=[steps[1], steps[5]],
+        student=[steps.images, steps.pack],
         # Larger by 880 / 704, as the image is, so that both views show the same.
-        teacher=[dict(type=steps[1].type, final_hw=(320, 880), resize=(-0.075, 0.1375)), steps[5]],
+        teacher=[dict(type=steps.images.type, final_hw=(320, 880), resize=(-0.075, 0.1375)), steps.pack],
     ),
 ]
 links.moments.loss.update(student_frames=num_frames, teacher_frames=num_frames)

@@ -2,26 +2,18 @@
 
 from mmengine.config import read_base
 
+data_root = 'data/sim_distill'
+max_epochs, val_interval = 8, 1000
+warmup_epochs = max_epochs // 4 or max_epochs / 4
+
 with read_base():
     # Averaged weights differ less from seed to seed.
     from .._base_.schedules.averaged import *
     from ..bev_transformer.bev_former_tiny_96x352_9e_sim import *
-
-data_root = 'data/sim_distill'
-train_dataloader.dataset.data_root = data_root
-val_dataloader.dataset.data_root = data_root
-test_dataloader = val_dataloader
-val_evaluator.data_root = data_root
-test_evaluator.data_root = data_root
 
 # Two levels instead of three cost two thirds of a step.
 model.backbone.out_indices = (1, 2)
 model.neck.update(in_channels=[32, 64], num_outs=2)
 model.encoder.num_levels = 2
 
-max_epochs = 8
-train_cfg.update(max_epochs=max_epochs, val_interval=1000)
-warmup_epochs = max_epochs // 4 or max_epochs / 4
-param_scheduler[0].end = warmup_epochs
-param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)
 default_hooks.checkpoint.update(max_keep_ckpts=1)

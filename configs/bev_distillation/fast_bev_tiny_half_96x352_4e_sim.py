@@ -2,6 +2,8 @@
 
 from mmengine.config import read_base
 
+max_epochs = 4
+
 with read_base():
     from .fast_bev_tiny_96x352_8e_sim import *
 
@@ -10,9 +12,3 @@ model.neck.update(in_channels=[8, 16, 32], out_channels=8)
 model.neck_fuse.update(in_channels=8, out_channels=8)
 model.neck_3d.update(fuse_channels=8 * 4 * num_frames, in_channels=16, out_channels=16)
 model.bbox_head.update(in_channels=16, hidden_channels=16)
-
-max_epochs = 4
-train_cfg.max_epochs = max_epochs
-warmup_epochs = max_epochs // 4 or max_epochs / 4
-param_scheduler[0].end = warmup_epochs
-param_scheduler[1].update(begin=warmup_epochs, end=max_epochs)

@@ -5,16 +5,11 @@ Published: mAP 41.6, NDS 51.7.
 
 from mmengine.config import read_base
 
-with read_base():
-    from .bev_former_small_r101dcn_720x1280_24e_nuscenes import *
-
 image_hw = (900, 1600)
 num_frames = 4
-train_dataloader.dataset.num_frames = num_frames
-train_dataloader.dataset.pipeline[1].final_hw = image_hw
-val_dataloader.dataset.num_frames = num_frames
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader = val_dataloader
+
+with read_base():
+    from .bev_former_small_r101dcn_720x1280_24e_nuscenes import *
 
 model.backbone.update(out_indices=(1, 2, 3), with_cp=False)
 model.neck.update(in_channels=[512, 1024, 2048], num_outs=4)

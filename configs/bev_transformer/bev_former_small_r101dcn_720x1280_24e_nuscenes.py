@@ -5,13 +5,10 @@ Published: mAP 37.0, NDS 47.9. The released run starts from an FCOS3D checkpoint
 
 from mmengine.config import read_base
 
+image_hw = (720, 1280)
+
 with read_base():
     from .bev_former_tiny_r50_450x800_24e_nuscenes import *
-
-image_hw = (720, 1280)
-train_dataloader.dataset.pipeline[1].final_hw = image_hw
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader = val_dataloader
 
 model.data_preprocessor.update(mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0], bgr_to_rgb=False)
 model.backbone.update(

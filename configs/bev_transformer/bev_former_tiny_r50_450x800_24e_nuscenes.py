@@ -8,28 +8,23 @@ past of the scene, for which there is `BEVFormerStream`.
 from mmengine.config import read_base
 from mmengine.optim import CosineAnnealingLR, LinearLR
 
+point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+image_hw = (450, 800)
+num_frames = 3
+max_epochs = 24
+val_interval = max_epochs
+
 with read_base():
     from .._base_.datasets.nuscenes_camera import *
     from .._base_.models.bev_transformer_r50 import *
     from .._base_.runtime import *
     from .._base_.schedules.adamw_cbgs20e import *
 
-point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
-image_hw = (450, 800)
-num_frames = 3
-
 # No class-balanced sampling, and no augmentation of pictures or of the plane.
 train_dataloader.dataset = train_dataloader.dataset.dataset
-train_dataloader.dataset.num_frames = num_frames
-train_dataloader.dataset.pipeline[1].update(final_hw=image_hw, test_mode=True)
-train_dataloader.dataset.pipeline[4].point_cloud_range = point_cloud_range
-del train_dataloader.dataset.pipeline[3]
-val_dataloader.dataset.num_frames = num_frames
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader = val_dataloader
+train_dataloader.dataset.pipeline.images.test_mode = True
+del train_dataloader.dataset.pipeline['bev']
 
-max_epochs = 24
-train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper.optimizer.lr = 2e-4
 param_scheduler = [
     dict(type=LinearLR, start_factor=1 / 3, by_epoch=False, begin=0, end=500),

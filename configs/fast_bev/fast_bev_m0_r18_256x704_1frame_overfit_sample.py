@@ -9,25 +9,22 @@ from mmengine.dataset import RepeatDataset
 from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
 from torch.optim import AdamW
 
+data_root = 'data/sample_nuscenes'
+train_ann_file = val_ann_file = 'perception3d_infos_mini_train.pkl'
+
 with read_base():
     from .fast_bev_m0_r18_256x704_1frame_cbgs20e_nuscenes import *
 
-data_root = 'data/sample_nuscenes'
-ann_file = 'perception3d_infos_mini_train.pkl'
 num_iters = 200
 
 # One sample again and again, as the test sees it: no augmentation, no class balancing.
 keyframe = train_dataloader.dataset.dataset
-keyframe.update(data_root=data_root, ann_file=ann_file)
-keyframe.pipeline[1].test_mode = True
-del keyframe.pipeline[3]
+keyframe.pipeline.images.test_mode = True
+del keyframe.pipeline['bev']
 train_dataloader.dataset = dict(type=RepeatDataset, dataset=keyframe, times=num_iters)
 train_dataloader.update(num_workers=1)
 val_dataloader.update(num_workers=1)
-val_dataloader.dataset.update(data_root=data_root, ann_file=ann_file)
 test_dataloader = val_dataloader
-val_evaluator.data_root = data_root
-test_evaluator.data_root = data_root
 
 # No weights are loaded, so all layers learn; with one sample, batch statistics are those of the test as well.
 model.backbone.update(frozen_stages=-1, norm_eval=False)

@@ -2,10 +2,7 @@
 
 from mmengine.config import read_base
 
+image_hw = (320, 880)
+
 with read_base():
     from .fast_bev_m0_r18_256x704_cbgs20e_nuscenes import *
-
-image_hw = (320, 880)
-train_dataloader.dataset.dataset.pipeline[1].final_hw = image_hw
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader.dataset.pipeline[1].final_hw = image_hw

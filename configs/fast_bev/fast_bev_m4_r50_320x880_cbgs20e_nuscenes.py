@@ -2,13 +2,10 @@
 
 from mmengine.config import read_base
 
+image_hw = (320, 880)
+
 with read_base():
     from .fast_bev_m3_r34_256x704_cbgs20e_nuscenes import *
-
-image_hw = (320, 880)
-train_dataloader.dataset.dataset.pipeline[1].final_hw = image_hw
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader.dataset.pipeline[1].final_hw = image_hw
 
 model.backbone.depth = 50
 model.neck.in_channels = [256, 512, 1024, 2048]

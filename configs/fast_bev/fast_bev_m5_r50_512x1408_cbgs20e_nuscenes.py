@@ -2,10 +2,7 @@
 
 from mmengine.config import read_base
 
+image_hw = (512, 1408)
+
 with read_base():
     from .fast_bev_m4_r50_320x880_cbgs20e_nuscenes import *
-
-image_hw = (512, 1408)
-train_dataloader.dataset.dataset.pipeline[1].final_hw = image_hw
-val_dataloader.dataset.pipeline[1].final_hw = image_hw
-test_dataloader.dataset.pipeline[1].final_hw = image_hw

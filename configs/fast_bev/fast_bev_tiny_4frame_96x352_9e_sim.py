@@ -6,17 +6,10 @@ history are keyframes 0.5 s apart, at the start of a scene the oldest one again.
 
 from mmengine.config import read_base
 
-with read_base():
-    from .fast_bev_tiny_96x352_9e_sim import *
-
 data_root = 'data/sim_drive'
 num_frames = 4
 
-train_dataloader.dataset.update(data_root=data_root, num_frames=num_frames)
-val_dataloader.dataset.update(data_root=data_root, num_frames=num_frames)
-test_dataloader = val_dataloader
-val_evaluator.data_root = data_root
-test_evaluator.data_root = data_root
+with read_base():
+    from .fast_bev_tiny_96x352_9e_sim import *
 
-model.neck_3d.update(fuse_channels=16 * 4 * num_frames)
 model.bbox_head.code_weights = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)

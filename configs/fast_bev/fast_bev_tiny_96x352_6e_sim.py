@@ -3,12 +3,12 @@
 from mmengine.config import read_base
 from mmengine.optim import ConstantLR, LinearLR, PolyLR
 
+max_epochs = 6
+warmup_epochs = max_epochs / 6
+
 with read_base():
     from .fast_bev_tiny_96x352_9e_sim import *
 
-max_epochs = 6
-train_cfg.update(max_epochs=max_epochs, val_interval=max_epochs)
-warmup_epochs = max_epochs / 6
 # In so short a training a rate that falls from the start leaves too little: it stays up for half of it.
 decay_epoch = max_epochs / 2
 param_scheduler = [

@@ -9,4 +9,4 @@ with read_base():
     from .._base_.schedules.one_cycle_pillars import *
 
 # PointPillars of three classes does not move single objects.
-del train_dataloader.dataset.dataset.pipeline[4]
+del train_dataloader.dataset.dataset.pipeline['move']

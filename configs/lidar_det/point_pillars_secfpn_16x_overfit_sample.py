@@ -8,25 +8,22 @@ from mmengine.dataset import RepeatDataset
 from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper
 from torch.optim import AdamW
 
+data_root = 'data/sample_kitti'
+
 with read_base():
     from .point_pillars_secfpn_16x_160e_kitti import *
 
-data_root = 'data/sample_kitti'
 num_iters = 160
 
 # Three frames again and again, as the test sees them.
 frames = train_dataloader.dataset.dataset
-frames.data_root = data_root
-frames.pipeline = [step for step in frames.pipeline if step.type in (LoadCheckedPoints, CropToImage, LoadAnnotations3D)]
-frames.pipeline += train_pipeline[7:9] + train_pipeline[10:]
+for name in ('paste', 'mirror', 'rotate', 'shuffle'):
+    del frames.pipeline[name]
 train_dataloader.dataset = dict(type=RepeatDataset, dataset=frames, times=num_iters)
 train_dataloader.update(batch_size=3, num_workers=1)
 val_dataloader.update(num_workers=1)
-val_dataloader.dataset.update(data_root=data_root)
 test_dataloader = val_dataloader
-val_evaluator.data_root = data_root
-test_evaluator = val_evaluator
-del frames
+del frames, name
 
 # The published momentum of 0.01 needs a thousand steps before the averages are those of the data.
 model.voxel_encoder.norm_cfg = dict(type='BN1d', eps=1e-3, momentum=0.1)

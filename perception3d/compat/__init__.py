@@ -19,7 +19,9 @@ Nothing heavy is imported here. A fix waits for its module to be imported and is
    need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. An op that is not
    there, or not for CUDA, is named with the command that builds it. Can go when mmcv imports without `_ext`.
 7. mmengine sets an option for a value at the top of a config when the parts that follow from it are already computed:
-   `mmengine_options.py` sets it while the config is executed. Can go when mmengine does so itself.
+   `mmengine_options.py` sets it while the config is executed. Bases know nothing of what a config sets either, and a
+   pipeline is a list, whose steps have numbers alone: it lets the bases take what is set above `with read_base()`, and
+   reads a dict of named steps. Can go when mmengine does so itself.
 8. mmdet3d's LiDAR detectors take the size of a batch from its last voxel and fail where the last cloud, or every cloud,
    has no point in range; PointRCNN also fails at frames without objects: `empty_frames.py` counts the clouds and
    divides by 1 or more. Can go when `test_mmdet3d_still_counts_voxels` fails.
@@ -58,7 +60,7 @@ from perception3d.compat.data_configs import (
 from perception3d.compat.dataset_wrappers import join_splits, join_splits_as_mmengine
 from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely, read_files_safely
-from perception3d.compat.mmengine_options import take_option_values
+from perception3d.compat.mmengine_options import read_settings_and_named_steps, take_option_values
 from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
 from perception3d.compat.pillar_maps import require_pillars_inside
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
@@ -72,6 +74,7 @@ def _fix_checkpoints(module: ModuleType) -> None:
 
 def _fix_configs(module: ModuleType) -> None:
     take_option_values(module)
+    read_settings_and_named_steps(module)
     read_data_configs_as_data(module)
 
 

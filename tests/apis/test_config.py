@@ -105,3 +105,55 @@ def test_options_are_literals_or_text():
     assert parsed == {'a.b': 1e-3, 'c': [1, 2], 'd': 'some text', '+e': True, 'f': 'x=y'}
     with pytest.raises(InputError, match='expected key=value'):
         parse_options(['a'])
+
+
+def _steps(config):
+    return [(step.type, step.get('size')) for step in config.loader.dataset.pipeline]
+
+
+STEPS = (
+    "size, rows = 4, 2\nmodel = dict(type='A', cells=size * rows)\n"
+    "steps = dict(load=dict(type='Load'), resize=dict(type='Resize', size=size), pack=dict(type='Pack'))\n"
+    "loader = dict(dataset=dict(pipeline=steps))\ntta_pipeline = dict(views=dict(type='Views', transforms=dict(\n"
+    "    flips=[dict(type='Flip')], pack=[steps['pack']])))\ndel steps\n"
+)
+READ = 'from mmengine.config import read_base\n{above}with read_base():\n    from .{base} import *\n{below}'
+
+
+def test_what_stands_above_the_bases_is_what_they_compute_from(tmp_path):
+    middle = READ.format(above='rows = 3\nsize = rows * 2\n', base='base', below='late = size\n')
+    leaf = READ.format(above='rows = 5\n', base='middle', below='')
+    path = _write(tmp_path, base=STEPS, middle=middle, leaf=leaf)
+    config = load_config(tmp_path / 'middle.py')
+    assert (config.model.cells, config.late, _steps(config)[1]) == (18, 6, ('Resize', 6))
+    # The size of the middle file follows from the rows of the leaf, and both from an option.
+    config = load_config(path)
+    assert (config.model.cells, config.late, _steps(config)[1]) == (50, 10, ('Resize', 10))
+    assert load_config(path, {'rows': 1}).model.cells == 2
+    assert load_config(path, {'size': 7}).model.cells == 35
+    # What one config sets is nothing to the next.
+    assert load_config(tmp_path / 'base.py').model.cells == 8
+
+
+def test_named_steps_are_changed_added_and_removed_by_name(tmp_path):
+    below = (
+        "steps = loader.dataset.pipeline\nsteps.resize.size = 9\ndel steps['load']\n"
+        "steps.update(shuffle=dict(type='Shuffle'), pack=steps.pop('pack'))\ndel steps\n"
+    )
+    config = load_config(_write(tmp_path, base=STEPS, leaf=READ.format(above='', base='base', below=below)))
+    assert _steps(config) == [('Resize', 9), ('Shuffle', None), ('Pack', None)]
+    assert isinstance(config.loader.dataset.pipeline, list)
+    (views,) = config.tta_pipeline
+    assert [[step.type for step in view] for view in views.transforms] == [['Flip'], ['Pack']]
+
+
+@pytest.mark.parametrize(
+    'above, message',
+    [
+        ('sise = 3\n', r'leaf.py sets sise above `with read_base\(\)`.*no base has it: did you mean size'),
+        ('size = model.cells\n', "leaf.py: name 'model' is not defined: settings above"),
+    ],
+)
+def test_a_setting_that_no_base_would_take_is_an_error(tmp_path, above, message):
+    with pytest.raises(InputError, match=message):
+        load_config(_write(tmp_path, base=STEPS, leaf=READ.format(above=above, base='base', below='')))

@@ -21,7 +21,7 @@ from perception3d.formats.custom_boxes.evaluation.folders import evaluate_files
 from perception3d.formats.custom_boxes.files import write_labels
 from tools import create_data, infer
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_lidar.py'
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_custom_boxes.py'
 SPLITS = {'train': ['yard_0', 'yard_1', 'yard_2', 'yard_3'], 'val': ['yard_4', 'yard_5'], 'test': ['yard_6']}
 
 
@@ -60,11 +60,9 @@ def options(root: Path) -> list[str]:
     """A network of a hundredth on pillars of 0.64 m, two steps; whatever it finds is drawn, written and scored."""
     return [
         f'data_root={root}',
-        'model.data_preprocessor.voxel_layer.voxel_size=[0.64, 0.64, 8]',
-        'model.voxel_encoder.voxel_size=[0.64, 0.64, 8]',
+        'pillar_size=[0.64, 0.64]',
         'model.voxel_encoder.feat_channels=[8]',
         'model.middle_encoder.in_channels=8',
-        'model.middle_encoder.output_shape=[160, 160]',
         'model.backbone.in_channels=8',
         'model.backbone.layer_nums=[1, 1, 1]',
         'model.backbone.out_channels=[8, 8, 8]',

@@ -32,6 +32,11 @@ def config() -> Config:
     return Config.fromfile(CONFIG)
 
 
+def pipelines(config: Config) -> list[list[dict]]:
+    loaders = config.train_dataloader.dataset.dataset.pipeline, config.test_dataloader.dataset.pipeline
+    return [*loaders, config.tta_pipeline]
+
+
 def frame(root: Path) -> dict:
     return MultiFrameNuScenesDataset(str(root), 'perception3d_infos_hand_train.pkl', num_frames=1).get_data_info(3)
 
@@ -39,10 +44,10 @@ def frame(root: Path) -> dict:
 def test_a_keyframe_has_the_five_columns_of_its_file(tree: Path, config: Config):
     sample = frame(tree)
     stored = np.fromfile(sample['lidar_points']['lidar_path'], np.float32).reshape(-1, 5)
-    for steps in (config.train_pipeline, config.test_pipeline, config.tta_pipeline):
+    for steps in pipelines(config):
         np.testing.assert_array_equal(Compose(steps[:1])(frame(tree))['points'].tensor.numpy(), stored)
     # Of the keyframe and its sweeps intensities stay; the ring gives way to the age.
-    points = Compose(config.test_pipeline[:2])(sample)['points'].tensor.numpy()
+    points = Compose(pipelines(config)[1][:2])(sample)['points'].tensor.numpy()
     np.testing.assert_array_equal(points[: len(stored), :4], stored[:, :4])
     assert not points[: len(stored), 4].any() and len(points) > len(stored)
 
@@ -68,7 +73,7 @@ def test_a_bad_file_is_named(tree: Path, config: Config, tmp_path: Path, damage,
     path = Path((sample['lidar_sweeps'][0] if sweep else sample)['lidar_points']['lidar_path'])
     assert path.is_relative_to(root)
     damage(path)
-    for steps in (config.train_pipeline, config.test_pipeline, config.tta_pipeline):
+    for steps in pipelines(config):
         np.random.seed(0)
         with pytest.raises(InputError, match=f'{path.name} {words}') as error:
             # Nine of ten sweeps are drawn in training: now and then not this one.

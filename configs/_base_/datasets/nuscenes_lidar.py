@@ -30,45 +30,49 @@ class_names = [
     'traffic_cone',
 ]  # fmt: skip
 point_cloud_range = [-51.2, -51.2, -5.0, 51.2, 51.2, 3.0]
+# Earlier sweeps, and what is kept of a point: x, y, z, intensity, age.
 sweeps_num = 9
+use_dim = [0, 1, 2, 3, 4]
+# A frame without earlier sweeps has its own again, without the points of the ego vehicle.
+fill_sweeps = True
 
-train_pipeline = [
-    dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
-    dict(
+train_steps = dict(
+    load=dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
+    sweeps=dict(
         type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
-        use_dim=[0, 1, 2, 3, 4],
-        pad_empty_sweeps=True,
-        remove_close=True,
+        use_dim=use_dim,
+        pad_empty_sweeps=fill_sweeps,
+        remove_close=fill_sweeps,
     ),
-    dict(type=LoadAnnotations3D, with_bbox_3d=True, with_label_3d=True),
-    dict(type=GlobalRotScaleTrans, rot_range=[-0.3925, 0.3925], scale_ratio_range=[0.95, 1.05]),
-    dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=0.5, flip_ratio_bev_vertical=0.5),
-    dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
-    dict(type=ObjectRangeFilter, point_cloud_range=point_cloud_range),
-    dict(type=ObjectNameFilter, classes=class_names),
-    dict(type=PointShuffle),
-    dict(type=ZeroUnknownVelocities),
-    dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
-]
+    boxes=dict(type=LoadAnnotations3D, with_bbox_3d=True, with_label_3d=True),
+    rotate=dict(type=GlobalRotScaleTrans, rot_range=[-0.3925, 0.3925], scale_ratio_range=[0.95, 1.05]),
+    mirror=dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=0.5, flip_ratio_bev_vertical=0.5),
+    points_in_range=dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
+    boxes_in_range=dict(type=ObjectRangeFilter, point_cloud_range=point_cloud_range),
+    names=dict(type=ObjectNameFilter, classes=class_names),
+    shuffle=dict(type=PointShuffle),
+    velocities=dict(type=ZeroUnknownVelocities),
+    pack=dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
+)
 meta_keys = (
     'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'ego2global', 'lidar2ego', 'box_type_3d',
     'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
     'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow',
 )  # fmt: skip
-test_pipeline = [
-    dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
-    dict(
+test_steps = dict(
+    load=dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
+    sweeps=dict(
         type=LoadAlignedSweeps,
         sweeps_num=sweeps_num,
-        use_dim=[0, 1, 2, 3, 4],
-        pad_empty_sweeps=True,
-        remove_close=True,
+        use_dim=use_dim,
+        pad_empty_sweeps=fill_sweeps,
+        remove_close=fill_sweeps,
         test_mode=True,
     ),
-    dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
-    dict(type=Pack3DDetInputs, keys=['points'], meta_keys=meta_keys),
-]
+    points_in_range=dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
+    pack=dict(type=Pack3DDetInputs, keys=['points'], meta_keys=meta_keys),
+)
 
 train_dataloader = dict(
     batch_size=4,
@@ -82,7 +86,7 @@ train_dataloader = dict(
             data_root=data_root,
             ann_file='perception3d_infos_train.pkl',
             num_frames=1,
-            pipeline=train_pipeline,
+            pipeline=train_steps,
             test_mode=False,
         ),
     ),
@@ -97,7 +101,7 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file='perception3d_infos_val.pkl',
         num_frames=1,
-        pipeline=test_pipeline,
+        pipeline=test_steps,
         test_mode=True,
     ),
 )
@@ -108,14 +112,17 @@ test_evaluator = val_evaluator
 
 # nuScenes takes 500 boxes.
 tta_model = dict(type=LidarTTAModel, iou_thr=0.2, max_num=500)
-tta_pipeline = [
-    *test_pipeline[:2],
-    dict(
+tta_pipeline = dict(
+    load=test_steps['load'],
+    sweeps=test_steps['sweeps'],
+    views=dict(
         type=TestTimeAug,
-        transforms=[
-            mirrored_views,
-            [test_pipeline[2]],
-            [test_pipeline[3]],
-        ],
+        transforms=dict(
+            mirrored=mirrored_views,
+            points_in_range=[test_steps['points_in_range']],
+            pack=[test_steps['pack']],
+        ),
     ),
-]
+)
+# A leaf changes the steps of a data loader, not these.
+del train_steps, test_steps

@@ -37,8 +37,14 @@ db_sampler = dict(
     made_by='nuscenes --database',
 )
 train_dataloader.dataset.dataset.metainfo = metainfo
-# Behind the annotations, before the frame is turned, scaled and mirrored.
-train_dataloader.dataset.dataset.pipeline.insert(3, dict(type=PasteObjects, db_sampler=db_sampler))
+# After the annotations, before the frame is rotated, scaled and mirrored.
+steps = train_dataloader.dataset.dataset.pipeline
+loading = {name: steps.pop(name) for name in ('load', 'sweeps', 'boxes')}
+paste = dict(type=PasteObjects, db_sampler=db_sampler)
+train_dataloader.dataset.dataset.pipeline = dict(**loading, paste=paste, **steps)
+del steps, loading, paste
 val_dataloader.dataset.metainfo = metainfo
 test_dataloader = val_dataloader
-custom_hooks = [dict(type=FadeObjectSampleHook, last_epochs=5)]
+# Epochs without pasted objects at the end.
+last_epochs = 5
+custom_hooks = [dict(type=FadeObjectSampleHook, last_epochs=last_epochs)]

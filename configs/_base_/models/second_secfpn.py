@@ -6,18 +6,20 @@ from mmengine.config import read_base
 
 from perception3d.models.lidar_det.sparse_encoder import RowSparseEncoder
 
+voxel_size = [0.05, 0.05, 0.1]
+point_cloud_range = [0, -40, -3, 70.4, 40, 1]
+anchor_overlaps = dict(Pedestrian=(0.35, 0.2), Cyclist=(0.35, 0.2), Car=(0.6, 0.45))
+
 with read_base():
     from .point_pillars_secfpn import *
 
-voxel_size = [0.05, 0.05, 0.1]
-point_cloud_range = [0, -40, -3, 70.4, 40, 1]
-
-model.data_preprocessor.voxel_layer.update(max_num_points=5, point_cloud_range=point_cloud_range, voxel_size=voxel_size)
+model.data_preprocessor.voxel_layer.max_num_points = 5
 model.voxel_encoder = dict(type=HardSimpleVFE)
 model.middle_encoder = dict(
     type=RowSparseEncoder,
-    in_channels=4,
-    sparse_shape=[41, 1600, 1408],
+    in_channels=num_features,
+    # One layer of voxels more than the range has.
+    sparse_shape=[round((point_cloud_range[5] - point_cloud_range[2]) / voxel_size[2]) + 1, *map_shape],
     order=('conv', 'norm', 'act'),
     base_channels=16,
     encoder_channels=((16,), (32, 32, 32), (64, 64, 64), (64, 64, 64)),
@@ -28,14 +30,4 @@ model.neck.update(in_channels=[128, 256], upsample_strides=[1, 2], out_channels=
 # In contrast to PointPillars', the classes share their targets.
 model.bbox_head.update(in_channels=512, feat_channels=512)
 del model.bbox_head['assign_per_class']
-model.bbox_head.anchor_generator.update(
-    type=Anchor3DRangeGenerator,
-    ranges=[
-        [0, -40.0, -0.6, 70.4, 40.0, -0.6],
-        [0, -40.0, -0.6, 70.4, 40.0, -0.6],
-        [0, -40.0, -1.78, 70.4, 40.0, -1.78],
-    ],
-)
-# Pedestrian and Cyclist.
-model.train_cfg.assigner[0].update(pos_iou_thr=0.35, neg_iou_thr=0.2, min_pos_iou=0.2)
-model.train_cfg.assigner[1].update(pos_iou_thr=0.35, neg_iou_thr=0.2, min_pos_iou=0.2)
+model.bbox_head.anchor_generator.type = Anchor3DRangeGenerator

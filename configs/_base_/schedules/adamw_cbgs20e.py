@@ -8,7 +8,8 @@ from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.reproducible import ResumableEpochTrainLoop
 
 max_epochs = 20
-train_cfg = dict(type=ResumableEpochTrainLoop, max_epochs=max_epochs, val_interval=5)
+val_interval = 5
+train_cfg = dict(type=ResumableEpochTrainLoop, max_epochs=max_epochs, val_interval=val_interval)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 

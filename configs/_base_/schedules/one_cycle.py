@@ -13,6 +13,7 @@ from perception3d.engine.reproducible import ResumableEpochTrainLoop
 # SECOND's; PointPillars' is `one_cycle_pillars`. Data sets are repeated twice an epoch.
 lr = 0.0018
 max_epochs = 40
+val_interval = 1
 # Two fifths of the training, in whole epochs where it has three or more.
 rise_epochs = max_epochs * 2 // 5 or 0.4 * max_epochs
 
@@ -38,7 +39,7 @@ param_scheduler = [
         (CosineAnnealingMomentum, rise_epochs, max_epochs, 0.95),
     )
 ]
-train_cfg = dict(type=ResumableEpochTrainLoop, max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type=ResumableEpochTrainLoop, max_epochs=max_epochs, val_interval=val_interval)
 val_cfg = dict(type=ValLoop)
 test_cfg = dict(type=TestLoop)
 # Rates are for 8 processes of 6 samples.

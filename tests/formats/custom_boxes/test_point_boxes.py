@@ -22,7 +22,7 @@ from perception3d.formats.custom_boxes.info import create_infos
 from perception3d.registry import DATASETS
 from tools import create_data
 
-CONFIG = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'datasets' / 'lidar_only.py'
+CONFIG = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'datasets' / 'custom_boxes.py'
 SIZES = {'Car': (4.0, 1.8, 1.6), 'Pedestrian': (0.7, 0.6, 1.8), 'Forklift': (2.5, 1.2, 2.1)}
 SPLITS = {'train': ['yard_a', 'yard_b', 'yard_empty'], 'val': ['yard_c'], 'test': ['yard_d']}
 

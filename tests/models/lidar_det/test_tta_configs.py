@@ -65,7 +65,7 @@ def _same(boxes: torch.Tensor, columns: int) -> bool:
     return torch.allclose(boxes[:, straight], OBJECTS[:, straight], atol=1e-4) and bool((turn.abs() < 1e-4).all())
 
 
-@pytest.mark.parametrize(('name', 'features', 'columns'), [('nuscenes_lidar', 5, 9), ('lidar_only', 4, 7)])
+@pytest.mark.parametrize(('name', 'features', 'columns'), [('nuscenes_lidar', 5, 9), ('custom_boxes', 4, 7)])
 def test_every_mirrored_view_of_a_cloud_gives_the_same_boxes(tmp_path, name, features, columns):
     config = Config.fromfile(CONFIGS / '_base_' / 'datasets' / f'{name}.py')
     path = tmp_path / 'cloud.bin'
