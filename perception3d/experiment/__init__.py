@@ -1,6 +1,5 @@
-"""Experiments: arms times seeds from one small Python file, trained, tested and put into one table.
+"""Experiments: arms times seeds from one small Python file, trained, tested and compared in one table.
 
-`plan` reads the file, `fingerprint` knows a cell whose config has changed, `commands` writes the command lines,
-`records` keeps what a cell has behind it, `schedule` runs cells, `statistics` and `table` make the result, `run` is
-what tools/experiment.py calls.
+`plan` reads the file, `commands` builds the command lines, `records` keeps what is known of a cell (one arm with one
+seed), `cells` runs cells, `table` computes and writes the result, `run` is what tools/experiment.py calls.
 """

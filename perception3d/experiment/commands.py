@@ -34,7 +34,7 @@ class Launch:
         slurm_args: arguments of srun; its number of tasks counts where it is among them.
 
     Raises:
-        InputError: nproc and slurm_args do not agree, or do not say how many tasks there are.
+        InputError: nproc and slurm_args disagree, or do not give the number of tasks.
     """
 
     tools: Path
@@ -46,24 +46,24 @@ class Launch:
     def __post_init__(self) -> None:
         text, stated = ' '.join(self.slurm_args), self._stated_tasks
         if stated is None and _LAYOUT.search(text):
-            raise InputError(f'--slurm-args {text!r} does not say how many tasks a cell has: add -n, such as -n 8')
+            raise InputError(f'--slurm-args {text!r} does not give the number of tasks of a cell: add -n, such as -n 8')
         if stated is not None and self.nproc not in (1, stated):
             raise InputError(
-                f'--nproc {self.nproc}, but --slurm-args {text!r} asks for {stated} tasks: give one of both'
+                f'--nproc {self.nproc}, but --slurm-args {text!r} asks for {stated} tasks: give only one of the two'
             )
 
     @property
     def processes(self) -> int:
-        """Processes of a cell: each takes a batch of its own, so that results depend on their number."""
+        """Processes of a cell: each takes a batch of its own, so results depend on their number."""
         return self._stated_tasks or self.nproc
 
     @property
     def _stated_tasks(self) -> int | None:
-        found = _TASKS.findall(' '.join(self.slurm_args))
-        return int(found[-1]) if found else None
+        numbers = _TASKS.findall(' '.join(self.slurm_args))
+        return int(numbers[-1]) if numbers else None
 
     def words(self) -> list[str]:
-        """Returns what gives a cell as many processes on the command line of tools/experiment.py."""
+        """Returns the options of tools/experiment.py that give a cell this number of processes."""
         if self.processes == 1:
             return []
         nproc = [] if self._stated_tasks else ['--nproc', str(self.nproc)]
@@ -72,7 +72,7 @@ class Launch:
 
     @property
     def threads(self) -> int | None:
-        """Threads of each process: its share of the cores; None under slurm, which knows its own cores."""
+        """Threads of each process: its share of the cores; None under slurm, which assigns cores itself."""
         return None if self.launcher == 'slurm' else max(1, _cores() // (self.jobs * self.nproc))
 
     def command(self, tool: str, words: Sequence[Any]) -> list[str]:
@@ -82,16 +82,16 @@ class Launch:
             torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={self.nproc}', f'--master_port={free_port()}']
             return [sys.executable, *torchrun, *python[1:], '--launcher', 'pytorch']
         if self.launcher == 'slurm':
-            # Without a number, srun takes that of the allocation around it.
+            # Without a number, srun takes that of the allocation it runs in.
             tasks = [] if self._stated_tasks else [f'--ntasks={self.nproc}']
             return ['srun', *self.slurm_args, *tasks, *python, '--launcher', 'slurm']
         return python
 
     def environment(self, threads: int | None) -> dict[str, str]:
-        """Returns the environment of a command; `threads` is an upper bound beside what the caller has set.
+        """Returns the environment of a command; `threads` is an upper bound for the numbers that the caller has set.
 
-        OMP_NUM_THREADS of the caller counts for the variables that it has not set, too: torch heeds MKL_NUM_THREADS
-        before it, and more threads than were meant made cells side by side wait for one another, 15 times slower.
+        OMP_NUM_THREADS of the caller also holds for the variables that are not set: torch reads MKL_NUM_THREADS first,
+        and with more threads than cores, cells side by side were 15 times slower.
         """
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
         for name in _THREADS if threads else ():
@@ -105,52 +105,62 @@ def _cores() -> int:
 
 
 def free_port() -> int:
-    """Returns a TCP port that nobody listens on now."""
+    """Returns a TCP port that is free now."""
     with socket.socket() as probe:
         probe.bind(('127.0.0.1', 0))
         return probe.getsockname()[1]
 
 
-def prepare_command(experiment: Experiment, words: Sequence[str], out: Path, tools: Path) -> list[str]:
-    """Returns a command of `prepare`: a first word in .py is a Python file, else it is a program.
+@dataclass(frozen=True)
+class ExperimentRun:
+    """An experiment, the output folder of its cells, and how its commands are started."""
 
-    A Python file is looked for beside the experiment file, then in the repository.
+    experiment: Experiment
+    out: Path
+    launch: Launch
 
-    Raises:
-        InputError: no such Python file.
-    """
-    program, *rest = fill(tuple(words), {OUT: str(out)})
-    if not program.endswith('.py'):
-        return [program, *rest]
-    places = [(folder / program).resolve() for folder in (experiment.file.parent, tools.parent)]
-    found = next((place for place in places if place.is_file()), None)
-    if found is None:
-        raise InputError(f'{experiment.file}: prepare: there is neither {places[0]} nor {places[1]}')
-    return [sys.executable, str(found), *rest]
+    def folder(self, cell: Cell) -> CellFolder:
+        """Returns the folder of a cell."""
+        return CellFolder(self.out, cell)
 
+    def prepare_command(self, words: Sequence[str]) -> list[str]:
+        """Returns a command of `prepare`: a first word that ends in .py is a Python file, else it is a program.
 
-def train_command(experiment: Experiment, cell: Cell, out: Path, launch: Launch, dry: bool = False) -> list[str]:
-    """Returns the command that trains a cell, or resumes its training where that has left a checkpoint.
+        A Python file is looked for next to the experiment file, then in the repository.
 
-    Raises:
-        InputError: a checkpoint that it needs is not there (with `dry` it stands as a shell expression instead).
-    """
-    arm, folder = experiment.arms[cell.arm], CellFolder(out, cell)
-    words = [arm.config, '--work-dir', folder.work, *folder.start_options()]
-    options = option_words(fill(arm.options, _texts(cell, out, dry)), cell.seed)
-    return launch.command('train.py', [*words, *options])
+        Raises:
+            InputError: there is no such Python file.
+        """
+        program, *rest = fill(tuple(words), {OUT: str(self.out)})
+        if not program.endswith('.py'):
+            return [program, *rest]
+        parents = (self.experiment.file.parent, self.launch.tools.parent)
+        files = [(folder / program).resolve() for folder in parents]
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            raise InputError(f'{self.experiment.file}: prepare: neither {files[0]} nor {files[1]} exists')
+        return [sys.executable, str(file), *rest]
 
+    def train_command(self, cell: Cell, dry: bool = False) -> list[str]:
+        """Returns the command that trains a cell, or resumes its training from its last checkpoint.
 
-def test_command(experiment: Experiment, cell: Cell, out: Path, launch: Launch, dry: bool = False) -> list[str]:
-    """Returns the command that tests the final checkpoint of a cell; errors as in train_command."""
-    arm, folder = experiment.arms[cell.arm], CellFolder(out, cell)
-    words = [arm.test_config, _checkpoint(folder, dry), '--work-dir', folder.work, '--out', folder.metrics_file]
-    options = option_words(fill(arm.test_options, _texts(cell, out, dry)), cell.seed)
-    return launch.command('test.py', [*words, *options])
+        Raises:
+            InputError: a checkpoint that it needs does not exist (with `dry` a shell expression stands for it).
+        """
+        arm, folder = self.experiment.arms[cell.arm], self.folder(cell)
+        words = [arm.config, '--work-dir', folder.work, *folder.start_options()]
+        options = option_words(fill(arm.options, self._texts(cell, dry)), cell.seed)
+        return self.launch.command('train.py', [*words, *options])
 
+    def test_command(self, cell: Cell, dry: bool = False) -> list[str]:
+        """Returns the command that tests the final checkpoint of a cell; errors as in train_command."""
+        arm, folder = self.experiment.arms[cell.arm], self.folder(cell)
+        words = [arm.test_config, _checkpoint(folder, dry), '--work-dir', folder.work, '--out', folder.metrics_file]
+        options = option_words(fill(arm.test_options, self._texts(cell, dry)), cell.seed)
+        return self.launch.command('test.py', [*words, *options])
 
-def _texts(cell: Cell, out: Path, dry: bool) -> dict[str, str]:
-    return {OUT: str(out), **{need.arm: _checkpoint(CellFolder(out, need), dry) for need in cell.needs}}
+    def _texts(self, cell: Cell, dry: bool) -> dict[str, str]:
+        return {OUT: str(self.out), **{need.arm: _checkpoint(self.folder(need), dry) for need in cell.needs}}
 
 
 def _checkpoint(folder: CellFolder, dry: bool) -> str:
@@ -163,7 +173,7 @@ def option_words(options: Mapping[str, Any], seed: int) -> list[str]:
     """Returns `options` and the seed as --cfg-options.
 
     Raises:
-        InputError: a value that does not survive the command line, such as a class.
+        InputError: a value that cannot be given on a command line, such as a class.
     """
     words = ['--cfg-options', f'+randomness.seed={seed}']
     for key, value in options.items():
@@ -171,13 +181,13 @@ def option_words(options: Mapping[str, Any], seed: int) -> list[str]:
         if parse_options([text]) != {key: value}:
             text = f'{key}={value!r}'
         if parse_options([text]) != {key: value}:
-            raise InputError(f'option {key} = {value!r} cannot stand on a command line: put it into a config')
+            raise InputError(f'option {key} = {value!r} cannot be given on a command line: put it into a config')
         words.append(text)
     return words
 
 
 def shell_line(command: Sequence[str]) -> str:
-    """Returns a command as one line for a shell; the shell expressions of a dry run stay alive."""
+    """Returns a command as one line for a shell; the shell expressions of a dry run are not quoted."""
     return ' '.join(f'"{word}"' if '$(cat ' in word else shlex.quote(word) for word in command)
 
 

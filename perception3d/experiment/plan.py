@@ -1,4 +1,4 @@
-"""Reading an experiment file, and finding its mistakes before anything is trained."""
+"""Reads an experiment file and finds its mistakes before anything is trained."""
 
 from __future__ import annotations
 import __future__
@@ -17,7 +17,7 @@ from perception3d.outputs import require_name
 
 OUT = 'out'
 PREPARE = 'prepare'
-"""Of PREPARE.json, the record of what was run before the cells, in the folder where the table is."""
+"""Name of the record of what was run before the cells, PREPARE.json next to the table."""
 _KEYS = ('name', 'seeds', 'metrics', 'scale', 'prepare', 'options', 'baseline', 'arms')
 _ARM_KEYS = ('config', 'options', 'test_config', 'test_options', 'seeds', 'needs', 'baseline', 'extra')
 _REFERENCE = re.compile(r'\{([^{}]*)\}')
@@ -63,7 +63,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment file. `prepare` are commands that are run once; `scale` multiplies metrics in print."""
+    """A checked experiment file. `prepare` are commands that run once; `scale` multiplies the metrics of the table."""
 
     file: Path
     name: str
@@ -73,7 +73,7 @@ class Experiment:
     arms: dict[str, Arm]
 
     def cells(self) -> list[Cell]:
-        """Returns all cells, seed by seed, so that an experiment which is stopped has whole pairs to compare."""
+        """Returns all cells, seed by seed, so that an experiment that was stopped has complete pairs to compare."""
         seeds = dict.fromkeys(seed for arm in self.arms.values() for seed in arm.seeds)
         return [self._cell(arm, seed) for seed in seeds for arm in self.arms.values() if seed in arm.seeds]
 
@@ -125,8 +125,8 @@ def read_experiment(path: str | Path) -> Experiment:
 
     >>> name = 'distillation'  # of the table; by default that of the file
     >>> seeds = (0, 1, 2)
-    >>> metrics = ('nuscenes/mAP', 'nuscenes/NDS')  # as tools/test.py calls them
-    >>> scale = 100.0  # for print; by default 1
+    >>> metrics = ('nuscenes/mAP', 'nuscenes/NDS')  # by their names in tools/test.py
+    >>> scale = 100.0  # of the metrics in the table; by default 1
     >>> prepare = [['tools/simulate.py', 'nuscenes', '--out', '{out}/data']]  # commands that run once, first
     >>> options = {'data_root': '{out}/data'}  # config options of every training and test
     >>> baseline = 'student'  # the arm that the others are compared with
@@ -145,7 +145,7 @@ def read_experiment(path: str | Path) -> Experiment:
     else must be a key of an experiment.
 
     Raises:
-        InputError: it is no .py file, or does not run; an unknown key or arm; a missing config; arms that need each
+        InputError: it is not a .py file, or does not run; an unknown key or arm; a missing config; arms that need each
             other; a seed or an arm twice; a reference '{...}' to nothing.
     """
     path = require_file(path, 'give the path of an experiment file, such as one of configs/experiments').resolve()
@@ -169,25 +169,24 @@ def _run(path: Path) -> dict[str, Any]:
 
 
 def _refuse_double_keys(tree: ast.Module) -> None:
-    """Python keeps the last of two equal keys without a word: an arm would be lost."""
+    """Raises InputError for equal keys: Python silently keeps the last one, and an arm would be lost."""
     for node in ast.walk(tree):
         keys = [key.value for key in getattr(node, 'keys', []) if isinstance(key, ast.Constant)]
         double = [key for key in keys if keys.count(key) > 1] if isinstance(node, ast.Dict) else []
         if double:
-            raise InputError(f'line {node.lineno}: {double[0]!r} is there twice in one dict')
+            raise InputError(f'line {node.lineno}: the key {double[0]!r} appears twice in one dict')
 
 
 def _is_helper(key: str, value: Any) -> bool:
-    return (
-        key.startswith('_') or key.isupper() or callable(value) or isinstance(value, (ModuleType, __future__._Feature))
-    )
+    imported = isinstance(value, ModuleType) or key in __future__.all_feature_names
+    return key.startswith('_') or key.isupper() or callable(value) or imported
 
 
 def _build(path: Path, values: Mapping[str, Any]) -> Experiment:
-    _check_keys('key', values, _KEYS, ('seeds', 'metrics', 'arms'))
+    _check_keys(values, _KEYS, ('seeds', 'metrics', 'arms'))
     name = values.get('name', path.stem)
     if not (isinstance(name, str) and _FILE_NAME.fullmatch(name)) or name == PREPARE:
-        raise InputError(f'name = {name!r}: expected a name for files, of letters, digits and _.-, and not {PREPARE!r}')
+        raise InputError(f'name = {name!r}: expected a file name of letters, digits and _.-, and not {PREPARE!r}')
     require_name(name, 'name')
     scale = values.get('scale', 1.0)
     if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
@@ -196,7 +195,7 @@ def _build(path: Path, values: Mapping[str, Any]) -> Experiment:
     prepare = _prepare(values.get('prepare', ()))
     experiment = Experiment(path, name, _texts('metrics', values['metrics']), float(scale), prepare, arms)
     _refuse_cycles(arms)
-    experiment.cells()  # raises where a seed finds nothing that it needs
+    experiment.cells()  # raises where an arm that is needed does not have the seed
     return experiment
 
 
@@ -220,9 +219,9 @@ def _arms(folder: Path, values: Mapping[str, Any]) -> dict[str, Arm]:
 
 
 def _arm(folder: Path, name: str, fields: Mapping[str, Any], shared: dict[str, Any], names: Iterable[str]) -> Arm:
-    _check_keys('key', fields, _ARM_KEYS, ('config',))
+    _check_keys(fields, _ARM_KEYS, ('config',))
     own = _options('options', fields.get('options', {}))
-    # A config of its own for the test knows nothing of the options that the training's config takes.
+    # A separate test config does not have the options of the training's config.
     inherited = shared if 'test_config' in fields else {**shared, **own}
     test_options = {**inherited, **_options('test_options', fields.get('test_options', {}))}
     options = {**shared, **own}
@@ -241,10 +240,10 @@ def _arm(folder: Path, name: str, fields: Mapping[str, Any], shared: dict[str, A
     return Arm(name, config, options, test_config, test_options, _seeds(fields['seeds']), needs, baseline, dict(extra))
 
 
-def _check_keys(kind: str, values: Mapping[str, Any], known: Sequence[str], needed: Sequence[str]) -> None:
+def _check_keys(values: Mapping[str, Any], known: Sequence[str], needed: Sequence[str]) -> None:
     for key in values:
         if key not in known:
-            raise unknown_name(kind, key, known)
+            raise unknown_name('key', key, known)
     for key in needed:
         if key not in values:
             raise InputError(f'{key} is missing')
@@ -279,9 +278,9 @@ def _texts(key: str, value: Any, may_be_empty: bool = False) -> tuple[str, ...]:
 def _seeds(value: Any) -> tuple[int, ...]:
     listed = isinstance(value, (list, tuple, range)) and all(type(seed) is int and seed >= 0 for seed in value)
     if not listed or not value:
-        raise InputError(f'seeds is {value!r}: expected a tuple of numbers from 0 on, such as (0, 1, 2)')
+        raise InputError(f'seeds is {value!r}: expected a tuple of integers from 0 on, such as (0, 1, 2)')
     if len(set(value)) < len(value):
-        raise InputError(f'seeds is {value!r}: a seed is there twice')
+        raise InputError(f'seeds is {value!r}: a seed appears twice')
     return tuple(value)
 
 
@@ -297,7 +296,7 @@ def _prepare(value: Any) -> tuple[tuple[str, ...], ...]:
     commands = tuple(tuple(str(word) for word in line) for line in value)
     for text in _references(commands):
         if text != OUT:
-            raise InputError(f'prepare refers to {{{text}}}: only {{{OUT}}} is known before the cells')
+            raise InputError(f'prepare refers to {{{text}}}: only {{{OUT}}} is known before the cells run')
     return commands
 
 

@@ -1,8 +1,10 @@
-"""What a cell has behind it, kept in its folder so that any later call can continue from there."""
+"""What is known of cells, on disk, so that a later call resumes from there: progress, results, digests, versions."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 import subprocess
 import time
@@ -12,14 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import perception3d
+from perception3d.apis.config import load_config
 from perception3d.apis.environment import PARTS
 from perception3d.checkpoints import latest_checkpoint, pointed_checkpoint, training_checkpoints
 from perception3d.checks import InputError, unknown_name
-from perception3d.experiment.plan import Cell
+from perception3d.experiment.plan import PREPARE, Arm, Cell, Experiment
 from perception3d.files import read_json, write_json
 
 TRAIN, TEST = 'train', 'test'
+PREPARED = f'{PREPARE}.json'
 _CELLS = 'cells'
+# A sample depends only on the seed and its index, not on the worker that loads it: these may change between calls.
+_WITHOUT_EFFECT = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor')
 
 
 class CellFolder:
@@ -38,15 +44,15 @@ class CellFolder:
         self._record_file, self._progress_file = self.path / 'cell.json', self.path / 'progress.json'
 
     def log(self, stage: str) -> Path:
-        """The file with all that a stage prints."""
+        """Returns the file with all that a stage prints."""
         return self.path / f'{stage}.log'
 
     def record(self) -> dict[str, Any] | None:
-        """Returns what `finish` wrote, None before."""
+        """Returns what `finish` wrote; None before."""
         return read_json(self._record_file) if self._record_file.is_file() else None
 
     def progress(self) -> dict[str, Any] | None:
-        """Returns what is known of a cell that has begun, done or not."""
+        """Returns what is known of a cell that has begun, whether done or not; None before."""
         return read_json(self._progress_file) if self._progress_file.is_file() else self.record()
 
     def next_stage(self) -> str | None:
@@ -58,38 +64,39 @@ class CellFolder:
         """Returns the path of the final checkpoint.
 
         Raises:
-            InputError: it is not there.
+            InputError: it does not exist.
         """
         if not self.pointer.is_file():
             fix = f'--redo {self.cell.arm} trains it again'
-            raise InputError(f'{self.cell.name} left no checkpoint, {self.pointer} does not exist: {fix}')
+            raise InputError(f'{self.cell.name} has no checkpoint, {self.pointer} does not exist: {fix}')
         checkpoint = pointed_checkpoint(self.work)
         if checkpoint is None:
             name = self.pointer.read_text().strip()
             raise InputError(
-                f'the checkpoint of {self.cell.name}, {self.work / Path(name).name}, is gone: --redo {self.cell.arm}'
+                f'the checkpoint of {self.cell.name}, {self.work / Path(name).name}, does not exist any more: '
+                f'--redo {self.cell.arm} trains it again'
             )
         return str(checkpoint)
 
     def can_resume(self) -> bool:
-        """Says whether the training has left a checkpoint to resume from."""
+        """Returns whether the training has written a checkpoint to resume from."""
         return latest_checkpoint(self.work) is not None
 
     def start_options(self) -> list[str]:
-        """Returns the options of train.py that continue the training, or begin it over what cannot be resumed."""
+        """Returns the options of train.py that resume the training, or overwrite checkpoints that cannot be resumed."""
         if self.can_resume():
             return ['--resume']
         return ['--overwrite'] if training_checkpoints(self.work) else []
 
     def begin(self, stage: str, command: Sequence[str], identity: Mapping[str, Any], tools: Path) -> None:
-        """Notes that a part of `stage` begins; `identity` is that of the cell."""
+        """Records that a part of `stage` begins; `identity` is that of the cell."""
         progress = self._close_open_part(self.progress() or {})
         state = progress.setdefault(stage, {'done': False, 'parts': []})
         state['parts'].append({'command': list(command), **code_version(tools), 'began': time.time(), 'seconds': None})
         write_json(self._progress_file, {**progress, **identity}, indent=2)
 
     def end(self, stage: str, seconds: float, code: int | None) -> None:
-        """Notes that the part of `stage` which was begun last has ended; code None: it was stopped by the user."""
+        """Records that the last part of `stage` has ended; code None: the user stopped it."""
         progress = self.progress() or {}
         progress[stage]['done'] = code == 0
         progress[stage]['parts'][-1].update(seconds=seconds, code=code)
@@ -101,10 +108,10 @@ class CellFolder:
         return sum(part['seconds'] or 0.0 for part in parts)
 
     def finish(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes and returns the record of a cell whose stages have both ended well.
+        """Writes and returns the record of a cell whose stages have both succeeded.
 
         Raises:
-            InputError: the test left no metrics.
+            InputError: the test wrote no metrics.
         """
         metrics = read_json(self.metrics_file, f'the test of {self.cell.name} ended without writing it')
         record = {
@@ -123,7 +130,7 @@ class CellFolder:
         return record
 
     def _close_open_part(self, progress: dict[str, Any]) -> dict[str, Any]:
-        """Ends a part whose end nobody saw, as when the machine went down, at its last line in the log."""
+        """Ends a part whose end was not recorded, as after a power cut, at the time of its last line in the log."""
         for stage in (TRAIN, TEST):
             parts = progress.get(stage, {}).get('parts', [])
             if parts and parts[-1]['seconds'] is None:
@@ -133,33 +140,39 @@ class CellFolder:
         return progress
 
 
+def read_prepared(out: Path) -> list[dict[str, Any]]:
+    """Returns what ran before the cells: words as in the experiment file, command, seconds, commit, paths it made."""
+    record = out / PREPARED
+    return read_json(record) if record.is_file() else []
+
+
 def any_begun(out: Path, without: Sequence[Cell] = ()) -> bool:
-    """Says whether a cell of the output folder has begun, those of `without` aside."""
-    aside = {CellFolder(out, cell).path for cell in without}
+    """Returns whether a cell of the output folder has begun, except those of `without`."""
+    left_out = {CellFolder(out, cell).path for cell in without}
     return any(
-        mark.parent not in aside
+        mark.parent not in left_out
         for name in ('cell', 'progress')
         for mark in (out / _CELLS).glob(f'*/seed*/{name}.json')
     )
 
 
 def identity(cell: Cell, out: Path, digest: str) -> dict[str, Any]:
-    """Returns what a cell is made of: the digest of its arm, and when each cell that it needs was finished."""
+    """Returns what a cell is made from: the digest of its arm, and when each cell that it needs was finished."""
     stamps = {need.name: (CellFolder(out, need).record() or {}).get('finished') for need in cell.needs}
     return {'digest': digest, 'needs': stamps}
 
 
 def check_identity(cell: Cell, out: Path, digest: str) -> None:
-    """Refuses a cell that was done, or begun, with another config or from another cell than now.
+    """Compares what a cell that is done, or has begun, was made from with what it would be made from now.
 
     Raises:
-        InputError: it says what differs and how to do the cell again.
+        InputError: they differ; says in what, and how to run the cell again.
     """
     folder, now = CellFolder(out, cell), identity(cell, out, digest)
     before = folder.progress()
     if before is None:
         return
-    fix = f'do it again with --redo {cell.arm} (or remove {folder.path}), or choose another --out'
+    fix = f'run it again with --redo {cell.arm} (or remove {folder.path}), or choose another --out'
     if before['digest'] != now['digest']:
         raise InputError(
             f'{cell.name} was run with another config or options, or another number of processes, than the experiment '
@@ -167,14 +180,66 @@ def check_identity(cell: Cell, out: Path, digest: str) -> None:
         )
     for name, stamp in now['needs'].items():
         if before['needs'].get(name) != stamp:
-            raise InputError(f'{cell.name} was made from a {name} that is no longer there: {fix}')
+            raise InputError(f'{cell.name} was made from an earlier {name}, which has been run again since: {fix}')
+
+
+def fingerprints(experiment: Experiment, processes: int = 1) -> dict[str, str]:
+    """Returns a short digest of what every arm computes, so that results of another config are not taken for its own.
+
+    It is made of the resolved configs for training and test, and of the digests of the arms that it needs. References
+    such as '{out}' stay as they are, so that the output folder may be moved. Each process of a cell takes a batch of
+    its own: a number of `processes` other than 1 is part of the digest.
+
+    Raises:
+        InputError: a config does not load or does not have an option; two arms with a common seed are equal.
+    """
+    digests: dict[str, str] = {}
+    for arm in experiment.arms.values():
+        _add(arm, experiment, processes, digests)
+    seen: dict[tuple[str, int], str] = {}
+    for arm in experiment.arms.values():
+        for seed in arm.seeds:
+            twin = seen.setdefault((digests[arm.name], seed), arm.name)
+            if twin != arm.name:
+                raise InputError(
+                    f'{experiment.file}: arms {twin!r} and {arm.name!r} are the same: equal configs, options and seeds'
+                )
+    return digests
+
+
+def _add(arm: Arm, experiment: Experiment, processes: int, digests: dict[str, str]) -> str:
+    if arm.name not in digests:
+        needs = [_add(experiment.arms[name], experiment, processes, digests) for name in arm.needs]
+        try:
+            train = _resolved(arm.config, arm.options)
+            test = _resolved(arm.test_config, arm.test_options)
+        except InputError as error:
+            raise InputError(f'{experiment.file}: arm {arm.name!r}: {error}') from error
+        content = {'train': train, 'test': test, 'needs': needs}
+        if processes != 1:
+            content['processes'] = processes
+        text = json.dumps(content, sort_keys=True, default=repr)
+        digests[arm.name] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digests[arm.name]
+
+
+def _resolved(config: Path, options: Mapping[str, Any]) -> Any:
+    return _plain(load_config(config, options).to_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items() if key not in _WITHOUT_EFFECT}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
 
 
 def check_metrics(record: Mapping[str, Any], metrics: Sequence[str]) -> None:
-    """Refuses names of metrics that the test of a cell did not give.
+    """Compares the names of metrics with those that the test of a cell gave.
 
     Raises:
-        InputError: it names the nearest ones.
+        InputError: one of them is not there; names the nearest.
     """
     for name in metrics:
         if name not in record['metrics']:
@@ -185,7 +250,7 @@ def check_metrics(record: Mapping[str, Any], metrics: Sequence[str]) -> None:
 def code_version(folder: Path) -> dict[str, Any]:
     """Returns the git commit of the code in `folder` (None outside git), and whether the files there differ from it.
 
-    Of files that git does not know, only Python files count: those may be what was run.
+    Of untracked files only Python files count: they may have been run.
     """
     changes = (_git(folder, 'status', '--porcelain', '--untracked-files=all') or '').splitlines()
     dirty = any(not line.startswith('??') or line.endswith('.py') for line in changes)
@@ -202,11 +267,11 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of this package and of those that it needs."""
-    found = {'python': platform.python_version(), 'perception3d': perception3d.__version__}
+    installed = {'python': platform.python_version(), 'perception3d': perception3d.__version__}
     for part in PARTS:
         if part.needed:
             try:
-                found[part.distribution] = importlib.metadata.version(part.distribution)
+                installed[part.distribution] = importlib.metadata.version(part.distribution)
             except importlib.metadata.PackageNotFoundError:
-                found[part.distribution] = 'missing'
-    return found
+                installed[part.distribution] = 'missing'
+    return installed

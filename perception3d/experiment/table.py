@@ -1,26 +1,69 @@
-"""The result of an experiment: one row an arm, as JSON and as Markdown."""
+"""The result of an experiment: means, spreads and paired differences, one row for each arm, as JSON and Markdown."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
+from typing import Any, NamedTuple
+
+from scipy import stats
 
 from perception3d.benchmark.report import markdown_table
-from perception3d.experiment.commands import short_line
+from perception3d.checks import InputError
+from perception3d.experiment.commands import ExperimentRun, short_line
 from perception3d.experiment.plan import Experiment
-from perception3d.experiment.records import TEST, TRAIN
-from perception3d.experiment.schedule import clock
-from perception3d.experiment.statistics import paired_difference, spread
+from perception3d.experiment.records import TEST, TRAIN, CellFolder, read_prepared
+from perception3d.files import write_json, write_whole
 
 _NONE = '-'
+
+
+class Spread(NamedTuple):
+    """Number of values, their mean, and their sample standard deviation (n - 1), which needs two of them."""
+
+    n: int
+    mean: float | None
+    std: float | None
+
+
+class Difference(NamedTuple):
+    """Number of pairs, mean difference, and the ends of its confidence interval, which need two pairs."""
+
+    n: int
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Returns mean and sample standard deviation of `values`; None where there are too few values."""
+    n = len(values)
+    return Spread(n, fmean(values) if n else None, stdev(values) if n > 1 else None)
+
+
+def paired_difference(
+    values: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
+) -> Difference:
+    """Returns how far `values` lie above `baseline`, paired by their keys (seeds).
+
+    The interval is that of the paired t test: mean difference +- t * s / sqrt(n), with the quantile of Student's t of
+    n - 1 degrees of freedom. It assumes normal and independent differences.
+    """
+    differences = [values[key] - baseline[key] for key in values if key in baseline]
+    n, mean, std = spread(differences)
+    if std is None:
+        return Difference(n, mean, None, None)
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
+    return Difference(n, mean, mean - half, mean + half)
 
 
 def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Returns a row for every arm from the records of its cells, metrics as the tests gave them.
 
-    A metric that is null in a record (NaN: the test could not tell) does not count; `n` of the metric says so.
+    A metric that is null in a record (NaN: undefined in that test) does not count; `n` of the metric is smaller then.
     """
     values = {arm: {name: _values(records, arm, name) for name in experiment.metrics} for arm in experiment.arms}
     rows = []
@@ -49,10 +92,10 @@ def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> l
 
 
 def wall_times(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns seconds: of all cells one after another, of the cells side by side as they were run, of what came before.
+    """Returns seconds: of all cells one after another, of the cells side by side as they ran, of what ran before them.
 
-    Side by side, a cell counts its time divided by the number of cells that were run at once: what the whole takes
-    where all places are taken all the time.
+    Side by side, a cell counts its time divided by the number of cells that ran at once: the wall time of the whole if
+    that many are running all the time.
     """
     seconds = [record['train_seconds'] + record['test_seconds'] for record in records]
     jobs = [record['machine'].get('cells side by side', 1) for record in records]
@@ -64,8 +107,8 @@ def wall_times(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[
 
 
 def _values(records: Iterable[Mapping[str, Any]], arm: str, metric: str) -> dict[int, float]:
-    found = {record['seed']: record['metrics'][metric] for record in records if record['arm'] == arm}
-    return {seed: value for seed, value in found.items() if value is not None}
+    values = {record['seed']: record['metrics'][metric] for record in records if record['arm'] == arm}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def markdown(
@@ -76,12 +119,12 @@ def markdown(
     command: Sequence[str],
     repository: Path,
 ) -> str:
-    """Returns the page of an experiment: the table, and under it all that a reader needs to repeat a row.
+    """Returns the page of an experiment: the table, and below it what a reader needs to repeat a row.
 
     Args:
         rows: as `summarise` returns them.
         records: of the cells that are done.
-        prepared: commands that were run before the cells.
+        prepared: commands that ran before the cells.
         command: that of the experiment.
         repository: commands are shown as typed in this folder.
     """
@@ -216,3 +259,41 @@ def _distinct(texts: Iterable[str]) -> list[str]:
 
 def _listed(items: Iterable[Any]) -> str:
     return ', '.join(map(str, items))
+
+
+def write_table(run: ExperimentRun) -> Path:
+    """Writes <name>.json and <name>.md from the cells that are done, and returns the path of the latter.
+
+    Raises:
+        InputError: no cell is done.
+    """
+    experiment, out, launch = run.experiment, run.out, run.launch
+    order = {cell: number for number, cell in enumerate(experiment.cells())}
+    cells = sorted(order, key=lambda cell: (list(experiment.arms).index(cell.arm), order[cell]))
+    records = [record for cell in cells if (record := CellFolder(out, cell).record())]
+    if not records:
+        raise InputError(f'no cell of {experiment.name} in {out} is done: run the experiment first')
+    rows, earlier = summarise(experiment, records), read_prepared(out)
+    words = [str(experiment.file), '--out', str(out), *launch.words()]
+    command = [sys.executable, str(launch.tools / 'experiment.py'), *words]
+    content = {
+        'name': experiment.name,
+        'command': command,
+        'scale': experiment.scale,
+        'arms': rows,
+        'seconds': wall_times(records, earlier),
+        'prepared': earlier,
+        'cells': records,
+    }
+    write_json(out / f'{experiment.name}.json', content, indent=2)
+    path = out / f'{experiment.name}.md'
+    with write_whole(path) as temporary:
+        text = markdown(experiment, rows, records, earlier, command, launch.tools.parent)
+        temporary.write_text(text, encoding='utf-8')
+    return path
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as h:mm:ss."""
+    whole = round(max(0.0, seconds))
+    return f'{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}'

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from perception3d.experiment.fingerprint import fingerprints
 from perception3d.experiment.plan import read_experiment
+from perception3d.experiment.records import fingerprints
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'experiments'
 FILES = sorted(path.stem for path in FOLDER.glob('*.py'))

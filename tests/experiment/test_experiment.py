@@ -1,4 +1,4 @@
-"""Experiments go on where they were stopped, skip what is done, and compare arms as a textbook would."""
+"""Experiments resume where they were stopped, skip what is done, and compare arms by the paired t test."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ import pytest
 from scipy import stats
 
 from perception3d.checks import InputError
-from perception3d.experiment import processes, schedule
+from perception3d.experiment import cells
 from perception3d.experiment.commands import Launch, option_words
-from perception3d.experiment.fingerprint import fingerprints
 from perception3d.experiment.plan import read_experiment
+from perception3d.experiment.records import fingerprints
 from perception3d.experiment.run import Request, run_experiment
-from perception3d.experiment.statistics import paired_difference, spread
-from perception3d.experiment.table import markdown, summarise, wall_times
+from perception3d.experiment.table import markdown, paired_difference, spread, summarise, wall_times
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests' / 'plugin' / 'tiny_experiment.py'
@@ -129,12 +128,12 @@ class Lab:
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    monkeypatch.setattr(schedule, 'POLL_S', 0.01)
+    monkeypatch.setattr(cells, 'POLL_S', 0.01)
     return Lab(tmp_path)
 
 
 class ForkedTool:
-    """Stands in for Popen: runs a tool in a fork of this process, which has the slow imports behind it."""
+    """Stands in for Popen: runs a tool in a fork of this process, which has done the slow imports already."""
 
     kill = ''  # the cell whose training is killed at its 61st sample
 
@@ -181,8 +180,8 @@ def tool(monkeypatch):
     """tools/experiment.py, whose cells are forked."""
     for module in ('perception3d.apis.training', 'perception3d.apis.testing', 'mmdet3d.models'):
         importlib.import_module(module)
-    monkeypatch.setattr(processes, 'Popen', ForkedTool)
-    monkeypatch.setattr(schedule, 'POLL_S', 0.02)
+    monkeypatch.setattr(cells, 'Popen', ForkedTool)
+    monkeypatch.setattr(cells, 'POLL_S', 0.02)
     return runpy.run_path(str(ROOT / 'tools' / 'experiment.py'))['main']
 
 
@@ -190,7 +189,7 @@ def _cell(out, name):
     return json.loads((out / 'cells' / name / 'cell.json').read_text())
 
 
-def test_killed_cells_go_on_and_the_tool_does_nothing_twice(tool, tmp_path, monkeypatch, capsys):
+def test_killed_cells_resume_and_the_tool_does_nothing_twice(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ForkedTool, 'kill', 'plain/seed0')
     out, whole = tmp_path / 'out', tmp_path / 'whole'
     words = [str(TINY), '--out', str(out), '--jobs', '2']
@@ -206,7 +205,7 @@ def test_killed_cells_go_on_and_the_tool_does_nothing_twice(tool, tmp_path, monk
     assert 'plain/seed0 is resumed from its last checkpoint' in printed and 'plain/seed1' not in printed
     assert 'iter_14.pth' in (out / 'cells/plain/seed0/train.log').read_text()
 
-    # A run that nobody disturbed has the same result.
+    # A run without interruption has the same result.
     assert tool([str(TINY), '--out', str(whole), '--only', 'plain', '--seeds', '0']) == 0
     cell, other = _cell(out, 'plain/seed0'), _cell(whole, 'plain/seed0')
     assert 0 < cell['metrics']['centre_error'] < 1.5  # an untrained net is off by 2.4 on average
@@ -298,7 +297,7 @@ arms = {
     assert any(word.startswith('+score=') for word in test) and not any('teacher=' in word for word in test)
 
 
-def test_sigterm_ends_the_cells_and_the_next_call_goes_on(lab):
+def test_sigterm_ends_the_cells_and_the_next_call_resumes_them(lab):
     lab.write(f'arms = {{"a": dict(config="config.py", seeds=(0,), options={lab.switch(60)})}}')
     child = lab.in_child()
     pid = int(lab.wait_for(lab.out / 'cells/a/seed0/work/pid'))
@@ -350,8 +349,8 @@ arms = {{
             lab.run(**mode)
     capsys.readouterr()
     assert lab.run(redo=['a']) == 0
-    # What was made from it is done again as well.
-    assert capsys.readouterr().out.count('is done again') == 4
+    # What was made from it runs again as well.
+    assert capsys.readouterr().out.count('runs again') == 4
     assert lab.cell('a/seed0')['metrics']['score'] == 3.0 and lab.cell('b/seed1')['needs'].keys() == {'a/seed1'}
 
 
@@ -363,7 +362,7 @@ arms = {
 }"""
 
 
-def test_doing_an_arm_again_loses_nothing_that_is_not_done_again(lab, capsys):
+def test_redoing_an_arm_loses_nothing_that_does_not_run_again(lab, capsys):
     def finished():
         return {path.parent: json.loads(path.read_text())['finished'] for path in lab.out.glob('cells/*/*/cell.json')}
 
@@ -378,9 +377,9 @@ def test_doing_an_arm_again_loses_nothing_that_is_not_done_again(lab, capsys):
         ),
     ):
         for dry_run in (True, False):
-            with pytest.raises(InputError, match=f'--redo teacher: {lost} were made from what is done again'):
+            with pytest.raises(InputError, match=f'--redo teacher: {lost} were made from cells that run again'):
                 lab.run(redo=['teacher'], dry_run=dry_run, **mode)
-    # Whatever may go wrong comes before anything is removed.
+    # Whatever may fail comes before anything is removed.
     lab.write('prepare = [["sh", "-c", "exit 1"]]' + PAIR)
     with pytest.raises(InputError, match='ended with code 1'):
         lab.run(redo=['teacher'])
@@ -392,11 +391,11 @@ def test_doing_an_arm_again_loses_nothing_that_is_not_done_again(lab, capsys):
     lab.write(PAIR)
     capsys.readouterr()
     assert lab.run(redo=['student'], only=['student'], seeds=[1]) == 0
-    assert capsys.readouterr().out.count('is done again') == 1
+    assert capsys.readouterr().out.count('runs again') == 1
     after = finished()
     assert {path.name for path in before if before[path] != after[path]} == {'seed1'} and len(after) == 4
 
-    # What has not begun holds nothing up, and does not begin.
+    # What has not begun blocks nothing, and does not begin.
     for seed in (1, 2):
         shutil.rmtree(lab.out / f'cells/student/seed{seed}')
     assert lab.run(redo=['teacher'], seeds=[0]) == 0
@@ -404,10 +403,10 @@ def test_doing_an_arm_again_loses_nothing_that_is_not_done_again(lab, capsys):
     capsys.readouterr()
     assert lab.run(redo=['teacher'], dry_run=True) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith('#')]
-    assert lines[:2] == ['# teacher/seed0, is done again', '# student/seed0, is done again, needs teacher/seed0']
+    assert lines[:2] == ['# teacher/seed0, runs again', '# student/seed0, runs again, needs teacher/seed0']
 
 
-def test_a_cell_whose_source_was_made_anew_is_refused(lab):
+def test_a_cell_whose_source_has_run_again_is_refused(lab):
     lab.write("""
 options = {'+score': [1.0]}
 seeds = [0]
@@ -415,7 +414,9 @@ arms = {'a': dict(config='config.py'), 'b': dict(config='config.py', options={'t
     assert lab.run() == 0
     record = lab.out / 'cells/a/seed0/cell.json'
     record.write_text(json.dumps({**lab.cell('a/seed0'), 'finished': 'later'}))
-    with pytest.raises(InputError, match='b/seed0 was made from a a/seed0 that is no longer there.*--redo b'):
+    with pytest.raises(
+        InputError, match='b/seed0 was made from an earlier a/seed0, which has been run again since.*--redo b'
+    ):
         lab.run()
 
 
@@ -435,7 +436,7 @@ def test_prepare_runs_once_and_may_not_change_under_cells(lab):
     assert json.loads((lab.out / 'prepare.json').read_text())[0]['words'][-1] == 'x'
 
 
-def test_what_prepare_has_left_is_made_again_when_it_is_gone(lab, capsys):
+def test_what_prepare_made_is_made_again_when_it_is_missing(lab, capsys):
     first, second = (
         '"tools/prepare.py", "{out}/first", "x"',
         '"sh", "-c", "cat {out}/first > {out}/second; rm -f {out}/no"',
@@ -450,9 +451,9 @@ def test_what_prepare_has_left_is_made_again_when_it_is_gone(lab, capsys):
     (lab.out / 'second').unlink()
     assert lab.run(seeds=[1]) == 0
     assert (lab.out / 'first').read_text() == (lab.out / 'second').read_text() == 'x'
-    assert 'prepare: second is gone' in capsys.readouterr().out
+    assert 'prepare: second does not exist in' in capsys.readouterr().out
 
-    # The first is gone, and the run ends before the second is made again: the next one makes it.
+    # The first is missing, and the run ends before the second is made again: the next one makes it.
     (lab.out / 'first').unlink()
     path = lab.tools / 'prepare.py'
     path.write_text('import sys; sys.exit(1)')
@@ -463,7 +464,7 @@ def test_what_prepare_has_left_is_made_again_when_it_is_gone(lab, capsys):
     (lab.out / 'first').write_text('half')
     assert lab.run(seeds=[2]) == 0 and (lab.out / 'second').read_text() == 'x'
 
-    # A record of an earlier version does not say what was left.
+    # A record of an earlier version does not have what was made.
     entries = json.loads((lab.out / 'prepare.json').read_text())
     (lab.out / 'prepare.json').write_text(
         json.dumps([{k: v for k, v in e.items() if k != 'left'} for e in entries[:1]])
@@ -501,7 +502,7 @@ def test_a_metric_that_no_test_gives_ends_the_run_and_keeps_the_cells(lab):
     assert lab.run() == 0 and len(lab.runs('a/seed0')) == 1
 
 
-def test_the_table_has_the_numbers_of_the_text_book(lab):
+def test_the_table_has_the_numbers_of_a_textbook(lab):
     lab.write("""
 baseline = 'base'
 scale = 100.0
@@ -551,7 +552,7 @@ def test_the_page_says_how_long_all_cells_take():
 
 
 def test_the_table_alone_shows_what_is_there(lab, capsys):
-    with pytest.raises(InputError, match='holds no cell of exam that is done'):
+    with pytest.raises(InputError, match='no cell of exam in .* is done: run the experiment first'):
         lab.run(table_only=True)
     assert lab.run(seeds=[0, 1]) == 0
     (lab.out / 'exam.md').unlink()
@@ -620,7 +621,7 @@ def test_cells_are_handed_to_torchrun_and_slurm(lab, capsys):
         tool([*words, '--nproc', '2'])
     with pytest.raises(InputError, match="--nproc 2, but --slurm-args '-n 3' asks for 3 tasks"):
         tool([*words, '--launcher', 'slurm', '--nproc', '2', '--slurm-args=-n 3'])
-    with pytest.raises(InputError, match='does not say how many tasks a cell has: add -n'):
+    with pytest.raises(InputError, match='does not give the number of tasks of a cell: add -n'):
         tool([*words, '--launcher', 'slurm', '--slurm-args=-N 2 --ntasks-per-node=4'])
     with pytest.raises(InputError, match='--slurm-args is for srun'):
         tool([*words, '--slurm-args=-n 1'])
@@ -652,7 +653,7 @@ def test_cells_of_another_number_of_processes_do_not_mix(lab, monkeypatch):
     for launch in ({}, {'launcher': 'slurm'}, {'launcher': 'pytorch', 'nproc': 3}):
         with pytest.raises(InputError, match='a/seed0 was run with another .*number of processes'):
             lab.run(**launch)
-    # Who starts the processes is all the same.
+    # It does not matter which launcher starts the processes.
     assert lab.run(launcher='pytorch', nproc=2, table_only=True) == 0
 
 
@@ -692,7 +693,7 @@ def test_option_values_come_out_of_the_command_line_as_they_went_in():
     assert words[:2] == ['--cfg-options', '+randomness.seed=5'] and 'b=text' in words
     assert parse_options(words[2:]) == options
     for value in (Path, float('inf')):
-        with pytest.raises(InputError, match='option a = .* cannot stand on a command line'):
+        with pytest.raises(InputError, match='option a = .* cannot be given on a command line'):
             option_words({'a': value}, 0)
 
 
@@ -709,23 +710,29 @@ ARM = 'arms = {"a": dict(config="config.py"), "b": dict(config="config.py", opti
         (HEAD + 'arms = lost', "does not run as an experiment: NameError: name 'lost'"),
         (HEAD + ARM + 'metric = 1', "unknown key 'metric': did you mean 'metrics'"),
         (HEAD + ARM + 'scale = 0', 'scale = 0: expected a number above 0'),
-        (HEAD + ARM + 'name = "a/b"', "name = 'a/b': expected a name for files"),
+        (HEAD + ARM + 'name = "a/b"', "name = 'a/b': expected a file name"),
         (HEAD + ARM + 'metrics = "score"', "metrics is 'score': expected a tuple of names"),
-        (HEAD + ARM + 'seeds = 3', 'seeds is 3: expected a tuple of numbers'),
-        (HEAD + ARM + 'seeds = (1, 2, 1)', 'a seed is there twice'),
+        (HEAD + ARM + 'seeds = 3', 'seeds is 3: expected a tuple of integers'),
+        (HEAD + ARM + 'seeds = (1, 2, 1)', 'a seed appears twice'),
         (HEAD + ARM + 'baseline = "aa"', "baseline: unknown arm 'aa': did you mean 'a'"),
         (HEAD + ARM + 'options = {"randomness.seed": 3}', 'name the seeds in `seeds`'),
         (HEAD + ARM + 'prepare = ["echo"]', 'prepare is .* expected a list of commands'),
-        (HEAD + ARM + 'prepare = [["echo", "{a}"]]', 'only {out} is known before the cells'),
-        (HEAD + ARM + 'prepare = [["tools/none.py"]]', 'there is neither .*tools/none.py nor'),
-        (HEAD + 'arms = {"a": dict(config="config.py"), "a": dict(config="b.py")}', "line 3: 'a' is there twice"),
+        (HEAD + ARM + 'prepare = [["echo", "{a}"]]', 'only {out} is known before the cells run'),
+        (HEAD + ARM + 'prepare = [["tools/none.py"]]', 'neither .*tools/none.py nor .* exists'),
+        (
+            HEAD + 'arms = {"a": dict(config="config.py"), "a": dict(config="b.py")}',
+            "line 3: the key 'a' appears twice",
+        ),
         (HEAD + 'arms = {"out": dict(config="config.py")}', "arm 'out': expected a name"),
         (HEAD + 'arms = {"a": dict()}', "arm 'a': config is missing"),
         (HEAD + 'arms = {"a": dict(config="confg.py")}', "arm 'a': .*confg.py does not exist"),
         (HEAD + 'arms = {"a": dict(config="config.py", test_config="none.py")}', 'none.py does not exist'),
         (HEAD + 'arms = {"a": dict(config="config.py", option={})}', "unknown key 'option': did you mean 'options'"),
         (HEAD + 'arms = {"a": dict(config="config.py", options={"model.widht": 3})}', "arm 'a': .* did you mean model"),
-        (HEAD + 'arms = {"a": dict(config="config.py", options={"teacher": set})}', 'cannot stand on a command line'),
+        (
+            HEAD + 'arms = {"a": dict(config="config.py", options={"teacher": set})}',
+            'cannot be given on a command line',
+        ),
         (HEAD + 'arms = {"a": dict(config="config.py", extra={"x": []})}', 'expected a number or a text'),
         (HEAD + 'arms = {"ab": dict(config="config.py", needs=["abc"])}', "unknown arm 'abc': did you mean 'ab'"),
         (
@@ -758,10 +765,10 @@ def test_mistakes_in_the_file_are_found_before_anything_runs(lab, text, message)
         ({'redo': ['c']}, "unknown arm 'c'"),
         ({'seeds': [3]}, "unknown seed '3'"),
         ({'seeds': [2], 'only': ['b']}, 'no cell has both'),
-        ({'seeds': [2], 'redo': ['b']}, '--redo b: no seed of --seeds is theirs'),
+        ({'seeds': [2], 'redo': ['b']}, '--redo b: these arms have no seed of --seeds'),
     ],
 )
-def test_parts_that_are_not_there_are_named(lab, settings, message):
+def test_unknown_arms_and_seeds_are_named(lab, settings, message):
     lab.write('arms = {"a": dict(config="config.py"), "b": dict(config="config.py", seeds=[0], needs=["a"])}')
     with pytest.raises(InputError, match=message):
         lab.run(**settings)

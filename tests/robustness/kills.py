@@ -232,7 +232,7 @@ class Run:
             if before is not None:
                 before()
             if tool == 'experiment':
-                importlib.import_module('perception3d.experiment.processes').Popen = ForkedCommand
+                importlib.import_module('perception3d.experiment.cells').Popen = ForkedCommand
             with log.open('ab') as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
