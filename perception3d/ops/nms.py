@@ -121,15 +121,6 @@ def _nms_by_mmcv(
     return usable[mmcv_nms(bev[usable], scores[usable], iou_threshold, labels)[1]]
 
 
-def circle_nms(centers: Array, scores: Array, squared_distance: float, limit: int | None = None) -> Array:
-    """Indices (K,) of centres (N, >=2) that have no better centre within sqrt(`squared_distance`) metres."""
-    xy = to_numpy(centers)[:, :2]
-    bev = np.concatenate([xy, np.zeros((len(xy), 3), xy.dtype)], 1)
-    limit = len(xy) if limit is None else limit
-    chosen = nms_groups(bev, to_numpy(scores), np.zeros(len(xy), np.int64), [squared_distance], [True], [limit])
-    return torch.from_numpy(chosen).to(centers.device) if isinstance(centers, torch.Tensor) else chosen
-
-
 @njit(cache=True, error_model='numpy')
 def _suppress_2d(corners: np.ndarray, area: np.ndarray, bound: float, offset: float, zero: float) -> np.ndarray:
     """Marks (N,) the survivors of boxes, sorted by falling score; `corners` are columns (4, N), all of one type."""

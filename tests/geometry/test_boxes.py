@@ -197,9 +197,15 @@ def test_circle_nms_keeps_the_best_of_each_neighbourhood() -> None:
     for i in np.argsort(-scores):
         if all(((xy[i] - xy[k]) ** 2).sum() > 4.0 for k in kept):
             kept.append(int(i))
-    assert nms.circle_nms(xy, scores, 4.0).tolist() == kept
-    assert nms.circle_nms(xy, scores, 4.0, limit=7).tolist() == kept[:7]
-    assert nms.circle_nms(torch.zeros(3, 2), torch.tensor([1.0, 3.0, 2.0]), 0.0).tolist() == [1]
+
+    def by_distance(centres, values, squared_distance, limit=None):
+        bev = np.concatenate([centres, np.zeros((len(centres), 3))], 1)
+        limits = None if limit is None else [limit]
+        return nms.nms_groups(bev, values, np.zeros(len(bev), int), [squared_distance], [True], limits).tolist()
+
+    assert by_distance(xy, scores, 4.0) == kept
+    assert by_distance(xy, scores, 4.0, limit=7) == kept[:7]
+    assert by_distance(np.zeros((3, 2)), np.array([1.0, 3.0, 2.0]), 0.0) == [1]
 
 
 def test_nms_drops_broken_boxes_and_takes_none() -> None:

@@ -50,7 +50,6 @@ OPS = {
     'box_overlap': (iou.box_overlap, BOXES, OTHERS),
     'nms_rotated': (lambda bev, scores: nms.nms_rotated(bev, scores, 0.1, LABELS), BEV, SCORES),
     'nms_groups': (lambda bev, scores: nms.nms_groups(bev, scores, LABELS, [0.1, 4.0], [False, True]), BEV, SCORES),
-    'circle_nms': (lambda bev, scores: nms.circle_nms(bev, scores, 4.0), BEV, SCORES),
     'points_in_boxes_part': (points_in_boxes.points_in_boxes_part, POINTS[:1], BOXES[None]),
     'points_in_boxes_all': (points_in_boxes.points_in_boxes_all, POINTS[:1], BOXES[None]),
     'pool_points_in_boxes': (

@@ -79,10 +79,6 @@ class PillarGrid:
         shape = len(plane), len(heights)
         return torch.cat([plane[:, None].expand(*shape, 2), heights[None, :, None].expand(*shape, 1)], -1)
 
-    def to_queries(self, bev: Tensor) -> Tensor:
-        """A map (B, C, X, Y) as queries (B, Q, C)."""
-        return bev.permute(0, 3, 2, 1).flatten(1, 2)
-
     def to_map(self, queries: Tensor) -> Tensor:
         """Queries (B, Q, C) as a map (B, C, X, Y)."""
         nx, ny = self.shape

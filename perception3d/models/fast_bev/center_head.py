@@ -20,8 +20,9 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.models.fast_bev.anchors import SMALLEST_SIZE_M
-from perception3d.models.fast_bev.assign import Targets, gather_targets
-from perception3d.models.fast_bev.nms import ClassNMS
+from perception3d.models.heads.class_nms import ClassNMS
+from perception3d.models.heads.heatmap import Centres, draw_gaussians, gaussian_radius, heatmap_loss
+from perception3d.models.heads.targets import Targets, gather_targets
 from perception3d.registry import MODELS
 
 CODE_SIZE = 10
@@ -41,22 +42,6 @@ class CentreTargets(NamedTuple):
     y: Tensor
     codes: Tensor
     inside: Tensor
-
-
-def gaussian_radius(length: Tensor, width: Tensor, min_overlap: float) -> Tensor:
-    """How far a box of `length` x `width` (N,) may be off and still overlap itself by IoU `min_overlap`; same unit.
-
-    The least of CornerNet's three cases (arXiv 1808.01244) with the quadratic formula as CenterNet and mmdet3d use it,
-    whose radii all published centre heads were trained with (for two cases it is not the exact root).
-    """
-    total, area = length + width, length * width
-    cases = (
-        (1.0, total, area * (1 - min_overlap) / (1 + min_overlap)),
-        (4.0, 2 * total, (1 - min_overlap) * area),
-        (4 * min_overlap, -2 * min_overlap * total, (min_overlap - 1) * area),
-    )
-    radii = [(b + torch.sqrt((b * b - 4 * a * c).clamp(min=0))) / 2 for a, b, c in cases]
-    return torch.stack(radii).amin(0)
 
 
 @MODELS.register_module()
@@ -140,14 +125,14 @@ class CenterBEVHead(BaseModule):
         Objects are counted over all processes, so that N processes take the step of one with N times the batch.
         """
         logits, codes = self(bev)
-        truth = [sample.gt_instances_3d for sample in batch_data_samples]
-        boxes, labels = [t.bboxes_3d.tensor for t in truth], [t.labels_3d for t in truth]
-        found = gather_targets(boxes, labels, self.num_classes, logits.device)
-        targets = self.targets(found, tuple(logits.shape[2:]))
+        instances = [sample.gt_instances_3d for sample in batch_data_samples]
+        boxes, labels = [i.bboxes_3d.tensor for i in instances], [i.labels_3d for i in instances]
+        truth = gather_targets(boxes, labels, self.num_classes, logits.device)
+        targets = self.targets(truth, tuple(logits.shape[2:]))
         count = targets.inside.sum().float()
         all_reduce(count, 'sum')
         objects = count.clamp(min=1) / get_world_size()
-        own = codes[found.sample, :, targets.x, targets.y]
+        own = codes[truth.sample, :, targets.x, targets.y]
         # An unknown velocity is NaN: it takes no part.
         known = targets.codes.isfinite() & targets.inside[:, None]
         gap = (own - torch.where(known, targets.codes, own.detach())).abs() * self.code_weights
@@ -157,12 +142,12 @@ class CenterBEVHead(BaseModule):
         }
 
     @torch.no_grad()
-    def targets(self, found: Targets, shape: tuple[int, int]) -> CentreTargets:
+    def targets(self, targets: Targets, shape: tuple[int, int]) -> CentreTargets:
         """Draws the heatmaps of a batch and encodes its boxes, for maps of `shape` (X, Y)."""
-        boxes = found.boxes
+        boxes = targets.boxes
         cell = [(self.range_m[axis + 2] - self.range_m[axis]) / shape[axis] for axis in (0, 1)]
         place = [(boxes[:, axis] - self.range_m[axis]) / cell[axis] for axis in (0, 1)]
-        inside = found.valid & (place[0] >= 0) & (place[0] < shape[0]) & (place[1] >= 0) & (place[1] < shape[1])
+        inside = targets.valid & (place[0] >= 0) & (place[0] < shape[0]) & (place[1] >= 0) & (place[1] < shape[1])
         x, y = (torch.where(inside, p, p.new_zeros(())).long() for p in place)
         size = boxes[:, 3:6].clamp(min=SMALLEST_SIZE_M)
         offset = torch.stack([place[0] - x - 0.5, place[1] - y - 0.5], 1)
@@ -171,24 +156,9 @@ class CenterBEVHead(BaseModule):
         codes = torch.cat([offset, middle, size.log(), turn, boxes[:, 7:9]], 1)
         radius = gaussian_radius(size[:, 0] / cell[0], size[:, 1] / cell[1], self.min_overlap).floor()
         radius = radius.clamp(self.min_radius, self.max_radius)
-        heatmap = boxes.new_zeros(len(found.counts), self.num_classes, *shape)
-        self._draw(heatmap, found, x, y, radius, inside)
+        heatmap = boxes.new_zeros(len(targets.counts), self.num_classes, *shape)
+        draw_gaussians(heatmap, Centres(targets.sample, targets.labels, x, y, radius, inside), self.max_radius)
         return CentreTargets(heatmap, x, y, codes, inside)
-
-    def _draw(self, heatmap: Tensor, found: Targets, x: Tensor, y: Tensor, radius: Tensor, inside: Tensor) -> None:
-        """Writes a Gaussian for every box into `heatmap` (B, C, X, Y); where several meet, the largest stays."""
-        steps = torch.arange(-self.max_radius, self.max_radius + 1, device=x.device)
-        at_x, at_y = (x[:, None] + steps)[:, :, None], (y[:, None] + steps)[:, None, :]
-        far = torch.maximum(steps.abs()[:, None], steps.abs()[None]).float()
-        square = (steps[:, None] ** 2 + steps[None] ** 2).float()
-        sigma = (2 * radius + 1) / 6
-        value = torch.exp(-square / (2 * sigma * sigma)[:, None, None]) * (far <= radius[:, None, None])
-        on_map = (at_x >= 0) & (at_x < heatmap.shape[2]) & (at_y >= 0) & (at_y < heatmap.shape[3])
-        value = value * (on_map & inside[:, None, None])
-        plane = (found.sample * heatmap.shape[1] + found.labels)[:, None, None]
-        index = (plane * heatmap.shape[2] + at_x.clamp(0, heatmap.shape[2] - 1)) * heatmap.shape[3]
-        index = index + at_y.clamp(0, heatmap.shape[3] - 1)
-        heatmap.view(-1).scatter_reduce_(0, index.flatten(), value.flatten(), 'amax')
 
     def predict(self, bev: Tensor, batch_data_samples: list) -> list[InstanceData]:
         """Boxes of each sample as InstanceData (bboxes_3d, scores_3d, labels_3d), by falling score."""
@@ -214,11 +184,11 @@ class CenterBEVHead(BaseModule):
             by_class = scores.new_zeros(len(scores), self.num_classes)
             by_class[torch.arange(len(scores), device=scores.device), labels] = scores
             index, kept = self.nms.select(boxes, by_class, self.score_thr, self.max_boxes)
-            found = InstanceData()
-            found.bboxes_3d = sample.metainfo['box_type_3d'](boxes[index], box_dim=9)
-            found.scores_3d = scores[index]
-            found.labels_3d = kept
-            results.append(found)
+            prediction = InstanceData()
+            prediction.bboxes_3d = sample.metainfo['box_type_3d'](boxes[index], box_dim=9)
+            prediction.scores_3d = scores[index]
+            prediction.labels_3d = kept
+            results.append(prediction)
         return results
 
     def decode_outputs(self, logits: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -243,17 +213,3 @@ class CenterBEVHead(BaseModule):
         yaw = torch.atan2(own[..., 6], own[..., 7])
         place_m = torch.stack([center_x, center_y, bottom], -1)
         return torch.cat([place_m, size, yaw[..., None], own[..., 8:10]], -1)
-
-
-def heatmap_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
-    """Penalty-reduced focal loss (CornerNet's, alpha 2, gamma 4) of `logits` against `heatmap`, summed to a scalar.
-
-    Written with log-sigmoids, so that a logit of any finite size has a finite loss and gradient.
-    """
-    logits = logits.contiguous()
-    prob = logits.sigmoid()
-    log_prob = F.logsigmoid(logits)
-    log_rest = log_prob - logits
-    centre = heatmap == 1
-    loss = torch.where(centre, log_prob * (1 - prob) ** 2, log_rest * prob**2 * (1 - heatmap) ** 4)
-    return -loss.sum()

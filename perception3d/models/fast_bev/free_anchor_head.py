@@ -23,14 +23,13 @@ from perception3d.models.fast_bev.anchors import (
 )
 from perception3d.models.fast_bev.assign import (
     Bags,
-    Targets,
     explained_probability,
-    gather_targets,
     predicted_rectangles,
     select_bags,
 )
 from perception3d.models.fast_bev.losses import localisation_loss, memory_order, negative_loss, positive_bag_loss
-from perception3d.models.fast_bev.nms import ClassNMS
+from perception3d.models.heads.class_nms import ClassNMS
+from perception3d.models.heads.targets import Targets, gather_targets
 from perception3d.registry import MODELS
 
 CODE_SIZE = 9

@@ -48,22 +48,6 @@ class StreamFrame:
     time_s: np.ndarray
 
     @classmethod
-    def from_info(cls, info: dict, images: Tensor, img_post: np.ndarray) -> StreamFrame:
-        """Takes poses and times from one entry of an info file; `img_post` (N, 4, 4) leads to pixels of `images`."""
-        cameras = list(info['images'].values())
-        intrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
-        intrinsics[:, :3, :3] = np.stack([np.asarray(c['cam2img'])[:3, :3] for c in cameras])
-        return cls(
-            images=images,
-            img_from_cam=np.asarray(img_post) @ intrinsics,
-            cam_from_ego=np.linalg.inv(np.stack([np.asarray(c['cam2ego'], np.float64) for c in cameras])),
-            global_from_ego=np.stack([np.asarray(c['ego2global'], np.float64) for c in cameras]),
-            ego_from_lidar=np.asarray(info['lidar_points']['lidar2ego'], np.float64),
-            global_from_ego_at_lidar=np.asarray(info['ego2global'], np.float64),
-            time_s=np.array([c['timestamp'] for c in cameras], np.float64),
-        )
-
-    @classmethod
     def from_meta(cls, meta: Mapping[str, Any], images: Tensor) -> StreamFrame:
         """Takes the present frame of a packed sample: `images` (F*N, 3, H, W) and the matrices of its metainfo."""
         count = len(meta['cam_names'])

@@ -11,8 +11,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from perception3d.checks import InputError
-from perception3d.models.fast_bev.assign import gather_targets
-from perception3d.models.fast_bev.center_head import CenterBEVHead, heatmap_loss
+from perception3d.models.fast_bev.center_head import CenterBEVHead
+from perception3d.models.heads.heatmap import heatmap_loss
+from perception3d.models.heads.targets import gather_targets
 
 RANGE_M = (-12.0, -8.0, 12.0, 8.0)
 SHAPE = (24, 16)

@@ -17,6 +17,7 @@ from perception3d.models.fast_bev.convert import regression_between_conventions
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.losses import negative_loss
 from perception3d.models.fast_bev.necks import M2BEVNeck
+from perception3d.models.heads.targets import gather_targets
 
 RANGE_M = (-12.0, -9.0, 12.0, 9.0)
 SHAPE = (24, 18)
@@ -63,7 +64,7 @@ def make_sample(boxes: Tensor, labels: Tensor) -> Det3DDataSample:
 
 def bags_of(head: FreeAnchorBEVHead, truth: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
     """Flat anchor indices (G, 25), in the released order, that the head chooses for each sample."""
-    targets = assign.gather_targets(*zip(*truth, strict=True), head.num_classes, torch.device('cpu'))
+    targets = gather_targets(*zip(*truth, strict=True), head.num_classes, torch.device('cpu'))
     at = assign.select_bags(targets, head.grid, SHAPE, head.pre_anchor_topk)
     flat = (at.y * SHAPE[0] + at.x) * 8 + at.anchor
     return list(flat.split(targets.counts))
@@ -114,7 +115,7 @@ def test_losses_and_gradients_equal_the_slow_legacy_head(
 def test_explained_probability_is_the_same_compiled_and_dense(trained_case: tuple) -> None:
     head, bev, truth = trained_case
     outputs = head._by_anchor(head(bev))
-    targets = assign.gather_targets(*zip(*truth, strict=True), 10, torch.device('cpu'))
+    targets = gather_targets(*zip(*truth, strict=True), 10, torch.device('cpu'))
     rectangles = assign.predicted_rectangles(outputs[1], head.grid)
     explained = assign.explained_probability(rectangles, targets, outputs[0], 0.5)
     # The comparison of losses above proves little unless many predictions explain an object, some of them partly.
@@ -134,7 +135,7 @@ def test_bags_hold_the_best_anchors_of_the_whole_map(span: tuple[int, int]) -> N
     boxes, labels = random_truth(40, 5, head.grid.range_m)
     boxes[:4, :2] *= 3
     boxes[4:8, 3:5] = torch.tensor([[30.0, 0.1], [0.1, 30.0], [14.0, 3.0], [0.1, 0.1]])
-    targets = assign.gather_targets([boxes], [labels], 10, torch.device('cpu'))
+    targets = gather_targets([boxes], [labels], 10, torch.device('cpu'))
     at = assign.select_bags(targets, head.grid, span, 25)
     chosen = (at.y * span[0] + at.x) * 8 + at.anchor
     rectangles = nearest_rectangles(make_anchors(span, head.grid.range_m))

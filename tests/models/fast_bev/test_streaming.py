@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,14 @@ from mmengine.model import BaseDataPreprocessor
 from test_detector import IMAGE_HW, build
 from tiny_rig import intrinsics, ring_cam_from_lidar
 
+from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.geometry import devices
 from perception3d.models.camera_batch import CameraDataPreprocessor
 from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
+from perception3d.registry import DATASETS
+
+CONFIG = Path(__file__).resolve().parents[3] / 'configs/fast_bev/fast_bev_tiny_4frame_96x352_9e_sim.py'
 
 CAMERAS = 3
 
@@ -172,15 +177,14 @@ def test_what_breaks_a_stream_is_named(model):
         stream.step(other)
 
 
-def test_a_frame_reads_poses_and_times_from_an_info_file(nuscenes_tree):
-    from perception3d.files import read_pickle
-
-    infos = read_pickle(nuscenes_tree / 'perception3d_infos_hand_train.pkl')['data_list']
-    info = next(info for info in reversed(infos) if len(info['history']) > 0)
-    count = len(info['images'])
-    frame = StreamFrame.from_info(info, torch.zeros(count, 3, *IMAGE_HW), np.tile(np.eye(4), (count, 1, 1)))
-    mine = frame.img_from_global() @ frame.global_from_lidar()
-    for n, image in enumerate(info['images'].values()):
-        intrinsic = np.eye(4)
-        intrinsic[:3, :3] = np.asarray(image['cam2img'])[:3, :3]
-        np.testing.assert_allclose(mine[n], intrinsic @ np.asarray(image['lidar2cam']), atol=1e-3)
+def test_a_frame_of_a_packed_sample_sees_the_world_by_the_matrices_of_the_sample(nuscenes_tree):
+    options = {'data_root': str(nuscenes_tree), 'test_dataloader.dataset.ann_file': 'perception3d_infos_hand_val.pkl'}
+    config = load_config(CONFIG, options)
+    sample = DATASETS.build(config.test_dataloader['dataset'])[2]
+    meta, images = sample['data_samples'].metainfo, sample['inputs']['img']
+    frame = StreamFrame.from_meta(meta, images)
+    count = len(meta['cam_names'])
+    assert torch.equal(frame.images, images[:count]) and len(images) == 4 * count
+    from_lidar = frame.img_from_global() @ frame.global_from_lidar()
+    np.testing.assert_allclose(from_lidar, meta['img_from_lidar'][:count], rtol=1e-5, atol=1e-3)
+    assert frame.time_s == pytest.approx(np.asarray(meta['img_timestamps_s'])[:count])

@@ -9,7 +9,7 @@ from mmcv_references import FACTORS, THRESHOLDS, load
 from torch import Tensor
 
 from perception3d.checks import InputError
-from perception3d.models.fast_bev.nms import ClassNMS
+from perception3d.models.heads.class_nms import ClassNMS
 
 
 def random_candidates(count: int, spread: float, seed: int = 0) -> tuple[Tensor, Tensor]:
