@@ -106,11 +106,16 @@ def lookup_tables(
         img_from_lidar: (F, N, 4, 4) from metres in the present LiDAR frame to pixels of the images; frame 0 is the
             present one. For a model with `ground_z_m`, after `follow_ground`.
         image_hw, valid_hw: size of the network's input, and of the part of it that is not padding.
+
+    Raises:
+        InputError: the priority of the model is 'mean', where a voxel reads several rows.
     """
+    if any(transform.priority == 'mean' for transform in model.view_transforms):
+        raise InputError("a model with priority 'mean' has no table of one row per voxel: use 'last' or 'first'")
     frames = len(img_from_lidar)
     levels = [FeatureRows.from_maps(level.permute(0, 3, 1, 2).repeat(frames, 1, 1, 1), 1, frames) for level in features]
     return [
-        transform.lookup_table(group, img_from_lidar[None], image_hw, valid_hw)[0]
+        transform.tables(group, img_from_lidar[None], image_hw, valid_hw or image_hw)[0].clone()
         for transform, group in zip(model.view_transforms, model.levels_of_grids(levels), strict=True)
     ]
 

@@ -114,24 +114,6 @@ class LookupViewTransform(nn.Module):
         channels = nz * len(levels) * frames * rows.shape[1]
         return lifted.view(batch, nx, ny, channels).permute(0, 3, 1, 2)
 
-    def lookup_table(
-        self,
-        levels: list[FeatureRows],
-        img_from_lidar: np.ndarray,
-        image_hw: tuple[int, int],
-        valid_hw: tuple[int, int] | None = None,
-    ) -> Tensor:
-        """Returns the table (B, X, Y, Z, L*F) int32: the row of the joined levels that a voxel reads, or -1.
-
-        Arguments are those of `forward`. Rows are counted from the first level on; a level has its `rows`.
-
-        Raises:
-            InputError: the priority is 'mean', where a voxel reads several rows.
-        """
-        if self.priority == 'mean':
-            raise InputError("priority 'mean' has no table of one row a voxel: use 'last' or 'first'")
-        return self.tables(levels, img_from_lidar, image_hw, valid_hw or image_hw).clone()
-
     def gather(self, rows: Tensor, table: Tensor) -> Tensor:
         """Returns (N, C): the rows of `rows` (R, C) that `table` (N,) names, zeros where it is -1.
 

@@ -116,3 +116,11 @@ def test_a_sample_that_does_not_fit_is_refused(single, stream, tmp_path):
     with pytest.raises(InputError, match='sample 99 does not exist: the test data have samples 0 to'):
         export(single[0], None, tmp_path / 'net.onnx', sample=99)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_reads_the_mean_of_cameras_is_refused(single):
+    _, model, dataset = single
+    mean = copy.deepcopy(model)
+    mean.view_transforms[0].priority = 'mean'
+    with pytest.raises(InputError, match="priority 'mean' has no table of one row per voxel"):
+        export_spec(mean, lambda: dataset[0])
