@@ -1,0 +1,10 @@
+"""Compared with PointDistiller on the 4x compressed PointPillars: correlation congruence on the BEV map."""
+
+from mmengine.config import read_base
+
+from perception3d.distill.losses.correlation import CorrelationCongruence
+
+with read_base():
+    from .point_distill_point_pillars_4x_160e_kitti import *
+
+model.links = dict(correlation=dict(student='neck[0]', teacher='neck[0]', loss=dict(type=CorrelationCongruence)))
