@@ -1,4 +1,7 @@
-"""Look at the data of a config: one picture a sample, or a scene as MP4 or GIF. Needs no display."""
+"""Look at the data of a config: one picture a sample, a scene as MP4 or GIF, or a 3D window.
+
+Only the window needs a display.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         __doc__,
         'python tools/browse_dataset.py CONFIG --out work_dirs/browse --count 4\n'
         '  python tools/browse_dataset.py CONFIG --out work_dirs/browse --split val --scene scene-0061 --video mp4 '
-        '--not-augmented',
+        '--not-augmented\n'
+        '  python tools/browse_dataset.py CONFIG --window --count 3',
     )
     parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--out', metavar='DIR', help='folder for the pictures')
+    parser.add_argument('--window', action='store_true', help='show each sample in a 3D window instead; needs Open3D')
     parser.add_argument('--split', default='train', help='train (default), val or test')
     parser.add_argument('--count', type=int, help='how many samples (default: 10, or the whole scene)')
     parser.add_argument('--indices', type=int, nargs='+', metavar='I', help='samples by their number')
     parser.add_argument('--scene', metavar='NAME', help='the samples of one scene, by its name or token')
     parser.add_argument('--video', choices=['mp4', 'gif'], help='join the pictures in one file')
+    parser.add_argument(
+        '--view', choices=['all', '3d'], default='all', help='all: cameras and BEV (default); 3d: the scene in space'
+    )
     parser.add_argument('--fps', type=float, default=4.0, help='pictures a second of the video (default: 4)')
     parser.add_argument('--not-augmented', action='store_true', help='the images on disk, not those of the pipeline')
     parser.add_argument('--frame', type=int, default=0, help='0: current frame; 1, 2, ..: a history frame')
@@ -30,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
-    from perception3d.apis.browse import BrowseOptions, browse
+    from perception3d.apis.browse import BrowseOptions, browse, show
+    from perception3d.checks import InputError
+
+    if bool(args.out) == args.window:
+        raise InputError('where the pictures go is not clear: give either --out DIR or --window')
 
     options = BrowseOptions(
         split=args.split,
@@ -43,7 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         frame=args.frame,
         seed=args.seed,
         width_px=args.width,
+        view=args.view,
     )
+    if args.window:
+        print(f'{show(args.config, options, args.cfg_options)} sample(s) shown')
+        return 0
     written = browse(args.config, args.out, options, args.cfg_options)
     print(f'{len(written)} file(s) written, the first is {written[0]}' if written else 'no sample was drawn')
     return 0

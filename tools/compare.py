@@ -1,4 +1,4 @@
-"""Draw several detectors on the same samples side by side: boxes, and what each answers in every pillar."""
+"""Draw several detectors on the same samples side by side: boxes, and the BEV map of their class scores."""
 
 from __future__ import annotations
 
@@ -23,12 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
-    from perception3d.apis.compare import compare
+    from perception3d.apis.compare import CompareOptions, compare
     from perception3d.apis.config import parse_options
 
-    options = parse_options(args.cfg_options)
-    settings = {'logits': args.logits, 'transposed': args.transposed, 'score_thr': args.score_thr}
-    for path in compare(args.models, args.index, args.out, options, device=args.device, **settings):
+    options = CompareOptions(args.logits, args.transposed, args.score_thr, args.device)
+    for path in compare(args.models, args.index, args.out, parse_options(args.cfg_options), options):
         print(path)
     return 0
 

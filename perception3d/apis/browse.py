@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,14 @@ from mmengine.utils import ProgressBar
 
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError, unknown_name
-from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObjects
 from perception3d.files import write_image
 from perception3d.outputs import check_outputs, safe_name
 from perception3d.registry import DATASETS
-from perception3d.visualization.draw import BoxSet, Style, draw_sample
-from perception3d.visualization.sample import (
-    CameraViews,
-    box_set,
-    ground_of,
-    ground_truth_of,
-    info_views,
-    network_views,
-    points_of,
-    stored_views,
-    title_of,
-)
+from perception3d.structures.frame import SensorFrame
+from perception3d.structures.sample import SampleStructures, structures_of
+from perception3d.visualization import view3d
+from perception3d.visualization.draw import PictureStyle, draw_sample
+from perception3d.visualization.sample import read_frame, title_of
 from perception3d.visualization.video import write_video
 
 
@@ -50,6 +42,7 @@ class BrowseOptions:
         frame: 0 the current frame, 1 the one before, and so on; only of augmented samples.
         seed: of the augmentation; a sample looks the same in every run.
         width_px: width of a picture.
+        view: 'all' draws cameras and BEV views, '3d' the scene in space.
     """
 
     split: str = 'train'
@@ -62,6 +55,28 @@ class BrowseOptions:
     frame: int = 0
     seed: int = 0
     width_px: int = 1920
+    view: str = 'all'
+
+
+@dataclass(frozen=True)
+class BrowsedSample:
+    """One sample, ready to be drawn: sensor frame, class names, structures, title and notes."""
+
+    frame: SensorFrame
+    class_names: tuple[str, ...]
+    structures: SampleStructures
+    title: str
+    notes: tuple[str, ...] = ()
+
+    def picture(self, width_px: int = 1920, view: str = 'all') -> np.ndarray:
+        """Returns its picture (H, W, 3) BGR; `view` as of BrowseOptions."""
+        draw = view3d.draw_scene if view == '3d' else draw_sample
+        style = PictureStyle(width_px=width_px)
+        return draw(self.frame, self.class_names, self.structures, self.title, self.notes, style)
+
+    def show(self) -> None:
+        """Shows it in a 3D window, until that is closed."""
+        view3d.show_scene(self.frame, self.class_names, self.structures, self.title)
 
 
 def browse(
@@ -83,20 +98,43 @@ def browse(
     """
     check_outputs(folders=[out_dir])
     options = options or BrowseOptions()
-    config = config if isinstance(config, Config) else load_config(config, parse_options(overrides))
-    dataset = build_dataset(config, options.split)
-    indices = choose_samples(dataset, options)
+    dataset, indices = _open(config, options, overrides)
     out_dir = Path(out_dir)
     if options.video:
         name = options.scene or options.split
         path = out_dir / f'{safe_name(name)}.{options.video}'
-        write_video(path, (picture for _, _, picture in _pictures(dataset, indices, options)), options.fps)
+        pictures = (
+            sample.picture(options.width_px, options.view) for _, _, sample in _samples(dataset, indices, options)
+        )
+        write_video(path, pictures, options.fps)
         return [path]
     written = []
-    for index, token, picture in _pictures(dataset, indices, options):
+    for index, token, sample in _samples(dataset, indices, options):
         written.append(out_dir / f'{index:06d}_{safe_name(token, "sample")}.png')
-        write_image(written[-1], picture)
+        write_image(written[-1], sample.picture(options.width_px, options.view))
     return written
+
+
+def show(config: str | Path | Config, options: BrowseOptions | None = None, overrides: Sequence[str] = ()) -> int:
+    """Shows samples in a 3D window, one after the other, each until it is closed; returns how many there were.
+
+    Raises:
+        InputError: as of `browse`; Open3D or a display is missing.
+    """
+    view3d.require_display()
+    view3d.open3d_module()
+    options = options or BrowseOptions()
+    dataset, indices = _open(config, options, overrides)
+    for _, _, sample in _samples(dataset, indices, options):
+        sample.show()
+    return len(indices)
+
+
+def _open(config: str | Path | Config, options: BrowseOptions, overrides: Sequence[str]) -> tuple[Any, list[int]]:
+    """Returns the data set, and the numbers of the samples to draw."""
+    config = config if isinstance(config, Config) else load_config(config, parse_options(overrides))
+    dataset = build_dataset(config, options.split)
+    return dataset, choose_samples(dataset, options)
 
 
 def build_dataset(config: Config, split: str) -> Any:
@@ -132,8 +170,8 @@ def choose_samples(dataset: Any, options: BrowseOptions) -> list[int]:
     return chosen if options.count is None else chosen[: options.count]
 
 
-def draw_training_sample(dataset: Any, index: int, frame: int = 0, seed: int = 0, width_px: int = 1920) -> np.ndarray:
-    """Runs the pipeline on one sample and returns a picture (H, W, 3) BGR of what comes out of it.
+def training_sample(dataset: Any, index: int, history: int = 0, seed: int = 0) -> BrowsedSample:
+    """Runs the pipeline on one sample and returns what comes out of it.
 
     The images are those that enter the network and the matrices those that it gets: where a box misses its object, the
     pipeline is wrong. Points and boxes are augmented as well.
@@ -144,93 +182,66 @@ def draw_training_sample(dataset: Any, index: int, frame: int = 0, seed: int = 0
     if packed is None:
         raise InputError(f'the pipeline leaves sample {index} out, for example since it has no boxes')
     inputs, data_sample = packed['inputs'], packed['data_samples']
-    metas = data_sample.metainfo
-    extra = f'as it enters the network{f", history frame {frame}" if frame else ""}'
-    if 'img' in inputs:
-        views, view_notes = network_views(inputs['img'], metas, frame), []
-    else:
-        views, view_notes = _lidar_views(metas)
-        extra += _about_the_image(dataset) if views.images else ''
-    points, notes = (inputs['points'].numpy(), []) if 'points' in inputs else points_of(metas)
-    notes = [*notes, *view_notes]
-    return _draw(dataset, views, ground_truth_of(data_sample), points, notes, metas, extra, width_px)
+    metas = _with_axes(dataset, data_sample.metainfo)
+    title = f'as it enters the network{f", history frame {history}" if history else ""}'
+    images = inputs.get('img')
+    # No pipeline of a LiDAR detector reads the image next to a cloud; the images of camera data are left out there.
+    with_cameras = images is not None or 'img_paths' not in metas
+    frame, notes = read_frame(metas, images, history, with_cameras, with_points='points' not in inputs)
+    if 'points' in inputs:
+        frame = replace(frame, points=inputs['points'].numpy())
+    if images is None and frame.images:
+        title += _about_the_image(dataset)
+    return _browsed(dataset, frame, data_sample, title_of(metas, title), notes)
 
 
-def draw_stored_sample(dataset: Any, index: int, width_px: int = 1920) -> np.ndarray:
-    """Returns a picture (H, W, 3) BGR of one sample as it is on disk, without the pipeline."""
-    info = dataset.get_data_info(index)
-    annotations = info.get('ann_info') or info.get('eval_ann_info')
-    ground_truth: BoxSet | None = None
-    if annotations:
-        ground_truth = box_set(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
-    points, notes = points_of(info)
-    views, view_notes = stored_views(info)
-    if not views.images and not view_notes:
-        views = info_views(info)
-    return _draw(dataset, views, ground_truth, points, [*notes, *view_notes], info, 'as stored', width_px)
+def stored_sample(dataset: Any, index: int) -> BrowsedSample:
+    """Returns one sample as it is on disk, without the pipeline."""
+    info = _with_axes(dataset, dataset.get_data_info(index))
+    frame, notes = read_frame(info)
+    return _browsed(dataset, frame, info, title_of(info, 'as stored'), notes)
 
 
-def _draw(
-    dataset: Any,
-    views: CameraViews,
-    ground_truth: BoxSet | None,
-    points: np.ndarray | None,
-    notes: Sequence[str],
-    metas: Mapping[str, Any],
-    extra: str,
-    width_px: int,
-) -> np.ndarray:
-    return draw_sample(
-        views.images,
-        views.img_from_lidar,
-        list(dataset.metainfo['classes']),
-        ground_truth=ground_truth,
-        points=points,
-        title=title_of(metas, extra),
-        notes=notes,
-        style=Style(width_px=width_px),
-        ground=ground_of(metas),
-    )
+def _browsed(dataset: Any, frame: SensorFrame, sample: Any, title: str, notes: Sequence[str]) -> BrowsedSample:
+    truth = SampleStructures(structures_of(sample).ground_truth)
+    return BrowsedSample(frame, tuple(dataset.metainfo['classes']), truth, title, tuple(notes))
 
 
-def _lidar_views(metas: Mapping[str, Any]) -> tuple[CameraViews, list[str]]:
-    """The image beside a cloud, which no pipeline of a LiDAR detector reads; those of camera data are left out."""
-    return (CameraViews(), []) if 'img_paths' in metas else stored_views(metas)
+def _with_axes(dataset: Any, metas: Mapping[str, Any]) -> dict[str, Any]:
+    """The metas of a sample, with the axes that its data set states where the sample carries none."""
+    return {'lidar_axes': dataset.metainfo.get('lidar_axes'), **metas}
 
 
 def _about_the_image(dataset: Any) -> str:
-    """What a picture should say where boxes are not what the image shows."""
-    changed = [
-        word
-        for kind, word in ((PasteObjects, 'pasted'), (MoveObjects, 'moved'))
-        if any(isinstance(step, kind) for step in dataset.pipeline.transforms)
-    ]
+    """What a title says where boxes are not what the image shows."""
+    mismatches = [getattr(step, 'image_mismatch', None) for step in dataset.pipeline.transforms]
+    changed = list(dict.fromkeys(word for word in mismatches if word))
     return f', but the image is as stored: {" and ".join(changed)} boxes do not fit it' if changed else ''
 
 
-def _pictures(dataset: Any, indices: list[int], options: BrowseOptions) -> Iterator[tuple[int, str, np.ndarray]]:
-    """Gives index, token and picture of each sample, with a progress bar."""
+def _samples(dataset: Any, indices: list[int], options: BrowseOptions) -> Iterator[tuple[int, str, BrowsedSample]]:
+    """Yields index, token and content of each sample, with a progress bar."""
     progress = ProgressBar(len(indices))
     for index in indices:
         info = dataset.get_data_info(index)
         token = str(info.get('token') or info.get('sample_idx') or '')
         if options.augmented:
-            picture = draw_training_sample(dataset, index, options.frame, options.seed, options.width_px)
+            sample = training_sample(dataset, index, options.frame, options.seed)
         else:
-            picture = draw_stored_sample(dataset, index, options.width_px)
-        yield index, token, picture
+            sample = stored_sample(dataset, index)
+        yield index, token, sample
         progress.update()
     print()
 
 
 def _samples_of_scene(dataset: Any, scene: str) -> list[int]:
-    names, found = set(), []
+    names, chosen = set(), []
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         here = {str(info[key]) for key in ('scene_name', 'scene_token') if info.get(key)}
         names.add(str(info.get('scene_name') or info.get('scene_token')))
         if scene in here:
-            found.append((info.get('timestamp', index), index))
-    if not found:
+            chosen.append((info.get('timestamp', index), index))
+    if not chosen:
         raise unknown_name('scene', scene, names)
-    return [index for _, index in sorted(found)]
+    return [index for _, index in sorted(chosen)]

@@ -28,14 +28,8 @@ from perception3d.geometry.threads import parallel_kernels
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import OutputNames, check_outputs
 from perception3d.registry import DATASETS, MODELS
-from perception3d.visualization.sample import ground_of
-
-_AXES = {
-    (1, 0): 'x forward, y left',
-    (0, 1): 'x right, y forward',
-    (-1, 0): 'x backward, y right',
-    (0, -1): 'x left, y backward',
-}
+from perception3d.structures.sample import resolve, structures_of
+from perception3d.visualization.sample import axes_of
 
 
 class Inferencer:
@@ -157,6 +151,7 @@ class Inferencer:
     @torch.inference_mode()
     def _predict(self, dataset: Any, sample: dict[str, Any]) -> Any:
         sample.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
+        sample.setdefault('lidar_axes', dataset.metainfo.get('lidar_axes'))
         with parallel_kernels():
             batch = pseudo_collate([dataset.pipeline(sample)])
             with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
@@ -203,33 +198,18 @@ def read_cloud_frame(path: str | Path, num_features: int, with_camera: bool) -> 
 
 
 def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the predictions of a data sample as plain numbers: metres, radians, m/s, in the frame of the LiDAR."""
-    predictions = sample.pred_instances_3d
-    boxes = predictions.bboxes_3d
-    rows = zip(
-        boxes.gravity_center.tolist(),
-        boxes.dims.tolist(),
-        boxes.yaw.tolist(),
-        boxes.tensor[:, 7:9].tolist(),
-        predictions.scores_3d.tolist(),
-        predictions.labels_3d.tolist(),
-    )
-    return {
+    """Returns the predictions of a data sample as plain numbers, in the LiDAR frame: metres, radians, m/s.
+
+    Each structure that the sample carries has its entry: `boxes` is a list of objects, other structures are as their
+    `to_json` gives them.
+    """
+    described = {
         'token': sample.metainfo.get('token', ''),
-        'frame': f'lidar: {_AXES[ground_of(sample.metainfo).forward]}, z up',
-        'boxes': [
-            {
-                'class': classes[label],
-                'score': round(score, 4),
-                'center_m': center,
-                'size_lwh_m': size,
-                'yaw_rad': yaw,
-                # Not every data set labels velocities.
-                **({'velocity_mps': velocity} if velocity else {}),
-            }
-            for center, size, yaw, velocity, score, label in rows
-        ],
+        'frame': f'lidar: {axes_of(sample.metainfo).text}, z up',
     }
+    for structure in resolve(structures_of(sample).predictions, classes) or ():
+        described.update(structure.describe())
+    return described
 
 
 def _files_of(metas: dict[str, Any]) -> list[str]:

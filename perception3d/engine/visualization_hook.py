@@ -24,8 +24,8 @@ class DrawPredictionsHook(Hook):
     """Writes one picture a sample while the test loop runs, and a video of each scene when it ends.
 
     mmdet3d's own Det3DVisualizationHook needs a window for multi-view data and names its files by the first camera
-    image; this one needs no display. The pictures come from the runner's visualizer where that is a
-    MultiViewVisualizer, and from one of its own otherwise.
+    image; this one needs no display. The pictures come from the runner's visualizer where that draws data samples, as
+    MultiViewVisualizer does, and from one of its own otherwise.
 
     Args:
         out_dir: folder of the pictures, `<index>_<token>.png` in the order of the data set. None sends them to the
@@ -102,7 +102,7 @@ class DrawPredictionsHook(Hook):
     def _start(self, runner: Runner, dataloader: Any) -> None:
         self._seen, self._written = 0, []
         visualizer = runner.visualizer
-        if not isinstance(visualizer, MultiViewVisualizer):
+        if not getattr(visualizer, 'draws_data_samples', False):
             visualizer = MultiViewVisualizer('draw_predictions')
         if not visualizer.dataset_meta:
             visualizer.dataset_meta = dataloader.dataset.metainfo

@@ -67,6 +67,11 @@ class Structure:
         """Returns the part that can be drawn, and how many objects were left out for numbers that are not finite."""
         return self, 0
 
+    @property
+    def has_motion(self) -> bool:
+        """Whether arrows of motion may be drawn."""
+        return False
+
     def footprints(self) -> np.ndarray:
         """Returns points (N, 2), metres along x and y of the LiDAR frame, which a BEV view should cover."""
         return np.zeros((0, 2))

@@ -85,6 +85,11 @@ class Boxes(Structure):
         """The velocities (N, 2) in m/s, or None where the boxes carry none."""
         return self.boxes[:, 7:9] if self.boxes.shape[1] >= 9 else None
 
+    @property
+    def has_motion(self) -> bool:
+        """Whether the boxes carry velocities."""
+        return self.velocities is not None
+
     def footprints(self) -> np.ndarray:
         """Returns the corners of all boxes seen from above, (8N, 2)."""
         return self.corners[..., :2].reshape(-1, 2)
@@ -186,7 +191,7 @@ def box_footprints(
         dashed, solid = Style(thickness_px=thickness, dash_px=style.dash_px), Style(thickness_px=thickness)
         primitives.append(Lines(np.repeat(label, 4), classes, outline, style=dashed))
         primitives.append(Lines(np.array([label]), classes, tick[None], style=solid))
-    if boxes.velocities is not None:
+    if boxes.velocities is not None and view.with_motion:
         # In pixels a second; v grows downwards.
         motion = view.to_map(boxes.velocities) * [view.px_per_m, -view.px_per_m]
         moving = np.flatnonzero(np.hypot(*motion.T) / view.px_per_m >= MIN_SPEED_MPS)

@@ -48,6 +48,12 @@ class Heatmaps(Structure):
                 raise InputError(f'range_m of heatmaps: expected (x0, y0, x1, y1), low before high, got {self.range_m}')
             object.__setattr__(self, 'range_m', (x0, y0, x1, y1))
 
+    @classmethod
+    def of_logits(cls, logits: Any, range_m: Sequence[float]) -> Heatmaps:
+        """Returns one map, the best class score of every cell, of class logits (K, X, Y), a tensor."""
+        best = logits.detach().float().amax(0).sigmoid().cpu().numpy()
+        return cls(best[None], tuple(map(float, range_m)))
+
     def footprints(self) -> np.ndarray:
         """Returns the corners of the range."""
         return np.zeros((0, 2)) if self.range_m is None else np.reshape(self.range_m, (2, 2))

@@ -64,8 +64,8 @@ class PointLabels(Structure):
         return replace(self, labels=self.labels[finite], instances=instances, points=xyz[finite])
 
     def counts(self) -> np.ndarray:
-        """Returns the number of points of each class, and of unknown labels."""
-        return count_labels(self.labels, len(self.classes))
+        """Returns the number of points of each class; points without a class, which are not drawn, do not count."""
+        return np.append(count_labels(self.labels, len(self.classes))[:-1], 0)
 
     def _known(self) -> tuple[np.ndarray, np.ndarray]:
         """The points (M, 3) with a known label, and these labels."""
@@ -87,9 +87,8 @@ class PointLabels(Structure):
         inside = view.contains(points[:, :2])
         points, labels = points[inside], labels[inside]
         order = np.argsort(points[:, 2], kind='stable')
-        size = 2 if view.px_per_m > 14 else 1
         pixels = view.to_pixels(points[order, :2])
-        return [Points(labels[order], self.classes, pixels, style=Style(size_px=size))]
+        return [Points(labels[order], self.classes, pixels, style=Style(size_px=2))]
 
     def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
         """Returns the points."""

@@ -11,7 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked
 from perception3d.structures.boxes import Boxes, box_footprints, box_wireframes
-from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style
+from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style, Texts
 from perception3d.structures.views import BevView, CameraView
 
 
@@ -71,6 +71,11 @@ class Tracks(Structure):
         finite = np.isfinite(self.boxes.boxes[:, :7]).all(axis=1)
         return self.select(finite), int((~finite).sum())
 
+    @property
+    def has_motion(self) -> bool:
+        """Whether the boxes carry velocities."""
+        return self.boxes.has_motion
+
     def footprints(self) -> np.ndarray:
         """Returns the corners of the boxes of now, seen from above."""
         return self.boxes.footprints()
@@ -107,7 +112,12 @@ class Tracks(Structure):
         return [trails, *box_footprints(self.boxes, view, style, self.texts() if view.with_texts else None)]
 
     def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
-        """Returns boxes and trails in metres."""
+        """Returns boxes, trails and identities in metres."""
         segments, labels = self._trails()
         look = Style(thickness_px=style.thickness_px, brightness=style.brightness)
-        return [Lines(labels, self.classes, segments, style=look), *self.boxes.in_3d(view, style)]
+        trails = Lines(labels, self.classes, segments, style=look)
+        tops = self.boxes.boxes[:, :3] + self.boxes.boxes[:, 5:6] * [0, 0, 1]
+        ids = Texts(
+            self.boxes.labels, self.classes, tops, tuple(self.texts()), style=Style(brightness=style.brightness)
+        )
+        return [trails, *self.boxes.in_3d(view, style), ids]

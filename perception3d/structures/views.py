@@ -88,6 +88,7 @@ class BevView:
             quarter turn counter-clockwise.
         scale: size of texts; 1.0 suits a picture 1920 pixels wide.
         with_texts: scores and ids are written.
+        with_motion: arrows of motion are drawn.
     """
 
     right_m: tuple[float, float]
@@ -96,6 +97,7 @@ class BevView:
     forward: tuple[float, float] = (0.0, 1.0)
     scale: float = 1.0
     with_texts: bool = True
+    with_motion: bool = True
 
     @property
     def px_per_m(self) -> float:

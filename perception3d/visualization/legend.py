@@ -1,4 +1,4 @@
-"""The column that says what colours and lines mean, and how many boxes of each class there are."""
+"""The column that says what colours and lines mean, and how many objects of each class there are."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def draw_legend(
         width: in pixels.
         height: in pixels.
         class_names: K names.
-        counts: (K,) number of ground truth boxes and (K,) of predictions; None where there are none to speak of.
+        counts: (K,) number of annotated objects and (K,) of predicted ones; None where the picture has no such source.
         notes: further lines, muted.
         scale: size of text and lines.
         with_motion: explains the arrows of velocities.
     """
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     # Many classes share the height; text stays readable down to 7 pixels.
-    lines = len(class_names) + len(notes) + 8
-    step = min(24 * scale, (height - 12 * scale) / max(lines, 1))
+    num_lines = len(class_names) + len(notes) + 8
+    step = min(24 * scale, (height - 12 * scale) / max(num_lines, 1))
     size = max(min(9.5 * scale, 0.42 * step), 6.0)
     y, left = 10 * scale, 12 * scale
     with_gt, with_pred = counts[0] is not None, counts[1] is not None
@@ -51,7 +51,9 @@ def draw_legend(
         number = ' / '.join(str(int(count[index])) for count in counts if count is not None)
         _write_row(panel, name.replace('_', ' '), number, (left + 1.4 * step, y), _BRIGHT, size)
     y += 1.6 * step
-    y = _draw_line_styles(panel, (left, y), step, size, with_gt, with_pred, with_motion, scale)
+    thick = max(1, round(1.4 * scale))
+    lines = [('ground truth', thick, (6 * scale, 4 * scale))] * with_gt + [('prediction', thick, None)] * with_pred
+    y = _draw_line_styles(panel, (left, y), step, size, lines, with_motion)
     for note in notes:
         text(panel, note, (left, y), _MUTED, size)
         y += step
@@ -74,22 +76,15 @@ def _draw_line_styles(
     corner: tuple[float, float],
     step: float,
     size: float,
-    with_gt: bool,
-    with_pred: bool,
+    lines: Sequence[tuple[str, int, tuple[float, float] | None]],
     with_motion: bool,
-    scale: float,
 ) -> float:
+    """Draws a sample of each line (words, thickness, dashes), of a front face and of an arrow; returns the end (v)."""
     left, y = corner
-    thick = max(1, round(1.4 * scale))
-    if with_gt:
+    for words, thick, dash_px in lines:
         ends = np.array([[[left, y + 0.4 * step], [left + 1.6 * step, y + 0.4 * step]]])
-        stroke(panel, ends, _BRIGHT, thick, (6 * scale, 4 * scale))
-        text(panel, 'ground truth', (left + 2.0 * step, y), _BRIGHT, size)
-        y += step
-    if with_pred:
-        ends = np.array([[[left, y + 0.4 * step], [left + 1.6 * step, y + 0.4 * step]]])
-        stroke(panel, ends, _BRIGHT, thick)
-        text(panel, 'prediction', (left + 2.0 * step, y), _BRIGHT, size)
+        stroke(panel, ends, _BRIGHT, thick, dash_px)
+        text(panel, words, (left + 2.0 * step, y), _BRIGHT, size)
         y += step
     front = _rectangle(left + 0.4 * step, y + 0.05 * step, 0.8 * step, 0.7 * step)
     fill(panel, [front], [_BRIGHT], 0.35)

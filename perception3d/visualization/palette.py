@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# RGB. Bright enough for a dark bird's eye view, saturated enough for a grey street, apart from each other in Lab.
+# RGB. Bright enough for a dark BEV picture, saturated enough for a grey street, apart from each other in Lab.
 _RGB = {
     'car': (64, 160, 255),
     'truck': (255, 140, 30),
@@ -21,6 +21,9 @@ _RGB = {
     'traffic_cone': (255, 130, 215),
     'barrier': (205, 210, 220),
 }
+
+OTHER = 'other'
+"""The class of what has an unknown label."""
 
 # Names that other data sets use for the same thing.
 _SAME_AS = {
@@ -50,6 +53,13 @@ def class_color(name: str) -> tuple[int, int, int]:
 def class_colors(names: Sequence[str]) -> np.ndarray:
     """Returns the colours of `names` as (K, 3) uint8 in BGR order."""
     return np.array([class_color(name) for name in names], np.uint8).reshape(-1, 3)
+
+
+def label_colors(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Returns the colours (N, 3) uint8 BGR of labels (N,); a label outside `classes` has the colour of "other"."""
+    labels = np.ravel(labels)
+    known = (labels >= 0) & (labels < len(classes))
+    return class_colors([*classes, OTHER])[np.where(known, labels, len(classes))]
 
 
 def _color_from_name(key: str) -> tuple[int, int, int]:

@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.dist import master_only
 from mmengine.visualization import Visualizer
 
 from perception3d.checks import InputError
 from perception3d.files import write_image
 from perception3d.registry import VISUALIZERS
-from perception3d.visualization.draw import Style, draw_sample
-from perception3d.visualization.sample import (
-    CameraViews,
-    boxes_of,
-    ground_of,
-    ground_truth_of,
-    network_views,
-    points_of,
-    stored_views,
-    title_of,
-)
+from perception3d.structures.frame import SensorFrame
+from perception3d.structures.sample import SampleStructures, resolve, structures_of
+from perception3d.visualization.draw import PictureStyle, draw_sample
+from perception3d.visualization.sample import names_images, read_frame, title_of
 
 
 @VISUALIZERS.register_module()
 class MultiViewVisualizer(Visualizer):
-    """Draws all cameras, bird's eye views, ground truth and predictions of a sample; needs no display.
+    """Draws all cameras, BEV views, ground truth and predictions of a sample; needs no display.
 
     Args:
         name: of this instance.
-        style: fields of `perception3d.visualization.draw.Style`, such as `dict(width_px=1280, range_m=60.0)`.
+        style: fields of `perception3d.visualization.draw.PictureStyle`, such as `dict(width_px=1280, range_m=60.0)`.
         raw_images: reads the original images where the sample names them with their matrices (`img_paths`, or one
             `img_path`, `cam2img`, `lidar2cam`); otherwise, and with False, the images as they entered the network.
-        draw_points: reads the LiDAR file of the sample for the bird's eye views.
+        draw_points: reads the LiDAR file of the sample for the BEV views.
         kwargs: further arguments of mmengine's Visualizer, such as `vis_backends` and `save_dir`.
     """
+
+    draws_data_samples = True
+    """Whether it draws data samples into files by `write`, as `DrawPredictionsHook` needs it."""
 
     def __init__(
         self,
@@ -49,7 +44,7 @@ class MultiViewVisualizer(Visualizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        self.style = Style(**(style or {}))
+        self.style = PictureStyle(**(style or {}))
         self.raw_images = raw_images
         self.draw_points = draw_points
 
@@ -64,34 +59,36 @@ class MultiViewVisualizer(Visualizer):
         """Returns the picture (H, W, 3) uint8 BGR of a sample.
 
         Args:
-            image: None, or what entered the network: (F*N, 3, H, W) uint8, a list of (H, W, 3) BGR images, a mapping
-                with such an `img`, or `CameraViews`, which are drawn as they are.
-            data_sample: mmdet3d's Det3DDataSample with its metas, predictions and annotations.
-            draw_gt: draws the annotated boxes, where there are any.
-            draw_pred: draws the predicted boxes.
+            image: None, or what entered the network: (F*N, 3, H, W) uint8, a list of (H, W, 3) BGR images, or a mapping
+                with such an `img`.
+            data_sample: mmdet3d's Det3DDataSample with its metas and all that it carries, see
+                `perception3d.structures.sample`.
+            draw_gt: draws the ground truth, where there is any.
+            draw_pred: draws the predictions.
             pred_score_thr: predictions below it are left out.
 
         Raises:
             InputError: neither images nor files of images are known, or they do not fit their matrices.
         """
-        metas = data_sample.metainfo
-        points, notes = points_of(metas) if self.draw_points else (None, [])
-        predictions = boxes_of(data_sample.get('pred_instances_3d'), pred_score_thr) if draw_pred else None
+        frame, notes = self._frame(image, data_sample.metainfo)
+        return self.draw_frame(frame, data_sample, draw_gt, draw_pred, pred_score_thr, notes)
+
+    def draw_frame(
+        self,
+        frame: SensorFrame,
+        data_sample: Any,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        pred_score_thr: float = 0.3,
+        notes: Sequence[str] = (),
+    ) -> np.ndarray:
+        """Returns the picture of a sample in a given sensor frame; other arguments as of `draw`."""
+        carried, classes = structures_of(data_sample), self._class_names()
+        predictions = resolve(carried.predictions, classes, pred_score_thr) if draw_pred else None
         if predictions is not None:
             notes = [f'scores from {pred_score_thr:g}', *notes]
-        views, view_notes = self._views(image, metas)
-        return draw_sample(
-            views.images,
-            views.img_from_lidar,
-            self._class_names(),
-            ground_truth=ground_truth_of(data_sample) if draw_gt else None,
-            predictions=predictions,
-            points=points,
-            title=title_of(metas),
-            notes=[*notes, *view_notes],
-            style=self.style,
-            ground=ground_of(metas),
-        )
+        structures = SampleStructures(carried.ground_truth if draw_gt else None, predictions)
+        return draw_sample(frame, classes, structures, title_of(data_sample.metainfo), notes, self.style)
 
     def write(self, path: str | Path, image: Any, data_sample: Any, **settings: Any) -> None:
         """Writes the picture of a sample (see `draw`) to `path`, whole; on every process, unlike `add_datasample`."""
@@ -132,18 +129,17 @@ class MultiViewVisualizer(Visualizer):
             raise InputError("the visualizer knows no class names: set its dataset_meta to the data set's metainfo")
         return list(classes)
 
-    def _views(self, image: Any, metas: Mapping[str, Any]) -> tuple[CameraViews, list[str]]:
-        if isinstance(image, CameraViews):
-            return image, []
-        views, notes = stored_views(metas) if self.raw_images else (CameraViews(), [])
-        if views.images or notes:
-            return views, notes
+    def _frame(self, image: Any, metas: Mapping[str, Any]) -> tuple[SensorFrame, list[str]]:
+        # A sample that was packed without the axes has those of its data set.
+        metas = {'lidar_axes': (self._dataset_meta or {}).get('lidar_axes'), **metas}
+        if self.raw_images and names_images(metas):
+            return read_frame(metas, with_points=self.draw_points)
         if isinstance(image, Mapping):
             image = image.get('img')
-        if isinstance(image, torch.Tensor | np.ndarray) or image:
-            return network_views(image, metas), []
+        if image is not None and len(image):
+            return read_frame(metas, image, with_points=self.draw_points)
         if metas.get('lidar_path') and not metas.get('img_paths'):
-            return CameraViews(), []
+            return read_frame(metas, with_cameras=False, with_points=self.draw_points)
         raise InputError(
             'the sample names no images to draw: hand in the images of the network, or add img_paths, cam2img and '
             'lidar2cam to the meta keys of the last pipeline step'

@@ -10,14 +10,16 @@ import torch
 from kitti_tree import KittiTree
 from mmengine.config import Config
 
-from perception3d.apis.compare import compare
+from perception3d.apis.compare import CompareOptions, compare
 from perception3d.checks import InputError
 from perception3d.files import read_image
 from perception3d.formats.kitti.info import create_infos
+from perception3d.models.lidar_det.response import response_map
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CONFIG = CONFIGS / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+BEVFORMER = CONFIGS / 'bev_transformer' / 'bev_former_tiny_96x352_9e_sim.py'
 PILLARS = CONFIGS / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
 
 
@@ -36,17 +38,20 @@ def test_models_are_named_by_title_config_and_checkpoint(model, message, tmp_pat
 
 
 def test_a_head_of_object_queries_has_no_map_to_draw():
-    from torch import nn
+    logits = torch.zeros(3, 8, 8)
+    with pytest.raises(InputError, match='BEVFormer cannot be compared.*logits on a map'):
+        response_map(MODELS.build(Config.fromfile(BEVFORMER).model), logits)
+    with pytest.raises(InputError, match='Identity cannot be compared'):
+        response_map(torch.nn.Identity(), logits)
 
-    from perception3d.apis.compare import _map_of
 
-    model, head = nn.Module(), nn.Module()
-    head.range_m = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
-    model.bbox_head = head
-    with pytest.raises(InputError, match='logits on a map'):
-        _map_of(model)
-    head.range_m = (-25.6, -25.6, 25.6, 25.6)
-    assert _map_of(model) == (head.range_m, False)
+def test_a_camera_detector_gives_the_best_class_score_of_every_cell():
+    model = MODELS.build(Config.fromfile(CONFIG).model)
+    logits = torch.randn(10, 6, 4, generator=torch.Generator().manual_seed(0))
+    response = response_map(model, logits)
+    x0, y0, _, x1, y1, _ = model.view_transforms[0].grid.range_m
+    assert response.range_m == (x0, y0, x1, y1)
+    np.testing.assert_allclose(response.values, 1 / (1 + np.exp(-logits.numpy().max(0, keepdims=True))), rtol=1e-6)
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +66,7 @@ def cluster_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope='module')
 def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a detector that answers where points are: all positive, and a class bias below zero."""
+    """Weights of a detector that responds where points are: all positive, and a class bias below zero."""
     model = MODELS.build(Config.fromfile(PILLARS).model)
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -75,9 +80,11 @@ def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_lidar_detectors_are_drawn_with_their_forward_up(cluster_tree: Path, seeing: Path, tmp_path: Path):
     models = [f'{title}={PILLARS},{seeing}' for title in ('teacher', 'student')]
-    (path,) = compare(models, [0], tmp_path, {'data_root': str(cluster_tree)}, score_thr=2.0, device='cpu')
+    (path,) = compare(
+        models, [0], tmp_path, {'data_root': str(cluster_tree)}, CompareOptions(score_thr=2.0, device='cpu')
+    )
     picture = read_image(path)
-    # 40 m wide, from 4 m behind the scanner to 40 m ahead, at 12 pixels a metre.
+    # 40 m wide, from 4 m behind the LiDAR to 40 m ahead, at 12 pixels a metre.
     assert picture.shape == (2 * 44 * 12, 2 * 40 * 12, 3)
     for column in (0, 480):
         rows, columns = np.nonzero(picture[528:, column : column + 479].sum(2) > 300)
@@ -87,5 +94,6 @@ def test_lidar_detectors_are_drawn_with_their_forward_up(cluster_tree: Path, see
 
 def test_a_tap_that_holds_no_map_is_named(cluster_tree: Path, seeing: Path, tmp_path: Path):
     with pytest.raises(InputError, match="student: the tap 'bbox_head' holds no class logits"):
-        options = {'data_root': str(cluster_tree)}
-        compare([f'student={PILLARS},{seeing}'], [0], tmp_path, options, logits='bbox_head', device='cpu')
+        overrides = {'data_root': str(cluster_tree)}
+        options = CompareOptions(logits='bbox_head', device='cpu')
+        compare([f'student={PILLARS},{seeing}'], [0], tmp_path, overrides, options)

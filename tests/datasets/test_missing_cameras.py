@@ -24,7 +24,7 @@ from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.necks import M2BEVNeck, PyramidFuse
 from perception3d.models.fast_bev.streaming import StreamFrame
 from perception3d.registry import MODELS
-from perception3d.visualization.sample import raw_views
+from perception3d.visualization.sample import read_frame
 
 LACKING, FRAMES = 'CAM_BACK_LEFT', 2
 PIPELINE = [
@@ -134,7 +134,7 @@ def test_bev_former_and_streams_go_by_the_cameras_that_are_there(datasets: tuple
     seen = views.valid[0].any(1)
     assert not seen[blind.cam_names.index(LACKING)] and seen.sum() > 0
     assert np.isfinite(StreamFrame.from_meta(blind.metainfo, torch.zeros(8, 3, 32, 64)).time_s).all()
-    assert list(raw_views(blind.metainfo).images) == alone.cam_names
+    assert list(read_frame(blind.metainfo)[0].images) == alone.cam_names
 
 
 def test_a_camera_that_only_the_past_lacks(datasets: tuple, nuscenes_tree: Path, tmp_path: Path):

@@ -14,7 +14,7 @@ from kitti_tree import KittiTree
 from mmdet3d.datasets.transforms import LoadAnnotations3D, ObjectRangeFilter, Pack3DDetInputs, RandomFlip3D
 from mmengine.dataset import Compose, ConcatDataset, RepeatDataset
 
-from perception3d.apis.browse import draw_training_sample
+from perception3d.apis.browse import training_sample
 from perception3d.apis.formats import find_command
 from perception3d.checks import InputError
 from perception3d.datasets.balanced import SeededCBGSDataset
@@ -139,7 +139,7 @@ def test_a_runner_looks_before_it_trains(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_frame_without_objects_is_drawn(mixed: Path):
-    assert draw_training_sample(dataset_of(mixed), 0, width_px=480).shape[1] == 480
+    assert training_sample(dataset_of(mixed), 0).picture(480).shape[1] == 480
 
 
 def test_ranges_are_found_inside_of_steps():

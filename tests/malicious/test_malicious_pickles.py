@@ -19,7 +19,7 @@ from perception3d.datasets.point_clouds import read_cloud
 from perception3d.experiment.plan import read_experiment
 from perception3d.files import read_image, read_json, read_pickle
 from perception3d.pickles import check_tensor_pickle, load_plain_pickle
-from perception3d.visualization.sample import _read_xyz
+from perception3d.visualization.sample import read_xyz
 
 
 def refused(read, *args, **settings) -> str:
@@ -258,7 +258,7 @@ ARRAYS = {
 def test_arrays_of_objects_are_no_clouds(folder: Path, name: str):
     Path('evil.npy').write_bytes(ARRAYS[name]())
     assert 'evil.npy' in refused(read_cloud, 'evil.npy', 4)
-    assert 'evil.npy' in refused(_read_xyz, 'evil.npy', 4)
+    assert 'evil.npy' in refused(read_xyz, 'evil.npy', 4)
     sample = read_cloud_frame('evil.npy', 4, with_camera=False)
     assert 'evil.npy' in refused(read_cloud, sample['lidar_path'], 4)
 

@@ -1,4 +1,4 @@
-"""Side by side: responses lie where the boxes lie, and each answer has its column."""
+"""Side by side: responses lie where the boxes lie, and each detector has its column."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import numpy as np
 import pytest
 
 from perception3d.checks import InputError
-from perception3d.visualization.bev import BevView, BevWindow
-from perception3d.visualization.compare import Answer, draw_comparison, draw_response
-from perception3d.visualization.draw import BoxSet
-from perception3d.visualization.ground import Ground, covering_window
+from perception3d.structures.boxes import Boxes
+from perception3d.structures.frame import Y_FORWARD, LidarAxes
+from perception3d.structures.heatmaps import Heatmaps
+from perception3d.structures.views import BevView, square_view
+from perception3d.visualization.compare import Detection, draw_comparison, draw_response
+from perception3d.visualization.windows import covering_view
 
 RANGE = (-10.0, -10.0, 10.0, 10.0)
 
 
 def nothing():
-    return BoxSet(np.zeros((0, 9)), np.zeros(0))
+    return Boxes(np.zeros((0, 9)), np.zeros(0))
+
+
+def detection(title: str, boxes: Boxes) -> Detection:
+    return Detection(title, [boxes.with_classes(['car'])], Heatmaps(np.zeros((1, 8, 8)), RANGE))
 
 
 def test_a_response_is_bright_where_its_pillar_lies():
     response = np.zeros((20, 20))
     response[17, 12] = 1.0  # the pillar from x = 7 to 8 m (right) and y = 2 to 3 m (forward)
-    view = BevView(10.0, 200)
-    panel = draw_response(response, RANGE, view)
+    view = square_view(10.0, 200)
+    panel = draw_response(Heatmaps(response[None], RANGE), view)
     rows, columns = np.nonzero(panel.sum(2) > 300)
     u, v = view.to_pixels(np.array([7.5, 2.5]))
     assert abs(columns.mean() - u) < 1 and abs(rows.mean() - v) < 1
@@ -30,8 +36,8 @@ def test_a_response_is_bright_where_its_pillar_lies():
 
 
 def test_a_response_that_covers_less_than_the_window_keeps_its_place():
-    view = BevView(20.0, 200)
-    panel = draw_response(np.ones((4, 4)), RANGE, view)
+    view = square_view(20.0, 200)
+    panel = draw_response(Heatmaps(np.ones((1, 4, 4)), RANGE), view)
     rows, columns = np.nonzero(panel.sum(2) > 300)
     assert abs(rows.min() - 50) <= 1 and abs(rows.max() - 149) <= 1 and abs(columns.mean() - 99.5) < 1
 
@@ -44,41 +50,41 @@ def test_a_response_is_turned_as_the_data_are(forward: tuple[int, int]):
     low = place - [12.25, 3.25]
     response = np.zeros((40, 30))
     response[24, 6] = 1.0
-    window = BevWindow((-10.0, 10.0), (-5.0, 15.0), 200, forward)
-    rows, columns = np.nonzero(draw_response(response, (*low, *(low + [20, 15])), window).sum(2) > 300)
+    window = BevView((-10.0, 10.0), (-5.0, 15.0), 200, forward)
+    rows, columns = np.nonzero(draw_response(Heatmaps(response[None], (*low, *(low + [20, 15]))), window).sum(2) > 300)
     # Ten pixels a metre: the left border is 10 m to the left, the upper one 15 m ahead. So 5.5 to 6 m from both.
     assert sorted(set(columns)) == sorted(set(rows)) == [55, 56, 57, 58, 59]
     assert len(rows) == 25
 
 
 def test_the_window_covers_all_maps_and_the_own_car():
-    ahead = covering_window(Ground((1, 0), only_ahead=True), [(0, -20, 40, 10), (0, -16, 69, 16)], 360)
-    assert ahead == BevWindow((-16.0, 20.0), (-4.0, 69.0), 360, (1, 0))
-    around = covering_window(Ground(), [(-25.6, -25.6, 25.6, 25.6)], 480)
-    assert around == BevWindow((-25.6, 25.6), (-25.6, 25.6), 480, (0, 1))
+    ahead = covering_view(LidarAxes((1, 0), only_ahead=True), [(0, -20, 40, 10), (0, -16, 69, 16)], 360)
+    assert ahead == BevView((-16.0, 20.0), (-4.0, 69.0), 360, (1, 0))
+    around = covering_view(Y_FORWARD, [(-25.6, -25.6, 25.6, 25.6)], 480)
+    assert around == BevView((-25.6, 25.6), (-25.6, 25.6), 480, (0, 1))
 
 
-def test_every_answer_has_a_column_with_its_boxes():
-    car = BoxSet(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
-    answers = [Answer('found', car, np.zeros((8, 8)), RANGE), Answer('missed', nothing(), np.zeros((8, 8)), RANGE)]
-    picture = draw_comparison(answers, ['car'], width_px=100)
+def test_every_detector_has_a_column_with_its_boxes():
+    car = Boxes(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
+    picture = draw_comparison([detection('detected', car), detection('missed', nothing())], width_px=100)
     assert picture.shape == (200, 200, 3)
     # The second column differs from the first where the car is, and in the title.
     differs = np.nonzero((picture[:100, :99] != picture[:100, 100:199]).any(2))
-    u, v = BevView(10.0, 100).to_pixels(np.array([5.0, 5.0]))
+    u, v = square_view(10.0, 100).to_pixels(np.array([5.0, 5.0]))
     assert ((np.abs(differs[1] - u) < 20) & (np.abs(differs[0] - v) < 15)).sum() > 20
 
 
 def test_annotated_boxes_are_in_both_rows():
-    truth = BoxSet(np.array([[0.0, 6, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]))
-    answer = Answer('', nothing(), np.zeros((8, 8)), RANGE)
-    with_truth, without = (draw_comparison([answer], ['car'], boxes, width_px=100) for boxes in (truth, None))
+    truth = Boxes(np.array([[0.0, 6, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]))
+    with_truth, without = (
+        draw_comparison([detection('', nothing())], boxes, width_px=100) for boxes in ([truth], None)
+    )
     rows = np.nonzero((with_truth != without).any(2))[0]
     assert (rows < 100).any() and (rows >= 100).any()
 
 
 def test_what_cannot_be_compared_is_named():
     with pytest.raises(InputError, match='nothing to compare'):
-        draw_comparison([], ['car'])
-    with pytest.raises(InputError, match=r'\(X, Y\)'):
-        draw_response(np.zeros((3, 8, 8)), RANGE, BevView(10.0, 100))
+        draw_comparison([])
+    with pytest.raises(InputError, match='has no range_m'):
+        draw_comparison([Detection('', [], Heatmaps(np.zeros((3, 8, 8))))])

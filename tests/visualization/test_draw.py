@@ -1,4 +1,4 @@
-"""Bird's eye view, palette, layout, and the whole picture of a sample."""
+"""BEV view, palette, layout, and the whole picture of a sample."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ import itertools
 import cv2
 import numpy as np
 import pytest
+from drawn import draw_cameras, draw_sample
 
 from perception3d.checks import InputError
-from perception3d.geometry.boxes import corners
-from perception3d.visualization.bev import BACKGROUND, BevView, draw_bev_boxes, draw_ground
-from perception3d.visualization.draw import BoxSet, Style, draw_cameras, draw_sample, title_line
+from perception3d.structures.boxes import Boxes
+from perception3d.structures.primitives import StructureStyle
+from perception3d.structures.views import square_view
+from perception3d.visualization.bev import BACKGROUND, draw_ground
+from perception3d.visualization.draw import PictureStyle, title_line
 from perception3d.visualization.layout import camera_grid, fit_images
+from perception3d.visualization.paint import paint
 from perception3d.visualization.palette import class_color, class_colors
 
 CLASSES = [
     'car', 'truck', 'trailer', 'bus', 'construction_vehicle', 'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone',
     'barrier',
 ]  # fmt: skip
-SMALL = Style(width_px=640)
+SMALL = PictureStyle(width_px=640)
 
 
 def camera(height: int, width: int, yaw_deg: float = 0.0) -> np.ndarray:
@@ -38,8 +42,8 @@ def views(sizes: dict[str, tuple[int, int]]) -> tuple[dict, dict]:
     return images, {name: camera(*size) for name, size in sizes.items()}
 
 
-def one_car(score: float | None = None) -> BoxSet:
-    return BoxSet([[0, 12, -1, 8, 2, 2, np.pi / 2, 0, 3]], [0], None if score is None else [score])
+def one_car(score: float | None = None) -> Boxes:
+    return Boxes([[0, 12, -1, 8, 2, 2, np.pi / 2, 0, 3]], [0], None if score is None else [score])
 
 
 def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -47,13 +51,13 @@ def changed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class TestBev:
-    view = BevView(half_range_m=40.0, size_px=400)
+    view = square_view(half_range_m=40.0, size_px=400)
 
-    def boxes(self, *rows: tuple[float, ...], **settings: object) -> np.ndarray:
+    def boxes(self, *rows: tuple[float, ...]) -> np.ndarray:
         """Pixels that a box changes in an empty panel."""
         empty = draw_ground(self.view, None)
         panel = empty.copy()
-        draw_bev_boxes(panel, self.view, corners(np.array(rows)), [(0, 0, 255)] * len(rows), **settings)
+        paint(panel, Boxes(rows, [0] * len(rows)).primitives(self.view, StructureStyle()))
         return changed(empty, panel)
 
     def test_forward_is_up_and_left_is_left(self):
@@ -72,11 +76,11 @@ class TestBev:
 
     def test_velocity_arrow_is_a_second_long(self):
         box = (10, -20, 0, 4, 2, 1.5, 0.0)
-        standing = self.boxes(box, velocities=np.zeros((1, 2)))
-        moving = self.boxes(box, velocities=np.array([[0.0, 8.0]]))
+        standing = self.boxes((*box, 0, 0))
+        moving = self.boxes((*box, 0, 8.0))
         # From v = 300 to 40 pixels further up.
         assert abs(np.nonzero(moving)[0].min() - (299.5 - 40)) <= 2
-        unknown = self.boxes(box, velocities=np.full((1, 2), np.nan))
+        unknown = self.boxes((*box, np.nan, np.nan))
         assert (standing == unknown).all() and (standing == self.boxes(box)).all()
 
     def test_points_light_their_pixel(self):
@@ -146,7 +150,7 @@ class TestSample:
         images, matrices = views({'CAM_FRONT': (96, 256)})
         mirror = np.eye(4)
         mirror[0, 0], mirror[0, 2] = -1, 256
-        boxes = BoxSet([[-4, 12, -1, 4, 2, 2, 0.3], [5, 9, -1, 4, 2, 2, 2.0]], [0, 7])
+        boxes = Boxes([[-4, 12, -1, 4, 2, 2, 0.3], [5, 9, -1, 4, 2, 2, 2.0]], [0, 7])
         image = np.full((96, 256, 3), 90, np.uint8)
         straight = draw_cameras({'CAM_FRONT': image}, matrices, CLASSES, ground_truth=boxes, style=SMALL)
         mirrored = draw_cameras(
@@ -159,8 +163,8 @@ class TestSample:
     def test_class_colour_shows_in_cameras_and_bird_view(self):
         images, matrices = views({'CAM_FRONT': (240, 320)})
         for label in (0, 7):
-            boxes = BoxSet([[0, 12, -1, 8, 2, 2, np.pi / 2]], [label], [0.9])
-            picture = draw_sample(images, matrices, CLASSES, predictions=boxes, style=Style(width_px=960))
+            boxes = Boxes([[0, 12, -1, 8, 2, 2, np.pi / 2]], [label], [0.9])
+            picture = draw_sample(images, matrices, CLASSES, predictions=boxes, style=PictureStyle(width_px=960))
             exact = (picture == class_color(CLASSES[label])).all(axis=2)
             other = (picture == class_color('bus')).all(axis=2)
             cameras_end = round(34 / 2) + 270
@@ -180,7 +184,7 @@ class TestSample:
 
     def test_empty_prediction_is_not_no_prediction(self):
         images, matrices = views({'CAM_FRONT': (96, 256)})
-        nothing = BoxSet(np.zeros((0, 9)), np.zeros(0), np.zeros(0))
+        nothing = Boxes(np.zeros((0, 9)), np.zeros(0), np.zeros(0))
         with_empty = draw_sample(images, matrices, CLASSES, one_car(), nothing, style=SMALL)
         without = draw_sample(images, matrices, CLASSES, one_car(), None, style=SMALL)
         # Only the legend tells them apart.
@@ -203,7 +207,7 @@ class TestSample:
 
     def test_not_finite_boxes_and_foreign_labels(self):
         images, matrices = views({'CAM_FRONT': (96, 256)})
-        boxes = BoxSet([[np.nan] * 9, [0, 12, -1, 8, 2, 2, 1.0, 0, 0], [3, 12, -1, 8, 2, 2, 1.0, 0, 0]], [0, 99, -1])
+        boxes = Boxes([[np.nan] * 9, [0, 12, -1, 8, 2, 2, 1.0, 0, 0], [3, 12, -1, 8, 2, 2, 1.0, 0, 0]], [0, 99, -1])
         picture = draw_sample(images, matrices, CLASSES, boxes, style=SMALL)
         plain = draw_sample(images, matrices, CLASSES, boxes.select([1, 2]), style=SMALL)
         rows, columns = np.nonzero(changed(picture, plain))
@@ -217,11 +221,11 @@ class TestSample:
         with pytest.raises(InputError, match='uint8 in BGR'):
             draw_sample({'CAM_FRONT': np.zeros((96, 256, 3))}, matrices, CLASSES)
         with pytest.raises(InputError, match=r'boxes \(2, 9\) and labels \(1,\)'):
-            BoxSet(np.zeros((2, 9)), [0])
+            Boxes(np.zeros((2, 9)), [0])
         with pytest.raises(InputError, match='one score a box'):
-            BoxSet(np.zeros((2, 9)), [0, 1], [0.5])
+            Boxes(np.zeros((2, 9)), [0, 1], [0.5])
         with pytest.raises(InputError, match='320 or more'):
-            Style(width_px=10)
+            PictureStyle(width_px=10)
 
 
 def test_title_line():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from drawn import draw_sample
 from mmdet3d.structures import CameraInstance3DBoxes, Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
@@ -21,17 +22,21 @@ from perception3d.apis.browse import (
     browse,
     build_dataset,
     choose_samples,
-    draw_stored_sample,
-    draw_training_sample,
+    stored_sample,
+    training_sample,
 )
 from perception3d.checks import InputError
 from perception3d.engine import visualization_hook
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.engine.visualization_hook import DrawPredictionsHook
 from perception3d.files import read_image
+from perception3d.registry import DATASETS
+from perception3d.structures.boxes import Boxes
+from perception3d.structures.frame import X_FORWARD, Y_FORWARD, SensorFrame
+from perception3d.structures.sample import SampleStructures, boxes_of, ground_truth_boxes
+from perception3d.structures.views import View3D
 from perception3d.visualization import view3d
-from perception3d.visualization.draw import BoxSet, draw_sample
-from perception3d.visualization.sample import boxes_of, ground_truth_of, network_views, points_of, raw_views
+from perception3d.visualization.sample import axes_of, read_cloud, read_frame
 from perception3d.visualization.video import write_video
 from perception3d.visualization.visualizer import MultiViewVisualizer
 
@@ -140,12 +145,25 @@ class TestVisualizer:
             images,
             matrices,
             test_set.metainfo['classes'],
-            BoxSet(truth['gt_bboxes_3d'].tensor.numpy(), truth['gt_labels_3d']),
+            Boxes(truth['gt_bboxes_3d'].tensor.numpy(), truth['gt_labels_3d']),
             points=np.fromfile(metas['lidar_path'], np.float32).reshape(-1, 5),
             title=f'sample {metas["token"]}   scene scene-b   2020-09-13 12:28:20 UTC   1600000100.500 s',
             style=visualizer.style,
         )
         assert (visualizer.draw(None, sample, draw_pred=False) == expected).all()
+
+    def test_the_data_set_states_which_way_is_forward(self, config: Config, test_set: Any):
+        metas = test_set[0]['data_samples'].metainfo
+        assert metas['lidar_axes'] == 'x right, y forward' and axes_of(metas) == Y_FORWARD
+        settings = {**config['test_dataloader']['dataset'], 'metainfo': {'lidar_axes': X_FORWARD.text}}
+        turned = DATASETS.build(settings)
+        assert axes_of(turned[0]['data_samples'].metainfo) == X_FORWARD
+        # A sample that was packed without them has those of its data set.
+        bare = {key: value for key, value in metas.items() if key != 'lidar_axes'}
+        assert axes_of(bare) == X_FORWARD
+        sample = Det3DDataSample(metainfo=bare)
+        picture = make_visualizer(test_set, 'axes').draw(None, sample)
+        assert (picture == make_visualizer(test_set, 'same').draw(None, Det3DDataSample(metainfo=metas))).all()
 
     def test_switches(self, test_set: Any):
         sample = with_prediction(test_set[0]['data_samples'])
@@ -156,21 +174,21 @@ class TestVisualizer:
         ]
         for i, first in enumerate(pictures):
             assert not any((first == second).all() for second in pictures[i + 1 :])
-        assert len(boxes_of(sample.pred_instances_3d, 0.85)) == 1
+        assert len(boxes_of(sample.pred_instances_3d).above(0.85)) == 1
 
     def test_draws_what_entered_the_network(self, test_set: Any):
         packed = test_set[0]
         images, sample = packed['inputs']['img'], packed['data_samples']
-        views = network_views(images, sample.metainfo)
+        views, _ = read_frame(sample.metainfo, images)
         names = sample.metainfo['cam_names']
         assert list(views.images) == names and len(names) == 4 and images.shape[0] == 8
-        past = network_views(images, sample.metainfo, frame=1)
+        past, _ = read_frame(sample.metainfo, images, history=1)
         for i, name in enumerate(names):
             assert (views.images[name] == images[i].permute(1, 2, 0).numpy()).all()
             assert (views.img_from_lidar[name] == sample.metainfo['img_from_lidar'][i]).all()
             assert (past.images[name] == images[4 + i].permute(1, 2, 0).numpy()).all()
         visualizer = make_visualizer(test_set, 'network', raw_images=False)
-        expected = visualizer.draw(views, sample)
+        expected = visualizer.draw_frame(views, sample)
         assert (visualizer.draw(images, sample) == expected).all()
         assert (visualizer.draw({'img': images}, sample) == expected).all()
         assert not np.array_equal(make_visualizer(test_set, 'raw').draw(images, sample), expected)
@@ -189,12 +207,12 @@ class TestVisualizer:
         np.array([[1, 2, 3, 0, 0]], np.float32).tofile(path)
         # A quarter turn to the left, then 10 m forward.
         move = np.array([[0, -1, 0, 0], [1, 0, 0, 10], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-        points, notes = points_of({'lidar_path': str(path), 'num_pts_feats': 5, 'aug_from_lidar': move})
+        points, notes = read_cloud({'lidar_path': str(path), 'num_pts_feats': 5, 'aug_from_lidar': move})
         assert points.tolist() == [[-2, 11, 3]] and not notes
-        assert points_of({'lidar_path': str(tmp_path / 'gone.bin')}) == (None, ['no point cloud on disk'])
+        assert read_cloud({'lidar_path': str(tmp_path / 'gone.bin')}) == (None, ['no point cloud on disk'])
         path.write_bytes(b'123')
         with pytest.raises(InputError, match=r'points\.bin is truncated'):
-            points_of({'lidar_path': str(path)})
+            read_cloud({'lidar_path': str(path)})
 
     def test_mistakes_are_named(self, test_set: Any):
         visualizer = make_visualizer(test_set, 'mistakes')
@@ -204,9 +222,9 @@ class TestVisualizer:
         with pytest.raises(InputError, match="carries no 'img_from_lidar'"):
             visualizer.draw(packed['inputs']['img'], Det3DDataSample())
         with pytest.raises(InputError, match='before normalisation'):
-            network_views(packed['inputs']['img'].float(), packed['data_samples'].metainfo)
+            read_frame(packed['data_samples'].metainfo, packed['inputs']['img'].float())
         with pytest.raises(InputError, match='there is no frame 5'):
-            network_views(packed['inputs']['img'], packed['data_samples'].metainfo, 5)
+            read_frame(packed['data_samples'].metainfo, packed['inputs']['img'], 5)
         with pytest.raises(InputError, match='to the LiDAR frame first'):
             boxes_of(InstanceData(bboxes_3d=CameraInstance3DBoxes(torch.zeros(1, 7)), labels_3d=torch.zeros(1)))
         with pytest.raises(InputError, match='knows no class names'):
@@ -214,8 +232,8 @@ class TestVisualizer:
 
     def test_training_annotations_win(self, training_set: Any):
         sample = training_set[0]['data_samples']
-        assert len(ground_truth_of(sample)) == len(sample.gt_instances_3d)
-        assert ground_truth_of(Det3DDataSample()) is None
+        assert len(ground_truth_boxes(sample)) == len(sample.gt_instances_3d)
+        assert ground_truth_boxes(Det3DDataSample()) is None
         empty = InstanceData(bboxes_3d=LiDARInstance3DBoxes(torch.zeros(0, 9), box_dim=9), labels_3d=torch.zeros(0))
         assert len(boxes_of(empty)) == 0
 
@@ -305,29 +323,29 @@ class TestBrowse:
         np.random.seed(4)
         packed = training_set.prepare_data(1)
         sample = packed['data_samples']
-        picture = draw_training_sample(training_set, 1, seed=3, width_px=480)
+        picture = training_sample(training_set, 1, seed=3).picture(480)
         visualizer = make_visualizer(training_set, 'pipeline', raw_images=False)
         expected = visualizer.draw(packed['inputs']['img'], sample)
         # All but the title, which says that it is the network's view.
         assert (picture[12:] == expected[12:]).all() and not (picture == expected).all()
-        assert not (picture == draw_training_sample(training_set, 1, seed=5, width_px=480)).all()
-        assert not (picture == draw_training_sample(training_set, 1, frame=1, seed=3, width_px=480)).all()
+        assert not (picture == training_sample(training_set, 1, seed=5).picture(480)).all()
+        assert not (picture == training_sample(training_set, 1, history=1, seed=3).picture(480)).all()
 
     def test_stored_samples_are_not_augmented(self, training_set: Any, test_set: Any):
         for dataset in (training_set, test_set):
             info = dataset.get_data_info(2)
-            views = raw_views(info)
+            views, _ = read_frame(info)
             truth = info.get('ann_info') or info['eval_ann_info']
-            boxes = BoxSet(truth['gt_bboxes_3d'].tensor.numpy(), truth['gt_labels_3d'])
+            boxes = Boxes(truth['gt_bboxes_3d'].tensor.numpy(), truth['gt_labels_3d'])
             plain = draw_sample(
                 views.images,
                 views.img_from_lidar,
                 dataset.metainfo['classes'],
                 boxes,
-                points=points_of(info)[0],
+                points=read_cloud(info)[0],
                 style=make_visualizer(dataset, f'stored {len(boxes)}').style,
             )
-            assert (draw_stored_sample(dataset, 2, width_px=480)[12:] == plain[12:]).all()
+            assert (stored_sample(dataset, 2).picture(480)[12:] == plain[12:]).all()
 
     def test_choice_of_samples(self, training_set: Any):
         assert choose_samples(training_set, BrowseOptions(count=2)) == [0, 1]
@@ -352,26 +370,29 @@ class TestBrowse:
 
 class TestView3d:
     def test_lines_of_a_box(self):
-        boxes = BoxSet([[0, 12, -1, 8, 2, 2, np.pi / 2], [5, 0, 0, 1, 1, 1, 0]], [0, 1])
-        points, indices, colors = view3d.wire_lines(boxes, ['car', 'pedestrian'])
-        assert points.shape == (16, 3) and indices.shape == colors.shape[:1] + (2,) == (28, 2)
-        lengths = np.linalg.norm(points[indices[:12, 0]] - points[indices[:12, 1]], axis=1)
+        boxes = Boxes([[0, 12, -1, 8, 2, 2, np.pi / 2], [5, 0, 0, 1, 1, 1, 0]], [0, 1], classes=('car', 'pedestrian'))
+        (lines,) = boxes.primitives(View3D())
+        colors = view3d.rgb_colors(lines)
+        assert lines.segments.shape == (28, 2, 3) and colors.shape == (28, 3)
+        lengths = np.linalg.norm(lines.segments[:12, 0] - lines.segments[:12, 1], axis=1)
         assert sorted(np.round(lengths, 6)) == [2] * 8 + [8] * 4
         # The cross lies on the front, which is ahead.
-        np.testing.assert_allclose(points[indices[12:14]][..., 1], 16)
-        assert (indices[14:] >= 8).all() and (colors[0] != colors[-1]).any()
+        np.testing.assert_allclose(lines.segments[12:14, :, 1], 16)
+        assert (lines.segments[14:, :, 0] > 4).all() and (colors[0] != colors[-1]).any()
 
-    def test_a_missing_library_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def test_a_missing_library_or_display_is_named(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+        nothing = SensorFrame(), [], SampleStructures()
+        monkeypatch.setenv('DISPLAY', ':7')
         (tmp_path / 'open3d.py').write_text("raise ImportError('libusb-1.0.so.0: cannot open shared object file')")
         monkeypatch.syspath_prepend(tmp_path)
         monkeypatch.delitem(view3d.sys.modules, 'open3d', raising=False)
         with pytest.raises(InputError, match='apt-get install libgl1 libusb-1.0-0 libx11-6 libgomp1'):
-            view3d.render_scene(tmp_path / 'x.png', None, [])
+            view3d.show_scene(*nothing)
         monkeypatch.setitem(view3d.sys.modules, 'open3d', None)
         with pytest.raises(InputError, match='pip install open3d'):
-            view3d.open3d_module()
+            view3d.show_scene(*nothing)
         monkeypatch.setattr(view3d, 'sys', SimpleNamespace(platform='linux'))
         for variable in ('DISPLAY', 'WAYLAND_DISPLAY'):
             monkeypatch.delenv(variable, raising=False)
-        with pytest.raises(InputError, match='no display'):
-            view3d.show_scene(None, [])
+        with pytest.raises(InputError, match='no display.*--view 3d'):
+            view3d.show_scene(*nothing)

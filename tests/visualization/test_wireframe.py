@@ -5,21 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from perception3d.geometry.boxes import corners
+from perception3d.geometry.frustum import NEAR_M, clip_polygon, clip_segments, frustum, to_homogeneous
+from perception3d.structures.boxes import Boxes
+from perception3d.structures.primitives import StructureStyle
+from perception3d.structures.views import CameraView
 from perception3d.visualization.canvas import clip_to_rectangle, fill, polyline, stroke
-from perception3d.visualization.wireframe import (
-    NEAR_M,
-    LineStyle,
-    clip_polygon,
-    clip_segments,
-    draw_wireframes,
-    frustum,
-    to_homogeneous,
-)
+from perception3d.visualization.paint import paint
 
 WIDTH, HEIGHT, FOCAL = 320, 240, 80.0
 COLOR = (40, 120, 240)
-THIN = LineStyle(thickness=1, dash_px=None, front_opacity=0.0)
+THIN = StructureStyle(thickness_px=1, dash_px=None, opacity=0.0)
 
 
 def forward_camera() -> np.ndarray:
@@ -31,13 +26,13 @@ def forward_camera() -> np.ndarray:
     return matrix
 
 
-def box_corners(*rows: tuple[float, ...]) -> np.ndarray:
-    return corners(np.array(rows, np.float64))
+def view() -> CameraView:
+    return CameraView('camera', forward_camera(), WIDTH, HEIGHT)
 
 
-def drawn(shape_corners: np.ndarray, style: LineStyle = THIN) -> np.ndarray:
+def drawn(*rows: tuple[float, ...], style: StructureStyle = THIN) -> np.ndarray:
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    draw_wireframes(image, shape_corners, forward_camera(), [COLOR] * len(shape_corners), style)
+    paint(image, Boxes(rows, [0] * len(rows)).primitives(view(), style), COLOR)
     return image
 
 
@@ -48,7 +43,7 @@ def lit(image: np.ndarray) -> np.ndarray:
 
 def test_known_box_at_known_pixels():
     # x -1..1, y 8..16, z -1..1, heading away: the near face is u 150..170, v 110..130, the far one 155..165, 115..125.
-    image = drawn(box_corners((0, 12, -1, 8, 2, 2, np.pi / 2)))
+    image = drawn((0, 12, -1, 8, 2, 2, np.pi / 2))
     on_lines = [(150, 120), (170, 120), (160, 110), (160, 130), (155, 120), (165, 120), (160, 115), (160, 125)]
     for u, v in on_lines:
         np.testing.assert_allclose(image[v, u], COLOR, rtol=0.15, err_msg=f'{u}, {v}')
@@ -58,9 +53,9 @@ def test_known_box_at_known_pixels():
 
 
 def test_front_face_is_the_tinted_one():
-    style = LineStyle(thickness=1, dash_px=None, front_opacity=0.5)
-    facing_away = drawn(box_corners((0, 12, -1, 8, 2, 2, np.pi / 2)), style)
-    facing_us = drawn(box_corners((0, 12, -1, 8, 2, 2, -np.pi / 2)), style)
+    style = StructureStyle(thickness_px=1, dash_px=None, opacity=0.5)
+    facing_away = drawn((0, 12, -1, 8, 2, 2, np.pi / 2), style=style)
+    facing_us = drawn((0, 12, -1, 8, 2, 2, -np.pi / 2), style=style)
     # Between the rectangles there is only the near face.
     assert not facing_away[120, 152].any()
     np.testing.assert_allclose(facing_us[120, 152], np.array(COLOR) / 2, atol=2)
@@ -69,7 +64,7 @@ def test_front_face_is_the_tinted_one():
 
 def test_box_partly_behind_the_camera_is_not_flipped():
     # x 2..4, y -2..6: a division by negative depth would throw corners to the left half of the image.
-    image = drawn(box_corners((3, 2, -1, 8, 2, 2, np.pi / 2)))
+    image = drawn((3, 2, -1, 8, 2, 2, np.pi / 2))
     rows, columns = np.nonzero(lit(image))
     assert len(columns) > 100
     assert columns.min() >= 160 + FOCAL * 2 / 6 - 1
@@ -79,19 +74,19 @@ def test_box_partly_behind_the_camera_is_not_flipped():
 
 
 def test_box_behind_the_camera_draws_nothing():
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    behind = box_corners((0, -12, -1, 4, 2, 2, 0.3))
-    assert draw_wireframes(image, behind, forward_camera(), [COLOR], THIN) == 0
-    assert not image.any()
-    assert draw_wireframes(image, np.zeros((0, 8, 3)), forward_camera(), [], THIN) == 0
+    behind = Boxes([(0, -12, -1, 4, 2, 2, 0.3)], [0])
+    assert behind.primitives(view(), THIN) == []
+    assert not drawn((0, -12, -1, 4, 2, 2, 0.3)).any() and not drawn().any()
 
 
 def test_far_boxes_are_drawn_below_near_ones():
-    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    both = box_corners((0, 12, -1, 8, 2, 2, np.pi / 2), (0, 24, -2, 16, 4, 4, np.pi / 2))
+    near, far = (0, 12, -1, 8, 2, 2, np.pi / 2), (0, 24, -2, 16, 4, 4, np.pi / 2)
     # The near face of the second box, at y 16, covers the same pixels as that of the first, at y 8.
-    draw_wireframes(image, both, forward_camera(), [COLOR, (255, 0, 0)], THIN)
-    assert image[120, 150, 2] > 0.8 * COLOR[2]
+    for boxes in (Boxes([near, far], [0, 1]), Boxes([far, near], [1, 0])):
+        image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        for primitive in boxes.primitives(view(), THIN):
+            paint(image, [primitive], COLOR if primitive.labels[0] == 0 else (255, 0, 0))
+        assert image[120, 150, 2] > 0.8 * COLOR[2]
 
 
 @pytest.mark.parametrize('seed', [0, 1, 2])

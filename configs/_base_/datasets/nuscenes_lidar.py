@@ -58,7 +58,7 @@ train_steps = dict(
 meta_keys = (
     'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'ego2global', 'lidar2ego', 'box_type_3d',
     'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
-    'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow',
+    'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'lidar_axes',
 )  # fmt: skip
 test_steps = dict(
     load=dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),

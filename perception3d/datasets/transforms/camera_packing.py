@@ -11,7 +11,7 @@ from perception3d.registry import TRANSFORMS
 CAMERA_META_KEYS = (
     'img_from_lidar', 'num_frames', 'cam_names', 'img_paths', 'img_timestamps_s', 'lidar_path', 'sample_idx', 'token',
     'scene_token', 'scene_name', 'timestamp', 'ego2global', 'lidar2ego', 'aug_from_lidar', 'img_post', 'cam2img',
-    'lidar2cam', 'img_shape', 'ori_shape', 'num_pts_feats', 'box_type_3d', 'box_mode_3d',
+    'lidar2cam', 'img_shape', 'ori_shape', 'num_pts_feats', 'lidar_axes', 'box_type_3d', 'box_mode_3d',
 )  # fmt: skip
 
 
@@ -20,7 +20,7 @@ class PackCameraInputs(Pack3DDetInputs):
     """Packs `img` (I, 3, H, W), boxes and labels where present, and the metas that camera detectors read.
 
     Args:
-        keys: What to pack beside the metas; what a sample does not have is left out.
+        keys: What to pack next to the metas; what a sample does not have is left out.
         meta_keys: What goes into `metainfo` of the data sample.
     """
 

@@ -186,6 +186,9 @@ class PasteObjects(ObjectSample):
         use_ground_plane: put the objects on the `plane` of the frame.
     """
 
+    image_mismatch = 'pasted'
+    """Which boxes no longer fit the camera image, which stays as stored; for titles of pictures."""
+
     def __init__(self, db_sampler: dict[str, Any], use_ground_plane: bool = False) -> None:
         super().__init__({'type': GroundTruthSampler, **db_sampler}, use_ground_plane=use_ground_plane)
 
@@ -236,6 +239,9 @@ class MoveObjects(BaseTransform):
         rot_range_rad: range of the turn about the middle of the box.
         num_try: tries for each object.
     """
+
+    image_mismatch = 'moved'
+    """Which boxes no longer fit the camera image, which stays as stored; for titles of pictures."""
 
     def __init__(
         self,

@@ -15,11 +15,12 @@ from perception3d.datasets.object_count import count_labels, object_range
 from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.formats.custom_boxes import FORMAT
 from perception3d.registry import DATASETS
+from perception3d.structures.frame import X_FORWARD
 
 POINT_META_KEYS = (
     'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'box_type_3d', 'box_mode_3d',
     'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans',
-    'transformation_3d_flow', 'flip',
+    'transformation_3d_flow', 'flip', 'lidar_axes',
 )  # fmt: skip
 """What `Pack3DDetInputs(meta_keys=...)` should keep of a frame; what a sample does not have is left out."""
 
@@ -43,6 +44,9 @@ class PointBoxDataset(Det3DDataset):
     Raises:
         InputError: the info file is missing or another tool's, or does not know a class; training without labels.
     """
+
+    METAINFO = {**Det3DDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
+    """`lidar_axes`: how the LiDAR frame lies, in words; `metainfo=dict(lidar_axes=...)` states another."""
 
     own_entries = ('ImageSets', 'points', 'labels', 'perception3d_*')
     """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
@@ -94,6 +98,7 @@ class PointBoxDataset(Det3DDataset):
         label_by_name(info, self.metainfo['classes'])
         sample = super().parse_data_info(info)
         sample['token'] = info['frame_id']
+        sample['lidar_axes'] = self._metainfo['lidar_axes']
         if not info['labelled']:
             sample.pop('eval_ann_info', None)
         elif 'eval_ann_info' in sample:

@@ -14,11 +14,12 @@ from perception3d.datasets.object_count import count_labels, object_range
 from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.formats.kitti.files import CLASSES
 from perception3d.registry import DATASETS
+from perception3d.structures.frame import X_FORWARD
 
 FRAME_META_KEYS = (
     'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'lidar2cam', 'cam2img', 'lidar2img', 'image_hw',
     'img_path', 'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation',
-    'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip',
+    'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip', 'lidar_axes',
 )  # fmt: skip
 """What `Pack3DDetInputs(meta_keys=...)` should keep of a frame; what a sample does not have is left out."""
 
@@ -42,6 +43,9 @@ class KittiFrameDataset(KittiDataset):
     Raises:
         InputError: the info file is missing or another tool's, or does not know a class; training without labels.
     """
+
+    METAINFO = {**KittiDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
+    """`lidar_axes`: how the LiDAR frame lies, in words; `metainfo=dict(lidar_axes=...)` states another."""
 
     own_entries = ('ImageSets', 'training', 'testing', 'perception3d_*')
     """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
@@ -94,6 +98,7 @@ class KittiFrameDataset(KittiDataset):
             sample.pop('eval_ann_info', None)
         sample.update(
             token=info['frame_id'],
+            lidar_axes=self._metainfo['lidar_axes'],
             lidar2cam=np.array(camera['lidar2cam']),
             cam2img=np.array(camera['cam2img']),
             lidar2img=np.array(camera['lidar2img']),

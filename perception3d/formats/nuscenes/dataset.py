@@ -20,6 +20,7 @@ from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.files import holds_frames, read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
+from perception3d.structures.frame import Y_FORWARD
 
 
 @DATASETS.register_module()
@@ -42,8 +43,11 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         kwargs: As of mmdet3d's NuScenesDataset.
 
     Raises:
-        InputError: The info file is missing, of another format, or has not the frames or cameras asked for.
+        InputError: The info file is missing, of another format, or does not have the frames or cameras asked for.
     """
+
+    METAINFO = {**NuScenesDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
+    """`lidar_axes`: how the LiDAR frame lies, in words; `metainfo=dict(lidar_axes=...)` states another."""
 
     own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'v1.0-*', 'perception3d_*')
     """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
@@ -141,6 +145,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         sample.update(
             ego2global=np.array(info['ego2global']),
             lidar2ego=np.array(info['lidar_points'].get('lidar2ego', np.eye(4))),
+            lidar_axes=info.get('lidar_axes', self._metainfo['lidar_axes']),
             num_frames=len(frames),
             cam_names=names,
             img_paths=[image['img_path'] and osp.join(prefix, image['img_path']) for image in images],

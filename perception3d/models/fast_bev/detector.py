@@ -26,6 +26,7 @@ from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewT
 from perception3d.registry import MODELS
 from perception3d.structures.conversion import Conversion
 from perception3d.structures.export_spec import ExportSpec, ReadSample
+from perception3d.structures.heatmaps import Heatmaps
 
 if TYPE_CHECKING:
     from perception3d.models.fast_bev.streaming import FastBEVStream
@@ -181,6 +182,11 @@ class FastBEV(Base3DDetector):
             maps = self.extract_images(images.flatten(0, 1))
             levels = [FeatureRows.from_maps(m, batch, frames) for m in maps]
         return self.encode(levels, matrices, tuple(images.shape[-2:]), unpadded_hw(images, batch_data_samples))
+
+    def response_map(self, logits: Tensor) -> Heatmaps:
+        """Returns the best class score in every cell of the BEV grid, of class logits (K, X, Y) of one sample."""
+        x0, y0, _, x1, y1, _ = self.view_transforms[0].grid.range_m
+        return Heatmaps.of_logits(logits, (x0, y0, x1, y1))
 
     def loss(self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any) -> dict[str, Tensor]:
         """Returns the head's losses; the head runs in float32 under any autocast."""

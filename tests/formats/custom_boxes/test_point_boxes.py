@@ -193,6 +193,7 @@ def test_the_pipelines_of_the_base_config(tree: Path):
     packed = DATASETS.build(train)[0]
     sample = packed['data_samples']
     assert set(sample.metainfo) <= set(POINT_META_KEYS)
+    assert sample.metainfo['lidar_axes'] == 'x forward, y left'
     assert packed['inputs']['points'].shape[1] == 4
     assert len(sample.gt_instances_3d.bboxes_3d) == len(sample.gt_instances_3d.labels_3d) > 0
     val = copy.deepcopy(config['val_dataloader']['dataset'])

@@ -139,6 +139,7 @@ def test_the_training_pipeline_of_the_base_config(tree: KittiTree):
     assert ((points[:, :3].numpy() > low) & (points[:, :3].numpy() < high)).all()
     assert sample.metainfo['frame_id'] == '000000'
     assert set(sample.metainfo) <= set(FRAME_META_KEYS)
+    assert sample.metainfo['lidar_axes'] == 'x forward, y left'
     truth = sample.gt_instances_3d
     assert len(truth.bboxes_3d) == len(truth.labels_3d)
     assert truth.labels_3d.dtype == torch.int64
