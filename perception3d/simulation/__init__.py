@@ -1,1 +1,1 @@
-"""The built-in world: streets, traffic, cameras and a laser scanner, written in the formats of real data sets."""
+"""The built-in world: streets, traffic, cameras and a LiDAR, written in the formats of real data sets."""

@@ -13,11 +13,11 @@ from perception3d.simulation.render.camera import trace
 from perception3d.simulation.render.ground import CURB, MARKING, ROAD, SIDEWALK, TERRAIN, GroundColors
 from perception3d.simulation.render.lidar import LidarModel, scan
 from perception3d.simulation.render.noise import cover_periodic
-from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder
+from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder, Solid
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.sensor import SensorResponse, apply_sensor_response, tone_curve
 from perception3d.simulation.rig import NUSCENES_RIG, draw_rig
-from perception3d.simulation.world.road import WHITE, YELLOW, Layout, Road, ground_arrays
+from perception3d.simulation.world.road import YELLOW, Decal, Layout, Road, ground_arrays
 from perception3d.simulation.world.scene import make_scene
 
 FAR = 1e6
@@ -88,11 +88,11 @@ def _clutter(count: int, seed: int) -> Primitives:
     rng = np.random.default_rng(seed)
     shape = ShapeBuilder()
     for n in range(count):
-        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        turn[:, 0] *= np.linalg.det(turn)
+        rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        rotation[:, 0] *= np.linalg.det(rotation)
         taper = (rng.uniform(0, 1), rng.uniform(0, 0.6), rng.uniform(0, 0.6))
         place = (rng.uniform(-25, 25), rng.uniform(-25, 25), rng.uniform(0, 4))
-        shape.add(n % 3, place, rng.uniform(0.3, 6, 3), (0.5, 0.5, 0.5), 0, taper, turn)
+        shape.add(Solid(n % 3, place, rng.uniform(0.3, 6, 3), (0.5, 0.5, 0.5), 0, taper, rotation))
     return shape.build()
 
 
@@ -172,11 +172,11 @@ def _street() -> Layout:
     ]
     layout = Layout('crossing', roads, [])
     layout.decals = [
-        [0, -30, 30, 0.5, 3.5, 0, 0, 0, 0, 0.05, 0.05, 0.05, 0.5],
-        [0, -70, 70, -0.5, 0.5, 0, 0, 0, 0, *YELLOW, 0.65],
-        [0, -70, 70, 3.0, 3.4, 3, 9, 0, 0, *WHITE, 1.0],
-        [0, 4, 10, -8.0, 8.0, 0, 0, 0.5, 1.0, *WHITE, 0.9],
-        [1, -50, 50, -0.4, 0.4, 0, 0, 0, 0, *WHITE, 0.7],
+        Decal(0, -30, 30, 0.5, 3.5, color=(0.05, 0.05, 0.05), opacity=0.5),
+        Decal(0, -70, 70, -0.5, 0.5, color=YELLOW, opacity=0.65),
+        Decal(0, -70, 70, 3.0, 3.4, dash=(3, 9)),
+        Decal(0, 4, 10, -8.0, 8.0, bars=(0.5, 1.0), opacity=0.9),
+        Decal(1, -50, 50, -0.4, 0.4, opacity=0.7),
     ]
     return layout
 
@@ -191,7 +191,9 @@ def _surfaces(layout: Layout, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
         found = np.where(np.abs(d) < road.half, np.maximum(found, ROAD), found)
         for edge in (road.outer, road.half + 0.25, road.half):
             gap = np.minimum(gap, np.abs(np.abs(d) - edge))
-        for _, s0, s1, d0, d1, dash, period, bar, every, *color, _ in (r for r in layout.decals if r[0] == number):
+        for _, s0, s1, d0, d1, dash, period, bar, every, *color, _ in (
+            decal.row() for decal in layout.decals if decal.road == number
+        ):
             inside = (s > s0) & (s < s1) & (d > d0) & (d < d1)
             phase, bars = np.mod(s - s0, period or 1e9), np.mod(d - d0, every or 1e9)
             inside &= (phase < (dash or 1e9)) & (bars < (bar or 1e9))

@@ -9,12 +9,12 @@ import pytest
 
 from perception3d.simulation.render.ground import road_coordinates
 from perception3d.simulation.render.primitives import BOX, ELLIPSOID, Primitives
-from perception3d.simulation.world.agents import KINDS, make_body
+from perception3d.simulation.world.agents import OBJECT_CLASSES, make_body
 from perception3d.simulation.world.footprints import Places, collisions, overlapping, rectangle_corners
 from perception3d.simulation.world.populate import EGO_FRONT_M, EGO_LENGTH_M, EGO_WIDTH_M
 from perception3d.simulation.world.road import make_layout
 from perception3d.simulation.world.scene import Scene, make_scene
-from perception3d.simulation.world.traffic import Driver, drive
+from perception3d.simulation.world.traffic import Closure, Driver, drive
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +42,7 @@ def _surface_points(solids: Primitives, rng: np.random.Generator) -> np.ndarray:
     return np.concatenate(points)
 
 
-@pytest.mark.parametrize('name', sorted(KINDS))
+@pytest.mark.parametrize('name', sorted(OBJECT_CLASSES))
 def test_box_encloses_its_solids_tightly(name: str) -> None:
     rng = np.random.default_rng(4)
     for n in range(12):
@@ -55,11 +55,11 @@ def test_box_encloses_its_solids_tightly(name: str) -> None:
         np.testing.assert_allclose(np.stack([low, high]), limits, atol=0.08)
 
 
-@pytest.mark.parametrize('name', sorted(KINDS))
+@pytest.mark.parametrize('name', sorted(OBJECT_CLASSES))
 def test_sizes_follow_the_class(name: str) -> None:
     rng = np.random.default_rng(0)
     sizes = np.array([make_body(rng, name).size_m for _ in range(60)])
-    np.testing.assert_allclose(np.median(sizes, 0), KINDS[name].mean, rtol=0.13, atol=0.08)
+    np.testing.assert_allclose(np.median(sizes, 0), OBJECT_CLASSES[name].mean, rtol=0.13, atol=0.08)
 
 
 def test_front_and_back_of_a_car_differ() -> None:
@@ -118,7 +118,7 @@ def test_scenes_differ_and_hold_every_class() -> None:
         near = np.hypot(*(scene.poses(0.0)[:, :2] - ego).T) < 50
         names.update(a.name for a, n in zip(scene.agents, near) if n)
         where.update([scene.layout.kind, scene.mood])
-    assert set(names) == set(KINDS)
+    assert set(names) == set(OBJECT_CLASSES)
     assert names.most_common(1)[0][0] == 'car'
     assert 8 < names['car'] / 40 < 22 and 4 < names['pedestrian'] / 40 < 16
     assert {'straight', 'curve', 'crossing', 'clear', 'rain', 'dusk'} <= set(where)
@@ -129,7 +129,7 @@ def test_traffic_brakes_for_the_one_ahead_and_the_line() -> None:
         Driver(0, 60.0, 0.0, 0.01, 4.5),
         Driver(0, 20.0, 12.0, 13.0, 4.5),
         Driver(0, 0.0, 12.0, 13.0, 12.0, tow=0.0),
-        Driver(1, 0.0, 10.0, 12.0, 4.5, closures=[(50.0, -1e9, 6.0)]),
+        Driver(1, 0.0, 10.0, 12.0, 4.5, closures=[Closure(50.0, -1e9, 6.0)]),
     ]
     q, speed = drive(drivers, 0.0, 0.1, 200)
     assert (q[0] - q[1] > 4.5).all() and (q[1] - q[2] > (4.5 + 12) / 2).all()
@@ -180,7 +180,7 @@ def test_places_refuse_what_is_taken() -> None:
     assert len(places.taken) == 2
 
 
-def test_collisions_name_the_pair_and_the_moment() -> None:
+def test_collisions_name_the_pair() -> None:
     times = np.linspace(0, 1, 11)
     tracks = np.zeros((3, 11, 3))
     tracks[0, :, 0] = -10 + 20 * times

@@ -1,1 +1,1 @@
-"""Sensors: how the world looks to cameras and to a laser scanner."""
+"""The renderer: what cameras and LiDARs measure of a set of solids on a painted ground."""

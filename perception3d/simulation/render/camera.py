@@ -1,4 +1,4 @@
-"""A pinhole camera that looks at a set of solids."""
+"""A pinhole camera: depth, identities and colours of a set of solids, and the shadows that they cast."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, radius_m: 
     extent_v = radius_m * abs(light.to_sun[2]) + 3.0
     corner = np.array([*middle, 0.0]) - radius_m * axis_u - extent_v * axis_v
     shape = (int(2 * extent_v / step_m), int(2 * radius_m / step_m))
-    # The rays start far up towards the sun, so that every building lies ahead of them.
+    # The rays start far up towards the sun, so that no building is behind their start.
     corner = corner - 400.0 * along
     view = parallel_view(solids, corner, axis_u * step_m, axis_v * step_m, along, shape)
     depth = np.full(shape, FAR_M, np.float32)

@@ -170,9 +170,9 @@ def ground_color(roads, decals, colors, point, footprint):
 
 @kernel(fastmath=True)
 def echoing_surface(roads, decals, colors, x, y):
-    """Returns the surface whose reflectivity a laser meets at a point (x, y).
+    """Returns the surface whose reflectivity applies to a laser pulse at a point (x, y).
 
-    It differs from `ground_surface` where light does: paint that is worn or dark counts as road, the dark bands of a
+    It differs from `ground_surface` where the brightness does: worn or dark paint counts as road, the dark bands of a
     curb count as sidewalk.
     """
     asphalt, curb, walk, mixed = _layers(roads, decals, colors, (x, y), Footprint((1.0, 0.0), 0.02, 0.02), 0.02)

@@ -1,4 +1,4 @@
-"""Where a ray meets a solid in the solid's own unit frame (see `primitives`): o, d: origin and
+"""Where a ray hits a solid in the solid's own unit frame (see `primitives`): o, d: origin and
 direction of the ray, each a tuple x, y, z."""
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Beams(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """What each ray meets first: ranges (C, B) in metres; ids (C, B) int32: NO_HIT, HIT_GROUND, else the solid."""
+    """What each ray hits first: ranges (C, B) in metres; ids (C, B) int32: NO_HIT, HIT_GROUND, else the solid."""
 
     ranges: np.ndarray
     ids: np.ndarray
@@ -185,7 +185,7 @@ def _cast_column(elevations, column, pose, solids, limit, ranges, ids):
 
 @kernel(parallel=True)
 def _cast_rays(beams, solids, limit, hits):
-    """Fills `hits` with what every ray meets first, up to `limit` metres."""
+    """Fills `hits` with what every ray hits first, up to `limit` metres."""
     # Parallel loops take arrays but no named tuples.
     elevations, columns, poses = beams.elevations, beams.columns, beams.poses
     ranges, ids = hits.ranges, hits.ids
@@ -208,7 +208,7 @@ def _incidence(solids, i, offset, ray):
 
 @kernel(parallel=True)
 def _reflect(beams, solids, ground, hits, echoes):
-    """Fills `echoes` where a ray met something."""
+    """Fills `echoes` where a ray hit something."""
     elevations, columns, poses = beams.elevations, beams.columns, beams.poses
     roads, decals = ground.roads, ground.decals
     curb_band, seed = ground.colors.curb_band, ground.colors.seed

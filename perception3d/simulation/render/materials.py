@@ -1,4 +1,4 @@
-"""Materials: how a surface looks to a camera and how strongly it answers a laser."""
+"""Materials: appearance in a camera image and reflectivity for a LiDAR."""
 
 from __future__ import annotations
 

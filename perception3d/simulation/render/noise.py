@@ -1,4 +1,4 @@
-"""Hash noise: the same numbers for the same place on every machine and thread."""
+"""Hash noise: the same numbers for the same position on every machine and thread."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def value_noise(x, y, seed):
 
 @kernel(inline='always', fastmath=True)
 def cover(x, low, high, width):
-    """Returns the share of the interval of length `width` round x that lies in [low, high]."""
+    """Returns the share of the interval of length `width` around x that lies in [low, high]."""
     half = 0.5 * width
     inner = min(high, x + half) - max(low, x - half)
     return inner / width if inner > 0.0 else 0.0
@@ -43,7 +43,7 @@ def cover(x, low, high, width):
 
 @kernel(fastmath=True)
 def cover_periodic(x, on, period, width):
-    """Returns the share of the interval round x that lies in one of the bands [n period, n period + on]."""
+    """Returns the share of the interval around x that lies in one of the bands [n period, n period + on]."""
     if width >= period:
         return on / period
     phase = x - math.floor(x / period) * period

@@ -1,4 +1,4 @@
-"""The solids that everything in the world is made of, as flat arrays that the kernels read."""
+"""The solids of which all objects consist, as flat arrays that the kernels read."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Primitives:
         return self.center[:, None] + np.einsum('nij,nkj->nki', self.axes, signs[None] * self.half[:, None])
 
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the lowest and highest corner (3,) of the axis-aligned box round all solids, tight for each kind."""
+        """Returns the lowest and highest corner (3,) of the axis-aligned box around all solids, tight for each kind."""
         scaled = self.axes.astype(np.float64) * self.half[:, None, :]
         ball = np.linalg.norm(scaled, axis=2)
         disc, rise = np.linalg.norm(scaled[:, :, :2], axis=2), scaled[:, :, 2]
@@ -69,12 +69,12 @@ class Primitives:
         return Primitives(**values)
 
     def placed(self, x: float, y: float, yaw_rad: float, z: float = 0.0) -> Primitives:
-        """Returns the solids turned by `yaw_rad` about z and then moved to (x, y, z)."""
+        """Returns the solids rotated by `yaw_rad` about z and then moved to (x, y, z)."""
         cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
-        turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        rotation = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values['center'] = (self.center @ turn.T + np.array([x, y, z])).astype(np.float32)
-        values['axes'] = np.einsum('ij,njk->nik', turn, self.axes).astype(np.float32)
+        values['center'] = (self.center @ rotation.T + np.array([x, y, z])).astype(np.float32)
+        values['axes'] = np.einsum('ij,njk->nik', rotation, self.axes).astype(np.float32)
         return Primitives(**values)
 
 
@@ -93,67 +93,78 @@ def concatenate(parts: list[Primitives]) -> Primitives:
     return Primitives(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Primitives)})
 
 
+@dataclass(frozen=True)
+class Solid:
+    """One solid: full extents `size` in metres along its own axes, linear RGB, rotation (3, 3) or None for none."""
+
+    kind: int
+    center: tuple[float, float, float]
+    size: tuple[float, float, float]
+    color: tuple[float, float, float]
+    material: int
+    taper: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    rotation: np.ndarray | None = None
+
+    def axes(self) -> np.ndarray:
+        """Returns the unit axes as columns (3, 3)."""
+        return np.eye(3) if self.rotation is None else self.rotation
+
+    def half(self) -> np.ndarray:
+        """Returns the half extents (3,), 1 mm at least."""
+        return np.maximum(np.asarray(self.size, float) / 2, 1e-3)
+
+
 class ShapeBuilder:
     """Collects solids in an object's frame: x forward, y left, z up, z = 0 on the ground."""
 
     def __init__(self) -> None:
-        self._rows: list[tuple] = []
+        self._solids: list[Solid] = []
 
-    def add(
-        self,
-        kind: int,
-        center: tuple[float, float, float],
-        size: tuple[float, float, float],
-        color: tuple[float, float, float],
-        material: int,
-        taper: tuple[float, float, float] = (0.0, 0.0, 0.0),
-        turn: np.ndarray | None = None,
-    ) -> None:
-        """Adds a solid with full extents `size` in metres along its own axes, turned by the rotation `turn` (3, 3)."""
-        axes = np.eye(3) if turn is None else turn
-        self._rows.append((kind, center, axes, np.maximum(np.asarray(size, float) / 2, 1e-3), taper, color, material))
+    def add(self, solid: Solid) -> None:
+        """Adds a solid of any kind."""
+        self._solids.append(solid)
 
-    def box(self, center, size, color, material: int, taper=(0.0, 0.0, 0.0), turn=None) -> None:
+    def box(self, center, size, color, material: int, taper=(0.0, 0.0, 0.0), rotation=None) -> None:
         """Adds a box; `taper` = inward lean of front, back and sides at the top, as a share of the half extent."""
-        self.add(BOX, center, size, color, material, taper, turn)
+        self.add(Solid(BOX, center, size, color, material, taper, rotation))
 
-    def ellipsoid(self, center, size, color, material: int, turn=None) -> None:
+    def ellipsoid(self, center, size, color, material: int) -> None:
         """Adds an ellipsoid."""
-        self.add(ELLIPSOID, center, size, color, material, (0.0, 0.0, 0.0), turn)
+        self.add(Solid(ELLIPSOID, center, size, color, material))
 
-    def cylinder(self, center, size, color, material: int, top: float = 1.0, turn=None) -> None:
+    def cylinder(self, center, size, color, material: int, top: float = 1.0, rotation=None) -> None:
         """Adds a cylinder about its own z; its radius at the top is `top` times that at the bottom."""
-        self.add(FRUSTUM, center, size, color, material, (top, 0.0, 0.0), turn)
+        self.add(Solid(FRUSTUM, center, size, color, material, (top, 0.0, 0.0), rotation))
 
     def wheel(self, center, diameter: float, width: float, color, material: int) -> None:
         """Adds a wheel: a cylinder about y."""
-        self.cylinder(center, (diameter, diameter, width), color, material, 1.0, ABOUT_Y)
+        self.cylinder(center, (diameter, diameter, width), color, material, 1.0, Z_TO_Y)
 
     def build(self, owner: int = SCENERY_OWNER) -> Primitives:
         """Returns the solids as arrays."""
-        count = len(self._rows)
-        columns = list(zip(*self._rows, strict=True)) if count else [[]] * 7
+        solids, count = self._solids, len(self._solids)
 
-        def array(index: int, shape: tuple[int, ...], dtype: type) -> np.ndarray:
-            return np.array(columns[index], dtype).reshape((count, *shape))
+        def array(values: list, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+            return np.array(values, dtype).reshape((count, *shape))
 
         return Primitives(
-            kind=array(0, (), np.int32),
-            center=array(1, (3,), np.float32),
-            axes=array(2, (3, 3), np.float32),
-            half=array(3, (3,), np.float32),
-            taper=array(4, (3,), np.float32),
-            color=array(5, (3,), np.float32),
-            material=array(6, (), np.int32),
+            kind=array([solid.kind for solid in solids], (), np.int32),
+            center=array([solid.center for solid in solids], (3,), np.float32),
+            axes=array([solid.axes() for solid in solids], (3, 3), np.float32),
+            half=array([solid.half() for solid in solids], (3,), np.float32),
+            taper=array([solid.taper for solid in solids], (3,), np.float32),
+            color=array([solid.color for solid in solids], (3,), np.float32),
+            material=array([solid.material for solid in solids], (), np.int32),
             owner=np.full(count, owner, np.int32),
         )
 
 
 def about_y(angle_rad: float) -> np.ndarray:
     """Returns the rotation (3, 3) about y; a positive angle tips the front (x) down."""
+    # Not by scipy's Rotation, whose last digits differ: the bytes of a seed must not change.
     cos, sin = np.cos(angle_rad), np.sin(angle_rad)
     return np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
 
 
-ABOUT_Y = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
-"""Turns a solid's own z axis to y, for wheels."""
+Z_TO_Y = np.array([[1.0, 0, 0], [0, 0, 1.0], [0, -1.0, 0]])
+"""Rotates a solid's own z axis to y, for wheels."""

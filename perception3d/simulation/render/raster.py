@@ -1,7 +1,7 @@
 """Depth and identity of every pixel: each solid is tested only inside its own screen rectangle.
 
-Rows are dealt to threads in strides, so that sky and street are shared evenly. The ground (z = 0) is a plane that every
-ray meets analytically. A ray's parameter is its depth along the optical axis, in metres.
+Rows are dealt to threads in strides, so that sky and street are shared evenly. The ground (z = 0) is a plane, which
+needs no test per solid. A ray's parameter is its depth along the optical axis, in metres.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ def _corner(center, axes, half, i, c, rotation, origin):
     """Camera-frame position of corner c (bits 0, 1, 2 choose the side along each axis) of solid i's bounding cube."""
     x, y, z = center[i, 0] - origin[0], center[i, 1] - origin[1], center[i, 2] - origin[2]
     for j in range(3):
-        reach = half[i, j] if (c >> j) & 1 else -half[i, j]
-        x += axes[i, 0, j] * reach
-        y += axes[i, 1, j] * reach
-        z += axes[i, 2, j] * reach
+        extent = half[i, j] if (c >> j) & 1 else -half[i, j]
+        x += axes[i, 0, j] * extent
+        y += axes[i, 1, j] * extent
+        z += axes[i, 2, j] * extent
     return (
         rotation[0, 0] * x + rotation[1, 0] * y + rotation[2, 0] * z,
         rotation[0, 1] * x + rotation[1, 1] * y + rotation[2, 1] * z,
@@ -191,7 +191,7 @@ def rasterize(view, depth, ids):
 
 @kernel(parallel=True)
 def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
-    """Starts a picture: rays that fall (down + u * down_u + v * down_v < 0) meet the ground, the others the sky."""
+    """Fills an empty image: rays that point down (down + u * down_u + v * down_v < 0) hit the ground, others none."""
     height, width = depth.shape
     for v in prange(height):
         for u in range(width):
@@ -204,7 +204,7 @@ def lay_ground(depth, ids, origin_z, down, down_u, down_v, max_depth):
 
 @kernel()
 def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
-    """Counts one owner's pixels, sampled each `step` pixels in `rect`: (covered if it stood alone, visible)."""
+    """Counts one owner's pixels, sampled each `step` pixels in `rect`: (covered without all others, visible)."""
     covered = 0
     visible = 0
     for v in range(rect[2], rect[3] + 1, step):
@@ -234,15 +234,15 @@ def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
 
 
 def owner_visibility(view: View, owners: np.ndarray, ids: np.ndarray, count: int, samples: int = 24) -> np.ndarray:
-    """Returns (count, 2) pixels per agent: what it would cover alone inside the image, and what is seen of it.
+    """Returns (count, 2) pixels per agent: what it would cover without all others, and what is visible of it.
 
     Each agent's screen rectangle is sampled on a grid of at most `samples` x `samples` points; counts are scaled back.
     """
     result = np.zeros((count, 2))
     seen_owners = owners[view.index]
     for owner in np.unique(seen_owners[seen_owners >= 0]):
-        mine = view.rect[seen_owners == owner]
-        low, high = mine.min(0), mine.max(0)
+        rects = view.rect[seen_owners == owner]
+        low, high = rects.min(0), rects.max(0)
         rect = np.array([low[0], high[1], low[2], high[3]], np.int32)
         span = max(rect[1] - rect[0], rect[3] - rect[2]) + 1
         step = max(1, math.ceil(span / samples))

@@ -49,7 +49,7 @@ class Light(NamedTuple):
 
 
 class ShadowFrame(NamedTuple):
-    """Where a shadow map lies: the cell of a point p is (p - corner) . axis / step."""
+    """The plane of a shadow map: the cell of a point p is (p - corner) . axis / step."""
 
     corner: Triple
     axis_u: Triple
@@ -59,14 +59,14 @@ class ShadowFrame(NamedTuple):
 
 
 class Shadow(NamedTuple):
-    """Depth (H, W) float32 of the first surface along the sun's rays, and where the map lies."""
+    """Depth (H, W) float32 of the first surface along the sun's rays, and the plane of the map."""
 
     depth: np.ndarray
     frame: ShadowFrame
 
 
 class Surfaces(NamedTuple):
-    """What each ray of an image meets first, as drawn by `raster`: depth (H, W) float32 and ids (H, W) int32."""
+    """What each ray of an image hits first, as drawn by `raster`: depth (H, W) float32 and ids (H, W) int32."""
 
     depth: np.ndarray
     ids: np.ndarray

@@ -1,4 +1,4 @@
-"""The ten kinds of annotated objects: sizes, shapes and what is known about each of them."""
+"""The annotated objects: classes, sizes, shapes, and what is known about each of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from perception3d.simulation.world import people, vehicles
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectClass:
     """A class of objects: mean and spread of length, width, height in metres, and the function that builds one.
 
     The means follow the published nuScenes statistics; the spreads are ours.
@@ -23,31 +23,31 @@ class Kind:
     build: Callable[..., Primitives]
 
 
-KINDS: dict[str, Kind] = {
-    'car': Kind((4.62, 1.95, 1.66), (0.34, 0.11, 0.14), vehicles.car),
-    'truck': Kind((6.93, 2.51, 2.95), (1.30, 0.18, 0.45), vehicles.truck),
-    'trailer': Kind((11.0, 2.80, 3.80), (2.00, 0.15, 0.30), vehicles.trailer),
-    'bus': Kind((11.2, 2.94, 3.47), (0.90, 0.10, 0.20), vehicles.bus),
-    'construction_vehicle': Kind((6.37, 2.73, 3.10), (0.70, 0.20, 0.30), vehicles.construction_vehicle),
-    'bicycle': Kind((1.72, 0.60, 1.25), (0.10, 0.06, 0.08), people.bicycle),
-    'motorcycle': Kind((2.11, 0.77, 1.30), (0.14, 0.07, 0.09), people.motorcycle),
-    'pedestrian': Kind((0.73, 0.67, 1.75), (0.10, 0.07, 0.10), people.pedestrian),
-    'traffic_cone': Kind((0.41, 0.41, 0.90), (0.05, 0.05, 0.14), people.traffic_cone),
-    'barrier': Kind((0.50, 2.40, 1.00), (0.06, 0.30, 0.08), people.barrier),
+OBJECT_CLASSES: dict[str, ObjectClass] = {
+    'car': ObjectClass((4.62, 1.95, 1.66), (0.34, 0.11, 0.14), vehicles.car),
+    'truck': ObjectClass((6.93, 2.51, 2.95), (1.30, 0.18, 0.45), vehicles.truck),
+    'trailer': ObjectClass((11.0, 2.80, 3.80), (2.00, 0.15, 0.30), vehicles.trailer),
+    'bus': ObjectClass((11.2, 2.94, 3.47), (0.90, 0.10, 0.20), vehicles.bus),
+    'construction_vehicle': ObjectClass((6.37, 2.73, 3.10), (0.70, 0.20, 0.30), vehicles.construction_vehicle),
+    'bicycle': ObjectClass((1.72, 0.60, 1.25), (0.10, 0.06, 0.08), people.bicycle),
+    'motorcycle': ObjectClass((2.11, 0.77, 1.30), (0.14, 0.07, 0.09), people.motorcycle),
+    'pedestrian': ObjectClass((0.73, 0.67, 1.75), (0.10, 0.07, 0.10), people.pedestrian),
+    'traffic_cone': ObjectClass((0.41, 0.41, 0.90), (0.05, 0.05, 0.14), people.traffic_cone),
+    'barrier': ObjectClass((0.50, 2.40, 1.00), (0.06, 0.30, 0.08), people.barrier),
 }
 RIDER_HEIGHT = {'bicycle': 1.72, 'motorcycle': 1.66}
 
 
 MARGIN_M = 0.03
-"""Air between solids and box, as annotators leave it: points on a face stay inside in spite of the range noise."""
+"""Margin between solids and box, as annotators leave it: points on a face stay inside in spite of range noise."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """An object without a place: class name, its solids and its box.
+    """An object without a pose: class name, its solids and its box.
 
-    solids: x forward, y left, z up, origin at the middle of the box's bottom. size_m: (length, width, height) of the
-    box that encloses the solids, `MARGIN_M` wider at the sides and above. rider: someone sits on it. worker: a
+    solids: x forward, y left, z up, origin at the center of the box's bottom. size_m: (length, width, height) of the
+    box that encloses the solids, `MARGIN_M` wider at the sides and above. rider: a person rides it. worker: a
     construction worker.
     """
 
@@ -63,18 +63,18 @@ def make_body(
     name: str,
     rider: bool = False,
     worker: bool = False,
-    kinds: Mapping[str, Kind] = KINDS,
+    classes: Mapping[str, ObjectClass] = OBJECT_CLASSES,
 ) -> Body:
-    """Draws an object of class `name`, of a size that `kinds` gives."""
-    kind = kinds[name]
-    draw = np.array(kind.mean) + np.array(kind.spread) * np.clip(rng.normal(size=3), -1.8, 1.8)
+    """Draws an object of class `name` with a size from `classes`."""
+    drawn = classes[name]
+    draw = np.array(drawn.mean) + np.array(drawn.spread) * np.clip(rng.normal(size=3), -1.8, 1.8)
     extra = {}
     if rider:
         draw[2] = RIDER_HEIGHT[name] + 0.07 * np.clip(rng.normal(), -1.8, 1.8)
         extra['rider'] = True
     if worker:
         extra['worker'] = True
-    solids = kind.build(rng, *map(float, draw), **extra)
+    solids = drawn.build(rng, *map(float, draw), **extra)
     low, high = solids.bounds()
     middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
     size = tuple(float(v) for v in np.round(high - low + [2 * MARGIN_M, 2 * MARGIN_M, MARGIN_M], 3))
@@ -83,9 +83,9 @@ def make_body(
 
 @dataclass
 class Agent:
-    """A body and where it is over time.
+    """A body and its track over time.
 
-    track (T, 3): x, y in world metres and yaw in radians of the box's middle on the scene's time grid; speed (T,) m/s.
+    track (T, 3): x, y in world metres and yaw in radians of the box's center on the scene's time grid; speed (T,) m/s.
     parked: it never moves during the scene because nobody drives it.
     """
 

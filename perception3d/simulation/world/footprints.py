@@ -1,4 +1,4 @@
-"""Rectangles on the ground: corners and overlap, for placing things and for checking that nothing ran into anything."""
+"""Rectangles on the ground: corners and overlap, for placing objects and for finding collisions."""
 
 from __future__ import annotations
 
@@ -30,27 +30,22 @@ def overlapping(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Places:
-    """The rectangles that are taken so far."""
+    """The rectangles that are occupied so far, (N, 5)."""
 
     def __init__(self) -> None:
-        self._taken = np.zeros((0, 5))
-
-    @property
-    def taken(self) -> np.ndarray:
-        """All rectangles (N, 5)."""
-        return self._taken
+        self.taken = np.zeros((0, 5))
 
     def is_free(self, rect: tuple[float, float, float, float, float], margin: float = 0.3) -> bool:
-        """Tells whether a rectangle, grown by `margin` metres on each side, overlaps none that is taken."""
+        """Tells whether a rectangle, grown by `margin` metres on each side, overlaps no occupied one."""
         grown = np.array([[rect[0], rect[1], rect[2] + 2 * margin, rect[3] + 2 * margin, rect[4]]])
-        reach = np.hypot(grown[0, 2], grown[0, 3]) / 2
-        gap = np.hypot(self._taken[:, 0] - rect[0], self._taken[:, 1] - rect[1])
-        near = self._taken[gap < reach + np.hypot(self._taken[:, 2], self._taken[:, 3]) / 2]
+        radius = np.hypot(grown[0, 2], grown[0, 3]) / 2
+        gap = np.hypot(self.taken[:, 0] - rect[0], self.taken[:, 1] - rect[1])
+        near = self.taken[gap < radius + np.hypot(self.taken[:, 2], self.taken[:, 3]) / 2]
         return not overlapping(np.repeat(grown, len(near), 0), near).any() if len(near) else True
 
     def take(self, rect: tuple[float, float, float, float, float]) -> None:
-        """Marks a rectangle as taken."""
-        self._taken = np.concatenate([self._taken, np.array([rect], float)])
+        """Marks a rectangle as occupied."""
+        self.taken = np.concatenate([self.taken, np.array([rect], float)])
 
     def claim(self, rect: tuple[float, float, float, float, float], margin: float = 0.3) -> bool:
         """Takes a rectangle if it is free; tells whether it was."""
@@ -65,18 +60,17 @@ def collisions(tracks: np.ndarray, sizes: np.ndarray, margin: float = 0.05) -> l
 
     tracks (A, T, 3): x, y, yaw of the rectangle centres; sizes (A, 2): length, width.
     """
-    reach = np.hypot(sizes[:, 0], sizes[:, 1]) / 2 + margin
-    low = tracks[:, :, :2].min(1) - reach[:, None]
-    high = tracks[:, :, :2].max(1) + reach[:, None]
+    radius = np.hypot(sizes[:, 0], sizes[:, 1]) / 2 + margin
+    low = tracks[:, :, :2].min(1) - radius[:, None]
+    high = tracks[:, :, :2].max(1) + radius[:, None]
     near = (low[:, None] < high[None]).all(2) & (low[None] < high[:, None]).all(2)
     first, second = np.nonzero(np.triu(near, 1))
     gap = np.linalg.norm(tracks[first, :, :2] - tracks[second, :, :2], axis=2)
-    pair, times = np.nonzero(gap < (reach[first] + reach[second])[:, None])
+    pair, times = np.nonzero(gap < (radius[first] + radius[second])[:, None])
 
     def rectangles(agents: np.ndarray) -> np.ndarray:
         place = tracks[agents, times]
         return np.column_stack([place[:, :2], sizes[agents] + 2 * margin, place[:, 2]])
 
     hits = overlapping(rectangles(first[pair]), rectangles(second[pair]))
-    found = np.unique(pair[hits])
-    return [(int(first[k]), int(second[k])) for k in found]
+    return [(int(first[k]), int(second[k])) for k in np.unique(pair[hits])]

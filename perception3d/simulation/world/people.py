@@ -62,9 +62,9 @@ def pedestrian(
 
 
 def _rider(
-    shape: ShapeBuilder, rng: np.random.Generator, seat: float, height: float, width: float, reach: float
+    shape: ShapeBuilder, rng: np.random.Generator, seat: float, height: float, width: float, hands: float
 ) -> None:
-    """A person sitting at height `seat` whose hands reach forward to x = reach."""
+    """A person sitting at height `seat` whose hands are at x = `hands`."""
     top, skin = cloth(rng), _skin(rng)
     legs = tuple(_TROUSERS[rng.integers(len(_TROUSERS))])
     chest = height - 0.27
@@ -76,7 +76,7 @@ def _rider(
             (0.1, y * 0.7, 0.62 * seat), (0.15, 0.14, 0.85 * seat), legs, CLOTH, 1.1, about_y(0.25 * side - 0.2)
         )
         arm = about_y(1.15)
-        shape.cylinder((0.5 * reach, y, chest - 0.22), (0.1, 0.1, 1.05 * reach), top, CLOTH, 1.0, arm)
+        shape.cylinder((0.5 * hands, y, chest - 0.22), (0.1, 0.1, 1.05 * hands), top, CLOTH, 1.0, arm)
     shape.ellipsoid((0.1, 0, height - 0.13), (0.22, 0.19, 0.26), skin, CLOTH)
     shape.ellipsoid((0.08, 0, height - 0.09), (0.26, 0.22, 0.18), paint(rng), MATTE)
 
@@ -96,7 +96,7 @@ def bicycle(rng: np.random.Generator, length: float, width: float, height: float
     for start, end in frame:
         run, rise = end[0] - start[0], end[1] - start[1]
         center = ((start[0] + end[0]) / 2, 0, (start[1] + end[1]) / 2)
-        shape.box(center, (np.hypot(run, rise), 0.06, 0.06), color, METAL, turn=about_y(-np.arctan2(rise, run)))
+        shape.box(center, (np.hypot(run, rise), 0.06, 0.06), color, METAL, rotation=about_y(-np.arctan2(rise, run)))
     shape.box((-0.16, 0, 0.93), (0.26, 0.16, 0.08), DARK, MATTE)
     shape.box((axle - 0.25, 0, 1.02), (0.06, width, 0.05), DARK, METAL)
     shape.box((-axle - 0.05, 0, 0.72), (0.05, 0.07, 0.07), RED_LAMP, TAIL_LAMP)

@@ -1,4 +1,4 @@
-"""Who lives in a world: sizes, odds and numbers of road users. Each data set of the real world has its own mix."""
+"""Populations: sizes, odds and numbers of road users. Each real data set has its own mix."""
 
 from __future__ import annotations
 
@@ -6,33 +6,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from perception3d.simulation.world import people, vehicles
-from perception3d.simulation.world.agents import KINDS, Kind
+from perception3d.simulation.world.agents import OBJECT_CLASSES, ObjectClass
 
 
 @dataclass(frozen=True)
 class Population:
     """A mix of road users.
 
-    kinds: sizes by class name; parked, moving: odds of the vehicles at the kerb and in the lanes; kerb: least and
-    greatest share of a street's parking places that are taken; people: how many pedestrians there are, 1 for the usual
-    number; riders: additional cyclists on each 13 m of every road's stretch `RIDERS_M`, on average; behind_m: how far
-    the world reaches behind the start.
+    classes: sizes by class name; parked, moving: odds of the vehicles at the curb and in the lanes; curb: lowest and
+    highest share of a street's parking places that are occupied; people: how many pedestrians there are, 1 for the
+    usual number; riders: additional cyclists on each 13 m of every road's stretch `RIDERS_M`, on average; behind_m: how
+    far the world extends behind the start.
     """
 
-    kinds: Mapping[str, Kind]
+    classes: Mapping[str, ObjectClass]
     parked: Mapping[str, float]
     moving: Mapping[str, float]
-    kerb: tuple[float, float] = (0.15, 0.75)
+    curb: tuple[float, float] = (0.15, 0.75)
     people: float = 1.0
     riders: float = 0.0
     behind_m: float = 95.0
 
 
 RIDERS_M = (4.0, 56.0)
-"""Where additional cyclists ride, along each road; road 0 starts at the measuring car."""
+"""Where additional cyclists ride, along each road; road 0 starts at the ego vehicle."""
 
 NUSCENES_POPULATION = Population(
-    kinds=KINDS,
+    classes=OBJECT_CLASSES,
     parked={
         'car': 0.84,
         'truck': 0.06,
@@ -53,13 +53,13 @@ NUSCENES_POPULATION = Population(
 )
 
 KITTI_POPULATION = Population(
-    kinds={
-        **KINDS,
-        'car': Kind((3.85, 1.50, 1.50), (0.40, 0.09, 0.11), vehicles.car),
-        'van': Kind((4.95, 1.75, 2.15), (0.45, 0.10, 0.25), vehicles.van),
-        'tram': Kind((16.0, 2.45, 3.50), (1.80, 0.10, 0.10), vehicles.tram),
-        'bicycle': Kind((1.70, 0.58, 1.25), (0.10, 0.06, 0.08), people.bicycle),
-        'pedestrian': Kind((0.78, 0.62, 1.73), (0.11, 0.07, 0.10), people.pedestrian),
+    classes={
+        **OBJECT_CLASSES,
+        'car': ObjectClass((3.85, 1.50, 1.50), (0.40, 0.09, 0.11), vehicles.car),
+        'van': ObjectClass((4.95, 1.75, 2.15), (0.45, 0.10, 0.25), vehicles.van),
+        'tram': ObjectClass((16.0, 2.45, 3.50), (1.80, 0.10, 0.10), vehicles.tram),
+        'bicycle': ObjectClass((1.70, 0.58, 1.25), (0.10, 0.06, 0.08), people.bicycle),
+        'pedestrian': ObjectClass((0.78, 0.62, 1.73), (0.11, 0.07, 0.10), people.pedestrian),
     },
     parked={
         'car': 0.88,
@@ -79,12 +79,12 @@ KITTI_POPULATION = Population(
         'motorcycle': 0.03,
         'bicycle': 0.07,
     },
-    kerb=(0.55, 0.98),
+    curb=(0.55, 0.98),
     people=0.55,
     riders=0.55,
     behind_m=45.0,
 )
-"""About the sizes of KITTI's labels and, of the classes that its benchmark scores, enough in every frame to train on.
+"""About the sizes of KITTI's labels; every frame has enough objects of the scored classes to train on.
 
 Boxes enclose mirrors and 3 cm of air, so that the sizes here are smaller than those of the labels.
 """

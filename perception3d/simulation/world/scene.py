@@ -1,4 +1,4 @@
-"""A scene: one place, one light, a few seconds of traffic. Scene k of a seed is the same whatever else is made."""
+"""A scene: one place, one light, a few seconds of traffic. Scene k of a seed does not depend on other scenes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from perception3d.simulation.world.town import build_town
 WORLD_VERSION = 7
 """Raise this when the same seed gives another world, so that old folders are not mixed with new ones."""
 
-STEP_S, LEAD_S, SIGHT_M = 0.1, 0.3, 95.0
+STEP_S, LEAD_S, VIEW_M = 0.1, 0.3, 95.0
+"""Time step of tracks, time before and after a scene, length of street ahead that has objects."""
 
 
 @dataclass
 class Scene:
     """Everything about one scene, in its own frame: road 0 starts at the origin along x, z up, metres, seconds.
 
-    scenery: solids of no agent. agents: the annotated objects. ego_track (T, 3): x, y, yaw of the measuring car's
+    scenery: solids of no agent. agents: the annotated objects. ego_track (T, 3): x, y, yaw of the ego vehicle's
     origin on the `clock`. rng_seed: for sensor noise.
     """
 
@@ -65,11 +66,11 @@ class Scene:
         return np.linalg.norm(self.velocities(time_s), axis=1)
 
     def world_from_ego(self, time_s: float) -> np.ndarray:
-        """Returns the pose (4, 4) of the measuring car's origin (rear axle, on the ground) at a time."""
+        """Returns the pose (4, 4) of the ego vehicle's origin (rear axle, on the ground) at a time."""
         return self.ego_poses(np.array([time_s]))[0]
 
     def ego_poses(self, times_s: np.ndarray) -> np.ndarray:
-        """Returns the poses (N, 4, 4) of the measuring car's origin at N times."""
+        """Returns the poses (N, 4, 4) of the ego vehicle's origin at N times."""
         grid = self.clock.times()
         x, y, yaw = (np.interp(times_s, grid, self._ego[:, k]) for k in range(3))
         poses = np.zeros((len(times_s), 4, 4))
@@ -82,13 +83,14 @@ class Scene:
         """Returns every solid in the scene's frame at a time: the scenery first, then the agents'."""
         bodies = self._bodies
         x, y, yaw = self.poses(time_s)[bodies.owner].T
-        turn = np.zeros((len(bodies), 3, 3))
-        turn[:, 0, 0], turn[:, 0, 1], turn[:, 1, 0], turn[:, 1, 1] = np.cos(yaw), -np.sin(yaw), np.sin(yaw), np.cos(yaw)
-        turn[:, 2, 2] = 1.0
+        rotation = np.zeros((len(bodies), 3, 3))
+        rotation[:, 0, 0], rotation[:, 0, 1] = np.cos(yaw), -np.sin(yaw)
+        rotation[:, 1, 0], rotation[:, 1, 1] = np.sin(yaw), np.cos(yaw)
+        rotation[:, 2, 2] = 1.0
         moved = {f.name: getattr(bodies, f.name) for f in fields(Primitives)}
         offset = np.stack([x, y, np.zeros_like(x)], -1)
-        moved['center'] = (np.einsum('nij,nj->ni', turn, bodies.center) + offset).astype(np.float32)
-        moved['axes'] = np.einsum('nij,njk->nik', turn, bodies.axes).astype(np.float32)
+        moved['center'] = (np.einsum('nij,nj->ni', rotation, bodies.center) + offset).astype(np.float32)
+        moved['axes'] = np.einsum('nij,njk->nik', rotation, bodies.axes).astype(np.float32)
         return concatenate([self.scenery, Primitives(**moved)])
 
 
@@ -96,13 +98,13 @@ def make_scene(
     seed: int,
     index: int,
     duration_s: float,
-    reach_m: float = float('inf'),
+    object_range_m: float = float('inf'),
     population: Population = NUSCENES_POPULATION,
 ) -> Scene:
     """Draws scene `index` of `seed`, valid from `LEAD_S` before 0 to `LEAD_S` after `duration_s` seconds.
 
-    A longer scene starts like a shorter one only in kind, not in detail. Objects that never come within `reach_m` of
-    the measuring car are left out.
+    A longer scene of the same number has the same weather and style, but not the same objects. Objects that never come
+    within `object_range_m` of the ego vehicle are left out.
     """
     rng = np.random.default_rng([seed, index])
     clock = populate.Clock(-LEAD_S, STEP_S, int(np.ceil((duration_s + 2 * LEAD_S) / STEP_S)) + 2)
@@ -111,25 +113,25 @@ def make_scene(
     light, mood = draw_light(rng)
     colors = draw_ground_colors(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
-    crowd = populate.Crowd(rng, layout, clock, population)
+    draft = populate.Draft(rng, layout, clock, population)
     ego_lane = populate.choose_ego_lane(rng, layout)
-    low, high = -population.behind_m, SIGHT_M + travel
+    low, high = -population.behind_m, VIEW_M + travel
     for _ in range(1 + int(travel // 60)):
         near = rng.uniform(0, travel)
         for share in (0.85, 0.4):
             if rng.random() < share:
-                populate.work_zone(crowd, near, ego_lane)
+                populate.work_zone(draft, near, ego_lane)
         if rng.random() < 0.4:
-            populate.median(crowd, near)
-    populate.park_at_kerbs(crowd, low, high)
-    populate.fill_lots(crowd, low, high)
-    populate.racks(crowd, low + 40, high - 40)
-    populate.pedestrians(crowd, low + 25, high - 25, density * population.people)
+            populate.median(draft, near)
+    populate.park_at_curbs(draft, low, high)
+    populate.fill_lots(draft, low, high)
+    populate.racks(draft, low + 40, high - 40)
+    populate.pedestrians(draft, low + 25, high - 25, density * population.people)
     if population.riders > 0:
-        populate.riders(crowd, density * population.riders)
-    ego_track = populate.vehicles(crowd, ego_lane, low, high, density)
-    scenery = build_town(rng, layout, crowd.places, low - 30, high + 30)
-    agents = populate.remove_collisions(crowd.agents, ego_track)
-    agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= reach_m]
+        populate.riders(draft, density * population.riders)
+    ego_track = populate.vehicles(draft, ego_lane, low, high, density)
+    scenery = build_town(rng, layout, draft.places, low - 30, high + 30)
+    agents = populate.remove_collisions(draft.agents, ego_track)
+    agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= object_range_m]
     ground = ground_arrays(layout, colors)
     return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)

@@ -1,13 +1,15 @@
-"""What stands beside the road and is never annotated: buildings, trees, lamp posts, signs, hedges."""
+"""The surroundings of the roads, which are never annotated: buildings, trees, lamp posts, signs, hedges."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from perception3d.simulation.render.materials import BARK, BUILDING, FOLIAGE, MATTE, METAL
 from perception3d.simulation.render.primitives import Primitives, ShapeBuilder, concatenate
 from perception3d.simulation.world.footprints import Places, rectangle_corners
-from perception3d.simulation.world.road import Layout
+from perception3d.simulation.world.road import Layout, Road
 
 _WALLS = np.array(
     [(0.55, 0.52, 0.47), (0.42, 0.40, 0.38), (0.35, 0.20, 0.15), (0.60, 0.50, 0.36), (0.30, 0.33, 0.37),
@@ -84,33 +86,54 @@ def _building(rng: np.random.Generator, width: float, depth: float, height: floa
     return shape.build()
 
 
+@dataclass
+class Town:
+    """The surroundings in the making: solids so far, and the ground that is occupied."""
+
+    rng: np.random.Generator
+    layout: Layout
+    places: Places
+    style: str
+    parts: list[Primitives] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class StreetSide:
+    """One side of a road between two values of s; side: 1 left, -1 right of its axis."""
+
+    road: Road
+    side: int
+    start_m: float
+    end_m: float
+
+
 def build_town(rng: np.random.Generator, layout: Layout, places: Places, low_s: float, high_s: float) -> Primitives:
-    """Draws everything beside the roads between low_s and high_s of each road and takes its ground in `places`."""
-    parts: list[Primitives] = []
+    """Draws the surroundings of the roads between low_s and high_s of each, and marks their ground in `places`."""
     style = rng.choice(['tall', 'mixed', 'low', 'park'], p=[0.3, 0.35, 0.2, 0.15])
+    town = Town(rng, layout, places, str(style))
     for road in layout.roads:
-        start, end = max(low_s, road.s_min + 5), min(high_s, road.s_max - 5)
         for side in (-1, 1):
-            _facades(rng, layout, road, side, start, end, places, parts, str(style))
-            _street_side(rng, layout, road, side, start, end, places, parts)
+            street = StreetSide(road, side, max(low_s, road.s_min + 5), min(high_s, road.s_max - 5))
+            _facades(town, street)
+            _street_furniture(town, street)
     for _ in range(int(rng.integers(10, 40 if style != 'park' else 90))):
         road = layout.roads[rng.integers(len(layout.roads))]
         spot = road.pose(rng.uniform(low_s, high_s), rng.choice([-1, 1]) * (road.outer + rng.uniform(1.5, 30)))
-        _plant(rng, layout, spot, places, parts)
-    return concatenate(parts)
+        _plant_tree(town, float(spot[0]), float(spot[1]))
+    return concatenate(town.parts)
 
 
-def _plant(rng, layout: Layout, pose: np.ndarray, places: Places, parts: list[Primitives]) -> None:
-    x, y = float(pose[0]), float(pose[1])
-    if layout.on_road(np.array([[x, y]]), 0.6)[0] or not places.claim((x, y, 0.6, 0.6, 0.0)):
+def _plant_tree(town: Town, x: float, y: float) -> None:
+    if town.layout.on_road(np.array([[x, y]]), 0.6)[0] or not town.places.claim((x, y, 0.6, 0.6, 0.0)):
         return
-    parts.append(tree(rng).placed(x, y, rng.uniform(0, 6.28)))
+    town.parts.append(tree(town.rng).placed(x, y, town.rng.uniform(0, 6.28)))
 
 
-def _facades(rng, layout: Layout, road, side: int, start: float, end: float, places, parts, style: str) -> None:
-    """Rows of buildings, hedges and gaps behind one pavement."""
-    s = start
-    while s < end:
+def _facades(town: Town, street: StreetSide) -> None:
+    """Adds rows of buildings, hedges and gaps behind one sidewalk."""
+    rng, layout, places, style = town.rng, town.layout, town.places, town.style
+    road, side, s = street.road, street.side, street.start_m
+    while s < street.end_m:
         width, depth = rng.uniform(10, 34), rng.uniform(9, 22)
         draw = rng.random()
         share = {'tall': 0.92, 'mixed': 0.8, 'low': 0.75, 'park': 0.25}[style]
@@ -123,7 +146,7 @@ def _facades(rng, layout: Layout, road, side: int, start: float, end: float, pla
             yaw += 0.0 if side > 0 else np.pi
             rect = (x, y, width, depth, yaw)
             if not layout.on_road(_samples(rect), 0.3).any() and places.claim(rect, 0.1):
-                parts.append(_building(rng, width, depth, tall).placed(x, y, yaw))
+                town.parts.append(_building(rng, width, depth, tall).placed(x, y, yaw))
         elif draw < share + 0.12:
             x, y, yaw = map(float, road.pose(s + width / 2, side * (road.outer + 0.8)))
             rect = (x, y, 0.8 * width, 1.0, yaw)
@@ -131,7 +154,7 @@ def _facades(rng, layout: Layout, road, side: int, start: float, end: float, pla
                 shape = ShapeBuilder()
                 tall = rng.uniform(0.7, 1.7)
                 shape.box((0, 0, tall / 2), (0.8 * width, 0.9, tall), _leaf(rng), FOLIAGE)
-                parts.append(shape.build().placed(x, y, yaw))
+                town.parts.append(shape.build().placed(x, y, yaw))
         s += width + rng.uniform(0.3, 6)
 
 
@@ -143,8 +166,10 @@ def _samples(rect: tuple[float, float, float, float, float]) -> np.ndarray:
     return (top[:, None] + weights[None, :, None] * (low - top)[:, None]).reshape(-1, 2)
 
 
-def _street_side(rng, layout: Layout, road, side: int, start: float, end: float, places, parts) -> None:
-    """Lamp posts, trees and signs along one kerb."""
+def _street_furniture(town: Town, street: StreetSide) -> None:
+    """Adds lamp posts, trees and signs along one curb."""
+    rng, layout, places = town.rng, town.layout, town.places
+    road, side, start, end = street.road, street.side, street.start_m, street.end_m
     number = layout.roads.index(road)
     gap, post = rng.uniform(18, 34), rng.uniform(6, 9)
     trees = rng.random() < 0.6
@@ -152,24 +177,24 @@ def _street_side(rng, layout: Layout, road, side: int, start: float, end: float,
     while s < end:
         if not layout.in_junction(number, s, 2.0):
             x, y, yaw = map(float, road.pose(s, side * (road.half + 0.55)))
-            if not _foreign_road(layout, road, x, y) and places.claim((x, y, 0.25, 0.25, 0.0)):
-                parts.append(lamp_post(rng, post).placed(x, y, yaw - side * np.pi / 2))
+            if not _on_other_road(layout, road, x, y) and places.claim((x, y, 0.25, 0.25, 0.0)):
+                town.parts.append(lamp_post(rng, post).placed(x, y, yaw - side * np.pi / 2))
         s += gap
     s = start
     while s < end:
         s += rng.uniform(6, 16)
         x, y, yaw = map(float, road.pose(s, side * (road.half + 0.7)))
-        if layout.in_junction(number, s, 3.0) or _foreign_road(layout, road, x, y):
+        if layout.in_junction(number, s, 3.0) or _on_other_road(layout, road, x, y):
             continue
         draw = rng.random()
         if trees and draw < 0.6 and places.claim((x, y, 0.5, 0.5, 0.0)):
-            parts.append(tree(rng).placed(x, y, yaw))
+            town.parts.append(tree(rng).placed(x, y, yaw))
         elif draw > 0.65 and places.claim((x, y, 0.6, 0.6, 0.0)):
-            parts.append(sign(rng).placed(x, y, yaw + (0 if side * road.side < 0 else np.pi)))
+            town.parts.append(sign(rng).placed(x, y, yaw + (0 if side * road.side < 0 else np.pi)))
 
 
-def _foreign_road(layout: Layout, road, x: float, y: float) -> bool:
-    """Tells whether a point beside `road` lies on another road's carriageway."""
+def _on_other_road(layout: Layout, road: Road, x: float, y: float) -> bool:
+    """Tells whether a point next to `road` is on another road's carriageway."""
     for other in layout.roads:
         if other is road:
             continue

@@ -13,12 +13,18 @@ import numpy as np
 ACCELERATION, BRAKING, HEADWAY_S, GAP_M, HARDEST = 1.4, 2.0, 1.2, 2.2, 7.0
 
 
+@dataclass(frozen=True)
+class Closure:
+    """A stop line at `q` metres of a lane that nobody may cross from start_s until end_s."""
+
+    q: float
+    start_s: float
+    end_s: float
+
+
 @dataclass
 class Driver:
-    """A vehicle in a lane: q runs along the direction of travel, metres; `tow` is a trailer's length behind it.
-
-    closures: (q of a stop line, closed from, closed until) in metres and seconds.
-    """
+    """A vehicle in a lane: q runs along the direction of travel, metres; `tow` is the length of a trailer behind it."""
 
     lane: int
     q: float
@@ -26,7 +32,7 @@ class Driver:
     desired: float
     length: float
     tow: float = 0.0
-    closures: list[tuple[float, float, float]] = field(default_factory=list)
+    closures: list[Closure] = field(default_factory=list)
 
 
 def acceleration(speed: float, desired: float, gap: float, approach: float) -> float:
@@ -41,26 +47,26 @@ def _can_stop(speed: float, gap: float) -> bool:
 
 
 def _ahead(driver: Driver, leader: Driver | None, time_s: float) -> list[tuple[float, float]]:
-    """Gaps and speeds of what the driver must not run into."""
-    found = []
+    """Gaps to and speeds of whatever the driver must not hit."""
+    obstacles = []
     if leader is not None:
-        found.append((leader.q - leader.length / 2 - leader.tow - driver.q - driver.length / 2, leader.speed))
-    for at, start, end in driver.closures:
-        gap = at - driver.q - driver.length / 2
-        if start <= time_s < end and gap > 0 and _can_stop(driver.speed, gap):
-            found.append((gap + GAP_M - 0.6, 0.0))
-    return found
+        obstacles.append((leader.q - leader.length / 2 - leader.tow - driver.q - driver.length / 2, leader.speed))
+    for closure in driver.closures:
+        gap = closure.q - driver.q - driver.length / 2
+        if closure.start_s <= time_s < closure.end_s and gap > 0 and _can_stop(driver.speed, gap):
+            obstacles.append((gap + GAP_M - 0.6, 0.0))
+    return obstacles
 
 
 def settle(drivers: list[Driver], order: list[list[int]], time_s: float) -> None:
-    """Lowers starting speeds, front to back, so that everybody can brake in time."""
+    """Lowers starting speeds, front to back, so that every driver can brake in time."""
     for lane in order:
         leader = None
         for index in lane:
             driver = drivers[index]
-            for at, start, end in driver.closures:
-                room = at - driver.q - driver.length / 2
-                if start <= time_s < end and room > 0:
+            for closure in driver.closures:
+                room = closure.q - driver.q - driver.length / 2
+                if closure.start_s <= time_s < closure.end_s and room > 0:
                     driver.speed = min(driver.speed, np.sqrt(2 * 1.5 * room))
             if leader is not None:
                 gap = max(0.0, leader.q - leader.length / 2 - leader.tow - driver.q - driver.length / 2 - GAP_M)
@@ -69,9 +75,9 @@ def settle(drivers: list[Driver], order: list[list[int]], time_s: float) -> None
 
 
 def drive(drivers: list[Driver], start_s: float, step_s: float, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Moves everybody; returns positions q (D, steps) in metres and speeds (D, steps) in m/s.
+    """Moves all drivers; returns positions q (D, steps) in metres and speeds (D, steps) in m/s.
 
-    Starts at `start_s` with the drivers' own q and speed; drivers of one lane never change their order.
+    Starts at `start_s` with the drivers' own q and speed; drivers do not overtake.
     """
     lanes = sorted({d.lane for d in drivers})
     order = [sorted((i for i, d in enumerate(drivers) if d.lane == n), key=lambda i: -drivers[i].q) for n in lanes]

@@ -108,7 +108,7 @@ def _light_vehicle(rng: np.random.Generator, kind: str, length: float, width: fl
 
 
 def _cab(shape: ShapeBuilder, front: float, length: float, width: float, height: float, color) -> None:
-    """A lorry's cab whose nose is at x = front."""
+    """A truck's cab whose nose is at x = front."""
     x = front - length / 2
     shape.box((x, 0, 0.28 * height + 0.25), (length, width, 0.56 * height - 0.3), color, PAINT, (0.02, 0, 0.02))
     shape.box((x, 0, 0.77 * height), (length, width, 0.47 * height), color, CABIN, (0.14, 0.0, 0.06))
@@ -120,7 +120,7 @@ def _cab(shape: ShapeBuilder, front: float, length: float, width: float, height:
 
 
 def truck(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
-    """A box lorry, flatbed, tipper or tractor unit of the given outer size in metres; x is forward."""
+    """A box truck, flatbed, tipper or tractor unit of the given outer size in metres; x is forward."""
     kind = rng.choice(['box', 'flat', 'tipper'], p=[0.6, 0.2, 0.2])
     color, load = paint(rng), paint(rng) if rng.random() < 0.5 else (0.72, 0.72, 0.7)
     shape = ShapeBuilder()
@@ -151,7 +151,7 @@ def truck(rng: np.random.Generator, length: float, width: float, height: float) 
 
 
 def _rear_end(shape: ShapeBuilder, x: float, width: float, z: float) -> None:
-    """Bumper, lights and warning plate at a lorry's back end."""
+    """Bumper, lights and warning plate at a truck's back end."""
     shape.box((x + 0.03, 0, z - 0.3), (0.08, 0.9 * width, 0.14), (0.6, 0.05, 0.03), MATTE)
     for side in (-1, 1):
         y = side * (0.38 * width)
@@ -189,7 +189,7 @@ def tram(rng: np.random.Generator, length: float, width: float, height: float) -
         for side in (-1, 1):
             shape.box((end * (length / 2 - 0.02), side * 0.36 * width, 0.8), (0.08, 0.3, 0.18), lamp, material)
     shape.box((0, 0, 0.4 + (top - 0.5) / 2), (0.7, 0.85 * width, top - 0.5), DARK, MATTE)
-    shape.box((0.25 * length, 0, (top + height) / 2 - 0.05), (1.6, 0.06, 0.06), DARK, METAL, turn=about_y(-0.3))
+    shape.box((0.25 * length, 0, (top + height) / 2 - 0.05), (1.6, 0.06, 0.06), DARK, METAL, rotation=about_y(-0.3))
     shape.box((0.25 * length + 0.7, 0, height - 0.04), (0.08, 0.6 * width, 0.05), DARK, METAL)
     return shape.build()
 
@@ -247,8 +247,8 @@ def _excavator(
     for start, end, thick in ((root, knee, 0.38), (knee, tip, 0.3)):
         span = end - start
         center = (start + end) / 2
-        turn = about_y(-np.arctan2(span[1], span[0]))
-        shape.box((center[0], -0.18 * width, center[1]), (np.hypot(*span), 0.3, thick), color, PAINT, turn=turn)
+        rotation = about_y(-np.arctan2(span[1], span[0]))
+        shape.box((center[0], -0.18 * width, center[1]), (np.hypot(*span), 0.3, thick), color, PAINT, rotation=rotation)
     shape.box((length / 2 - 0.4, -0.18 * width, 0.45), (0.8, 0.9, 0.75), DARK, METAL, (0.4, 0, 0))
     shape.box((-length / 2 + 0.1 * base, 0, 1.2), (0.1, 0.5, 0.12), RED_LAMP, TAIL_LAMP)
 
@@ -269,7 +269,7 @@ def _loader(shape: ShapeBuilder, length: float, width: float, height: float, col
     shape.box((0.14 * length, 0, 0.38 * height), (0.26 * length, 0.5 * width, 0.25 * height), color, PAINT)
     for side in (-1, 1):
         shape.box((0.28 * length, side * 0.2 * width, 0.36 * height), (0.34 * length, 0.16, 0.24), color, PAINT,
-                  turn=about_y(0.35))  # fmt: skip
+                  rotation=about_y(0.35))  # fmt: skip
         shape.box((-0.48 * length, side * 0.22 * width, 0.5 * height), (0.06, 0.25, 0.15), RED_LAMP, TAIL_LAMP)
         shape.box((0.28 * length, side * 0.22 * width, 0.52 * height), (0.06, 0.2, 0.15), WHITE_LAMP, HEAD_LAMP)
     shape.box((0.44 * length, 0, 0.2 * height), (0.12 * length, width, 0.36 * height), DARK, METAL, (0.5, 0, 0))

@@ -311,19 +311,19 @@ def test_occlusion_and_types() -> None:
         3,
         3,
     ]
-    rng, kinds = np.random.default_rng(0), KITTI_POPULATION.kinds
-    types = {name: kitti_type(make_body(rng, name, kinds=kinds)) for name in kinds}
+    rng, classes = np.random.default_rng(0), KITTI_POPULATION.classes
+    types = {name: kitti_type(make_body(rng, name, classes=classes)) for name in classes}
     assert types == {
         'car': 'Car', 'van': 'Van', 'truck': 'Truck', 'pedestrian': 'Pedestrian', 'tram': 'Tram', 'bus': 'Misc',
         'trailer': 'Misc', 'construction_vehicle': 'Misc', 'bicycle': '', 'motorcycle': '', 'traffic_cone': '',
         'barrier': '',
     }  # fmt: skip
-    riders = {name: kitti_type(make_body(rng, name, rider=True, kinds=kinds)) for name in ('bicycle', 'motorcycle')}
+    riders = {name: kitti_type(make_body(rng, name, rider=True, classes=classes)) for name in ('bicycle', 'motorcycle')}
     assert riders == {'bicycle': 'Cyclist', 'motorcycle': 'Misc'}
     # Means of KITTI's labels: length, width, height.
     for name, mean in {'car': (3.88, 1.63, 1.53), 'van': (5.06, 1.90, 2.21), 'tram': (16.1, 2.53, 3.53),
                        'pedestrian': (0.84, 0.66, 1.76)}.items():  # fmt: skip
-        sizes = np.array([make_body(rng, name, kinds=kinds).size_m for _ in range(60)])
+        sizes = np.array([make_body(rng, name, classes=classes).size_m for _ in range(60)])
         np.testing.assert_allclose(sizes.mean(0), mean, rtol=0.09, err_msg=name)
 
 
