@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,30 +26,11 @@ from perception3d.outputs import check_outputs
 from perception3d.registry import METRICS
 
 
-def test(
-    config: str | Config,
-    checkpoint: str | Path,
-    options: Sequence[str] = (),
-    *,
-    work_dir: str | None = None,
-    out: str | Path | None = None,
-    show_dir: str | None = None,
-    show_interval: int = 1,
-    score_thr: float = 0.25,
-    video: str | None = None,
-    format_only: str | None = None,
-    launcher: str = 'none',
-    amp: bool = False,
-    tta: bool = False,
-    fast: bool = False,
-    stream: bool = False,
-) -> dict[str, float]:
-    """Evaluates `checkpoint` on the test data of `config` and returns its metrics.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How a checkpoint is evaluated, and what is written.
 
-    Args:
-        config: a path, or a loaded config.
-        checkpoint: weights of that config, loaded strictly.
-        options: key=value strings that change the config.
+    Attributes:
         work_dir: where the log goes.
         out: a JSON file for the metrics.
         show_dir: a folder for one picture per sample, of every `show_interval`-th sample.
@@ -60,30 +42,60 @@ def test(
         tta: use the test-time augmentation that the config defines.
         fast: fold batch norms and use the fastest convolutions for inference; results change by rounding.
         stream: run a model that has a stream (Fast-BEV, BEVFormer) as in a vehicle, frame by frame with the history
-            that it remembers. A Fast-BEV is always fast then, and with `amp` its history is kept in bf16 too.
+            that it keeps. A Fast-BEV is always fast then, and with `amp` its history is kept in bf16 too.
+    """
+
+    work_dir: str | None = None
+    out: str | Path | None = None
+    show_dir: str | None = None
+    show_interval: int = 1
+    score_thr: float = 0.25
+    video: str | None = None
+    format_only: str | None = None
+    launcher: str = 'none'
+    amp: bool = False
+    tta: bool = False
+    fast: bool = False
+    stream: bool = False
+
+
+def test(
+    config: str | Config, checkpoint: str | Path, options: Sequence[str] = (), **settings: Any
+) -> dict[str, float]:
+    """Evaluates `checkpoint` on the test data of `config` and returns its metrics.
+
+    Args:
+        config: a path, or a loaded config.
+        checkpoint: weights of that config, loaded strictly.
+        options: key=value strings that change the config.
+        settings: those of `EvaluationOptions`.
 
     Raises:
         InputError: a part of the config or the checkpoint cannot be used, or an output cannot be written.
     """
-    check_outputs([out], [work_dir, show_dir, format_only], [checkpoint, config if isinstance(config, str) else None])
-    config = load_config(config, parse_options(options)) if not isinstance(config, Config) else config
-    _use_tta(config, tta)
-    if format_only:
-        _only_format(config, format_only)
-    if video and not show_dir:
+    wanted = EvaluationOptions(**settings)
+    from_file = not isinstance(config, Config)
+    folders = [wanted.work_dir, wanted.show_dir, wanted.format_only]
+    check_outputs([wanted.out], folders, [checkpoint, config if from_file else None])
+    if from_file:
+        config = load_config(config, parse_options(options))
+    _use_tta(config, wanted.tta)
+    if wanted.format_only:
+        _only_format(config, wanted.format_only)
+    if wanted.video and not wanted.show_dir:
         raise InputError('--video joins pictures: name a folder for them with --show-dir')
-    if show_dir:
-        _draw_into(config, show_dir, show_interval, score_thr, video)
-    runner = build_runner(config, work_dir, launcher=launcher, for_test=True)
-    _load(runner, checkpoint, out)
-    if stream:
-        _test_as_stream(runner, torch.bfloat16 if amp else torch.float32, tta)
+    if wanted.show_dir:
+        _draw_into(config, wanted)
+    runner = build_runner(config, wanted.work_dir, launcher=wanted.launcher, for_test=True)
+    _load(runner, checkpoint, wanted.out)
+    if wanted.stream:
+        _test_as_stream(runner, torch.bfloat16 if wanted.amp else torch.float32, wanted.tta)
     else:
-        _prepare_model(runner.model, fast, amp)
+        _prepare_model(runner.model, wanted.fast, wanted.amp)
     metrics = runner.test()
     metrics = {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
-    if out and runner.rank == 0:
-        _write_metrics(out, metrics)
+    if wanted.out and runner.rank == 0:
+        _write_metrics(wanted.out, metrics)
     return metrics
 
 
@@ -173,10 +185,10 @@ def _only_format(config: Config, folder: str) -> None:
             evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
 
 
-def _draw_into(config: Config, folder: str, interval: int, score_thr: float, video: str | None) -> None:
+def _draw_into(config: Config, wanted: EvaluationOptions) -> None:
     from perception3d.engine.visualization_hook import DrawPredictionsHook
 
     hooks = list(config.get('custom_hooks') or [])
-    drawing = {'out_dir': folder, 'interval': interval, 'score_thr': score_thr, 'video': video}
-    hooks.append({'type': DrawPredictionsHook, **drawing})
+    drawing = {'interval': wanted.show_interval, 'score_thr': wanted.score_thr, 'video': wanted.video}
+    hooks.append({'type': DrawPredictionsHook, 'out_dir': wanted.show_dir, **drawing})
     config.custom_hooks = hooks

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ class SampleMaps(torch.autograd.Function):
         ctx.sizes = sizes
         rows, queries, heads = locations.shape[:3]
         out = torch.zeros(rows, queries, heads, value.shape[3])
-        arrays = (part.detach().numpy() for part in (value, locations, weights, out))
-        _run(_sample, sizes, *arrays)
+        sampled = _Sampled(*(part.detach().numpy() for part in (value, locations, weights)))
+        _run(_sample, sizes, sampled, out.numpy())
         return out.flatten(2)
 
     @staticmethod
@@ -40,22 +40,39 @@ class SampleMaps(torch.autograd.Function):
         value, locations, weights = ctx.saved_tensors
         grads = [torch.zeros_like(part) for part in (value, locations, weights)]
         grad = grad.reshape(*weights.shape[:3], value.shape[3]).contiguous()
-        _run(_spread, ctx.sizes, *(part.numpy() for part in (value, locations, weights, grad, *grads)))
+        sampled, gradients = (
+            _Sampled(*(part.numpy() for part in parts)) for parts in ((value, locations, weights), grads)
+        )
+        _run(_spread, ctx.sizes, sampled, grad.numpy(), gradients)
         return grads[0], None, grads[1], grads[2]
 
 
-def _run(kernel: Callable, sizes: np.ndarray, *arrays: np.ndarray) -> None:
+class _Sampled(NamedTuple):
+    """The maps, places and weights of a sum of samples, or the gradients of them; axis 0 is the row of the batch."""
+
+    value: np.ndarray
+    locations: np.ndarray
+    weights: np.ndarray
+
+    def rows(self, first: int, last: int) -> _Sampled:
+        """Returns the rows `first` to `last` of the batch."""
+        return _Sampled(*(array[first:last] for array in self))
+
+
+def _run(kernel: Callable, sizes: np.ndarray, sampled: _Sampled, sums: np.ndarray, *gradients: _Sampled) -> None:
     """Runs `kernel` on all rows of the batch, shared out among as many threads as torch has.
 
     Threads of Python, since numba's own OpenMP threads would change how many torch uses.
     """
-    threads = min(torch.get_num_threads(), len(arrays[0]))
+    threads = min(torch.get_num_threads(), len(sums))
     if threads <= 1:
-        kernel(sizes, *arrays)
+        kernel(sizes, sampled, sums, *gradients)
         return
-    edges = [len(arrays[0]) * i // threads for i in range(threads + 1)]
-    parts = zip(edges, edges[1:])
-    jobs = [_pool(threads).submit(kernel, sizes, *(array[a:b] for array in arrays)) for a, b in parts]
+    edges = [len(sums) * i // threads for i in range(threads + 1)]
+    jobs = [
+        _pool(threads).submit(kernel, sizes, sampled.rows(a, b), sums[a:b], *(part.rows(a, b) for part in gradients))
+        for a, b in zip(edges, edges[1:])
+    ]
     for job in jobs:
         job.result()
 
@@ -65,7 +82,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, 'sample_maps')
 
 
-# Sums of channels may be added in any order; what is no number stays what it is.
+# Sums of channels may be added in any order; NaN and infinities stay what they are.
 _KERNEL = dict(cache=True, nogil=True, fastmath={'reassoc', 'contract', 'nsz'})
 
 
@@ -80,7 +97,8 @@ def _corner(along, size):
 
 
 @njit(**_KERNEL)
-def _sample(sizes, value, locations, weights, out):
+def _sample(sizes, sampled, out):
+    value, locations, weights = sampled.value, sampled.locations, sampled.weights
     rows, queries, heads, levels, points = weights.shape
     channels = value.shape[3]
     for m in range(rows):
@@ -106,7 +124,9 @@ def _sample(sizes, value, locations, weights, out):
 
 
 @njit(**_KERNEL)
-def _spread(sizes, value, locations, weights, grad, grad_value, grad_locations, grad_weights):
+def _spread(sizes, sampled, grad, gradients):
+    value, locations, weights = sampled.value, sampled.locations, sampled.weights
+    grad_value, grad_locations, grad_weights = gradients.value, gradients.locations, gradients.weights
     rows, queries, heads, levels, points = weights.shape
     channels = value.shape[3]
     for m in range(rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from mmcv.cnn.bricks.transformer import FFN
@@ -16,6 +17,31 @@ from perception3d.models.bev_transformer.pillars import PillarGrid, PillarViews
 from perception3d.models.bev_transformer.spatial_attention import SpatialCrossAttention
 from perception3d.models.bev_transformer.temporal_attention import Memory, TemporalSelfAttention
 from perception3d.registry import MODELS
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """What every layer reads of a frame.
+
+    Attributes:
+        grid: the cells of the queries.
+        position: (Q, C) positional encoding.
+        centers: (Q, 2) middles of the cells, as fractions of the map.
+        initial: (B, Q, C) queries of the first layer.
+        value: (B * N, sum of h*w, C) image features of all levels.
+        shapes: (h, w) of the levels.
+        views: which camera sees which pillar where.
+        memory: the frame before, if any sample has one.
+    """
+
+    grid: PillarGrid
+    position: Tensor
+    centers: Tensor
+    initial: Tensor
+    value: Tensor
+    shapes: Sequence[tuple[int, int]]
+    views: PillarViews
+    memory: Memory | None
 
 
 class BEVFormerLayer(nn.Module):
@@ -43,21 +69,12 @@ class BEVFormerLayer(nn.Module):
         self.ffn = FFN(embed_dims, feedforward_channels, ffn_drop=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(embed_dims) for _ in range(3))
 
-    def forward(
-        self,
-        query: Tensor,
-        position: Tensor,
-        centers: Tensor,
-        grid: PillarGrid,
-        value: Tensor,
-        shapes: Sequence[tuple[int, int]],
-        views: PillarViews,
-        memory: Memory | None,
-        initial: Tensor,
-    ) -> Tensor:
-        """Returns the queries (B, Q, C) of the next layer."""
-        query = self.norms[0](self.temporal_attention(query, position, centers, grid.shape, memory, initial))
-        query = self.norms[1](self.spatial_attention(query, value, shapes, views))
+    def forward(self, query: Tensor, frame: EncodedFrame) -> Tensor:
+        """Returns the queries (B, Q, C) of the next layer from those of the layer before."""
+        query = self.norms[0](
+            self.temporal_attention(query, frame.position, frame.centers, frame.grid.shape, frame.memory, frame.initial)
+        )
+        query = self.norms[1](self.spatial_attention(query, frame.value, frame.shapes, frame.views))
         return self.norms[2](self.ffn(query))
 
 
@@ -129,10 +146,10 @@ class BEVFormerEncoder(BaseModule):
         """Returns the bird's-eye map (B, C, X, Y).
 
         Args:
-            levels: L feature maps of one moment, each (B, N, C, h, w).
+            levels: L feature maps of one frame, each (B, N, C, h, w).
             views: which camera sees which pillar where.
-            signals: (B, 18) the motion since the moment before (`motion_signals`).
-            memory: the moment before, if any sample has one.
+            signals: (B, 18) the motion since the frame before (`motion_signals`).
+            memory: the frame before, if any sample has one.
 
         Raises:
             InputError: the number of levels or of cameras is not that of the embeddings.
@@ -141,11 +158,19 @@ class BEVFormerEncoder(BaseModule):
         batch = len(views.index)
         initial = self.bev_embedding.weight + self.can_bus_mlp(signals)[:, None]
         initial = initial.expand(batch, -1, -1)
-        position = self.positions()
-        centers = self.grid.centers(value.device)
+        frame = EncodedFrame(
+            grid=self.grid,
+            position=self.positions(),
+            centers=self.grid.centers(value.device),
+            initial=initial,
+            value=value,
+            shapes=shapes,
+            views=views,
+            memory=memory,
+        )
         query = initial
         for layer in self.layers:
-            query = layer(query, position, centers, self.grid, value, shapes, views, memory, initial)
+            query = layer(query, frame)
         return self.grid.to_map(query)
 
     def positions(self) -> Tensor:

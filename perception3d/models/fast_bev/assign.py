@@ -132,10 +132,26 @@ def _explain_dense(rectangles: Tensor, owners: Tensor, targets: Targets, thresho
 
 def _explain_on_cpu(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
     starts = np.concatenate([[0], np.cumsum(targets.counts)])
+    truth = _Truth(owners.numpy(), targets.labels.numpy(), starts)
     memory = out.as_strided((out.numel(),), (1,)).numpy()
-    shape, strides = np.array(out.shape), np.array(out.stride())
-    boxes, labels = owners.numpy(), targets.labels.numpy()
-    _explain_kernel(rectangles.flatten(2).numpy(), boxes, labels, starts, np.float32(threshold), shape, strides, memory)
+    target = _Strided(memory, np.array(out.shape), np.array(out.stride()))
+    _explain_kernel(rectangles.flatten(2).numpy(), truth, np.float32(threshold), target)
+
+
+class _Truth(NamedTuple):
+    """Ground truth of a batch: rectangles (N, 4), classes (N,), and the first box of each sample (B + 1,)."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    starts: np.ndarray
+
+
+class _Strided(NamedTuple):
+    """A tensor in any layout: its memory as one axis, its shape and its strides in elements."""
+
+    memory: np.ndarray
+    shape: np.ndarray
+    strides: np.ndarray
 
 
 @njit(cache=True, fastmath={'nnan', 'nsz'})
@@ -164,21 +180,14 @@ def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, both: float) -> floa
 
 
 @njit(cache=True)
-def _explain_kernel(
-    rect: np.ndarray,
-    boxes: np.ndarray,
-    labels: np.ndarray,
-    starts: np.ndarray,
-    threshold: float,
-    shape: np.ndarray,
-    strides: np.ndarray,
-    out: np.ndarray,
-) -> None:
-    """Fills `out`, the memory of an array with `shape` (B, A, C, X, Y) and `strides`, in two passes over blocks.
+def _explain_kernel(rect: np.ndarray, truth: _Truth, threshold: float, target: _Strided) -> None:
+    """Fills `target`, an array (B, A, C, X, Y), in two passes over blocks.
 
     Not parallel on purpose: it takes milliseconds, and a second pool of threads would fight with torch's.
     The first pass finds the best IoU of each box (N, 4), the second writes where a rectangle (4, B, A*X*Y) explains it.
     """
+    boxes, labels, starts = truth.boxes, truth.labels, truth.starts
+    out, shape, strides = target.memory, target.shape, target.strides
     total, block = rect.shape[2], 512
     blocks = (total + block - 1) // block
     best = np.full((shape[0] * blocks, boxes.shape[0]), threshold, np.float32)
