@@ -125,7 +125,7 @@ def update_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss:
     match, steps = torch.stack([link.goal for link in links]).t()
     # A running mean over all steps so far, later over about the last hundred, so that the first steps lose weight.
     share = 1 / (seen + 1).clamp(max=100)
-    # A loss of 0 had nothing to compare in this batch: it tells nothing about the size of the loss.
+    # A loss of 0 had nothing to compare in this batch: it is left out of the mean.
     updated = (seen < steps) & pairs.isfinite().all(1) & (pairs[:, 0] > 0)
     means = torch.where(updated[:, None], means + (pairs - means) * share[:, None], means)
     scales = torch.where(updated, match * means[:, 1] / means[:, 0].clamp(min=1e-12), scales)

@@ -91,10 +91,10 @@ def gap(tap='second', teacher=None, **settings):
 
 
 def in_a_group_of_one(folder, work):
-    """Calls work() in a process group of this process alone; what it wraps for several processes must end with it.
+    """Calls work() in a process group of this process alone; wrappers for several processes must be deleted with it.
 
-    A wrapper that outlives the group is the last to hold it, and takes it down without giving up Python's lock, for
-    which a thread of gloo may wait at that moment (1 time in 250): both wait for ever.
+    The last wrapper that references the group would destroy it while it holds Python's lock, for which a thread of gloo
+    may wait at that moment (1 time in 250): a deadlock.
     """
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=0, world_size=1)
     try:
@@ -120,7 +120,7 @@ def gradients_of_a_share(rank, world_size, port, path):
         seldom=gap(adapter=adapter, every=2),
         often=gap('head[1]', every=3),
     )
-    # Iteration 3: one of the last two counts, three times, and the other not at all.
+    # Iteration 3: of the last two links, the one with every=3 is active with three times the weight, the other is not.
     MessageHub.get_current_instance().update_info('iter', 3)
     model = Distiller(net(0), links, teacher=net(1)).double()
     model.teacher.double()

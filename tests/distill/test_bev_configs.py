@@ -20,7 +20,7 @@ from perception3d.registry import MODELS
 
 FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'bev_distillation'
 PAIRS = sorted(path.stem for path in FOLDER.glob('bev_distill_*.py'))
-# Share of the student's parameters that it inherits, as the sheet has it for whole copies.
+# Share of the student's parameters that it inherits, all of them for equal networks.
 SHARES = {
     'bev_distill_m1_m0_r18_256x704_cbgs20e_nuscenes': 1.0,
     'bev_distill_4frame_1frame_m0_r18_256x704_cbgs20e_nuscenes': 1.0,
@@ -147,7 +147,7 @@ def test_equal_networks_have_no_loss_on_any_link():
     assert len(values) == 17
     for name, value in values.items():
         assert abs(value) < 1e-5, (name, value)
-    # Another student has a loss on all of them.
+    # A different student has a loss on all links.
     with torch.no_grad():
         for parameter in model.student.parameters():
             parameter.mul_(1 + 0.3 * torch.rand_like(parameter))
@@ -156,8 +156,8 @@ def test_equal_networks_have_no_loss_on_any_link():
         assert losses[f'distill.{name}.value'] > max(100 * abs(value), 1e-12), name
 
 
-def test_grids_that_differ_are_resized_where_a_config_says_so():
-    """Where that is, and that the configs with equal grids have no such setting."""
+def test_different_grids_are_resized_where_a_config_sets_it():
+    """The configs with different grids have the setting, those with equal grids do not."""
     said = {}
     for name in PAIRS:
         links = load_config(FOLDER / f'{name}.py').model.links
@@ -193,7 +193,7 @@ def test_m2_inherits_the_necks_of_m4_and_slices_its_encoder():
     assert 0.05 < report.share < 0.5
 
 
-def test_half_the_width_of_channels_that_are_not_zero_predicts_as_the_teacher():
+def test_a_student_with_all_channels_that_are_not_zero_predicts_as_the_teacher():
     model = small(load_config(FOLDER / 'bev_distill_tiny_half_96x352_4e_sim.py')).eval()
     names = [name for name, _ in model.teacher.named_modules()]
     with torch.no_grad():

@@ -79,10 +79,10 @@ def test_the_checkpoint_is_one_of_the_plain_student(whole, tmp_path):
     assert plain == distilled and plain['centre_error'] < 1.5
 
 
-def test_the_log_shows_links_and_their_scales(whole):
+def test_the_log_has_links_and_their_scales(whole):
     lines = [json.loads(line) for line in next(whole.glob('*/vis_data/scalars.json')).read_text().splitlines()]
     last = lines[-1]
-    # Of the last iteration, 23, in which the link was computed: it is there in every third, three times.
+    # Of iteration 23, the last in which the link was active: in every third, with three times the weight.
     assert last['step'] == 24 and last['distill.answer.scale'] == 3.0 and last['distill.hidden.value'] > 0
     assert last['distill.answer.loss'] > 0 and last['loss'] > last['distill.answer.loss']
     assert last['distill.hidden.scale'] > 0

@@ -83,7 +83,7 @@ def test_the_log_has_every_link_with_its_value_and_scale():
     assert not losses['distill.maps.value'].requires_grad and float(losses['distill.maps.scale']) == 0.5
 
 
-def test_the_teacher_is_frozen_hidden_and_stays_in_eval_mode():
+def test_the_teacher_is_frozen_in_eval_mode_and_not_a_submodule():
     teacher = net(1, width=6)
     model = pair(teacher=teacher)
     before = copy.deepcopy(teacher.state_dict())
@@ -147,7 +147,7 @@ def test_the_teachers_forward_ends_after_its_last_tap():
     assert model.student.head.calls == 3 and len(set(values)) == 1
 
 
-def test_a_module_that_is_called_twice_is_recorded_last_and_not_stopped_at():
+def test_without_a_call_index_the_last_call_is_recorded_and_the_pass_does_not_end_early():
     class Twice(torch.nn.Module):
         def __init__(self, inner):
             super().__init__()
@@ -373,7 +373,7 @@ def test_frozen_parameters_stay():
         (dict(teacher=dict(type='Distiller'), links=dict(a=gap())), 'no weights'),
     ],
 )
-def test_mistakes_are_named(settings, message, monkeypatch):
+def test_mistakes_are_errors_that_name_them(settings, message, monkeypatch):
     from perception3d.distill import distiller
 
     monkeypatch.setattr(distiller, '_progress', lambda: (0, None))
@@ -408,7 +408,7 @@ def test_all_parts_of_an_output_are_checked():
         pair(dict(a=link), student=Clipped(), teacher=net(1)).loss(images(), [])
 
 
-def test_a_student_that_teaches_itself_learns_at_one_end_of_several_outputs():
+def test_self_distillation_of_several_outputs_has_gradients_at_the_student_end_alone():
     link = dict(student='second', teacher='head', loss=dict(type=FirstOfPair))
     model = Distiller(net(0), dict(deep=link))
     model.loss(images(), [])['distill.deep.loss'].backward()
@@ -416,7 +416,7 @@ def test_a_student_that_teaches_itself_learns_at_one_end_of_several_outputs():
 
 
 class Versioned(torch.nn.Conv2d):
-    """A layer that lays out its weights by the version in the checkpoint, as those of spconv do."""
+    """A layer whose weight layout depends on the version in the checkpoint, as those of spconv do."""
 
     _version = 2
 
@@ -457,7 +457,7 @@ def test_a_teacher_is_loaded_with_the_versions_of_its_layers(tmp_path):
     torch.testing.assert_close(model.teacher.first.weight, net(0).first.weight)
 
 
-def test_the_student_begins_as_it_would_alone():
+def test_the_student_has_the_initial_weights_of_a_training_without_distillation():
     teacher = net(1, width=6)
     torch.manual_seed(7)
     alone = MODELS.build(dict(type='SeededNet'))
@@ -523,7 +523,7 @@ def test_every_process_checks_at_the_end_of_a_training():
     TrainingStateHook().after_train(SimpleNamespace(model=net(0)))
 
 
-def test_taps_outlive_the_replacement_of_their_modules():
+def test_taps_follow_modules_that_are_replaced():
     model = pair(dict(maps=gap('norm')), teacher=net(1))
     model.student.norm = torch.nn.Sequential(model.student.norm)  # as a conversion of norms would
     assert model.loss(images(), [])['distill.maps.value'] > 0
@@ -543,7 +543,7 @@ def test_invalid_schedules_are_refused(wrong):
         WeightSchedule(**wrong)
 
 
-def test_weights_rise_and_fall_as_scheduled():
+def test_weights_follow_the_schedule():
     rising = WeightSchedule(weight=2.0, start=2, ramp=4)
     assert [rising.at(step, None) for step in range(7)] == [0, 0, 0.5, 1.0, 1.5, 2.0, 2.0]
     falling = WeightSchedule(weight=1.0, decay_start=2, decay=4, decay_to=0.2)

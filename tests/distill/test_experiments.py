@@ -21,7 +21,7 @@ def test_an_experiment_can_be_planned(name):
     assert all(cell.needs for cell in experiment.cells() if 'teacher' in experiment.arms[cell.arm].needs)
 
 
-def test_the_parts_of_the_method_are_told_apart():
+def test_the_arms_switch_off_the_other_parts_of_the_method():
     experiment = read_experiment(FOLDER / 'bev_distillation.py')
     switched_off = {
         arm: {key.split('.')[2] for key, value in experiment.arms[arm].options.items() if key.endswith('weight')}

@@ -1,4 +1,4 @@
-"""Parameters that are held for a part of the training."""
+"""Parameters that are frozen for a part of the training."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def at(monkeypatch):
     return go
 
 
-def held(freeze=('first.*', 'norm.bias'), until=0.25):
+def frozen(freeze=('first.*', 'norm.bias'), until=0.25):
     return Distiller(net(0), dict(a=gap()), teacher=net(1), freeze=freeze, freeze_until=until)
 
 
@@ -41,8 +41,8 @@ NAMES = {'first.weight', 'first.bias', 'norm.bias'}
 
 
 @pytest.mark.parametrize('wrapped', [False, True], ids=['alone', 'for several processes'])
-def test_held_parameters_stay_to_the_bit_and_then_learn(at, tmp_path, wrapped):
-    model = held()
+def test_frozen_parameters_are_constant_and_are_trained_after_that(at, tmp_path, wrapped):
+    model = frozen()
     begin = copy.deepcopy(model.student.state_dict())
     assert all(p.requires_grad for p in model.student.parameters())
 
@@ -64,18 +64,18 @@ def test_held_parameters_stay_to_the_bit_and_then_learn(at, tmp_path, wrapped):
         train()
 
 
-def test_held_gradients_are_zero_so_that_they_do_not_count_in_clipping(at):
-    model = held()
+def test_frozen_gradients_are_zero_so_that_they_do_not_count_in_clipping(at):
+    model = frozen()
     losses = model(images(), [], mode='loss')
     sum(value for name, value in losses.items() if 'loss' in name).backward()
     zero = {name for name, p in model.student.named_parameters() if not p.grad.any()}
     assert zero == NAMES
 
 
-def test_a_copy_does_not_hold_and_nothing_is_held_after_the_model_is_gone(at):
+def test_a_copy_is_not_frozen_and_hooks_end_with_the_model(at):
     gc.collect()  # the models of other tests
     hooks = len(_global_optimizer_pre_hooks)
-    model = held()
+    model = frozen()
     twin = copy.deepcopy(model)
     assert len(_global_optimizer_pre_hooks) == hooks + 1
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
@@ -87,10 +87,10 @@ def test_a_copy_does_not_hold_and_nothing_is_held_after_the_model_is_gone(at):
     assert len(_global_optimizer_pre_hooks) == hooks
 
 
-def test_mistakes_are_named():
+def test_mistakes_are_errors_that_name_them():
     with pytest.raises(InputError, match='freeze_until: .*share of the training'):
-        held(until=1.5)
+        frozen(until=1.5)
     with pytest.raises(InputError, match='freeze_until=0.25 needs freeze'):
-        held(freeze=())
+        frozen(freeze=())
     with pytest.raises(InputError, match="'frist.weight': did you mean 'first.weight'"):
-        held(freeze=('frist.weight',))
+        frozen(freeze=('frist.weight',))

@@ -25,7 +25,7 @@ def test_without_rules_a_narrower_student_takes_what_fits():
     student = net(0, width=2)
     before = student.first.weight.clone()
     report = WeightInheritance().apply(student, net(1))
-    # What fits are the biases of the head (2 + 3) and the counter of the norm, which is no parameter.
+    # What fits are the biases of the head (2 + 3) and the counter of the norm, which is not a parameter.
     total = sum(p.numel() for p in student.parameters())
     assert report.share == pytest.approx(5 / total) and 'first.weight' in report.own
     assert set(report.copied) == {'head.heat.bias', 'head.boxes.bias', 'norm.num_batches_tracked'}
@@ -187,7 +187,7 @@ def test_names_may_differ_and_parts_may_be_skipped():
         (dict(frames={'frist': dict(teacher=2, student=1, channels=3)}), "'frist': did you mean 'first'"),
     ],
 )
-def test_rules_that_fit_nothing_are_named(rules, message):
+def test_rules_that_match_nothing_are_errors(rules, message):
     with pytest.raises(InputError, match=message):
         WeightInheritance(**rules).apply(net(0), net(1))
 

@@ -58,10 +58,10 @@ def test_a_step(name, tmp_path):
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if 'sparse_kd' in name])
-@pytest.mark.parametrize('sure', [True, False])
-def test_boxes_that_the_teacher_is_sure_of_join_the_ground_truth(name, sure, tmp_path):
+@pytest.mark.parametrize('confident', [True, False])
+def test_confident_boxes_of_the_teacher_join_the_ground_truth(name, confident, tmp_path):
     # sigmoid(3) = 0.95 is above the threshold, sigmoid(-1) = 0.27 is not.
-    distiller, batch = _pair(name, tmp_path, teacher_bias=3.0 if sure else -1.0)
+    distiller, batch = _pair(name, tmp_path, teacher_bias=3.0 if confident else -1.0)
     given = []
     distiller.student.register_forward_pre_hook(lambda _, arguments: given.extend(arguments[1]))
     losses = distiller(**batch, mode='loss')
@@ -70,5 +70,5 @@ def test_boxes_that_the_teacher_is_sure_of_join_the_ground_truth(name, sure, tmp
     assert len(given) == 2
     for labelled, sample in zip(given, batch['data_samples'], strict=True):
         joined, annotated = labelled.gt_instances_3d.bboxes_3d.tensor, sample.gt_instances_3d.bboxes_3d.tensor
-        assert (len(joined) > len(annotated)) == sure
+        assert (len(joined) > len(annotated)) == confident
         assert torch.equal(joined[-len(annotated) :], annotated)

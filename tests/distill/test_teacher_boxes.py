@@ -1,4 +1,4 @@
-"""Label distillation: the teacher's sure boxes join the ground truth, and the samples of the batch stay as they are."""
+"""Label distillation: the teacher's confident boxes join the ground truth; the samples of the batch are not changed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prediction(scores: list[float], labels: list[int], dim: int = 7) -> Det3DDat
     return result
 
 
-def test_sure_boxes_come_first_and_the_given_samples_stay() -> None:
+def test_confident_boxes_come_first_and_the_samples_are_not_changed() -> None:
     given = [sample(1.0, 2.0), sample()]
     joined = TeacherBoxes(0.6)(given, [prediction([0.9, 0.6, 0.7], [2, 1, 0]), prediction([0.1], [1])])
     assert joined[0].gt_instances_3d.bboxes_3d.tensor[:, 0].tolist() == [10, 12, 1, 2]
@@ -92,7 +92,7 @@ class OnlyPredicts(Labelled):
         return super().forward(inputs, data_samples, mode)
 
 
-def test_a_teacher_without_tensors_may_predict() -> None:
+def test_a_teacher_without_mode_tensor_may_predict() -> None:
     values = {}
     for network, mode in ((Labelled, 'tensor'), (OnlyPredicts, 'predict')):
         torch.manual_seed(0)

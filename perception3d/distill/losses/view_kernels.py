@@ -19,7 +19,7 @@ _MIN_LENGTH = 1e-6
 
 @dataclass(frozen=True)
 class ViewImages:
-    """Where the images of the current frame lie in the rows of a feature level.
+    """The places of the images of the current frame in the rows of a feature level.
 
     Attributes:
         first: (B, N) the row of each image's first pixel.

@@ -62,8 +62,8 @@ def _on_gpu(
     student: Sequence[Any], teacher: Sequence[Any], grid: VoxelGrid, gram_weight: float, temperature: float
 ) -> Tensor:
     views, rows = (student, teacher), (_rows(student), _rows(teacher).detach())
-    # Rows for all voxels, so that the GPU need not be asked how many count. Maps of other sizes round differently at
-    # the borders: a voxel counts where both networks have two pixels for it.
+    # Rows for all voxels, so that their number is known without a device synchronisation. Maps of other sizes round
+    # differently at the borders: a voxel counts where both networks have two pixels for it.
     tables = [_overlaps(view, grid) for view in views]
     both = (torch.stack(tables) >= 0).all(2).all(0)
     gap = (_cosines(rows[0], tables[0]) - _cosines(rows[1], tables[1])).square() * both

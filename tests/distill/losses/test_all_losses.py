@@ -181,6 +181,6 @@ def test_huge_logits_have_finite_loss_and_gradient(name: str) -> None:
         (dict(type=HeatmapKD, score_thr=1.0), 'score_thr'),
     ],
 )
-def test_settings_that_make_no_sense_are_named(settings: dict, message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         MODELS.build(settings)

@@ -144,7 +144,7 @@ def test_views_are_compared_where_two_cameras_see_a_voxel():
         ViewRelationKD(grid)(student, teacher, None)
 
 
-def test_views_of_other_sizes_and_channels_compare():
+def test_views_may_differ_in_size_and_channels():
     camera = np.array([[0.0, 4, 0, 0], [0, 0, 4, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     grid = VoxelGrid(range_m=(4, 0, 0, 5, 4, 1), shape=(1, 4, 1))
     small, large = (

@@ -73,20 +73,20 @@ def test_overhaul_by_hand() -> None:
     assert OverhaulKD()(student, teacher).item() == pytest.approx(10 / 6)
 
 
-def test_overhaul_behind_a_relu_is_the_partial_distance() -> None:
+def test_overhaul_after_a_relu_is_the_partial_distance() -> None:
     teacher, student = torch.tensor([[[2.0, 0.0, 0.0]]]), torch.tensor([[[1.0, -4.0, 3.0]]])
     assert OverhaulKD()(student, teacher).item() == pytest.approx((1 + 0 + 9) / 3)
 
 
 def test_overhaul_has_a_margin_for_each_channel() -> None:
     teacher = torch.tensor([[[-1.0, -3.0], [-10.0, 5.0]]])
-    # A student who is far above counts from max(T, m): -1, -2 and -10, 5.
+    # Where the student is far above, the distance is that to max(T, m): -1, -2 and -10, 5.
     student = torch.full((1, 2, 2), 6.0)
     assert OverhaulKD()(student, teacher).item() == pytest.approx((49 + 64 + 256 + 1) / 4)
 
 
 def slow_non_local(block: NonLocal, x: Tensor) -> Tensor:
-    """Every pair of positions, one after the other; batch norm over what comes out."""
+    """Every pair of positions, one after the other; batch norm over the result."""
     inner = block.embed.out_channels // 3
     size = x.shape[2] * x.shape[3]
     out = torch.zeros(len(x), inner, size, dtype=x.dtype)
@@ -144,7 +144,7 @@ def test_gradients_reach_the_student_and_the_layers_alone(name: str) -> None:
 def test_gradient_is_that_of_finite_differences(name: str) -> None:
     loss, teacher = build(name), random(1, 2, 5, 2, 3)
     if name == 'attention-guided':
-        # The masks carry no gradient: let them not depend on the student.
+        # The masks have no gradient: make them independent of the student.
         loss.temperature = 1e9
     assert torch.autograd.gradcheck(lambda s: loss(s, teacher), random(0, 2, 3, 2, 3).requires_grad_(), atol=1e-7)
 
@@ -213,6 +213,6 @@ def test_sparse_kd_of_boxes_is_box_kd_with_an_l1_distance() -> None:
         ((AttentionGuidedKD, dict(temperature=-1.0)), 'temperature must be above 0'),
     ],
 )
-def test_settings_that_make_no_sense_are_named(settings: tuple, message: str) -> None:
+def test_invalid_settings_are_errors(settings: tuple, message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings[0](3, 5, **settings[1])

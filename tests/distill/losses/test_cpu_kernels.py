@@ -1,4 +1,4 @@
-"""Losses in a few passes on the CPU are the plain operations: values, gradients, layouts."""
+"""The CPU kernels of losses against the plain operations: values, gradients, memory layouts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_view_relations(gram_weight, shared):
         rows = random(6 * width, channels, seed=seed)
         rows[1], rows[-1] = 0, 1e-9 * rows[-1]  # no direction
         first = np.arange(6).reshape(2, 1, 3) * width
-        # Two samples that see the same images, as two that follow each other in a stream.
+        # Two samples with the same images, as two consecutive ones of a stream.
         level = SimpleNamespace(rows=rows, hw=(1, width), first=first[:1].repeat(2, 0) if shared else first)
         return [level], np.stack([cameras, cameras])[:, None], (1, width), (1, width - 1)
 

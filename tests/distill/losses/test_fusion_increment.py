@@ -1,4 +1,4 @@
-"""The increment of fusion: its numbers, and a second pass that leaves the student as it is."""
+"""The increment of fusion: its values, and a second pass that does not change the student."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def current_frame(lifted):
     return kept
 
 
-def test_the_increment_is_what_the_history_adds():
+def test_the_increment_is_what_the_past_frames_add():
     model, maps = pair(saliency='head').double(), images().double()
     model.teacher.double()
     value = model.loss(maps, [])['distill.increment.value']
@@ -97,7 +97,7 @@ def test_the_increment_is_what_the_history_adds():
     assert float(value) == pytest.approx(slow / 40, rel=1e-6)
 
 
-def test_a_history_that_the_student_does_not_use_gives_it_no_increment():
+def test_a_student_that_ignores_past_frames_has_no_increment():
     model = pair()
     with torch.no_grad():
         model.student.encoder.conv.weight.mul_(current_frame(torch.ones(1, LIFTED, 1, 1)))
@@ -105,7 +105,7 @@ def test_a_history_that_the_student_does_not_use_gives_it_no_increment():
     assert float(value(model)) == pytest.approx(1.0, abs=1e-3)
 
 
-def test_equal_networks_have_no_loss_behind_an_adapter_with_norm():
+def test_equal_networks_have_no_loss_with_an_adapter_with_norm():
     student = Cameras(1)
     model = pair(student, adapter=dict(type=ConvAdapter, in_channels=4, out_channels=4, norm=True))
     adapter = model.links['increment'].loss.adapter
@@ -163,7 +163,7 @@ def test_under_autocast_both_passes_run_in_its_type():
     assert float(half) == pytest.approx(wanted, rel=0.1)
 
 
-def test_a_network_may_teach_itself():
+def test_the_increment_works_in_self_distillation():
     model = Distiller(Cameras(0, norm=True), links_of(), teacher=None)
     counted = model.student.encoder.norm.num_batches_tracked
     losses = model.loss(images(), [])
@@ -191,7 +191,7 @@ def test_the_neck_of_fast_bev_is_an_encoder():
         (dict(teacher_encoder='haed'), "'haed': did you mean 'head'"),
     ],
 )
-def test_mistakes_are_named(settings, message):
+def test_mistakes_are_errors_that_name_them(settings, message):
     with pytest.raises(InputError, match=message):
         pair(**settings).loss(images(), [])
 

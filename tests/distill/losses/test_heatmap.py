@@ -48,7 +48,7 @@ def test_no_pixel_above_the_threshold_gives_zero(mask: str) -> None:
     assert loss == 0 and not student.grad.any()
 
 
-def test_pixels_that_the_teacher_finds_empty_hardly_count_with_the_soft_mask() -> None:
+def test_pixels_with_a_low_teacher_score_hardly_count_with_the_soft_mask() -> None:
     teacher = torch.full((1, 1, 10, 10), -9.0)
     teacher[0, 0, 5, 5] = 9.0
     wrong_elsewhere, wrong_there = teacher.clone(), teacher.clone()

@@ -53,7 +53,7 @@ def test_each_term_of_the_balance_has_its_own_temperature() -> None:
     assert loss.item() == pytest.approx(0.368064 + 4 * REVERSE, abs=1e-5)
 
 
-def test_reverse_term_feels_a_class_that_the_teacher_rules_out() -> None:
+def test_the_reverse_term_is_sensitive_to_a_class_of_low_teacher_probability() -> None:
     # The teacher gives the last class e^-20; the student gives it 1 %.
     teacher, student = torch.tensor([[0.0, 0.0, -20.0]]), torch.tensor([[0.0, 0.0, math.log(0.02 / 0.99)]])
     student.requires_grad_()

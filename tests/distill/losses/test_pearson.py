@@ -36,7 +36,7 @@ def test_scale_and_offset_of_a_channel_do_not_matter() -> None:
     assert loss(student, student * scale + 1, None).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_a_constant_channel_counts_a_half_and_in_both_nothing() -> None:
+def test_a_channel_that_is_constant_in_one_map_counts_a_half_and_in_both_zero() -> None:
     generator = torch.Generator().manual_seed(0)
     teacher = torch.randn(2, 2, 4, 5, generator=generator)
     student = teacher.clone()

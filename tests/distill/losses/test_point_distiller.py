@@ -228,8 +228,8 @@ def test_the_loss_does_not_fall_by_shrinking_the_layers(branch: str) -> None:
             value.backward()
             optimizer.step()
         values[semantics] = value.item()
-    # Nothing of the teacher is in the student here, yet the released loss vanishes. The other stays near that of a
-    # student who answers every edge with the mean: the variance of a rectified normal number, 0.34.
+    # The student has nothing in common with the teacher here, yet the released loss becomes 0. The other stays near
+    # that of a student that predicts the mean for every edge: the variance of a rectified normal number, 0.34.
     assert values['released'] < 0.01
     assert values['paper'] > 0.2
 
@@ -362,7 +362,7 @@ def test_memory_does_not_grow_with_nodes_times_pillars() -> None:
         (dict(importance='feature', scores='bbox_head.conv_cls'), 'go together'),
     ],
 )
-def test_settings_that_make_no_sense_are_named(settings: dict, message: str) -> None:
+def test_invalid_settings_are_errors(settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         PointDistiller(3, 4, **settings)
 

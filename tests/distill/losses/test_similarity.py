@@ -71,6 +71,6 @@ def test_one_dead_sample_among_others_has_a_bounded_gradient(loss: torch.nn.Modu
 
 
 @pytest.mark.parametrize('loss', [SimilarityPreserving(), CorrelationCongruence()])
-def test_a_batch_of_one_warns_that_it_teaches_nothing(loss: torch.nn.Module) -> None:
+def test_a_batch_of_one_warns_that_its_loss_is_zero(loss: torch.nn.Module) -> None:
     with pytest.warns(UserWarning, match='batch of one'):
         assert loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, -1.0]]), None).item() == pytest.approx(0, abs=1e-12)

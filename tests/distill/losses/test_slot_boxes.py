@@ -110,10 +110,10 @@ def line_of_cars():
 
 
 def test_boxes_that_contradict_the_ground_truth_are_left_out():
-    head, codes, sure, classes = line_of_cars()
+    head, codes, weights, classes = line_of_cars()
 
     def kept(*boxes, slots=8, reach=3.0):
-        agreeing = agreeing_slots(sure, classes, codes, head, [truth(*boxes)], BoxAgreement(0.3, reach, slots))
+        agreeing = agreeing_slots(weights, classes, codes, head, [truth(*boxes)], BoxAgreement(0.3, reach, slots))
         return agreeing.flatten().nonzero().flatten()
 
     # A car at x = 0: those at -1 and 1 overlap by 3 of 5 m, 0.6; at +-3 by 1 of 7, and +-5 are out of reach.
@@ -130,16 +130,16 @@ def test_boxes_that_contradict_the_ground_truth_are_left_out():
 
 
 def test_the_yaw_of_a_slot_counts():
-    head, codes, sure, classes = line_of_cars()
+    head, codes, weights, classes = line_of_cars()
     codes[0, 6], codes[0, 7] = 1.0, 0.0  # yaw 90 degrees: 2 m along x and 4 m along y
     agreement = BoxAgreement(0.95, 1.0, 8)
-    left = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 2.0, 4.0))], agreement)
+    left = agreeing_slots(weights, classes, codes, head, [truth((0, 1.0, 0.0, 2.0, 4.0))], agreement)
     assert left.flatten().nonzero().flatten().tolist() == list(range(8))
-    along_x = agreeing_slots(sure, classes, codes, head, [truth((0, 1.0, 0.0, 4.0, 2.0))], agreement)
+    along_x = agreeing_slots(weights, classes, codes, head, [truth((0, 1.0, 0.0, 4.0, 2.0))], agreement)
     assert along_x.flatten().nonzero().flatten().tolist() == [0, 1, 2, 3, 5, 6, 7]
 
 
-def test_the_loss_leaves_such_slots_out_and_those_of_no_score():
+def test_the_loss_ignores_disagreeing_slots_and_those_of_low_score():
     head, codes, _, _ = line_of_cars()
     student, logits = codes.clone(), torch.full((1, 2, 8, 1), -5.0)
     student[0, 2] = torch.arange(8.0)[:, None] + 1  # the error of slot i, by L1 above the kink, is i + 0.5

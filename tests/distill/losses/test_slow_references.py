@@ -1,4 +1,4 @@
-"""General and bird's-eye losses against slow loops over numbers in float64, on random shapes."""
+"""General and BEV losses against slow loops over numbers in float64, on random shapes."""
 
 from __future__ import annotations
 
