@@ -95,7 +95,7 @@ def read_settings_and_named_steps(mmengine_config: ModuleType) -> None:
 
 
 def _settings_above(filename: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    """Returns what a config assigns above its `with read_base()`, and the names from which it computes others there.
+    """Returns what a config assigns above its `with read_base()`, and the names of all that it reads itself.
 
     The values of `options` take the place of those that the config assigns.
     """
@@ -113,7 +113,7 @@ def _settings_above(filename: str, options: Mapping[str, Any]) -> tuple[dict[str
             f'{filename}: {error}: settings above `with read_base()` are computed from each other alone; what depends '
             'on the bases is assigned below'
         ) from error
-    nodes = [node for part in assignments for node in ast.walk(part) if isinstance(node, ast.Name)]
+    nodes = [node for part in body for node in ast.walk(part) if isinstance(node, ast.Name)]
     used = {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
     return {name: value for name, value in names.items() if not name.startswith('__')}, used
 

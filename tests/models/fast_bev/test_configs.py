@@ -127,3 +127,21 @@ def test_the_tiny_variant_learns_everything_and_is_small(models):
     assert all(parameter.requires_grad for parameter in model.parameters())
     assert model.backbone.bn1.training
     assert sum(parameter.numel() for parameter in model.parameters()) < 2.5e6
+
+
+def test_a_camera_rig_of_ones_own_is_written_once():
+    settings = dict(class_names=['van', 'bike'], image_hw=(96, 160), num_frames=2, max_epochs=5,
+                    range_m=[-20, -10, -3, 20, 10, 1], voxel_shape=(80, 40, 2), data_root='data/x')  # fmt: skip
+    config = load_config(FOLDER / 'fast_bev_m0_r18_256x704_cbgs20e_custom_rig.py', settings)
+    model = MODELS.build(config.model)
+    for part in (
+        config.train_dataloader.dataset.dataset,
+        config.val_dataloader.dataset,
+        config.test_dataloader.dataset,
+    ):
+        assert (part.metainfo.classes, part.num_frames, part.data_root) == (['van', 'bike'], 2, 'data/x')
+        images = next(step for step in part.pipeline if step.type is ImageAugment)
+        assert tuple(images.final_hw) == (96, 160)
+    assert model.bbox_head.num_classes == 2 and tuple(model.bbox_head.range_m) == (-20, -10, 20, 10)
+    assert model.view_transforms[0].grid.shape == (80, 40, 2) and model.neck_3d.fuse.in_channels == 64 * 2 * 2
+    assert config.param_scheduler[-1].end == config.train_cfg.max_epochs == 5

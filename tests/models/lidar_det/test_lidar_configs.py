@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from perception3d.apis.config import load_config
+from perception3d.checks import InputError
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
@@ -152,3 +153,39 @@ def test_a_range_above_the_bases_reaches_every_part(name, tmp_path):
     shape = model.middle_encoder.get('output_shape') or model.middle_encoder.sparse_shape[1:]
     assert shape == ([160, 320] if 'pillars' in name else [512, 1024])
     MODELS.build(model)
+
+
+def test_own_classes_are_written_once(tmp_path):
+    shutil.copytree(CONFIGS, tmp_path / 'configs')
+    text = (CONFIGS / 'lidar_det/point_pillars_secfpn_160e_custom_boxes.py').read_text()
+    own = """
+objects = dict(
+    Forklift=dict(size=[2.5, 1.2, 2.1], overlaps=[0.6, 0.4], score_overlap=0.7),
+    Person=dict(size=[0.7, 0.6, 1.8], overlaps=[0.5, 0.3], score_overlap=0.3),
+)
+point_cloud_range = [-12.8, -6.4, -4, 12.8, 6.4, 2]
+pillar_size = [0.2, 0.1]
+ground_z_m, num_features = -1.5, 5
+"""
+    leaf = tmp_path / 'configs/lidar_det/leaf.py'
+    leaf.write_text(text.replace('with read_base():', f'{own}\nwith read_base():'))
+    config = load_config(leaf)
+    model, head = config.model, config.model.bbox_head
+    area = [-12.8, -6.4, -1.5, 12.8, 6.4, -1.5]
+    assert (head.num_classes, head.anchor_generator.ranges) == (2, [area, area])
+    assert head.anchor_generator.sizes == [[2.5, 1.2, 2.1], [0.7, 0.6, 1.8]]
+    thresholds = [(part.pos_iou_thr, part.neg_iou_thr, part.min_pos_iou) for part in model.train_cfg.assigner]
+    assert thresholds == [(0.6, 0.4, 0.4), (0.5, 0.3, 0.3)]
+    assert model.middle_encoder.output_shape == [128, 128]
+    assert model.data_preprocessor.voxel_layer.voxel_size == model.voxel_encoder.voxel_size == [0.2, 0.1, 6]
+    data = config.train_dataloader.dataset.dataset
+    paste = next(step for step in data.pipeline if 'db_sampler' in step).db_sampler
+    assert data.metainfo.classes == paste.classes == ['Forklift', 'Person']
+    assert paste.sample_groups.to_dict() == {'Forklift': 15, 'Person': 15}
+    assert paste.min_points.to_dict() == {'Forklift': 5, 'Person': 5}
+    assert data.pipeline[0].use_dim == paste.use_dim == model.voxel_encoder.in_channels == 5
+    assert config.test_evaluator.iou_thresholds.to_dict() == {'Forklift': 0.7, 'Person': 0.3}
+    MODELS.build(model)
+    leaf.write_text(leaf.read_text().replace('[0.2, 0.1]', '[0.2, 0.11]'))
+    with pytest.raises(InputError, match='expected whole pillars and a multiple of 8'):
+        load_config(leaf)
