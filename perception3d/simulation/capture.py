@@ -23,7 +23,7 @@ SHADOW_RADIUS_M = 60.0
 
 @dataclass
 class Recorder:
-    """Runs a rig through a scene."""
+    """Records what the sensors of a rig measure in a scene."""
 
     scene: Scene
     rig: Rig
@@ -31,9 +31,9 @@ class Recorder:
 
     def shadow(self, time_s: float) -> Shadow:
         """Returns the shadows at a time; cameras that fire within a few hundredths of a second share them."""
-        middle = self.scene.world_from_ego(time_s)[:2, 3]
+        center = self.scene.world_from_ego(time_s)[:2, 3]
         solids = self.scene.solids(time_s)
-        return cast_shadow(solids, self.scene.light, middle, SHADOW_RADIUS_M, self.profile.shadow_m)
+        return cast_shadow(solids, self.scene.light, center, SHADOW_RADIUS_M, self.profile.shadow_m)
 
     def camera_image(self, camera: CameraMount, time_s: float, shadow: Shadow) -> CameraImage:
         """Returns what a camera sees at a time."""
@@ -56,7 +56,7 @@ class Recorder:
         solids = scene.solids(time_s)
         velocity = np.zeros((len(solids), 2))
         owned = solids.owner >= 0
-        # Backward differences: the revolution lies before `time_s`.
+        # Backward differences: the revolution ends at `time_s`.
         period = lidar.model.period_s
         motion = (scene.poses(time_s) - scene.poses(time_s - period))[:, :2] / period
         velocity[owned] = motion[solids.owner[owned]]

@@ -34,7 +34,7 @@ class CameraMount:
     yaw_rad: float
     pitch_rad: float
     focal: float
-    middle: tuple[float, float]
+    principal_point: tuple[float, float]
     width: int
     height: int
     lead_s: float
@@ -52,7 +52,9 @@ class CameraMount:
 
     def intrinsics(self) -> np.ndarray:
         """Returns the camera matrix (3, 3); integer pixel coordinates are pixel centres."""
-        return np.array([[self.focal, 0, self.middle[0]], [0, self.focal, self.middle[1]], [0, 0, 1.0]])
+        return np.array(
+            [[self.focal, 0, self.principal_point[0]], [0, self.focal, self.principal_point[1]], [0, 0, 1.0]]
+        )
 
     def resized(self, width: int, height: int) -> CameraMount:
         """Returns the camera after a resize to `width` and a crop to `height` pixels.
@@ -61,9 +63,9 @@ class CameraMount:
         below it, and the lower edge of an object tells its distance.
         """
         scale = width / self.width
-        cut = min(max(self.middle[1] * scale - height / 3, 0.0), self.height * scale - height)
-        middle = (self.middle[0] * scale, self.middle[1] * scale - cut)
-        return replace(self, focal=self.focal * scale, middle=middle, width=width, height=height)
+        cut = min(max(self.principal_point[1] * scale - height / 3, 0.0), self.height * scale - height)
+        point = (self.principal_point[0] * scale, self.principal_point[1] * scale - cut)
+        return replace(self, focal=self.focal * scale, principal_point=point, width=width, height=height)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class LidarMount:
 
 @dataclass(frozen=True)
 class Rig:
-    """All sensors of one car."""
+    """All sensors of one vehicle."""
 
     cameras: tuple[CameraMount, ...]
     lidar: LidarMount
@@ -117,14 +119,14 @@ NUSCENES_RIG = Rig(
 
 
 def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig:
-    """Returns the rig of one scene: another car height, small mounting errors, images of width x height pixels."""
+    """Returns the rig of one scene: another vehicle height, small mounting errors, images of width x height pixels."""
     lift, tilt = rng.uniform(-0.2, 0.3), rng.normal(0, 0.006)
     cameras = []
     for camera in rig.cameras:
         place = np.array(camera.place_m) + [*rng.normal(0, 0.01, 2), lift + rng.normal(0, 0.01)]
         focal = camera.focal * (1 + rng.normal(0, 0.004))
-        middle = np.array(camera.middle) + rng.normal(0, 6, 2)
-        # A car that leans forward lowers the front cameras' axes and raises the back camera's.
+        point = np.array(camera.principal_point) + rng.normal(0, 6, 2)
+        # A vehicle that leans forward lowers the axes of the front cameras and raises that of the back camera.
         pitch = -tilt * np.cos(camera.yaw_rad) + rng.normal(0, 0.008)
         moved = replace(
             camera,
@@ -132,7 +134,7 @@ def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig
             yaw_rad=float(camera.yaw_rad + rng.normal(0, 0.008)),
             pitch_rad=float(pitch),
             focal=float(focal),
-            middle=tuple(map(float, middle)),
+            principal_point=tuple(map(float, point)),
         )
         cameras.append(moved.resized(width, height))
     place = np.array(rig.lidar.place_m) + [*rng.normal(0, 0.01, 2), lift]

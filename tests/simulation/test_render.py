@@ -48,7 +48,7 @@ def _slow_hit(solids: Primitives, i: int, origin: np.ndarray, rays: np.ndarray) 
 
 
 def _slow_frustum(o: np.ndarray, d: np.ndarray, top: float) -> np.ndarray:
-    """Candidates on the wall and on both caps; the least one that lies on the solid."""
+    """Candidates on the wall and on both caps; the least one on the solid."""
     slope = (top - 1) / 2
     radius, radius_slope = (1 + top) / 2 + slope * o[:, 2], slope * d[:, 2]
     a = d[:, 0] ** 2 + d[:, 1] ** 2 - radius_slope**2
@@ -71,7 +71,7 @@ def _slow_frustum(o: np.ndarray, d: np.ndarray, top: float) -> np.ndarray:
     return np.min(found, axis=0)
 
 
-def _slow_picture(solids: Primitives, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _slow_image(solids: Primitives, origin: np.ndarray, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Depth and id per ray (R,): every ray against the ground and every solid."""
     with np.errstate(divide='ignore'):
         depth = np.where(rays[:, 2] < 0, -origin[:, 2] / rays[:, 2], FAR)
@@ -104,15 +104,17 @@ def recorder() -> Recorder:
 
 
 @pytest.mark.parametrize('seed', [0, 1])
-def test_picture_equals_every_ray_against_every_solid(seed: int) -> None:
+def test_image_equals_every_ray_against_every_solid(seed: int) -> None:
     solids = _clutter(45, seed)
     assert set(solids.kind) == {BOX, ELLIPSOID, FRUSTUM}
-    camera = replace(NUSCENES_RIG.cameras[0], yaw_rad=0.4 + 2 * seed, pitch_rad=-0.05, focal=28.0, middle=(39.0, 20.0))
+    camera = replace(
+        NUSCENES_RIG.cameras[0], yaw_rad=0.4 + 2 * seed, pitch_rad=-0.05, focal=28.0, principal_point=(39.0, 20.0)
+    )
     k, pose = camera.intrinsics(), camera.ego_from_cam()
     depth, ids, _ = trace(solids, pose, k, 45, 80)
     v, u = np.mgrid[:45, :80]
     rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(k).T @ pose[:3, :3].T
-    slow_depth, slow_ids = _slow_picture(solids, np.broadcast_to(pose[:3, 3], rays.shape), rays)
+    slow_depth, slow_ids = _slow_image(solids, np.broadcast_to(pose[:3, 3], rays.shape), rays)
     same = ids.ravel() == slow_ids
     # Pixels on an edge may fall to either side in single precision.
     assert same.mean() > 0.998
@@ -139,7 +141,7 @@ def test_lidar_equals_every_ray_against_every_solid() -> None:
         rays = local @ poses[c, :3, :3].T
         moved = solids.moved(np.zeros(3))
         moved.center[:, :2] += (velocity * offsets[c]).astype(np.float32)
-        depth, ids = _slow_picture(moved, np.broadcast_to(poses[c, :3, 3], rays.shape), rays)
+        depth, ids = _slow_image(moved, np.broadcast_to(poses[c, :3, 3], rays.shape), rays)
         for k in range(6):
             if depth[k] < 90:
                 hit = poses[c, :3, 3] + depth[k] * rays[k]
@@ -263,7 +265,7 @@ def test_camera_and_lidar_see_the_same_surfaces(recorder: Recorder) -> None:
     assert agree / total > 0.85
 
 
-def test_visible_share_against_pictures_of_one_object(recorder: Recorder) -> None:
+def test_visible_share_against_images_of_one_object(recorder: Recorder) -> None:
     scene, camera = recorder.scene, recorder.rig.cameras[0]
     time_s = -camera.lead_s
     solids = scene.solids(time_s)
@@ -282,7 +284,7 @@ def test_visible_share_against_pictures_of_one_object(recorder: Recorder) -> Non
     assert checked >= 3
 
 
-def test_pictures_do_not_depend_on_threads(recorder: Recorder) -> None:
+def test_images_do_not_depend_on_threads(recorder: Recorder) -> None:
     import numba
 
     camera, shadow = recorder.rig.cameras[0], recorder.shadow(0.0)
@@ -315,7 +317,7 @@ def test_sensor_response_averages_and_keeps_order() -> None:
     light[2:, :, 1] = 50.0
     out = np.empty((2, 3, 3), np.uint8)
     apply_sensor_response(light, SensorResponse(2, 1.0, 0.0, 1), tone_curve(), out)
-    # The corner pixel lies (1/2, 1/3) widths off the middle and loses light to the vignette.
+    # The corner pixel is (1/2, 1/3) widths off the center and loses light to the vignette.
     fall = 1 - 0.45 * (1 / 4 + 1 / 9)
     expected = 255 * (1 - np.exp(-0.5 * fall)) ** (1 / 2.2)
     assert abs(float(out[0, 0, 2]) - expected) <= 1

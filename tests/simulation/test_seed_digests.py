@@ -1,4 +1,4 @@
-"""What seed 0 of the built-in world looks like: the demo, the shipped checkpoint and all tables were made with it.
+"""Seed 0 of the built-in world stays the same: the demo, the shipped checkpoint and all tables were made with it.
 
 A change on purpose raises `WORLD_VERSION`, or the version of the format's writer. Digests are of points, labels and
 calibrations as written, of the numbers in tables to 6 decimals (processors differ in the last), and of images before

@@ -1,4 +1,4 @@
-"""Scenes differ in what a detector must not lean on: the car that measures, light and weather, colours, echoes."""
+"""Scenes differ in what a detector must not rely on: height and mounting of the sensors, weather, colours, echoes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from perception3d.simulation.world.agents import make_body
 from perception3d.simulation.world.appearance import draw_ground_colors, draw_light
 from perception3d.simulation.world.scene import make_scene
 
-MOODS = {'clear': 0.42, 'cloudy': 0.22, 'haze': 0.12, 'rain': 0.12, 'dusk': 0.12}
+WEATHERS = {'clear': 0.42, 'cloudy': 0.22, 'haze': 0.12, 'rain': 0.12, 'dusk': 0.12}
 CAMERAS = [camera.name for camera in NUSCENES_RIG.cameras]
 TINY = PROFILES['tiny']
 
@@ -28,11 +28,11 @@ def rigs() -> list[Rig]:
 
 @pytest.fixture(scope='module')
 def lights() -> dict[str, list[Light]]:
-    """The lights of 400 scenes by their mood."""
-    found: dict[str, list[Light]] = {mood: [] for mood in MOODS}
+    """The lights of 400 scenes by their weather."""
+    found: dict[str, list[Light]] = {weather: [] for weather in WEATHERS}
     for k in range(400):
-        light, mood = draw_light(np.random.default_rng([1, k]))
-        found[mood].append(light)
+        light, weather = draw_light(np.random.default_rng([1, k]))
+        found[weather].append(light)
     return found
 
 
@@ -40,7 +40,7 @@ def _cameras(rigs: list[Rig], name: str, field: str) -> np.ndarray:
     return np.array([getattr(rig.cameras[CAMERAS.index(name)], field) for rig in rigs])
 
 
-def test_cars_hang_their_sensors_at_different_heights(rigs: list[Rig]) -> None:
+def test_vehicles_mount_their_sensors_at_different_heights(rigs: list[Rig]) -> None:
     lift = np.array([rig.lidar.place_m[2] for rig in rigs]) - NUSCENES_RIG.lidar.place_m[2]
     assert lift.min() >= -0.2 and lift.max() <= 0.3
     # Uniform over half a metre: a spread of 0.5 / sqrt(12).
@@ -59,7 +59,7 @@ def test_cars_lean_and_cameras_are_mounted_with_errors(rigs: list[Rig]) -> None:
     # A car that leans forward lowers the axis of the front camera and raises that of the back camera.
     assert np.corrcoef(lean, front)[0, 1] > 0.4 and np.corrcoef(lean, back)[0, 1] < -0.4
     assert front.std() > 1.2 * lean.std()
-    # At 20 m the horizon of one car lies tens of centimetres above that of another.
+    # At 20 m the horizons of two cars differ by tens of centimetres.
     assert np.ptp(front) * 20 > 0.5
     for camera in NUSCENES_RIG.cameras:
         assert 0.005 < (_cameras(rigs, camera.name, 'yaw_rad') - camera.yaw_rad).std() < 0.012
@@ -68,26 +68,26 @@ def test_cars_lean_and_cameras_are_mounted_with_errors(rigs: list[Rig]) -> None:
 
 
 def test_every_kind_of_weather_comes_as_often_as_it_should(lights: dict[str, list[Light]]) -> None:
-    for mood, share in MOODS.items():
+    for weather, share in WEATHERS.items():
         # Three standard deviations of 400 draws.
-        assert abs(len(lights[mood]) / 400 - share) < 3 * np.sqrt(share * (1 - share) / 400)
+        assert abs(len(lights[weather]) / 400 - share) < 3 * np.sqrt(share * (1 - share) / 400)
 
 
 def test_light_and_air_follow_the_weather(lights: dict[str, list[Light]]) -> None:
-    sun = {mood: np.array([light.sun for light in found]) for mood, found in lights.items()}
+    sun = {weather: np.array([light.sun for light in found]) for weather, found in lights.items()}
     assert sun['clear'][:, 0].min() > sun['haze'][:, 0].max() > sun['cloudy'][:, 0].max() > sun['rain'][:, 0].max()
     height = {m: np.rad2deg(np.arcsin([light.to_sun[2] for light in found])) for m, found in lights.items()}
-    assert height['dusk'].max() < 16.1 and min(height[m].min() for m in MOODS if m != 'dusk') > 21.9
+    assert height['dusk'].max() < 16.1 and min(height[m].min() for m in WEATHERS if m != 'dusk') > 21.9
     assert np.ptp(height['clear']) > 40
     azimuth = [np.arctan2(light.to_sun[1], light.to_sun[0]) for light in lights['clear']]
     # All around: the mean direction is short.
     assert abs(np.exp(1j * np.array(azimuth)).mean()) < 0.25
     # A low sun is red.
     assert (sun['dusk'][:, 2] / sun['dusk'][:, 0]).max() < 0.6 < (sun['clear'][:, 2] / sun['clear'][:, 0]).min()
-    haze = {mood: [light.haze_per_m for light in found] for mood, found in lights.items()}
+    haze = {weather: [light.haze_per_m for light in found] for weather, found in lights.items()}
     assert min(haze['haze']) >= 3e-3 > 5 * max(haze['clear'])
-    assert all((light.wet > 0) == (mood == 'rain') for mood, found in lights.items() for light in found)
-    assert all(light.lamps > 0 for mood in ('dusk', 'rain') for light in lights[mood])
+    assert all((light.wet > 0) == (weather == 'rain') for weather, found in lights.items() for light in found)
+    assert all(light.lamps > 0 for weather in ('dusk', 'rain') for light in lights[weather])
 
 
 def test_cars_and_ground_have_many_colours() -> None:
@@ -112,19 +112,19 @@ def test_cars_and_ground_have_many_colours() -> None:
 def test_one_street_looks_different_in_every_weather(lights: dict[str, list[Light]]) -> None:
     scene = make_scene(0, 2, 0.5, TINY.reach_m)
     rig = draw_rig(np.random.default_rng([0, 2, 77]), NUSCENES_RIG, 176, 48)
-    pictures, ids = {}, []
-    for mood, found in lights.items():
+    images, ids = {}, []
+    for weather, found in lights.items():
         recorder = Recorder(replace(scene, light=found[0]), rig, replace(TINY, width=176, height=48, oversampling=1))
-        picture = recorder.camera_image(rig.cameras[0], 0.0, recorder.shadow(0.0))
-        pictures[mood] = picture.image.astype(float)
-        ids.append(picture.ids)
+        image = recorder.camera_image(rig.cameras[0], 0.0, recorder.shadow(0.0))
+        images[weather] = image.image.astype(float)
+        ids.append(image.ids)
     assert all(np.array_equal(other, ids[0]) for other in ids)
-    names = list(pictures)
+    names = list(images)
     for k, first in enumerate(names):
         for second in names[k + 1 :]:
-            assert np.abs(pictures[first] - pictures[second]).mean() > 8, (first, second)
-    # Pictures are BGR.
-    warmth = {mood: picture[..., 2].mean() / picture[..., 0].mean() for mood, picture in pictures.items()}
+            assert np.abs(images[first] - images[second]).mean() > 8, (first, second)
+    # Images are BGR.
+    warmth = {weather: image[..., 2].mean() / image[..., 0].mean() for weather, image in images.items()}
     assert max(warmth, key=warmth.get) == 'dusk'
 
 

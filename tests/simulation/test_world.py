@@ -117,7 +117,7 @@ def test_scenes_differ_and_hold_every_class() -> None:
         ego = scene.world_from_ego(0.0)[:2, 3]
         near = np.hypot(*(scene.poses(0.0)[:, :2] - ego).T) < 50
         names.update(a.name for a, n in zip(scene.agents, near) if n)
-        where.update([scene.layout.kind, scene.mood])
+        where.update([scene.layout.kind, scene.weather])
     assert set(names) == set(OBJECT_CLASSES)
     assert names.most_common(1)[0][0] == 'car'
     assert 8 < names['car'] / 40 < 22 and 4 < names['pedestrian'] / 40 < 16

@@ -69,14 +69,14 @@ def trace(
     return depth, ids, view
 
 
-def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, radius_m: float, step_m: float) -> Shadow:
-    """Returns the sun's depth image of the square of half width `radius_m` around `middle` (2,) on the ground."""
+def cast_shadow(solids: Primitives, light: Light, center: np.ndarray, radius_m: float, step_m: float) -> Shadow:
+    """Returns the sun's depth image of the square of half width `radius_m` around `center` (2,) on the ground."""
     along = -np.array(light.to_sun)
     axis_u = np.array([light.to_sun[1], -light.to_sun[0], 0.0])
     axis_u = axis_u / np.linalg.norm(axis_u) if np.linalg.norm(axis_u) > 1e-6 else np.array([1.0, 0, 0])
     axis_v = np.cross(along, axis_u)
     extent_v = radius_m * abs(light.to_sun[2]) + 3.0
-    corner = np.array([*middle, 0.0]) - radius_m * axis_u - extent_v * axis_v
+    corner = np.array([*center, 0.0]) - radius_m * axis_u - extent_v * axis_v
     shape = (int(2 * extent_v / step_m), int(2 * radius_m / step_m))
     # The rays start far up towards the sun, so that no building is behind their start.
     corner = corner - 400.0 * along
@@ -89,7 +89,7 @@ def cast_shadow(solids: Primitives, light: Light, middle: np.ndarray, radius_m: 
 
 @dataclass(frozen=True)
 class Exposure:
-    """How a camera takes an image.
+    """Pose, optics and sampling of one image.
 
     world_from_cam (4, 4): camera x right, y down, z forward; intrinsics (3, 3) with pixel centres at integer
     coordinates; size: height and width in pixels; oversampling: rays per pixel along each axis; noise_seed: of the

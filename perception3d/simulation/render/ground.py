@@ -27,7 +27,7 @@ Color = tuple[float, float, float]
 class GroundColors(NamedTuple):
     """Colours of the ground, linear RGB; length of black and white curb bands in metres, 0 for none; noise seed.
 
-    Kernels take numbers as tuples and arrays one by one: an array in a tuple costs them a reference count each time.
+    A tuple of numbers costs a kernel nothing; an array in a tuple may cost a reference count at each call.
     """
 
     terrain: Color
@@ -82,7 +82,7 @@ def road_coordinates(roads, r, x, y):
 
 @kernel(fastmath=True)
 def _paint(roads, decals, r, point, size, mixed):
-    """Lays road r's paint over `mixed` (red, green, blue, clear share) for a patch of `size` at `point` (s, d)."""
+    """Blends road r's paint over `mixed` (red, green, blue, clear share) for a patch of `size` at `point` (s, d)."""
     s, d = point
     size_s, size_d = size
     red, green, blue, clear = mixed
@@ -109,7 +109,7 @@ def _layers(roads, decals, colors, point, footprint, width):
     """Shares of asphalt, curb and sidewalk in a footprint, and the blended paint (red, green, blue, clear share)."""
     x, y = point
     view_x, view_y = footprint.direction
-    asphalt, curb, walk = 0.0, 0.0, 0.0
+    asphalt, curb, sidewalk = 0.0, 0.0, 0.0
     mixed = (0.0, 0.0, 0.0, 1.0)
     for r in range(len(roads)):
         s, d, cos, sin = road_coordinates(roads, r, x, y)
@@ -118,7 +118,7 @@ def _layers(roads, decals, colors, point, footprint, width):
         half = roads[r, 8]
         tar = cover(d, -half, half, width)
         asphalt = max(asphalt, tar)
-        walk = max(walk, cover(d, -roads[r, 9], roads[r, 9], width))
+        sidewalk = max(sidewalk, cover(d, -roads[r, 9], roads[r, 9], width))
         if tar < 1.0:
             band = cover(d, -half - CURB_WIDTH_M, half + CURB_WIDTH_M, width) - tar
             if colors.curb_band > 0.0:
@@ -131,9 +131,9 @@ def _layers(roads, decals, colors, point, footprint, width):
             size_d = side * footprint.length + along * footprint.across
             mixed = _paint(roads, decals, r, (s, d), (size_s, size_d), mixed)
     curb = min(curb, 1.0 - asphalt)
-    walk = max(walk - asphalt, 0.0)
-    curb = min(curb, walk)
-    return asphalt, curb, walk - curb, mixed
+    sidewalk = max(sidewalk - asphalt, 0.0)
+    curb = min(curb, sidewalk)
+    return asphalt, curb, sidewalk - curb, mixed
 
 
 @kernel(fastmath=True)
@@ -142,15 +142,15 @@ def ground_color(roads, decals, colors, point, footprint):
     x, y = point
     length = footprint.length
     width = max(0.02, 0.5 * (footprint.across + min(length, 4.0)))
-    asphalt, curb, walk, mixed = _layers(roads, decals, colors, point, footprint, width)
-    rough = max(0.0, 1.0 - asphalt - curb - walk)
+    asphalt, curb, sidewalk, mixed = _layers(roads, decals, colors, point, footprint, width)
+    rough = max(0.0, 1.0 - asphalt - curb - sidewalk)
     coarse = value_noise(x * 0.35, y * 0.35, colors.seed)
     fine = 0.5 if length > 0.6 else value_noise(x * 9.0, y * 9.0, colors.seed + 1)
     grain = 0.5 if length > 0.12 else value_noise(x * 45.0, y * 45.0, colors.seed + 2)
     terrain = rough * (0.65 + 0.5 * coarse + 0.25 * (fine - 0.5))
     tar = asphalt * (0.85 + 0.2 * coarse + 0.12 * (fine - 0.5) + 0.2 * (grain - 0.5))
-    slab = walk * (0.9 + 0.1 * coarse + 0.1 * (grain - 0.5))
-    if length < 0.8 and walk > 0.0:
+    slab = sidewalk * (0.9 + 0.1 * coarse + 0.1 * (grain - 0.5))
+    if length < 0.8 and sidewalk > 0.0:
         slab *= 1.0 - 0.18 * max(cover_periodic(x, 0.03, 1.2, width), cover_periodic(y, 0.03, 1.2, width))
     worn = (1.0 - mixed[3]) * (0.8 + 0.2 * fine)
     keep = 1.0 - worn
@@ -164,7 +164,7 @@ def ground_color(roads, decals, colors, point, footprint):
         keep
         * (terrain * colors.terrain[2] + slab * colors.sidewalk[2] + curb * colors.curb[2] + tar * colors.asphalt[2])
         + mixed[2] * worn,
-        asphalt + 0.5 * walk,
+        asphalt + 0.5 * sidewalk,
     )
 
 
@@ -175,14 +175,14 @@ def echoing_surface(roads, decals, colors, x, y):
     It differs from `ground_surface` where the brightness does: worn or dark paint counts as road, the dark bands of a
     curb count as sidewalk.
     """
-    asphalt, curb, walk, mixed = _layers(roads, decals, colors, (x, y), Footprint((1.0, 0.0), 0.02, 0.02), 0.02)
+    asphalt, curb, sidewalk, mixed = _layers(roads, decals, colors, (x, y), Footprint((1.0, 0.0), 0.02, 0.02), 0.02)
     if mixed[3] < 0.5 and mixed[0] + mixed[1] + mixed[2] > 0.9:
         return MARKING
     if asphalt >= 0.5:
         return ROAD
     if curb >= 0.5:
         return CURB
-    return SIDEWALK if walk >= 0.5 else TERRAIN
+    return SIDEWALK if sidewalk >= 0.5 else TERRAIN
 
 
 @kernel()

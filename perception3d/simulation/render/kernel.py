@@ -1,7 +1,7 @@
-"""How the kernels are compiled: once, kept on disk, and never older than any source file that they call.
+"""How the kernels are compiled: once, cached on disk, and again when any source file that they call has changed.
 
-Numba keeps a compiled function until its own file changes, even when it calls another file's function that changed
-since. The folder that keeps ours is therefore named after the content of all kernel sources.
+Numba keeps a compiled function until its own file changes, even if it calls a function of another file that has
+changed. The folder of our cache is therefore named after the content of all kernel sources.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def _cache_folder() -> str:
         content.update(path.read_bytes())
     home = _SOURCES / '__pycache__'
     writable = os.access(home if home.is_dir() else _SOURCES, os.W_OK)
-    # Where the package cannot be written, numba's own choice (a folder of the user) has to do.
+    # If the package is read-only, numba's own choice is used: a folder of the user.
     return str(home / f'kernels-{content.hexdigest()[:12]}') if writable else config.CACHE_DIR
 
 

@@ -10,7 +10,7 @@ BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
 """Solids in their own unit frame, each inside the cube [-1, 1]^3.
 
 BOX: faces at +-1; with rising z the front, back and both side faces lean inwards by the three `taper` numbers at z = 1.
-ELLIPSOID: the unit sphere. FRUSTUM: round about z, radius 1 at z = -1 and `taper[0]` at z = 1 (1 cylinder, 0 cone).
+ELLIPSOID: the unit sphere. FRUSTUM: its axis is z, radius 1 at z = -1 and `taper[0]` at z = 1 (1 cylinder, 0 cone).
 """
 
 SCENERY_OWNER = -1

@@ -86,7 +86,7 @@ class Agent:
     """A body and its track over time.
 
     track (T, 3): x, y in world metres and yaw in radians of the box's center on the scene's time grid; speed (T,) m/s.
-    parked: it never moves during the scene because nobody drives it.
+    parked: it has no driver and does not move during the scene.
     """
 
     body: Body

@@ -36,7 +36,7 @@ class Scene:
     layout: Layout
     ground: Ground
     light: Light
-    mood: str
+    weather: str
     scenery: Primitives
     agents: list[Agent]
     ego_track: np.ndarray
@@ -110,7 +110,7 @@ def make_scene(
     clock = populate.Clock(-LEAD_S, STEP_S, int(np.ceil((duration_s + 2 * LEAD_S) / STEP_S)) + 2)
     travel = 10.0 * duration_s
     layout = make_layout(rng, travel)
-    light, mood = draw_light(rng)
+    light, weather = draw_light(rng)
     colors = draw_ground_colors(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
     draft = populate.Draft(rng, layout, clock, population)
@@ -134,4 +134,4 @@ def make_scene(
     agents = populate.remove_collisions(draft.agents, ego_track)
     agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= object_range_m]
     ground = ground_arrays(layout, colors)
-    return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, mood, scenery, agents, ego_track, clock)
+    return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, weather, scenery, agents, ego_track, clock)

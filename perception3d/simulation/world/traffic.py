@@ -1,4 +1,4 @@
-"""Driving in lanes: every driver follows the one ahead and stops at closed lines.
+"""Driving in lanes: each driver follows the one ahead and stops at closed lines.
 
 The intelligent driver model: M. Treiber, A. Hennecke, D. Helbing, "Congested traffic states in empirical observations
 and microscopic simulations", Physical Review E 62 (2000), equations 1 to 3.
@@ -15,7 +15,7 @@ ACCELERATION, BRAKING, HEADWAY_S, GAP_M, HARDEST = 1.4, 2.0, 1.2, 2.2, 7.0
 
 @dataclass(frozen=True)
 class Closure:
-    """A stop line at `q` metres of a lane that nobody may cross from start_s until end_s."""
+    """A stop line at `q` metres of a lane that is closed from start_s until end_s."""
 
     q: float
     start_s: float

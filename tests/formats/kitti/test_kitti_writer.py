@@ -1,4 +1,4 @@
-"""The written KITTI data set: layout, labels against points and pictures, and what an annotator would leave out."""
+"""The written KITTI data set: layout, labels against points and images, and what an annotator would leave out."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_layout_is_complete(root: Path, frames: dict) -> None:
         azimuth = np.arctan2(points[:, 1], points[:, 0])
         assert (np.histogram(azimuth, 8, (-np.pi, np.pi))[0] > 1000).all()
         assert np.linalg.norm(points[:, :3], axis=1).min() >= 0.9 and points[:, 0].max() <= 121
-        # The road is 1.73 m below the scanner.
+        # The road is 1.73 m below the LiDAR.
         assert abs(np.quantile(points[np.hypot(points[:, 0], points[:, 1]) < 8, 2], 0.1) + 1.73) < 0.1
 
 
@@ -164,7 +164,7 @@ def test_alpha_fits_to_rotation_y(frames: dict) -> None:
 
 
 def test_boxes_lie_on_points_and_nothing_else(frames: dict) -> None:
-    """Also on what moves, and although the car drove on during the turn."""
+    """Also on moving objects, and although the ego vehicle moved during the revolution."""
     cars = others = moving = 0
     for k, name in enumerate(TRAIN):
         objects, calibration, points = frames[name]
@@ -177,15 +177,15 @@ def test_boxes_lie_on_points_and_nothing_else(frames: dict) -> None:
         for i in np.flatnonzero((_difficulty(objects) == 0) & (objects.places_m[:, 2] > 4)):
             inside = _inside(objects, i, points_cam)
             owner = np.bincount(owners[inside & (owners >= 0)]).argmax()
-            mine = owners == owner
+            own = owners == owner
             is_car = objects.names[i] == 'Car'
             assert inside.sum() > (40 if is_car else 10)
-            # The box stands on the road: of that it may hold what the range noise lifts by a few centimetres.
+            # The box touches the road: it may contain road points that the range noise lifts by a few centimetres.
             assert not ((solid == -1) & inside & (_into_box(objects, i, points_cam)[:, 1] > 0.07)).any()
-            assert (mine & inside).sum() >= 0.98 * (inside & (solid >= 0)).sum()
-            assert (mine & _inside(objects, i, points_cam, 0.05)).sum() >= 0.95 * mine.sum()
+            assert (own & inside).sum() >= 0.98 * (inside & (solid >= 0)).sum()
+            assert (own & _inside(objects, i, points_cam, 0.05)).sum() >= 0.95 * own.sum()
             assert kitti_type(recorder.scene.agents[owner].body) == objects.names[i]
-            pixels = _to_pixels(points_cam[mine & inside], calibration)
+            pixels = _to_pixels(points_cam[own & inside], calibration)
             low, high = objects.boxes_2d[i, :2] - 1, objects.boxes_2d[i, 2:] + 1
             on_image = ((pixels >= 0) & (pixels <= [1241, 374])).all(1)
             assert ((pixels >= low) & (pixels <= high)).all(1)[on_image].all()
@@ -196,13 +196,13 @@ def test_boxes_lie_on_points_and_nothing_else(frames: dict) -> None:
 
 
 @pytest.mark.parametrize(('frame', 'camera'), [(0, 2), (1, 2), (2, 2), (0, 3)])
-def test_boxes_lie_on_the_picture(frames: dict, frame: int, camera: int) -> None:
-    """Every pixel of an unhidden object lies in the rectangle of its box, in camera 3 too, and they fill most of it."""
+def test_boxes_lie_on_the_image(frames: dict, frame: int, camera: int) -> None:
+    """The pixels of an unhidden object are inside the rectangle of its box, in camera 3 too, and fill most of it."""
     objects, calibration, _ = frames[TRAIN[frame]]
     recorder = make_recorder(Request(Path(), 2, SMALL, 6, 1), frame)
-    picture = recorder.camera_image(recorder.rig.cameras[camera], 0.0, recorder.shadow(0.0))
+    image = recorder.camera_image(recorder.rig.cameras[camera], 0.0, recorder.shadow(0.0))
     solids = recorder.scene.solids(0.0)
-    owners = np.where(picture.ids >= 0, solids.owner[np.maximum(picture.ids, 0)], -1)
+    owners = np.where(image.ids >= 0, solids.owner[np.maximum(image.ids, 0)], -1)
     sizes = np.array([a.body.size_m for a in recorder.scene.agents])
     checked = 0
     for i in np.flatnonzero((_difficulty(objects) == 0) & (objects.truncated == 0)):
@@ -262,7 +262,7 @@ def test_labels_worked_out_by_hand() -> None:
             [90.0, 0, 0, 2, 2, 20, 0],  # too far
             [11.0, 0, 0, 2, 2, 0.5, 0],  # 5 pixels high
             [11.0, 0, 0, 2, 2, 2, 0],  # 4 percent visible
-            [11.0, 0, 0, 2, 2, 2, 0],  # neither seen nor met
+            [11.0, 0, 0, 2, 2, 2, 0],  # neither a pixel nor a point
             [11.0, 0, 0, 2, 2, 2, 0],  # no type
             [11.0, 0, 0, 2, 2, 2, 0],  # two points
             [-9.0, 0, 0, 2, 2, 2, 0],  # behind the camera, covers nothing
@@ -291,11 +291,11 @@ def test_labels_worked_out_by_hand() -> None:
     assert len(empty) == 0
 
 
-def test_a_box_beside_the_camera_is_cut_at_the_image_plane() -> None:
+def test_a_box_next_to_the_camera_is_cut_at_the_image_plane() -> None:
     corners = np.array([[x, y, z] for y in (1.0, -1) for x, z in ((1, -2), (1, 2), (3, 2), (3, -2))], float)[None]
     project = np.array([[100.0, 0, 50, 0], [0, 100, 50, 0], [0, 0, 1, 0]])
     rect = project_boxes(corners, project)[0]
-    # The least column is that of the near edge x = 1, z = 2; the rest goes on to z = 0.1.
+    # The least column is that of the near edge x = 1, z = 2; the rest extends to z = 0.1.
     np.testing.assert_allclose(rect, [100, 50 - 1000, 50 + 3000, 50 + 1000])
     assert np.isnan(project_boxes(corners - [0, 0, 4], project)).all()
 
@@ -340,7 +340,7 @@ def test_rig_is_like_the_real_one() -> None:
         np.testing.assert_allclose(tr[:, :3], [[0, -1, 0], [0, 0, -1], [1, 0, 0]], atol=0.02)
         np.testing.assert_allclose(tr[:, 3], [-0.004, -0.076, -0.272], atol=0.01)
         np.testing.assert_allclose(calibration.rectification @ calibration.rectification.T, np.eye(3), atol=1e-12)
-    # Ahead is the middle of the turn, and the head turns clockwise.
+    # Ahead is the middle of the revolution, and the head rotates clockwise.
     azimuths, times = HDL64E.azimuths_rad(), HDL64E.column_offsets_s()
     ahead = np.abs(np.angle(np.exp(1j * (azimuths - np.pi / 2)))).argmin()
     assert abs(times[ahead] + 0.05) < 1e-4 and azimuths[ahead + 5] < azimuths[ahead]
@@ -354,7 +354,7 @@ def test_same_seed_same_bytes_with_more_processes(root: Path, tmp_path: Path) ->
     assert [name for name in frames if first[name] != second[name]] == []
 
 
-def test_goes_on_where_it_stopped(root: Path, tmp_path: Path) -> None:
+def test_resumes_where_it_stopped(root: Path, tmp_path: Path) -> None:
     out = tmp_path / 'half'
     shutil.copytree(root, out)
     (out / '.scenes' / 'scene-0003.json').unlink()

@@ -135,17 +135,17 @@ def test_velocity_is_the_true_motion(nusc: NuScenes, recorder: Recorder) -> None
             continue
         agent = int(np.argmin(np.abs(sizes - np.array(row['size'])[[1, 0, 2]]).sum(1)))
         velocity = nusc.box_velocity(token)[:2]
-        # The scanner meets a box at another moment of each turn, up to 0.05 s in the two keyframes' 1 s.
+        # The LiDAR hits a box at another time of each revolution, up to 0.05 s in the two keyframes' 1 s.
         assert abs(true_speeds[agent] - np.linalg.norm(velocity)) <= 0.05 * true_speeds[agent] + 1e-6
         if true_speeds[agent] > 1:
-            turn = quaternion_yaw(Quaternion(row['rotation'])) - np.arctan2(velocity[1], velocity[0])
-            assert abs(np.angle(np.exp(1j * turn))) < 0.15
+            error = quaternion_yaw(Quaternion(row['rotation'])) - np.arctan2(velocity[1], velocity[0])
+            assert abs(np.angle(np.exp(1j * error))) < 0.15
             fast += 1
     assert fast > 3
 
 
 def test_points_of_an_object_lie_in_its_box(recorder: Recorder) -> None:
-    """Moving objects too: a box is where its object was when the scanner met it."""
+    """Moving objects too: a box is where its object was when the LiDAR hit it."""
     scene = recorder.scene
     moving = standing = 0
     for time_s in (0.0, 0.5, 1.0):
@@ -164,7 +164,7 @@ def test_points_of_an_object_lie_in_its_box(recorder: Recorder) -> None:
 
 
 def test_boxes_lie_on_the_rendered_objects(nusc: NuScenes, recorder: Recorder) -> None:
-    """Unhidden objects fill the box that the devkit projects: their pixels lie inside and cover most of it."""
+    """Unhidden objects fill the box that the devkit projects: their pixels are inside and cover most of it."""
     scene = recorder.scene
     sample = nusc.get('sample', nusc.scene[0]['first_sample_token'])
     sizes = np.array([a.body.size_m for a in scene.agents])
@@ -231,7 +231,7 @@ def test_the_world_of_a_seed_is_the_one_of_all_results(root: Path) -> None:
     }
 
 
-def test_goes_on_after_a_kill(root: Path, tmp_path: Path) -> None:
+def test_resumes_after_a_kill(root: Path, tmp_path: Path) -> None:
     out = tmp_path / 'killed'
     code = (
         'from pathlib import Path; from perception3d.apis.simulate import simulate;'

@@ -187,7 +187,7 @@ class _SceneRows:
         self.rows['scene'].append({
             'token': self._token('scene'), 'log_token': log, 'nbr_samples': count, 'first_sample_token': samples[0],
             'last_sample_token': samples[-1], 'name': self.job.name,
-            'description': f'{scene.layout.kind} road, {scene.mood}, built-in world',
+            'description': f'{scene.layout.kind} road, {scene.weather}, built-in world',
         })  # fmt: skip
         for k, sample in enumerate(samples):
             self.rows['sample'].append({
