@@ -20,8 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         '  python tools/browse_dataset.py CONFIG --window --count 3',
     )
     parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
-    parser.add_argument('--out', metavar='DIR', help='folder for the pictures')
-    parser.add_argument('--window', action='store_true', help='show each sample in a 3D window instead; needs Open3D')
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument('--out', metavar='DIR', help='folder for the pictures')
+    place.add_argument('--window', action='store_true', help='show each sample in a 3D window instead; needs Open3D')
     parser.add_argument('--split', default='train', help='train (default), val or test')
     parser.add_argument('--count', type=int, help='how many samples (default: 10, or the whole scene)')
     parser.add_argument('--indices', type=int, nargs='+', metavar='I', help='samples by their number')
@@ -39,10 +40,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from perception3d.apis.browse import BrowseOptions, browse, show
-    from perception3d.checks import InputError
-
-    if bool(args.out) == args.window:
-        raise InputError('where the pictures go is not clear: give either --out DIR or --window')
 
     options = BrowseOptions(
         split=args.split,

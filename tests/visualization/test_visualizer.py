@@ -22,6 +22,7 @@ from perception3d.apis.browse import (
     browse,
     build_dataset,
     choose_samples,
+    show,
     stored_sample,
     training_sample,
 )
@@ -36,6 +37,7 @@ from perception3d.structures.frame import X_FORWARD, Y_FORWARD, SensorFrame
 from perception3d.structures.sample import SampleStructures, boxes_of, ground_truth_boxes
 from perception3d.structures.views import View3D
 from perception3d.visualization import view3d
+from perception3d.visualization.draw import PictureStyle
 from perception3d.visualization.sample import axes_of, read_cloud, read_frame
 from perception3d.visualization.video import write_video
 from perception3d.visualization.visualizer import MultiViewVisualizer
@@ -366,6 +368,61 @@ class TestBrowse:
         assert browse(config, tmp_path, options) == [tmp_path / 'scene-b.gif']
         with pytest.raises(InputError, match="unknown split 'vall'"):
             browse(config, tmp_path, BrowseOptions(split='vall'))
+
+    def test_the_scene_in_space(self, config: Config, test_set: Any, tmp_path: Path):
+        options = BrowseOptions(split='test', augmented=False, indices=[1], width_px=480, view='3d')
+        (path,) = browse(config, tmp_path, options)
+        sample = stored_sample(test_set, 1)
+        expected = view3d.draw_scene(
+            sample.frame, sample.class_names, sample.structures, sample.title, style=PictureStyle(width_px=480)
+        )
+        assert (read_image(path) == expected).all()
+        nothing = view3d.draw_scene(
+            sample.frame, sample.class_names, SampleStructures(), style=PictureStyle(width_px=480)
+        )
+        assert (expected[12:, :420] != nothing[12:, :420]).any(axis=2).sum() > 20
+
+    def test_a_window_for_each_sample(self, config: Config, monkeypatch: pytest.MonkeyPatch):
+        windows: list[list[Any]] = []
+
+        class Window:
+            def create_window(self, title: str, width: int, height: int) -> bool:
+                windows.append([])
+                return 'as stored' in title
+
+            def add_geometry(self, shape: Any) -> None:
+                windows[-1].append(shape)
+
+            def get_render_option(self) -> Any:
+                return SimpleNamespace()
+
+            def run(self) -> None:
+                pass
+
+            def destroy_window(self) -> None:
+                pass
+
+        fake = SimpleNamespace(
+            utility=SimpleNamespace(Vector3dVector=np.asarray, Vector2iVector=np.asarray),
+            geometry=SimpleNamespace(
+                PointCloud=lambda points: SimpleNamespace(points=points),
+                LineSet=lambda points, lines: SimpleNamespace(points=points, lines=lines),
+            ),
+            visualization=SimpleNamespace(Visualizer=Window),
+        )
+        monkeypatch.setattr(view3d, 'open3d_module', lambda: fake)
+        monkeypatch.setenv('DISPLAY', ':7')
+        options = BrowseOptions(split='test', augmented=False, indices=[1, 0])
+        assert show(config, options) == len(windows) == 2
+        cloud, boxes = windows[0]
+        sample = stored_sample(build_dataset(config, 'test'), 1)
+        assert len(cloud.points) == len(cloud.colors) == len(sample.frame.points)
+        # Twelve edges and a cross for each box, two ends each.
+        assert len(boxes.points) == 28 * len(sample.structures.ground_truth[0]) == 2 * len(boxes.lines)
+        monkeypatch.delenv('DISPLAY')
+        monkeypatch.delenv('WAYLAND_DISPLAY', raising=False)
+        with pytest.raises(InputError, match='no display'):
+            show('no config is read before', options)
 
 
 class TestView3d:

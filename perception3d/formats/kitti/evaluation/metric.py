@@ -22,10 +22,10 @@ from perception3d.formats.kitti.files import (
     observation_angle,
     write_objects,
 )
+from perception3d.geometry.frustum import NEAR_M, near_cuts
 from perception3d.outputs import check_outputs, require_name
 from perception3d.registry import METRICS
 
-_NEAR = 0.1
 _EDGES = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3], [1, 2, 3, 0, 5, 6, 7, 4, 4, 5, 6, 7]])
 
 
@@ -46,11 +46,9 @@ def image_boxes(
     """
     homogeneous = corners_cam @ img_from_cam[:3, :3].T + img_from_cam[:3, 3]
     first, second = homogeneous[:, _EDGES[0]], homogeneous[:, _EDGES[1]]
-    crosses = (first[..., 2] >= _NEAR) != (second[..., 2] >= _NEAR)
-    rise = np.where(crosses, second[..., 2] - first[..., 2], 1.0)
-    cuts = first + ((_NEAR - first[..., 2]) / rise)[..., None] * (second - first)
+    cuts, crosses = near_cuts(first, second)
     points = np.concatenate([homogeneous, cuts], 1)
-    usable = np.concatenate([homogeneous[..., 2] >= _NEAR, crosses], 1)
+    usable = np.concatenate([homogeneous[..., 2] >= NEAR_M, crosses], 1)
     pixels = points[..., :2] / np.where(usable, points[..., 2], 1.0)[..., None]
     low = np.where(usable[..., None], pixels, np.inf).min(1)
     high = np.where(usable[..., None], pixels, -np.inf).max(1)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception3d.formats.kitti.files import Objects, camera_corners, objects_from_table, observation_angle
+from perception3d.geometry.frustum import NEAR_M, near_cuts
 from perception3d.simulation.world.agents import Body
 
 TYPES = {
@@ -40,7 +41,6 @@ An object without a visible pixel and without a point is left out: an annotator 
 """
 
 DONT_CARE_3D = (-1.0, -1.0, -1.0, -1000.0, -1000.0, -1000.0, -10.0)
-_NEAR_M = 0.1
 _RING = np.array([[0, 1], [1, 2], [2, 3], [3, 0]])
 _EDGES = np.concatenate([_RING, _RING + 4, np.stack([np.arange(4), np.arange(4) + 4], 1)])
 
@@ -79,11 +79,10 @@ def project_boxes(corners: np.ndarray, img_from_cam: np.ndarray) -> np.ndarray:
     """
     ends = corners[:, _EDGES]
     other = ends[:, :, ::-1]
-    depth, other_depth = ends[..., 2:], other[..., 2:]
-    behind = depth < _NEAR_M
-    seen = ~(behind & (other_depth < _NEAR_M))
-    share = (_NEAR_M - depth) / np.where(behind & seen, other_depth - depth, 1.0)
-    spots = np.where(behind, ends + share * (other - ends), ends)
+    behind, other_behind = (each[..., 2:] < NEAR_M for each in (ends, other))
+    seen = ~(behind & other_behind)
+    cuts, _ = near_cuts(ends, other)
+    spots = np.where(behind, cuts, ends)
     pixels = spots @ img_from_cam[:, :3].T + img_from_cam[:, 3]
     pixels = pixels[..., :2] / np.where(seen, pixels[..., 2:], 1.0)
     low = np.where(seen, pixels, np.inf).min((1, 2))
