@@ -40,14 +40,7 @@ class CanvasPainter:
 
     def points(self, primitive: Points) -> None:
         """Paints squares of `size_px`, in the given order."""
-        height, width = self.canvas.shape[:2]
-        colors = self._colors(primitive)
-        pixels = np.rint(primitive.positions).astype(np.int64) - (primitive.style.size_px - 1) // 2
-        for row in range(primitive.style.size_px):
-            for column in range(primitive.style.size_px):
-                u, v = (pixels + [column, row]).T
-                inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
-                self.canvas[v[inside], u[inside]] = colors[inside]
+        paint_squares(self.canvas, primitive.positions, self._colors(primitive), primitive.style.size_px)
 
     def lines(self, primitive: Lines) -> None:
         """Paints line segments, or arrows, class by class."""
@@ -90,6 +83,17 @@ class CanvasPainter:
         share = values[..., None].astype(np.float32) * (primitive.style.opacity / 255)
         color = self._colors(primitive)[0]
         self.canvas[:] = np.rint(self.canvas * (1 - share) + share * color).astype(np.uint8)
+
+
+def paint_squares(canvas: np.ndarray, positions: np.ndarray, colors: np.ndarray, size_px: int) -> None:
+    """Paints squares around `positions` (N, 2) pixels in `colors` (N, 3), in place, the later over the earlier ones."""
+    height, width = canvas.shape[:2]
+    pixels = np.rint(positions).astype(np.int64) - (size_px - 1) // 2
+    for row in range(size_px):
+        for column in range(size_px):
+            u, v = (pixels + [column, row]).T
+            inside = (u >= 0) & (v >= 0) & (u < width) & (v < height)
+            canvas[v[inside], u[inside]] = colors[inside]
 
 
 def warp_raster(raster: Raster, width_px: int, height_px: int) -> np.ndarray:

@@ -21,7 +21,7 @@ from perception3d.structures.views import CameraView, View3D
 from perception3d.visualization.bev import BACKGROUND, shade_by_height
 from perception3d.visualization.canvas import stroke, text
 from perception3d.visualization.draw import LEGEND_PX, Drawn, PictureStyle, draw_title, legend_of, prepare
-from perception3d.visualization.paint import CanvasPainter
+from perception3d.visualization.paint import CanvasPainter, paint_squares
 from perception3d.visualization.palette import label_colors
 
 _LIBRARIES = 'libgl1 libusb-1.0-0 libx11-6 libgomp1'
@@ -29,7 +29,7 @@ _WINDOW_BACKGROUND = (0.08, 0.09, 0.11)
 _GROUND_LINE = (78, 68, 60)
 _EGO_LINE = (240, 240, 240)
 # The virtual camera: metres behind the LiDAR and above it, the point ahead that it looks at, its vertical view.
-_BEHIND_M, _ABOVE_M, _LOOK_AHEAD_M, _VIEW_RAD = 20.0, 14.0, 14.0, np.pi / 3
+_BEHIND_M, _ABOVE_M, _LOOK_AHEAD_M, _VIEW_RAD = 13.0, 9.0, 13.0, np.pi / 3
 # The LiDAR is about so high above the road.
 _GROUND_M = -1.8
 
@@ -59,8 +59,7 @@ def draw_scene(
         points = np.asarray(frame.points, np.float64)[:, :3]
         points = points[np.isfinite(points).all(axis=1)]
         pixels, kept = view.points(points)
-        place = np.rint(pixels).astype(np.int64).clip(0, (width - 1, height - 1))
-        canvas[place[:, 1], place[:, 0]] = shade_by_height(points[kept, 2])
+        paint_squares(canvas, pixels, shade_by_height(points[kept, 2]), max(1, round(2 * style.scale)))
     painter = ProjectingPainter(canvas, view)
     for primitive in scene_primitives(drawn):
         primitive.paint_with(painter)
