@@ -50,8 +50,8 @@ class Distiller(BaseModel):
             `WeightInheritance`.
         freeze: patterns (fnmatch) of the student's parameters that keep their initial values, such as BEV queries that
             the student shares with its teacher.
-        freeze_until: when these are trained again: an int counts iterations, a float is a share of the training; None
-            for never.
+        freeze_until: when the training of these begins: an int counts iterations, a float is a share of the training;
+            None for never.
         data_preprocessor: replaces that of the student's config.
         labels: config of a module without state, `forward(samples, predictions) -> samples`, that makes the student's
             ground truth from the annotations and the teacher's predictions, such as `TeacherBoxes`. The teacher then

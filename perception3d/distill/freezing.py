@@ -25,8 +25,8 @@ class Freezing:
     Args:
         student: the network.
         patterns: fnmatch patterns of names of parameters.
-        until: when they are trained again: an int counts iterations, a float between 0 and 1 is a share of the
-            training; None for never.
+        until: when their training begins: an int counts iterations, a float between 0 and 1 is a share of the training;
+            None for never.
 
     Raises:
         InputError: a pattern that matches no parameter, or `until` without patterns.

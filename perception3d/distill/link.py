@@ -29,9 +29,9 @@ class Link(nn.Module):
         loss: config of a module `forward(student, teacher, context) -> scalar`. Its attributes `student_taps` and
             `teacher_taps`, where it has them, name further taps that it reads from the context.
         adapter: config of a module on the student's end.
-        match: the share of the student's own loss to scale to; None leaves the loss as it is.
+        match: scale the loss to this share of the student's own loss; None for no scaling.
         match_steps: in how many active steps the scale is updated.
-        **schedule: weight, start, ramp, decay_start, decay, decay_to, every of `WeightSchedule`.
+        **schedule: weight, start, ramp, decay_start, decay, decay_to and every, see `WeightSchedule`.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Link(nn.Module):
         if features and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in features):
             raise InputError(
                 f'the student has no gradient at {self.student.text!r}: it is frozen, detached, or checkpointed with '
-                'use_reentrant=True'
+                'use_reentrant=True; tap a module that is trained, or set use_reentrant=False'
             )
         if self.adapter is not None:
             student = self.adapter(student)
