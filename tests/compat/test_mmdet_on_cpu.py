@@ -24,8 +24,8 @@ from mmengine import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from perception3d.compat import lidar_ops_on_cpu
 from perception3d.compat.mmcv_ext import ops_are_compiled
-from perception3d.models.lidar_det import host_ops
 from perception3d.registry import MODELS, TASK_UTILS
 
 # x, y, z, l, w, h, yaw of one object seen three times, a crossing one, and one far away.
@@ -195,7 +195,7 @@ def _highest_iou(boxes: Tensor) -> float:
 def test_the_roi_extractor_of_part_a2_pools_the_points_of_each_box() -> None:
     if ops_are_compiled():
         # mmcv has this kernel for CUDA alone.
-        host_ops.install()
+        lidar_ops_on_cpu.install()
     layer = dict(type='RoIAwarePool3d', out_size=2, max_pts_per_voxel=16, mode='max')
     extractor = Single3DRoIAwareExtractor(layer)
     points = torch.tensor([[10.0, 2, -0.5], [10.0, 2, -0.4], [30.0, -5, -0.5], [0, 0, 0]])

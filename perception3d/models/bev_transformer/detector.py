@@ -1,4 +1,4 @@
-"""BEVFormer: cameras of several moments to 3D boxes through one recurrent bird's-eye map (arXiv 2203.17270)."""
+"""BEVFormer: cameras of several frames to 3D boxes through one recurrent bird's-eye map (arXiv 2203.17270)."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class BEVFormer(Base3DDetector):
-    """Detects 3D boxes in the lidar frame from cameras of one or several moments.
+    """Detects 3D boxes in the LiDAR frame from cameras of one or several frames.
 
-    The oldest moment is encoded first, by itself; each later one with the map of the moment before it as memory. In
-    training only the present moment has gradients, and the others run in eval mode, as in the released model. A moment
-    that repeats the one after it, as at the start of a scene, is no memory.
+    The oldest frame is encoded first, by itself; each later one with the map of the frame before it as memory. In
+    training only the present frame has gradients, and the others run in eval mode, as in the released model. A frame
+    that repeats the one after it, as at the start of a scene, is not used as memory.
 
     Maps (B, C, X, Y) have x (right) on axis 2 and y (forward) on axis 3.
 
@@ -90,17 +90,17 @@ class BEVFormer(Base3DDetector):
         step_s: np.ndarray | None = None,
         known: np.ndarray | None = None,
     ) -> Tensor:
-        """Returns the map (B, C, X, Y) float32 of one moment, in the lidar frame of that moment.
+        """Returns the map (B, C, X, Y) float32 of one frame, in the LiDAR frame of its time.
 
         Args:
             images: (B, N, 3, H, W).
-            img_from_lidar: (B, N, 4, 4) projections from the lidar frame of this moment, above the ground if there is
+            img_from_lidar: (B, N, 4, 4) projections from the LiDAR frame of this time, above the ground if there is
                 a `ground_z_m`.
             valid_hw: size of the images without padding.
-            older_bev: (B, C, X, Y) the map of the moment before.
-            older_from_newer, step_s: (B, 4, 4) and (B,), from this lidar frame to the one before, and the seconds
+            older_bev: (B, C, X, Y) the map of the frame before.
+            older_from_newer, step_s: (B, 4, 4) and (B,), from this LiDAR frame to the one before, and the seconds
                 between them.
-            known: (B,) False for samples without a moment before.
+            known: (B,) False for samples without a frame before.
         """
         batch = len(images)
         if older_bev is None:
@@ -114,14 +114,14 @@ class BEVFormer(Base3DDetector):
         return self.encoder(self.extract_images(images), views, signals, memory).float()
 
     def extract_feat(self, batch_inputs: dict[str, Tensor], batch_data_samples: list[Det3DDataSample]) -> Tensor:
-        """Returns the map (B, C, X, Y) float32 of the present moment, of `imgs` (B, F*N, 3, H, W)."""
+        """Returns the map (B, C, X, Y) float32 of the present frame, of `imgs` (B, F*N, 3, H, W)."""
         images = batch_inputs['imgs']
         matrices = collect_projections(images, batch_data_samples)
         frames = matrices.shape[1]
         motions = lidar_motion(batch_data_samples, frames)
         matrices = matrices @ np.linalg.inv(motions)[:, :, None]
         if self.ground_z_m is not None:
-            # The mounts are rigid: every moment has the same plane in its own lidar frame.
+            # The mounts are rigid: every frame has the same plane in its own LiDAR frame.
             matrices = follow_ground(matrices, sample_planes(batch_data_samples), self.ground_z_m)
         times = frame_times(batch_data_samples, frames)
         images = images.unflatten(1, (frames, -1))
@@ -139,7 +139,7 @@ class BEVFormer(Base3DDetector):
 
     @contextmanager
     def _history(self) -> Iterator[None]:
-        """Past moments run without gradients and in eval mode."""
+        """Past frames run without gradients and in eval mode."""
         modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
@@ -158,12 +158,12 @@ class BEVFormer(Base3DDetector):
     def predict(
         self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any
     ) -> list[Det3DDataSample]:
-        """Returns the samples with `pred_instances_3d`: boxes in metres in the lidar frame, scores, labels."""
+        """Returns the samples with `pred_instances_3d`: boxes in metres in the LiDAR frame, scores, labels."""
         bev = self.extract_feat(batch_inputs, batch_data_samples)
         return self.add_pred_to_datasample(batch_data_samples, self.find_boxes(bev, batch_data_samples))
 
     def find_boxes(self, bev: Tensor, batch_data_samples: list[Det3DDataSample]) -> list:
-        """Returns what the head finds on maps (B, C, X, Y), as InstanceData in the lidar frame."""
+        """Returns what the head predicts on maps (B, C, X, Y), as InstanceData in the LiDAR frame."""
         with torch.autocast(bev.device.type, enabled=False):
             boxes = self.bbox_head.predict_passes([bev], batch_data_samples)
         if self.ground_z_m is not None:

@@ -174,7 +174,7 @@ class BEVFormerEncoder(BaseModule):
         return self.grid.to_map(query)
 
     def positions(self) -> Tensor:
-        """Positional encoding (Q, C): the first half of the channels tells the column x, the second half the row y."""
+        """Positional encoding (Q, C): half of the channels encodes the column x, the other half the row y."""
         nx, ny = self.grid.shape
         columns = self.column_embedding.weight.repeat(ny, 1)
         rows = self.row_embedding.weight.repeat_interleave(nx, 0)

@@ -20,17 +20,17 @@ from perception3d.registry import MODELS
 
 @MODELS.register_module()
 class BEVFormerHead(BaseModule):
-    """Object queries that look at a map (B, C, X, Y) in several layers, each of which refines the boxes of the last.
+    """Object queries that attend to a map (B, C, X, Y) in several layers, each of which refines the boxes of the last.
 
     Takes any map of this package: axis 2 is x, axis 3 is y. All defaults are those of the released models.
 
     Args:
-        range_m: (x0, y0, z0, x1, y1, z1) in which the centres of boxes lie, metres, lidar frame; the map covers its x
+        range_m: (x0, y0, z0, x1, y1, z1) in which the centres of boxes lie, metres, LiDAR frame; the map covers its x
             and y.
         num_classes: number of classes.
         embed_dims: channels C of the map and of the queries.
         num_query, num_layers, num_heads, num_points, feedforward_channels, dropout: of the decoder.
-        num_fcs: hidden layers of the branches that tell class and box.
+        num_fcs: hidden layers of the branches for class and box.
         code_weights: weights of the ten codes in the box loss.
         loss_cls, loss_bbox: losses of mmdet; by default focal loss of weight 2 and L1 of weight 0.25.
         class_cost, box_cost: weights in the matching.
@@ -128,27 +128,29 @@ class BEVFormerHead(BaseModule):
         """Losses of a batch from `gt_instances_3d`: `loss_cls`, `loss_bbox`, and `d0.loss_cls`, .. of earlier layers.
 
         Objects are counted over all processes. An unknown (NaN) velocity takes no part; boxes with another number that
-        is not finite, or with a label that is no class, are left out.
+        is not finite, or with a label that is not a class, are left out.
         """
         logits, codes = self(bev)
         truth = [self.read_truth(sample.gt_instances_3d, bev.device) for sample in batch_data_samples]
-        found = match(logits, codes, truth, self.class_cost, self.box_cost)
-        objects = logits.new_tensor(float(found.objects))
+        assignment = match(logits, codes, truth, self.class_cost, self.box_cost)
+        objects = logits.new_tensor(float(assignment.objects))
         all_reduce(objects, 'mean')
         objects = objects.clamp(min=1)
         losses = {}
         for layer in range(len(logits)):
             name = '' if layer == len(logits) - 1 else f'd{layer}.'
-            losses.update(self._layer_loss(name, logits[layer], codes[layer], found, layer, objects))
+            losses.update(self._layer_loss(name, logits[layer], codes[layer], assignment, layer, objects))
         return losses
 
     def _layer_loss(
-        self, name: str, logits: Tensor, codes: Tensor, found: Assignment, layer: int, objects: Tensor
+        self, name: str, logits: Tensor, codes: Tensor, assignment: Assignment, layer: int, objects: Tensor
     ) -> dict[str, Tensor]:
-        weights = found.known[layer] * self.code_weights
+        weights = assignment.known[layer] * self.code_weights
         return {
-            f'{name}loss_cls': self.loss_cls(logits.flatten(0, 1), found.labels[layer].flatten(), avg_factor=objects),
-            f'{name}loss_bbox': self.loss_bbox(codes, found.codes[layer], weights, avg_factor=objects),
+            f'{name}loss_cls': self.loss_cls(
+                logits.flatten(0, 1), assignment.labels[layer].flatten(), avg_factor=objects
+            ),
+            f'{name}loss_bbox': self.loss_bbox(codes, assignment.codes[layer], weights, avg_factor=objects),
         }
 
     def read_truth(self, instances: InstanceData, device: torch.device) -> Truth:
@@ -166,7 +168,7 @@ class BEVFormerHead(BaseModule):
 
     @torch.no_grad()
     def predict_passes(self, bevs: Sequence[Tensor], batch_data_samples: list) -> list[InstanceData]:
-        """The `max_boxes` best pairs of query and class of each sample, over one or more maps of the same lidar frame.
+        """The `max_boxes` best pairs of query and class of each sample, over one or more maps of the same LiDAR frame.
 
         A query may return several classes, as in the released model.
         """
@@ -178,10 +180,10 @@ class BEVFormerHead(BaseModule):
         boxes, labels = decode_boxes(own.nan_to_num(nan=0.0)), index % self.num_classes
         results = []
         for i, sample in enumerate(batch_data_samples):
-            found = InstanceData()
-            found.bboxes_3d = sample.metainfo['box_type_3d'](boxes[i], box_dim=9)
-            found.scores_3d, found.labels_3d = scores[i], labels[i]
-            results.append(found)
+            prediction = InstanceData()
+            prediction.bboxes_3d = sample.metainfo['box_type_3d'](boxes[i], box_dim=9)
+            prediction.scores_3d, prediction.labels_3d = scores[i], labels[i]
+            results.append(prediction)
         return results
 
 

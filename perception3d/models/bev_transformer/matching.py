@@ -24,7 +24,7 @@ class Truth(NamedTuple):
 
 
 class Assignment(NamedTuple):
-    """What each prediction of (L, B, Q) should be.
+    """Targets of each prediction of (L, B, Q).
 
     labels: (L, B, Q) class, the number of classes where there is no object.
     codes: (L, B, Q, 10), 0 where there is no object or the number is not known.
@@ -39,7 +39,7 @@ class Assignment(NamedTuple):
 
 
 def focal_cost(logits: Tensor, labels: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Cost (..., Q, G) of calling predictions with `logits` (..., Q, C) by `labels` (G,): focal loss of yes less no."""
+    """Returns the cost (..., Q, G) of giving predictions `logits` (..., Q, C) the class `labels` (G,): a focal loss."""
     own = logits.float()[..., labels]
     probability = own.sigmoid()
     yes = alpha * (1 - probability) ** gamma * -F.logsigmoid(own)

@@ -1,8 +1,8 @@
-"""How the lidar moved between the frames of a sample, from the matrices that the sample carries.
+"""How the LiDAR moved between the frames of a sample, from the matrices that the sample carries.
 
-A past image comes with the matrix from the PRESENT lidar frame to its camera. The mount of a camera on the lidar is
-rigid, so the same camera's two matrices tell how the lidar moved. The matrices already contain the augmentation of the
-bird's-eye plane, and so does the motion: each past frame lives in its own lidar frame, augmented as the present one.
+A past image comes with the matrix from the PRESENT LiDAR frame to its camera. The mount of a camera on the LiDAR is
+rigid, so the same camera's two matrices tell how the LiDAR moved. The matrices already contain the augmentation of the
+bird's-eye plane, and so does the motion: each past frame lives in its own LiDAR frame, augmented as the present one.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ SIGNALS = 18
 
 
 def lidar_motion(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
-    """Motions (B, F, 4, 4): from the present lidar frame to the lidar frame of each moment.
+    """Motions (B, F, 4, 4): from the present LiDAR frame to the LiDAR frame of each frame of the sample.
 
-    Taken from the camera whose present image is nearest in time to the sample, of those that have an image at both
-    moments. Raises InputError where samples of several frames have no `lidar2cam`, or no such camera.
+    Taken from the camera whose present image is nearest in time to the sample, of those that have an image in both
+    frames. Raises InputError where samples of several frames have no `lidar2cam`, or no such camera.
     """
     motions = np.tile(np.eye(4), (len(samples), frames, 1, 1))
     if frames == 1:
@@ -63,28 +63,28 @@ def nearest_cameras(sample: Det3DDataSample, frames: int) -> np.ndarray:
 
 
 def frame_times(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
-    """Times (B, F) in seconds of the moments, by the camera of `lidar_motion`; NaN where times are not told."""
+    """Times (B, F) in seconds of the frames, by the camera of `lidar_motion`; NaN where times are not given."""
     times = np.full((len(samples), frames), np.nan)
     for row, sample in zip(times, samples, strict=True):
-        told = sample.metainfo.get('img_timestamps_s')
-        if told is not None:
-            seconds = np.asarray(told, np.float64).reshape(frames, -1)
+        stamps = sample.metainfo.get('img_timestamps_s')
+        if stamps is not None:
+            seconds = np.asarray(stamps, np.float64).reshape(frames, -1)
             row[:] = seconds[np.arange(frames), nearest_cameras(sample, frames)]
     return times
 
 
 def motion_signals(older_from_newer: np.ndarray, step_s: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """The vector (B, 18) float32 that stands for the CAN bus, made from two poses.
+    """The vector (B, 18) float32 that replaces the CAN bus, made from two poses.
 
-    The released model reads the vehicle's bus; here everything follows from the motion of the lidar since the moment
-    before, in its present axes: way in metres (3), turn as a quaternion w, x, y, z (4), acceleration (3, always 0: it
-    would need a third pose), rate of turn in rad/s (3), velocity in m/s (3), change of yaw in radians and in degrees.
-    Where the released vector has the vehicle's heading in the world, this one has the change.
+    The released model reads the vehicle's bus; here everything follows from the motion of the LiDAR since the frame
+    before, in its present axes: path in metres (3), rotation as a quaternion w, x, y, z (4), acceleration (3, always 0:
+    it would need a third pose), rate of rotation in rad/s (3), velocity in m/s (3), change of yaw in radians and in
+    degrees. Where the released vector has the vehicle's heading in the world, this one has the change.
 
     Args:
-        older_from_newer: (B, 4, 4) from the present lidar frame to that of the moment before.
+        older_from_newer: (B, 4, 4) from the present LiDAR frame to that of the frame before.
         step_s: (B,) seconds between the two; where that is NaN or 0, rates are 0.
-        known: (B,) False for samples without a moment before: they stand still.
+        known: (B,) False for samples without a frame before: they stand still.
     """
     signals = np.zeros((len(known), SIGNALS), np.float32)
     signals[:, 3] = 1
@@ -102,10 +102,10 @@ def motion_signals(older_from_newer: np.ndarray, step_s: np.ndarray, known: np.n
 
 
 def align_memory(bev: Tensor, older_from_newer: np.ndarray, known: np.ndarray, grid: PillarGrid) -> Memory:
-    """Turns the map (B, C, X, Y) of the moment before into the present axes, and tells how far the lidar moved.
+    """Rotates the map (B, C, X, Y) of the frame before into the present axes, and returns how far the LiDAR moved.
 
-    As in the released model the map is turned about the lidar (bilinear here, nearest there) and the way becomes a
-    shift of the places where queries look.
+    As in the released model the map is rotated about the LiDAR (bilinear here, nearest there), and the path becomes a
+    shift of the sampling points of the queries.
     """
     motion = torch.from_numpy(np.asarray(older_from_newer, np.float32)).to(bev.device, non_blocking=True)
     turn = motion[:, :2, :2]
@@ -115,5 +115,5 @@ def align_memory(bev: Tensor, older_from_newer: np.ndarray, known: np.ndarray, g
     there = (here[None, :, None] * turn[:, None]).sum(-1)
     places = ((there - corner) / extent * 2 - 1).view(len(bev), grid.shape[1], grid.shape[0], 2)
     turned = F.grid_sample(bev.float().transpose(2, 3), places, mode='bilinear', align_corners=False)
-    told = torch.from_numpy(np.asarray(known)).to(bev.device, non_blocking=True)
-    return Memory(turned.flatten(2).transpose(1, 2), shift / extent, told)
+    is_known = torch.from_numpy(np.asarray(known)).to(bev.device, non_blocking=True)
+    return Memory(turned.flatten(2).transpose(1, 2), shift / extent, is_known)

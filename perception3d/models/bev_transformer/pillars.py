@@ -38,7 +38,7 @@ class PillarGrid:
     """Cells of a bird's-eye map with D points above each other in the middle of every cell.
 
     Args:
-        range_m: (x0, y0, x1, y1) that the map covers, metres, lidar frame.
+        range_m: (x0, y0, x1, y1) that the map covers, metres, LiDAR frame.
         shape: cells (X, Y).
         heights_m: heights of the points, metres. The released model spreads four from 0.5 m above -5 m to 0.5 m below
             3 m.

@@ -1,4 +1,4 @@
-"""Spatial cross-attention: pillars of the bird's-eye grid look at cameras that see them (BEVFormer, section 3.3)."""
+"""Spatial cross-attention: pillars of the BEV grid attend to the cameras that see them (BEVFormer, section 3.3)."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class PillarDeformableAttention(nn.Module):
         init_projection(self.value_proj)
 
     def forward(self, query: Tensor, value: Tensor, shapes: Sequence[tuple[int, int]], points: Tensor) -> Tensor:
-        """What queries (M, K, C) find in `value` (M, sum of h*w, C) around `points` (M, K, D, 2): (M, K, C)."""
+        """Returns the samples (M, K, C) of `value` (M, sum of h*w, C) around `points` (M, K, D, 2) for each query."""
         rows, count, channels = query.shape
         heads, levels, samples = self.num_heads, self.num_levels, self.num_points
         height = points.shape[2]
         if samples % height:
-            raise InputError(f'{samples} sampling points do not share out among the {height} points of a pillar')
+            raise InputError(f'{samples} sampling points cannot be divided among the {height} points of a pillar')
         value = self.value_proj(value).view(rows, -1, heads, channels // heads)
         weights = self.attention_weights(query).float().view(rows, count, heads, levels * samples).softmax(-1)
         offsets = self.sampling_offsets(query).float().view(rows, count, heads, levels, samples // height, height, 2)
@@ -54,7 +54,7 @@ class PillarDeformableAttention(nn.Module):
 
 
 class SpatialCrossAttention(nn.Module):
-    """Every pillar takes the mean of what it finds in the cameras that see it; the result is added to the query.
+    """Every pillar takes the mean of what it samples from the cameras that see it; the result is added to the query.
 
     Args:
         embed_dims: channels C.
@@ -82,7 +82,7 @@ class SpatialCrossAttention(nn.Module):
         init_projection(self.output_proj)
 
     def forward(self, query: Tensor, value: Tensor, shapes: Sequence[tuple[int, int]], views: PillarViews) -> Tensor:
-        """Returns queries (B, Q, C), each with what it saw added.
+        """Returns queries (B, Q, C), each with the result of its attention added.
 
         Args:
             query: (B, Q, C).
@@ -95,8 +95,8 @@ class SpatialCrossAttention(nn.Module):
         rows = (views.index + first).flatten()
         # Only pairs of a camera and a pillar that it sees are computed.
         own = query.reshape(-1, channels).index_select(0, rows).view(-1, views.index.shape[2], channels)
-        found = self.deformable_attention(own, value, shapes, views.points.flatten(0, 1))
-        found = found.flatten(0, 1) * views.valid.flatten()[:, None]
-        total = found.new_zeros(batch * queries, channels).index_add(0, rows, found)
+        sampled = self.deformable_attention(own, value, shapes, views.points.flatten(0, 1))
+        sampled = sampled.flatten(0, 1) * views.valid.flatten()[:, None]
+        total = sampled.new_zeros(batch * queries, channels).index_add(0, rows, sampled)
         mean = total.view(batch, queries, channels) / views.cameras.clamp(min=1)[..., None]
         return query + self.dropout(self.output_proj(mean))

@@ -55,7 +55,7 @@ class BEVFormerStream:
 
     @torch.no_grad()
     def step(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
-        """Returns the boxes of this frame (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its lidar frame.
+        """Returns the boxes of this frame (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its LiDAR frame.
 
         Args:
             images: (N, 3, H, W) BGR 0..255 in the network's size, as the test pipeline makes them.

@@ -1,4 +1,4 @@
-"""Temporal self-attention: queries look at the bird's-eye map of the moment before and at themselves (section 3.4)."""
+"""Temporal self-attention: queries attend to the map of the frame before and to themselves (section 3.4)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from perception3d.models.bev_transformer.deformable import init_projection, init
 
 
 class Memory(NamedTuple):
-    """What queries remember of the moment before.
+    """What queries read of the frame before.
 
-    queries: (B, Q, C) the map of the moment before, turned into the present axes.
-    shift: (B, 2) where the lidar has moved since, along the present axes, as fractions of the map.
-    known: (B,) False for samples that have no moment before; their rows are not used.
+    queries: (B, Q, C) the map of the frame before, rotated into the present axes.
+    shift: (B, 2) where the LiDAR has moved since, along the present axes, as fractions of the map.
+    known: (B,) False for samples that have no frame before; their rows are not used.
     """
 
     queries: Tensor
@@ -63,14 +63,14 @@ class TemporalSelfAttention(nn.Module):
         memory: Memory | None = None,
         initial: Tensor | None = None,
     ) -> Tensor:
-        """Returns queries (B, Q, C), each with what it found added.
+        """Returns queries (B, Q, C), each with the result of its attention added.
 
         Args:
             query: (B, Q, C).
             position: (Q, C) positional encoding.
             centers: (Q, 2) middles of the cells as fractions (x, y) of the map.
             shape: cells (X, Y).
-            memory: the moment before, if any sample has one.
+            memory: the frame before, if any sample has one.
             initial: (B, Q, C) queries before the first layer: with a memory these are the present map, in every layer,
                 as in the released model.
         """
@@ -91,5 +91,5 @@ class TemporalSelfAttention(nn.Module):
         size = torch.tensor(shape, dtype=torch.float32, device=query.device)
         locations = places.transpose(1, 2)[:, :, None, :, None] + offsets / size
         value = value.view(batch, 2 * queries, heads, channels // heads)
-        found = sample_maps(value, [(shape[1], shape[0])] * 2, locations, weights)
-        return query + self.dropout(self.output_proj(found))
+        attended = sample_maps(value, [(shape[1], shape[0])] * 2, locations, weights)
+        return query + self.dropout(self.output_proj(attended))

@@ -1,8 +1,8 @@
-"""Which anchors a ground-truth box speaks to: the bag of its best anchors, and the predictions that explain it.
+"""Assignment of ground-truth boxes: the bag of the best anchors of a box, and the predictions that explain it.
 
 Both are chosen by IoU of axis-aligned ("nearest") bird's-eye rectangles, as in the released Fast-BEV head. All anchors
 are considered, yet only few are touched: bags look at a window of cells that provably holds the bag, and on the CPU
-explained predictions are found by a compiled loop over predictions and boxes.
+explained predictions are computed by a compiled loop over predictions and boxes.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _PRIOR = 0.1
 
 
 class CentreTargets(NamedTuple):
-    """What the maps should say: `heatmap` (B, C, X, Y), and for N boxes cells `x`, `y` (N,), `codes` (N, 10), `inside`.
+    """Targets of the maps: `heatmap` (B, C, X, Y), and for N boxes cells `x`, `y` (N,), `codes` (N, 10), `inside`.
 
     `inside` (N,) is False for boxes off the map and for invalid ones; their cells are 0.
     """
@@ -56,7 +56,7 @@ class CenterBEVHead(BaseModule):
     Args:
         num_classes: number of classes C.
         in_channels: channels of the bird's-eye map.
-        range_m: (x0, y0, x1, y1) that the map covers, metres, lidar frame.
+        range_m: (x0, y0, x1, y1) that the map covers, metres, LiDAR frame.
         hidden_channels: channels between the two convolutions.
         min_overlap, min_radius, max_radius: the Gaussian around a centre: IoU from which its radius follows, and its
             bounds in cells.
@@ -168,7 +168,7 @@ class CenterBEVHead(BaseModule):
     def predict_passes(self, bevs: Sequence[Tensor], batch_data_samples: list) -> list[InstanceData]:
         """Boxes of each sample from several passes over it (test-time augmentation), joined before suppression.
 
-        Each of `bevs` (B, C, X, Y) must describe the same lidar frame, as maps of flipped images do.
+        Each of `bevs` (B, C, X, Y) must describe the same LiDAR frame, as maps of flipped images do.
         """
         return self.boxes_from_outputs([self(bev) for bev in bevs], batch_data_samples)
 
@@ -201,7 +201,7 @@ class CenterBEVHead(BaseModule):
         return self.slot_boxes(codes, place), scores, labels
 
     def slot_boxes(self, codes: Tensor, index: Tensor) -> Tensor:
-        """Boxes (B, K, 9) that the codes (B, 10, X, Y) tell in the cells `index` (B, K), x * Y + y."""
+        """Boxes (B, K, 9) of the codes (B, 10, X, Y) in the cells `index` (B, K), x * Y + y."""
         batch, _, height, width = codes.shape
         x, y = index // width, index % width
         own = codes[torch.arange(batch, device=codes.device)[:, None], :, x, y].nan_to_num(nan=0.0)

@@ -1,6 +1,6 @@
 """Weights of others for our Fast-BEV: names, and the box convention of the released head.
 
-Three kinds of source are known: an ImageNet ResNet (backbone only), a 2D detector of mmdetection trained on nuImages
+Three kinds of source: an ImageNet ResNet (backbone only), a 2D detector of mmdetection trained on nuImages
 (its backbone only: its pyramid has 256 channels, ours 64), and a released Fast-BEV checkpoint (everything).
 
 The released head regresses (w, l, h) and a clockwise yaw. With the anchors of `anchors.py` its outputs mean the same as

@@ -1,4 +1,4 @@
-"""Fast-BEV: cameras of several moments to 3D boxes through one BEV map (arXiv 2301.12511)."""
+"""Fast-BEV: cameras of several frames to 3D boxes through one BEV map (arXiv 2301.12511)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 @MODELS.register_module()
 class FastBEV(Base3DDetector):
-    """Detects 3D boxes in the lidar frame from any number of cameras and moments.
+    """Detects 3D boxes in the LiDAR frame from any number of cameras and frames.
 
-    The images of all moments pass the 2D network; each moment is lifted into the voxel grid of the *current* lidar
-    frame by its own projections, which hold the ego motion; moments are stacked on the channels and encoded as a map.
+    The images of all frames pass the 2D network; each frame is lifted into the voxel grid of the *present* LiDAR frame
+    by its own projections, which hold the ego motion; frames are stacked on the channels and encoded as a map.
 
     The paper's styles follow from the counts of lifted levels and of grids: v1 one and one, v2 several levels into one
     grid, v3 one level into several grids, v4 level i into grid i.
@@ -50,7 +50,7 @@ class FastBEV(Base3DDetector):
         bbox_head: head on BEV maps (B, C, X, Y): `loss(bev, samples)`, `predict_passes(bevs, samples)`.
         grids: arguments of `VoxelGrid`, one for each BEV scale.
         priority: camera that wins where several see a voxel: 'last', 'first' or 'mean'.
-        flip_tta: when predicting, also look at all images mirrored and merge the boxes before suppression.
+        flip_tta: when predicting, also process all images mirrored and merge the boxes before suppression.
         cache_features: when predicting, keep the features of images by path, so that a later sample that lists the
             image as history does not compute it again. For ordered data without test-time randomness.
         ground_z_m: height in the grids at which the ground lies. With it, grids and boxes follow the ground of each
@@ -100,10 +100,10 @@ class FastBEV(Base3DDetector):
 
     @property
     def num_frames(self) -> int | None:
-        """Moments whose lifted maps the BEV encoder takes; None for an encoder that tells no `lifted_channels`.
+        """Frames whose lifted maps the BEV encoder takes; None for an encoder without `lifted_channels`.
 
         Raises:
-            InputError: its channels are no whole number of moments.
+            InputError: its channels are not a whole number of frames.
         """
         channels = getattr(self.neck_3d, 'lifted_channels', None)
         if channels is None:
@@ -128,7 +128,7 @@ class FastBEV(Base3DDetector):
         for k, transform in enumerate(self.view_transforms):
             x0, y0, _, x1, y1, _ = transform.grid.range_m
             require_head_range(f'grids[{k}]', (x0, y0, x1, y1), self.bbox_head)
-        # Tells when they are no whole number.
+        # Raises where they are not a whole number.
         _ = self.num_frames
 
     def train(self, mode: bool = True) -> FastBEV:
@@ -159,7 +159,7 @@ class FastBEV(Base3DDetector):
     ) -> Tensor:
         """Lifts image features and encodes them: (B, C, X', Y') float32.
 
-        `img_from_lidar` is (B, F, N, 4, 4), from metres in the current lidar frame to pixels of the network's input of
+        `img_from_lidar` is (B, F, N, 4, 4), from metres in the current LiDAR frame to pixels of the network's input of
         size `image_hw`; `valid_hw` is the part that is not padding.
         """
         volumes = [
@@ -197,7 +197,7 @@ class FastBEV(Base3DDetector):
     def predict(
         self, batch_inputs: dict, batch_data_samples: list[Det3DDataSample], **kwargs: Any
     ) -> list[Det3DDataSample]:
-        """Returns the samples with `pred_instances_3d`: boxes in metres in the lidar frame, scores, labels."""
+        """Returns the samples with `pred_instances_3d`: boxes in metres in the LiDAR frame, scores, labels."""
         views = [(batch_inputs, batch_data_samples)]
         if self.flip_tta:
             views.append(_mirrored(batch_inputs, batch_data_samples))
@@ -208,7 +208,7 @@ class FastBEV(Base3DDetector):
     ) -> list[Det3DDataSample]:
         """Merges several views of the same batch, made by the pipeline, before suppression.
 
-        The views may differ in their images and matrices, not in their lidar frame.
+        The views may differ in their images and matrices, not in their LiDAR frame.
         """
         return self._predict_views(list(zip(batch_inputs, batch_data_samples, strict=True)), batch_data_samples[0])
 

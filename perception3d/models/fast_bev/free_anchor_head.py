@@ -123,8 +123,8 @@ class FreeAnchorBEVHead(BaseModule):
     def forward(self, bev: Tensor) -> HeadOutput:
         """Class logits (B, A*C, Y, X), box codes (B, A*9, Y, X), direction logits (B, A*2, Y, X), all float32.
 
-        `bev` is (B, C, X, Y); outputs are transposed as in the released head. A 1x1 convolution does not mind when
-        that happens, so it comes last, where it is a view.
+        `bev` is (B, C, X, Y); outputs are transposed as in the released head. A 1x1 convolution gives the same
+        before and after a transposition, so it comes last, where it is a view.
         """
         with torch.autocast(bev.device.type, enabled=False):
             # One convolution reads the map once, and sums its gradient once, for all three outputs.
@@ -156,7 +156,7 @@ class FreeAnchorBEVHead(BaseModule):
     def predict_passes(self, bevs: Sequence[Tensor], batch_data_samples: list) -> list[InstanceData]:
         """Boxes of each sample from several passes over it (test-time augmentation), joined before suppression.
 
-        Each of `bevs` (B, C, X, Y) must describe the same lidar frame, as maps of flipped images do.
+        Each of `bevs` (B, C, X, Y) must describe the same LiDAR frame, as maps of flipped images do.
         """
         return self.boxes_from_outputs([self(bev) for bev in bevs], batch_data_samples)
 
@@ -218,11 +218,11 @@ class FreeAnchorBEVHead(BaseModule):
     def _pick(self, boxes: Tensor, scores: Tensor, sample: Any) -> InstanceData:
         index, labels = self.nms.select(boxes, scores, self.score_thr, self.max_boxes)
         box_type = sample.metainfo['box_type_3d']
-        found = InstanceData()
-        found.bboxes_3d = box_type(boxes[index], box_dim=CODE_SIZE)
-        found.scores_3d = scores[index, labels]
-        found.labels_3d = labels
-        return found
+        prediction = InstanceData()
+        prediction.bboxes_3d = box_type(boxes[index], box_dim=CODE_SIZE)
+        prediction.scores_3d = scores[index, labels]
+        prediction.labels_3d = labels
+        return prediction
 
     def _by_anchor(self, outputs: HeadOutput) -> HeadOutput:
         """Views (B, A, codes, X, Y) of the outputs."""

@@ -103,6 +103,6 @@ def negative_loss(logits: Tensor, explained: Tensor, gamma: float, bound: float 
             overflow is pulled back; NaN stays NaN.
         explained: probability in [0, 1] that the anchor explains an object of the class; same shape, no gradient.
         gamma: focusing exponent.
-        bound: largest logit that the value of the loss tells apart.
+        bound: largest logit that changes the value of the loss.
     """
     return _FocalBackground.apply(logits, explained, gamma, bound)

@@ -1,4 +1,4 @@
-"""Fast-BEV on a stream of frames: each image passes the 2D network once, its features wait to be history."""
+"""Fast-BEV on a stream of frames: each image passes the 2D network once, its features are kept as history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HISTORY_S = (-0.5, -1.0, -1.5)
 
 @dataclass
 class StreamFrame:
-    """What all cameras saw at one moment.
+    """The images of all cameras at one time, with their matrices.
 
     Attributes:
         images: (N, 3, H, W) BGR 0..255 in the network's size, as the test pipeline makes them.
@@ -35,7 +35,7 @@ class StreamFrame:
         cam_from_ego: (N, 4, 4).
         global_from_ego: (N, 4, 4) the ego pose when each camera took its image.
         ego_from_lidar: (4, 4).
-        global_from_ego_at_lidar: (4, 4) the ego pose of the lidar frame that boxes are reported in.
+        global_from_ego_at_lidar: (4, 4) the ego pose of the LiDAR frame that boxes are reported in.
         time_s: (N,) when each camera took its image.
     """
 
@@ -54,7 +54,7 @@ class StreamFrame:
         ego_from_lidar = np.asarray(meta['lidar2ego'], np.float64)
         global_from_ego = np.asarray(meta['ego2global'], np.float64)
         intrinsics = np.asarray(meta['img_post'], np.float64)[:count] @ np.asarray(meta['cam2img'])[:count]
-        # lidar2cam holds the ego motion between lidar and camera, so all cameras share the pose of the lidar here.
+        # lidar2cam holds the ego motion between lidar and camera, so all cameras share the pose of the LiDAR here.
         cam_from_ego = np.asarray(meta['lidar2cam'], np.float64)[:count] @ np.linalg.inv(ego_from_lidar)
         return cls(
             images=images[:count],
@@ -67,11 +67,11 @@ class StreamFrame:
         )
 
     def img_from_global(self) -> np.ndarray:
-        """Returns (N, 4, 4): what stays true of these images when the vehicle moves on."""
+        """Returns (N, 4, 4): the part of the projections that does not change when the vehicle moves on."""
         return self.img_from_cam @ self.cam_from_ego @ np.linalg.inv(self.global_from_ego)
 
     def global_from_lidar(self) -> np.ndarray:
-        """Returns (4, 4) the pose of the lidar frame."""
+        """Returns (4, 4) the pose of the LiDAR frame."""
         return self.global_from_ego_at_lidar @ self.ego_from_lidar
 
 
@@ -95,11 +95,11 @@ class FastBEVStream:
     nearest in time to (now + offset); at the start of a stream that is the oldest one. Boxes equal those of the model
     run on the same images and projections at once.
 
-    A stream is one vehicle: its history is in the object, and `step` may not run in two threads at once. Several
-    threads take a stream each; they may be made of the same model.
+    A stream is one vehicle: its history is in the object, and `step` may not run in two threads at once. Each
+    thread needs a stream of its own; they may be made of the same model.
 
     Args:
-        model: the detector; it is copied, so training can go on.
+        model: the detector; it is copied, so its training can continue.
         offsets_s: nominal times of the history; () for a model of one frame.
         fuse: fold batch norms into convolutions.
         dtype: of the 2D network, the kept features and the BEV encoder; the head stays in float32. Where the device has
@@ -137,14 +137,14 @@ class FastBEVStream:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets the history: to be called when a new scene starts."""
+        """Drops the history: to be called when a new scene starts."""
         self._kept: list[_Kept] = []
         self._features: list[Tensor] = []
         self._hw: list[tuple[int, int]] = []
 
     @torch.no_grad()
     def step(self, frame: StreamFrame) -> InstanceData:
-        """Returns the boxes of this moment (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its lidar frame.
+        """Returns the boxes of this frame (`bboxes_3d`, `scores_3d`, `labels_3d`), metres in its LiDAR frame.
 
         InputError if time runs backwards or the number of cameras changes: call `reset` first.
         """
@@ -156,11 +156,11 @@ class FastBEVStream:
             plane = ground_plane(frame.ego_from_lidar)
             matrices = follow_ground(matrices, plane[None], ground)
         bev = self.model.encode(levels, matrices, tuple(frame.images.shape[-2:]))
-        found = self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
+        prediction = self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
         if ground is not None:
-            boxes = found.bboxes_3d.tensor
+            boxes = prediction.bboxes_3d.tensor
             boxes[:, 2] += ground_offset(boxes, plane, ground)
-        return found
+        return prediction
 
     def step_sample(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
         """As `step`, for a packed sample of the test pipeline; of its frames only the present one is used."""
@@ -181,7 +181,7 @@ class FastBEVStream:
             raise InputError('a frame is older than the one before it: reset the stream at a new scene')
 
     def _keep(self, frame: StreamFrame, maps: list[Tensor]) -> _Kept:
-        """Stores the features in a free slot, after dropping what no later frame can ask for."""
+        """Stores the features in a free slot, after dropping frames that no later step can use."""
         time_s = np.asarray(frame.time_s, np.float64)
         oldest = min(self.offsets_s, default=0.0)
         while len(self._kept) > 1 and (self._kept[1].time_s <= time_s + oldest).all():
@@ -210,7 +210,7 @@ class FastBEVStream:
         self._hw = [tuple(m.shape[-2:]) for m in maps]
 
     def _history(self, frame: StreamFrame, now: _Kept) -> tuple[list[FeatureRows], np.ndarray]:
-        """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) of the lidar frame."""
+        """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) of the LiDAR frame."""
         times = np.stack([kept.time_s for kept in self._kept])
         cameras = np.arange(times.shape[1])
         slots, matrices = [np.full(len(cameras), now.slot)], [now.img_from_global]
@@ -220,7 +220,7 @@ class FastBEVStream:
             matrices.append(np.stack([self._kept[i].img_from_global[c] for c, i in zip(cameras, nearest)]))
         wanted, used = np.stack(slots), None
         if self.compute_dtype != self.dtype:
-            # Only what is asked for is converted: at a camera's own rate many more frames are kept.
+            # Only frames that are used are converted: at the frame rate of a camera many more are kept.
             used, places = np.unique(wanted, return_inverse=True)
             wanted = places.reshape(wanted.shape)
         image = wanted[None] * len(cameras) + cameras

@@ -1,6 +1,6 @@
-"""Which decoded boxes survive: per-class suppression with boxes scaled to a useful size ("scale-NMS", BEVDet).
+"""Suppression within each class, with boxes scaled before the IoU is taken ("scale-NMS", BEVDet).
 
-A cone of 0.4 m hardly ever overlaps its own duplicate, so its box is enlarged before IoU is taken; a bus is shrunk.
+A cone of 0.4 m hardly ever overlaps its own duplicate, so its box is enlarged; a bus is shrunk.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class ClassNMS:
 
     Attributes:
         kinds: 'rotate' (rotated IoU) or 'circle' (squared distance of centres) for each class.
-        thresholds: IoU, or squared metres for 'circle', above which the lower score goes.
+        thresholds: IoU, or squared metres for 'circle', above which the box of the lower score is dropped.
         factors: what length and width are multiplied with before IoU is taken.
-        circle_limit: most boxes that a 'circle' class may keep.
+        circle_limit: largest number of boxes that a 'circle' class may keep.
     """
 
     kinds: Sequence[str] = ('rotate',) * 9 + ('circle',)
@@ -36,7 +36,7 @@ class ClassNMS:
         lengths = {len(self.kinds), len(self.thresholds), len(self.factors)}
         if len(lengths) != 1 or not set(self.kinds) <= {'rotate', 'circle'}:
             raise InputError(
-                f'nms: kinds, thresholds and factors need one entry a class and kinds are rotate or circle; got {self}'
+                f'nms: kinds, thresholds and factors need one entry per class, kinds are rotate or circle; got {self}'
             )
 
     @classmethod
@@ -51,7 +51,7 @@ class ClassNMS:
             boxes: (N, >=7) decoded boxes.
             scores: (N, C) class scores in 0..1.
             score_threshold: pairs with a score up to this one are dropped.
-            limit: most pairs to return.
+            limit: largest number of pairs to return.
         """
         if len(self.kinds) != scores.shape[1]:
             raise InputError(f'nms: rules for {len(self.kinds)} classes, but the head scores {scores.shape[1]}')

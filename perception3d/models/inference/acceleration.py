@@ -1,4 +1,4 @@
-"""Trained networks made faster for inference without other weights: folded norms, memory layout, host kernels."""
+"""Trained networks made faster for inference without other weights: folded norms, memory layout, CPU kernels."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from perception3d.models.inference.winograd import Workspace, use_winograd
 _SPARSE = ('SubMConv3d', 'SparseConv3d', 'SparseInverseConv3d', 'SubMConv2d', 'SparseConv2d')
 
 
-def accelerate(module: nn.Module, host_kernels: bool | None = None) -> nn.Module:
+def accelerate(module: nn.Module, cpu_kernels: bool | None = None) -> nn.Module:
     """Prepares `module` for inference in float32, in place, and returns it in eval mode.
 
     Batch norms are folded into the convolutions before them and dense convolutions get the channels-last layout. On a
-    CPU (`host_kernels`: None where that is) SECOND's backbone computes only what is not background, its neck is one
-    pass (`ActiveBackbone`, `UpsampledMaps`), and other wide 3x3 convolutions run by `WinogradConv2d`. A module with a
-    method `prepare_for_inference` is told. Outputs change by rounding only, about 1e-5 of their size. The module cannot
-    be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the next call of the
-    same thread reuses.
+    CPU (`cpu_kernels`: None where that is) SECOND's backbone computes only what is not background, its neck is one
+    pass (`ActiveBackbone`, `UpsampledMaps`), and other wide 3x3 convolutions run by `WinogradConv2d`. The method
+    `prepare_for_inference` of a module is called. Outputs change by rounding only, about 1e-5 of their size. The module
+    cannot be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the
+    next call of the same thread reuses.
     """
     module.eval().requires_grad_(False)
     fold_batch_norms(module)
@@ -32,23 +32,23 @@ def accelerate(module: nn.Module, host_kernels: bool | None = None) -> nn.Module
         if hasattr(part, 'prepare_for_inference'):
             part.prepare_for_inference()
     device = next(module.parameters()).device
-    if device.type == 'cpu' if host_kernels is None else host_kernels:
+    if device.type == 'cpu' if cpu_kernels is None else cpu_kernels:
         workspace = Workspace()
-        _use_host_kernels(module, workspace)
+        _use_cpu_kernels(module, workspace)
         use_winograd(module, workspace=workspace)
     return module
 
 
-def _use_host_kernels(module: nn.Module, workspace: Workspace) -> None:
+def _use_cpu_kernels(module: nn.Module, workspace: Workspace) -> None:
     """Replaces, in place, the backbones and necks of SECOND that are nothing but plain convolutions."""
     for name, child in list(module.named_children()):
-        kind = type(child).__name__
-        if kind == 'SECOND' and ActiveBackbone.fits(child.blocks):
+        name_of_class = type(child).__name__
+        if name_of_class == 'SECOND' and ActiveBackbone.fits(child.blocks):
             setattr(module, name, ActiveBackbone(child.blocks, workspace))
-        elif kind == 'SECONDFPN' and UpsampledMaps.fits(child.deblocks):
+        elif name_of_class == 'SECONDFPN' and UpsampledMaps.fits(child.deblocks):
             setattr(module, name, UpsampledMaps(child.deblocks, workspace))
         else:
-            _use_host_kernels(child, workspace)
+            _use_cpu_kernels(child, workspace)
 
 
 def fold_batch_norms(module: nn.Module) -> nn.Module:
@@ -69,7 +69,7 @@ def fold_batch_norms(module: nn.Module) -> nn.Module:
 
 
 def _channels_axis(conv: nn.Module) -> int | None:
-    """Returns the axis of the weight that counts outputs, None for what is no convolution or has groups."""
+    """Returns the axis of the weight that counts outputs, None for other modules and for convolutions with groups."""
     if isinstance(conv, nn.Conv2d):
         return 0
     if isinstance(conv, nn.ConvTranspose2d) and conv.groups == 1:

@@ -3,7 +3,7 @@
 A LiDAR scan fills a few per cent of a detector's map. Where nothing is near, a convolution gives the same values
 everywhere: the background. A stack of convolutions that carries the background and the mask of what differs from it
 computes the rest alone, and gives what the dense stack gives, up to rounding. Per layer the mask grows by a pixel, also
-from the border inwards, since the zeros around a map are no background.
+from the border inwards, since the zeros around a map are not background.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class ActiveBackbone(nn.Module):
 
     @staticmethod
     def fits(blocks: Sequence[nn.Module]) -> bool:
-        """Tells whether all blocks are nothing but 3x3 convolutions, each with its ReLU (norms folded)."""
+        """Returns whether all blocks consist of 3x3 convolutions, each with its ReLU (norms folded)."""
         return all(isinstance(block, nn.Sequential) and _is_stack(block) for block in blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -169,11 +169,11 @@ def _spread(mask, stride, from_outside):
                 if from_outside and (top < 0 or left < 0 or top + 3 > height or left + 3 > width):
                     out[n, i, j] = 1
                     continue
-                found = 0
+                active = 0
                 for row in range(max(top, 0), min(top + 3, height)):
                     for column in range(max(left, 0), min(left + 3, width)):
-                        found |= mask[n, row, column]
-                out[n, i, j] = found
+                        active |= mask[n, row, column]
+                out[n, i, j] = active
     return out
 
 

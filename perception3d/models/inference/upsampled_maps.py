@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 
 class UpsampledMaps(nn.Module):
-    """Stands for mmdet3d's SECONDFPN with folded norms: upsamples every map, ReLU, joins the channels.
+    """Replaces mmdet3d's SECONDFPN with folded norms: upsamples every map, ReLU, joins the channels.
 
     Args:
         deblocks: one for each map, of which `fits` holds.
@@ -43,14 +43,14 @@ class UpsampledMaps(nn.Module):
 
     @staticmethod
     def fits(deblocks: Sequence[nn.Module]) -> bool:
-        """Tells whether each is a transposed convolution whose kernel is its stride, with a ReLU (norm folded)."""
+        """Returns whether each is a transposed convolution whose kernel is its stride, with a ReLU (norm folded)."""
         return all(isinstance(deblock, nn.Sequential) and _is_upsampling(deblock) for deblock in deblocks)
 
     @torch.no_grad()
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Takes maps (B, C, H, W), returns one map (B, K, H', W') in a list, in channels-last memory.
 
-        InputError if the upsampled maps have not one size.
+        InputError if the upsampled maps differ in size.
         """
         sizes = {(len(x), x.shape[2] * s, x.shape[3] * s) for x, s in zip(maps, self.scales, strict=True)}
         if len(sizes) > 1:

@@ -1,9 +1,9 @@
 """3x3 convolutions with a quarter of the multiplications, for float32 inference on a CPU.
 
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308, section 4.3): 4 x 4 outputs need 36
-multiplications a channel pair instead of 144. numba turns tiles of the map into 36 matrices and the products back, the
-products are one call of the matrix routine that torch has. Results differ from a direct convolution by about 1e-5 of
-their size. Tiles that need no work may be left out (`active_convolutions`).
+multiplications per pair of channels instead of 144. numba transforms tiles of the map to 36 matrices and the products
+back; the products are one call of the matrix routine that torch has. Results differ from a direct convolution by
+about 1e-5 of their size. Tiles that need no work may be left out (`active_convolutions`).
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class WinogradConv2d(nn.Module):
 
 
 def fits(conv: nn.Module) -> bool:
-    """Tells whether a module is a convolution that `WinogradConv2d` can replace."""
+    """Returns whether a module is a convolution that `WinogradConv2d` can replace."""
     if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.padding_mode != 'zeros':
         return False
     return (conv.kernel_size, conv.stride, conv.padding, conv.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
@@ -137,7 +137,7 @@ def _forward_line(b: np.ndarray, start: int, step: int) -> None:
 
 @njit(cache=True, fastmath=_FAST, inline='always')
 def _backward_line(b: np.ndarray, start: int, step: int) -> None:
-    """Turns six rows of lanes, `step` apart, into four, in place: A^T of the paper."""
+    """Transforms six rows of lanes, `step` apart, to four, in place: A^T of the paper."""
     for c in range(start, start + _LANES):
         m0, m1, m2 = b[c], b[c + step], b[c + 2 * step]
         m3, m4, m5 = b[c + 3 * step], b[c + 4 * step], b[c + 5 * step]

@@ -37,7 +37,7 @@ class _KeptAnchors:
         self.__dict__.update(state)
 
     def grid_anchors(self, featmap_sizes: Sequence[Any], device: Any = 'cuda') -> list[Tensor]:
-        """Returns the anchors of each level for maps of these sizes; nobody may write into them."""
+        """Returns the anchors of each level for maps of these sizes; they are shared: do not write into them."""
         key = (*(tuple(size) for size in featmap_sizes), str(device))
         if key not in self._kept:
             self._kept[key] = self._generator.grid_anchors(featmap_sizes, device=device)
@@ -70,9 +70,9 @@ class FastAnchor3DHead(Anchor3DHead):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        told = dict(kwargs.get('anchor_generator') or {})
-        sizes, ranges = len(told.get('sizes') or ()), len(told.get('ranges') or ())
-        if told.get('size_per_range', True) and sizes != ranges and ranges > 1:
+        generator = dict(kwargs.get('anchor_generator') or {})
+        sizes, ranges = len(generator.get('sizes') or ()), len(generator.get('ranges') or ())
+        if generator.get('size_per_range', True) and sizes != ranges and ranges > 1:
             raise InputError(f'anchor_generator has {sizes} sizes, but {ranges} ranges: give one range a size, or one')
         super().__init__(*args, **kwargs)
         self.prior_generator = _KeptAnchors(self.prior_generator)
@@ -181,9 +181,9 @@ class FastAnchor3DHead(Anchor3DHead):
             if not len(chosen):
                 part.zero_()
                 continue
-            found = assign(assigner, own, nearest_bev(boxes[chosen], assigner.iou_calculator.coordinate))
-            found = torch.where(found > 0, chosen[(found - 1).clamp_(min=0)] + 1, found)
-            part.copy_(found.view(part.shape))
+            assigned = assign(assigner, own, nearest_bev(boxes[chosen], assigner.iou_calculator.coordinate))
+            assigned = torch.where(assigned > 0, chosen[(assigned - 1).clamp_(min=0)] + 1, assigned)
+            part.copy_(assigned.view(part.shape))
         owners, anchors = owners.view(-1), anchors.reshape(-1, self.box_code_size)
         positive = (owners > 0).nonzero().squeeze(1)
         owner = owners[positive] - 1

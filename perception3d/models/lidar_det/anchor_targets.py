@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def is_supported(assigner: Any) -> bool:
-    """Tells whether `assign` computes what this assigner of mmdet3d does; subclasses may do something else."""
+    """Returns whether `assign` computes what this assigner of mmdet3d does; subclasses may do something else."""
     return type(assigner) is Max3DIoUAssigner and type(assigner.iou_calculator) is BboxOverlapsNearest3D
 
 
@@ -41,7 +41,7 @@ def assign(assigner: Max3DIoUAssigner, anchors: Tensor, boxes: Tensor) -> Tensor
     """
     below = assigner.neg_iou_thr
     low, high = below if isinstance(below, tuple) else (0.0, below)
-    found = _assign(
+    owners = _assign(
         anchors.contiguous().numpy(),
         boxes.contiguous().numpy(),
         # float32, as the thresholds are compared with float32 overlaps in torch.
@@ -49,7 +49,7 @@ def assign(assigner: Max3DIoUAssigner, anchors: Tensor, boxes: Tensor) -> Tensor
         assigner.match_low_quality,
         assigner.gt_max_assign_all,
     )
-    return torch.from_numpy(found)
+    return torch.from_numpy(owners)
 
 
 @njit(cache=True, inline='always')

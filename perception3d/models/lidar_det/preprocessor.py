@@ -9,13 +9,13 @@ import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
 from torch import Tensor
 
-from perception3d.models.lidar_det import host_ops
+from perception3d.compat import lidar_ops_on_cpu
 from perception3d.registry import MODELS
 
 
 @MODELS.register_module()
 class LidarDataPreprocessor(Det3DDataPreprocessor):
-    """mmdet3d's preprocessor in a process whose mmcv ops also run on the CPU (see `host_ops`).
+    """mmdet3d's preprocessor in a process whose mmcv ops also run on the CPU (see `lidar_ops_on_cpu`).
 
     Every LiDAR config of this package has it, so that a detector never meets an op without a kernel. Voxels, their
     order and their truncation are those of mmcv.
@@ -28,7 +28,7 @@ class LidarDataPreprocessor(Det3DDataPreprocessor):
     """
 
     def __init__(self, *args: Any, point_cloud_range: Sequence[float] | None = None, **kwargs: Any) -> None:
-        host_ops.install()
+        lidar_ops_on_cpu.install()
         super().__init__(*args, **kwargs)
         self.point_cloud_range = point_cloud_range
 

@@ -16,7 +16,7 @@ from perception3d.registry import MODELS
 
 
 class FewRowsBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm over rows (N, C) that takes its running averages, and leaves them, where N < 2 has no variance.
+    """Batch norm over rows (N, C) that uses its running averages, without an update, where N < 2 rows have no variance.
 
     A cloud may have a single voxel in range, at which torch's class raises an error in training.
     """

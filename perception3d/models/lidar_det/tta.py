@@ -1,4 +1,4 @@
-"""Test-time augmentation of LiDAR detectors: boxes of mirrored, turned and scaled clouds, joined."""
+"""Test-time augmentation of LiDAR detectors: boxes of mirrored, rotated and scaled clouds, joined."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LidarTTAModel(BaseTTAModel):
     Args:
         module: the detector, or its config.
         iou_thr: of bird's-eye views.
-        max_num: boxes kept a sample.
+        max_num: boxes kept per sample.
     """
 
     def __init__(self, module: Any, iou_thr: float = 0.2, max_num: int = 200, data_preprocessor: Any = None) -> None:

@@ -81,4 +81,4 @@ def test_accelerate_takes_winograd_where_it_pays_and_keeps_the_function():
     assert isinstance(fast[0], WinogradConv2d) and isinstance(fast[3], nn.Conv2d)
     with torch.no_grad():
         assert torch.allclose(fast(x), expected, atol=1e-4 * float(expected.abs().max()))
-    assert not any(isinstance(part, WinogradConv2d) for part in accelerate(module, host_kernels=False).modules())
+    assert not any(isinstance(part, WinogradConv2d) for part in accelerate(module, cpu_kernels=False).modules())

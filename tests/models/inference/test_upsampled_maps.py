@@ -62,7 +62,7 @@ def test_accelerate_takes_backbone_and_neck_of_second_on_the_host_alone():
             )
         ).eval()
 
-    fast, plain = accelerate(build()), accelerate(build(), host_kernels=False)
+    fast, plain = accelerate(build()), accelerate(build(), cpu_kernels=False)
     assert isinstance(fast.backbone, ActiveBackbone) and isinstance(fast.neck, UpsampledMaps)
     assert isinstance(plain.backbone, SECOND) and isinstance(plain.neck, SECONDFPN)
     x = torch.zeros(1, 4, 16, 24)

@@ -9,7 +9,7 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 
-from perception3d.models.lidar_det import host_ops
+from perception3d.compat import lidar_ops_on_cpu
 from perception3d.models.lidar_det.anchor_head import FastAnchor3DHead
 
 RANGE = [0, -8, -1.78, 16, 8, -1.78]
@@ -50,7 +50,7 @@ def _settings(**test):
 
 
 def _pair(**test):
-    host_ops.install()
+    lidar_ops_on_cpu.install()
     torch.manual_seed(0)
     theirs, ours = Anchor3DHead(**_settings(**test)), FastAnchor3DHead(**_settings(**test))
     for part in (theirs.conv_cls, theirs.conv_reg, theirs.conv_dir_cls):

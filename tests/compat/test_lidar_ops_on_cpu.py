@@ -11,14 +11,14 @@ from mmdet3d.models.layers import box3d_multiclass_nms, nms_bev, nms_normal_bev
 from mmdet3d.structures import LiDARInstance3DBoxes, xywhr2xyxyr
 from mmengine import ConfigDict
 
+from perception3d.compat import lidar_ops_on_cpu
 from perception3d.compat.mmcv_on_cpu import LIDAR_OPS
-from perception3d.models.lidar_det import host_ops
 from perception3d.registry import MODELS
 
 
 @pytest.fixture(autouse=True)
 def _installed():
-    host_ops.install()
+    lidar_ops_on_cpu.install()
 
 
 def _points(number=256, clouds=1, seed=0):
@@ -38,7 +38,7 @@ def test_installing_twice_changes_nothing():
         return [mmcv.ops.nms_rotated.__globals__['ext_module'], *(function.forward for function in functions)]
 
     before = state()
-    host_ops.install()
+    lidar_ops_on_cpu.install()
     assert state() == before and before[0].compiled is _ext
 
 
@@ -57,7 +57,7 @@ def test_tensors_of_other_devices_go_to_the_compiled_module():
         def knn_forward(first, *args):
             return 'compiled', first.device.type, args
 
-    stand_in = host_ops._ByDevice(Compiled())
+    stand_in = lidar_ops_on_cpu._ByDevice(Compiled())
     assert stand_in.knn_forward(torch.zeros(1, device='meta'), 3) == ('compiled', 'meta', (3,))
 
 

@@ -7,7 +7,7 @@ kernels:
 
 - `nms_rotated` heeds `labels` and suppresses above the threshold, as on CUDA (mmcv's CPU kernel ignores labels and
   suppresses at the threshold too). Boxes or scores that are not finite are dropped.
-- `voxelization` takes `deterministic=False` too; the answer is the deterministic one.
+- `voxelization` takes `deterministic=False` too; the result is the deterministic one.
 - `points_in_boxes_cpu`, `box_iou_rotated` and `voxelization` give what they gave, and are faster. `box_iou_rotated` is
   also right where mmcv's loses corners: for a box and itself turned by pi that gave 0.62 in a test.
 """
@@ -34,18 +34,18 @@ _VOXEL_LAYERS = ('mmcv.ops.voxelize', 'mmdet3d.models.data_preprocessors.voxeliz
 
 
 class _ByDevice:
-    """Stands in for mmcv's compiled module: CPU tensors of the listed functions go to ours, the rest passes through."""
+    """Replaces mmcv's compiled module: calls of the listed functions with CPU tensors go to our kernels."""
 
     def __init__(self, compiled: ModuleType) -> None:
         self.compiled = compiled
 
     def __getattr__(self, name: str) -> Any:
-        theirs, ours = getattr(self.compiled, name), LIDAR_OPS.get(name)
-        if ours is None:
-            return theirs
+        compiled, on_cpu = getattr(self.compiled, name), LIDAR_OPS.get(name)
+        if on_cpu is None:
+            return compiled
 
         def call(first: Tensor, *args: Any, **kwargs: Any) -> Any:
-            return (ours if first.device.type == 'cpu' else theirs)(first, *args, **kwargs)
+            return (on_cpu if first.device.type == 'cpu' else compiled)(first, *args, **kwargs)
 
         return call
 
@@ -53,11 +53,11 @@ class _ByDevice:
 def _patch_furthest_point_sampling(module: ModuleType) -> None:
     # mmcv allocates the result as a CUDA tensor whatever the points are, and without CUDA not at all.
     function = module.FurthestPointSampling
-    theirs = function.forward
+    compiled = function.forward
 
     def forward(ctx: Any, points_xyz: Tensor, num_points: int) -> Tensor:
         if points_xyz.device.type != 'cpu':
-            return theirs(ctx, points_xyz, num_points)
+            return compiled(ctx, points_xyz, num_points)
         output = furthest_point_sample(points_xyz, num_points)
         ctx.mark_non_differentiable(output)
         return output
@@ -69,13 +69,13 @@ def _patch_voxelization(module: ModuleType) -> None:
     # mmcv allocates and clears max_voxels voxels before it knows how many there are: for pillars that costs more than
     # to find them.
     function = module._Voxelization
-    theirs = function.forward
+    compiled = function.forward
 
     def forward(
         ctx: Any, points: Tensor, voxel_size, coors_range, max_points: int = 35, max_voxels: int = 20000, *rest: bool
     ) -> Any:
         if points.device.type != 'cpu' or points.dtype != torch.float32:
-            return theirs(ctx, points, voxel_size, coors_range, max_points, max_voxels, *rest)
+            return compiled(ctx, points, voxel_size, coors_range, max_points, max_voxels, *rest)
         if -1 in (max_points, max_voxels):
             return voxels.dynamic_voxelize(points, voxel_size, coors_range)
         return voxels.hard_voxelize(points, voxel_size, coors_range, max_points, max_voxels)
