@@ -1,4 +1,4 @@
-"""Run a trained model on raw files and write a picture and a JSON for each frame."""
+"""Run a trained model on raw files: a picture and a JSON for each frame, and the result file of its format if any."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from perception3d.outputs import check_outputs
 
 INPUTS = (
     'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR detector clouds (.bin or '
-    '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are used where they are'
+    '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors '
+    'a bare cloud is one sweep whose points have the age 0'
 )
 
 
@@ -23,7 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('inputs', nargs='+', help=INPUTS)
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures and JSON files, by token')
+    parser.add_argument(
+        '--out', required=True, metavar='DIR', help='folder for the pictures, JSON and result files, by token'
+    )
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')

@@ -11,6 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.files import holds_frames, read_image, read_json, read_pickle
 
+FRAME_SUFFIXES = ('.json', '.pkl')
 _EXAMPLE = (
     '{"images": {"CAM_FRONT": {"img_path": "front.jpg", "cam2img": 3x3, "lidar2cam": 4x4}, ...}, '
     '"history": [{"offset_s": -0.5, "images": {...}}, ...]}'
@@ -32,7 +33,7 @@ def read_infos(path: str | Path) -> list[dict[str, Any]]:
     if path.suffix == '.pkl':
         content = read_pickle(path)
         if not isinstance(content, Mapping) or not holds_frames(content.get('data_list'), 'images'):
-            raise InputError(f'{path} is no info file: write it with tools/create_data.py')
+            raise InputError(f'{path} is not an info file: write it with tools/create_data.py')
         return content['data_list']
     if path.suffix != '.json':
         raise InputError(f'{path}: expected a frame (.json) or an info file (.pkl), not {path.suffix or "a folder"}')

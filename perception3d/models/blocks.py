@@ -33,7 +33,11 @@ def sample_planes(samples: Sequence[Det3DDataSample]) -> np.ndarray:
     poses = []
     for sample in samples:
         if 'lidar2ego' not in sample.metainfo:
-            raise InputError('a model with ground_z_m needs lidar2ego of every sample: let the pipeline pack it')
+            token = sample.metainfo.get('token', '')
+            raise InputError(
+                f'sample {token} has no lidar2ego, but the grid of this model follows the ground (ground_z_m): give '
+                'the frame lidar_points.lidar2ego, 4 x 4, to the ego frame on the road, and let the pipeline pack it'
+            )
         pose = np.asarray(sample.metainfo['lidar2ego'], np.float64)
         poses.append(pose @ np.linalg.inv(sample.metainfo.get('aug_from_lidar', np.eye(4))))
     return ground_plane(np.stack(poses))

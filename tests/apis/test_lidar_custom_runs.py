@@ -157,9 +157,10 @@ def test_raw_clouds_get_a_picture_and_a_file(trained, options, root: Path, tmp_p
     cloud = root / 'points' / 'yard_6.bin'
     command = [str(CONFIG), str(trained[0]), str(cloud), '--out', str(tmp_path), '--score-thr', '0', '--fast']
     assert infer.main([*command, '--device', 'cpu', '--cfg-options', *options]) == 0
-    picture, boxes = capsys.readouterr().out.split()[-2:]
+    picture, boxes, result = capsys.readouterr().out.split()[-3:]
     assert read_image(picture).std() > 5
     content = json.loads(Path(boxes).read_text())
+    assert result == str(tmp_path / 'yard_6.txt') and Path(result).is_file()
     assert content['token'] == 'yard_6' and content['frame'] == 'lidar: x forward, y left, z up'
     assert content['boxes'] and {box['class'] for box in content['boxes']} <= {'Car', 'Pedestrian', 'Cyclist'}
 

@@ -12,15 +12,21 @@ import pytest
 import torch
 from kitti_tree import IMAGE_HW, KittiTree
 from mmdet3d.datasets.transforms import Pack3DDetInputs, PointsRangeFilter
+from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from tiny_lidar import shrink_to
 
-from perception3d.apis.inferencer import Inferencer, read_cloud_frame
+from perception3d.apis.config import load_config
+from perception3d.apis.inferencer import Inferencer
 from perception3d.checks import InputError
 from perception3d.datasets.point_clouds import in_image
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.files import read_image
 from perception3d.formats.custom_boxes.dataset import POINT_META_KEYS, PointBoxDataset
+from perception3d.formats.custom_boxes.files import read_labels
+from perception3d.formats.kitti.dataset import KittiFrameDataset
+from perception3d.formats.kitti.files import read_objects
 from perception3d.registry import MODELS
 from tools import infer
 
@@ -86,7 +92,7 @@ def test_a_frame_brings_its_picture_and_its_boxes(tree: KittiTree, inferencer: I
     cloud = tree.root / 'training' / 'velodyne' / '000001.bin'
     (sample,) = inferencer(cloud)
     written = inferencer.write(cloud, tmp_path / 'out', score_thr=0.0)
-    assert written == [tmp_path / 'out' / '000001.png', tmp_path / 'out' / '000001.json']
+    assert written == [tmp_path / 'out' / f'000001{suffix}' for suffix in ('.png', '.json', '.txt')]
     content = json.loads(written[1].read_text())
     assert content['token'] == '000001' and content['frame'] == 'lidar: x forward, y left, z up'
     found = sample.pred_instances_3d
@@ -113,12 +119,18 @@ def test_every_frame_has_its_own_files_and_inputs_are_kept(tree: KittiTree, infe
         stems = ['16.1', '16.2', '16.1_2', '16.1_3']
         assert written == [f'{stem}{suffix}' for stem in stems for suffix in ('.png', '.json')]
     assert sorted(path.name for path in out.iterdir()) == sorted(written)
-    # The image beside the cloud has the name that the picture would get.
+    # The image next to the cloud has the name that the picture would get.
     kitti = Path(shutil.copytree(tree.root / 'training', tmp_path / 'training'))
     image = kitti / 'image_2' / '000000.png'
     before = image.read_bytes()
-    picture, _ = inferencer.write(kitti / 'velodyne' / '000000.bin', kitti / 'image_2')
+    picture, *_ = inferencer.write(kitti / 'velodyne' / '000000.bin', kitti / 'image_2')
     assert picture.name == '000000_2.png' and image.read_bytes() == before
+    # Labels are not replaced by results.
+    label = kitti / 'label_2' / '000000.txt'
+    before = label.read_bytes()
+    with pytest.raises(InputError, match=r'label_2/000000\.txt is not a result file and would be lost'):
+        inferencer.write(kitti / 'velodyne' / '000000.bin', kitti / 'label_2')
+    assert label.read_bytes() == before and not list(label.parent.glob('*.png'))
 
 
 def test_the_network_gets_what_the_camera_sees(
@@ -194,15 +206,85 @@ def test_clouds_with_nothing_in_range_have_no_boxes(
     assert len(before.scores_3d) > 0 and before.scores_3d.equal(after.scores_3d)
 
 
+def data_set(kind: type, root: Path, **settings: Any) -> Any:
+    steps = [dict(type=LoadCheckedPoints, load_dim=4, use_dim=4)]
+    settings = dict(metainfo=dict(classes=CLASSES), pipeline=steps, lazy_init=True, test_mode=True, **settings)
+    return kind(data_root=str(root), ann_file='none.pkl', **settings)
+
+
 def test_a_calibration_without_an_image_has_the_usual_size(tree: KittiTree, tmp_path: Path):
     shutil.copytree(tree.root / 'training', tmp_path / 'training')
     cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
-    sample = read_cloud_frame(cloud, 4, with_camera=True)
+    dataset = data_set(KittiFrameDataset, tmp_path)
+    (sample,) = dataset.sample_from_file(cloud)
     assert sample['image_hw'] == IMAGE_HW and sample['img_path'].endswith('image_2/000000.png')
     (tmp_path / 'training' / 'image_2' / '000000.png').unlink()
-    sample = read_cloud_frame(cloud, 4, with_camera=True)
+    (sample,) = dataset.sample_from_file(cloud)
     assert sample['image_hw'] == (375, 1242) and 'img_path' not in sample and 'lidar2img' in sample
-    assert 'lidar2cam' not in read_cloud_frame(cloud, 4, with_camera=False)
+    (sample,) = data_set(PointBoxDataset, tmp_path).sample_from_file(cloud)
+    assert 'lidar2cam' not in sample and sample['lidar_axes'] == 'x forward, y left'
+
+
+def test_result_files_score_as_the_boxes_that_were_written(tree: KittiTree, tmp_path: Path):
+    """Objects themselves as predictions: the files of one frame, by both formats, are perfect or equal."""
+    cloud, names = tree.root / 'training' / 'velodyne' / '000000.bin', tree.boxes['000000'][0]
+    rows = [k for k, name in enumerate(names) if name in CLASSES]
+    boxes = torch.tensor(tree.boxes['000000'][1][rows], dtype=torch.float64)
+    predicted = InstanceData(
+        bboxes_3d=LiDARInstance3DBoxes(boxes),
+        scores_3d=torch.linspace(0.9, 0.5, len(rows)),
+        labels_3d=torch.tensor([CLASSES.index(names[k]) for k in rows]),
+    )
+    for kind in (KittiFrameDataset, PointBoxDataset):
+        dataset = data_set(kind, tmp_path)
+        (metas,) = dataset.sample_from_file(cloud)
+        sample = Det3DDataSample(metainfo=metas, pred_instances_3d=predicted)
+        folder = tmp_path / kind.__name__
+        assert dataset.write_result(sample, folder / '000000.txt')
+        # A second run replaces its own file, and no other.
+        assert dataset.write_result(sample, folder / '000000.txt')
+    written = read_objects(tmp_path / 'KittiFrameDataset' / '000000.txt', scored=True)
+    stored = read_objects(tree.root / 'training' / 'label_2' / '000000.txt').pick(np.array(rows))
+    assert written.names.tolist() == stored.names.tolist()
+    np.testing.assert_allclose(written.places_m, stored.places_m, atol=0.011)
+    found = read_labels(tmp_path / 'PointBoxDataset' / '000000.txt', scored=True)
+    np.testing.assert_allclose(found.boxes, boxes, atol=1e-6)
+    assert found.names == written.names.tolist()
+    shutil.copytree(tree.root / 'training' / 'velodyne', tmp_path / 'velodyne')
+    (metas,) = data_set(KittiFrameDataset, tmp_path).sample_from_file(tmp_path / 'velodyne' / '000000.bin')
+    sample = Det3DDataSample(metainfo=metas, pred_instances_3d=predicted)
+    assert not data_set(KittiFrameDataset, tmp_path).write_result(sample, tmp_path / 'none.txt')
+    (tmp_path / 'labels.txt').write_text('1 2 0 4 2 1.5 0 Car\n')
+    with pytest.raises(InputError, match=r'labels\.txt is not a result file and would be lost: choose another folder'):
+        data_set(PointBoxDataset, tmp_path).write_result(sample, tmp_path / 'labels.txt')
+    assert not (tmp_path / 'none.txt').exists()
+
+
+@pytest.mark.parametrize('name', ['center_point_pillar_cyclic20e_nuscenes', 'point_pillars_fpn_24e_nuscenes'])
+def test_nuscenes_lidar_detectors_take_a_bare_cloud(tmp_path: Path, name: str):
+    """It is one sweep without an age, as the keyframe alone of an info file."""
+    config = load_config(ROOT / 'configs' / 'lidar_det' / f'{name}.py')
+    shrink_to(config.model, 64, 64)
+    filters = [step for step in config.test_dataloader.dataset.pipeline if 'point_cloud_range' in step]
+    filters[0].point_cloud_range = config.model.data_preprocessor.voxel_layer.point_cloud_range
+    torch.manual_seed(0)
+    torch.save({'state_dict': MODELS.build(config.model).state_dict()}, tmp_path / 'random.pth')
+    points = np.random.default_rng(0).uniform([0, -1.5, -1, 0, 0], [3, 1.5, 1, 255, 31], (500, 5)).astype(np.float32)
+    points.tofile(tmp_path / 'sweep.pcd.bin')
+    inferencer = Inferencer(config, tmp_path / 'random.pth', device='cpu')
+    entered = []
+    step = inferencer.model.test_step
+    inferencer.model.test_step = lambda batch: entered.append(batch['inputs']['points'][0].numpy()) or step(batch)
+    picture, boxes = inferencer.write(tmp_path / 'sweep.pcd.bin', tmp_path / 'out')
+    content = json.loads(boxes.read_text())
+    assert content['token'] == 'sweep.pcd' and content['frame'] == 'lidar: x right, y forward, z up'
+    assert read_image(picture).std() > 5
+    (cloud,) = entered
+    # The last of four or five columns is the age.
+    assert len(cloud) == 500 and not cloud[:, -1].any()
+    np.testing.assert_array_equal(cloud[:, :-1], points[:, : cloud.shape[1] - 1])
+    with pytest.raises(InputError, match=r'frame\.txt: expected a cloud \(\.bin or \.npy\), not \.txt'):
+        list(inferencer(tmp_path / 'frame.txt'))
 
 
 def test_the_score_decides_what_is_drawn_but_not_what_is_written(
@@ -222,7 +304,7 @@ def test_the_score_decides_what_is_drawn_but_not_what_is_written(
     cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
     red = []
     for score_thr in (0.3, 0.5):
-        picture, boxes = inferencer.write(cloud, tmp_path / str(score_thr), score_thr)
+        picture, boxes, _ = inferencer.write(cloud, tmp_path / str(score_thr), score_thr)
         classes = [box['class'] for box in json.loads(boxes.read_text())['boxes']]
         assert classes == ['Car', 'Pedestrian']
         image = read_image(picture)[:, : 1920 - 240]
@@ -245,11 +327,12 @@ def test_lidar_only_data_in_its_own_order_of_classes(checkpoint: Path, tree: Kit
             dict(type=Pack3DDetInputs, keys=['points'], meta_keys=POINT_META_KEYS),
         ],
     )
-    # A camera beside the cloud is none of this data's business.
+    # This format has no cameras, so the one next to the cloud is not looked for.
     cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
-    picture, boxes = Inferencer(config, checkpoint, device='cpu').write(cloud, tmp_path)
+    picture, boxes, result = Inferencer(config, checkpoint, device='cpu').write(cloud, tmp_path)
     content = json.loads(boxes.read_text())
     assert content['boxes'] and {box['class'] for box in content['boxes']} <= {'Forklift', 'Person', 'Truck'}
+    assert read_labels(result, scored=True).names == [box['class'] for box in content['boxes']]
     assert content['frame'] == 'lidar: x forward, y left, z up'
     assert read_image(picture).shape == (34 + 840, 1920, 3)
 
@@ -269,7 +352,7 @@ def test_inputs_that_cannot_be_used_are_named(tree: KittiTree, inferencer: Infer
     shutil.copytree(tree.root / 'training', tmp_path / 'training')
     cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
     (tmp_path / 'training' / 'image_2' / '000000.png').write_bytes(b'no image')
-    fails(cloud, r'000000\.png is no PNG image')
+    fails(cloud, r'000000\.png is not a PNG image')
     (tmp_path / 'training' / 'calib' / '000000.txt').write_text('P2: 1 2 3')
     fails(cloud, r'calib/000000\.txt, line 1: P2 has 3 values')
 
@@ -277,7 +360,7 @@ def test_inputs_that_cannot_be_used_are_named(tree: KittiTree, inferencer: Infer
 def test_a_pipeline_that_loads_no_points_is_named(checkpoint: Path, tree: KittiTree):
     config = small(Config.fromfile(CONFIG))
     config.test_dataloader.dataset.pipeline = config.test_dataloader.dataset.pipeline[1:]
-    with pytest.raises(InputError, match=r'kitti_sim\.py: no step of its test pipeline loads points'):
+    with pytest.raises(InputError, match=r'000000\.bin: no step of the test pipeline loads points: add LoadChecked'):
         list(Inferencer(config, checkpoint, device='cpu')(tree.root / 'training' / 'velodyne' / '000000.bin'))
 
 
@@ -290,6 +373,6 @@ def test_the_tool_writes_all_frames(
     assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path), '--fast']) == 0
     amp, fast = False, True
     assert wanted == [(amp, fast)]
-    names = ['000000.json', '000000.png', '000001.json', '000001.png']
+    names = [f'00000{k}.{suffix}' for k in (0, 1) for suffix in ('json', 'png', 'txt')]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert sorted(Path(line).name for line in capsys.readouterr().out.split()) == names

@@ -23,12 +23,13 @@ from perception3d.datasets.transforms.lidar_augment import MoveObjects, PasteObj
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.engine.object_report import report_objects
 from perception3d.engine.runner import PerceptionRunner
+from perception3d.evaluation.notes import describe_ignored
 from perception3d.formats.custom_boxes.dataset import PointBoxDataset
 from perception3d.formats.custom_boxes.info import create_infos
 from perception3d.formats.kitti.dataset import KittiFrameDataset
 from perception3d.formats.kitti.evaluation.scores import evaluate_folders, table
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
-from perception3d.formats.nuscenes.evaluation.scores import evaluate_boxes, ignored_notes
+from perception3d.formats.nuscenes.evaluation.scores import evaluate_boxes
 from perception3d.formats.nuscenes.files import open_tables
 from perception3d.formats.nuscenes.info.build import create_infos as create_nuscenes
 
@@ -211,5 +212,5 @@ def test_boxes_without_lidar_points_are_told_by_all(nuscenes_tree: Path, tmp_pat
     nusc = open_tables(root, None)
     _, counts = evaluate_boxes(nusc, {sample['token']: [] for sample in nusc.sample}, ignored=ignored)
     assert sum(counts.values()) == 0
-    (note,) = ignored_notes(ignored)
+    (note,) = describe_ignored('boxes', ignored)
     assert note.startswith('no LiDAR', note.index('since ') + 6) and 'car ' in note

@@ -11,11 +11,12 @@ import numpy as np
 import payloads
 import pytest
 
-from perception3d.apis.inferencer import read_cloud_frame
 from perception3d.checks import InputError
 from perception3d.datasets.camera_frames import read_infos
+from perception3d.datasets.cloud_files import cloud_sample
 from perception3d.datasets.frame_infos import read_frame_infos
 from perception3d.datasets.point_clouds import read_cloud
+from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.experiment.plan import read_experiment
 from perception3d.files import read_image, read_json, read_pickle
 from perception3d.pickles import check_tensor_pickle, load_plain_pickle
@@ -259,8 +260,8 @@ def test_arrays_of_objects_are_no_clouds(folder: Path, name: str):
     Path('evil.npy').write_bytes(ARRAYS[name]())
     assert 'evil.npy' in refused(read_cloud, 'evil.npy', 4)
     assert 'evil.npy' in refused(read_xyz, 'evil.npy', 4)
-    sample = read_cloud_frame('evil.npy', 4, with_camera=False)
-    assert 'evil.npy' in refused(read_cloud, sample['lidar_path'], 4)
+    step = LoadCheckedPoints(load_dim=4)
+    assert 'evil.npy' in refused(step, cloud_sample('evil.npy', [step]))
 
 
 def test_the_hierarchy_of_a_2d_data_set_is_a_plain_array(folder: Path):

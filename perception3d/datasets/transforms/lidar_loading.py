@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmdet3d.datasets.transforms import LoadPointsFromFile, LoadPointsFromMultiSweeps
+from mmdet3d.structures.points import get_points_type
 
 from perception3d.checks import InputError
 from perception3d.datasets.point_clouds import in_image, read_cloud, read_sweep
@@ -16,7 +17,7 @@ class LoadCheckedPoints(LoadPointsFromFile):
     """mmdet3d's LoadPointsFromFile that refuses a bad file by name instead of training on it, and reads `.npy`.
 
     Adds `points` (LiDARPoints) of `lidar_points['lidar_path']`. A missing, truncated or empty file and NaN or infinity
-    in it are InputErrors.
+    in it are InputErrors. A cloud whose entry says `may_be_empty`, as in inference, may be without points.
 
     Args:
         load_dim: floats a point in the file.
@@ -29,11 +30,13 @@ class LoadCheckedPoints(LoadPointsFromFile):
         if most > load_dim:
             raise InputError(f'use_dim {use_dim} asks for more than the load_dim {load_dim} floats of a point')
         super().__init__(coord_type=coord_type, load_dim=load_dim, use_dim=use_dim)
-        # In data sets a cloud without points is a fault; single clouds, in inference, may be empty.
-        self.allow_empty = False
 
-    def _load_points(self, pts_filename: str) -> np.ndarray:
-        return read_cloud(pts_filename, self.load_dim, self.allow_empty)
+    def transform(self, results: dict) -> dict:
+        """Adds `points`."""
+        cloud = results['lidar_points']
+        points = read_cloud(cloud['lidar_path'], self.load_dim, cloud.get('may_be_empty', False))[:, self.use_dim]
+        results['points'] = get_points_type(self.coord_type)(points, points_dim=points.shape[1])
+        return results
 
 
 @TRANSFORMS.register_module()
@@ -79,11 +82,14 @@ class CropToImage(BaseTransform):
     """Keeps the points that the camera of `lidar2img` (4, 4) and `image_hw` sees.
 
     KITTI labels nothing else. mmdet3d writes a second, cropped copy of all scans for that; this takes less than a
-    millisecond a frame. It belongs right behind the loading, before anything moves the points.
+    millisecond a frame. It belongs right behind the loading, before anything moves the points. All points of a frame
+    `without_camera` stay: that of a cloud in inference next to which there is no calibration.
     """
 
     def transform(self, results: dict) -> dict:
         """Filters `points`."""
+        if results.get('without_camera'):
+            return results
         points = results['points']
         results['points'] = points[in_image(points.tensor.numpy(), results['lidar2img'], results['image_hw'])]
         return results

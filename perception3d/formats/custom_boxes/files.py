@@ -76,6 +76,16 @@ def _fault(words: list[str], scored: bool) -> str | None:
     return None
 
 
+def require_result_file(path: str | Path) -> None:
+    """Raises InputError where there is a file at `path` that is not a result file, such as labels: it would be lost."""
+    if not Path(path).is_file():
+        return
+    try:
+        read_labels(path, scored=True)
+    except InputError as error:
+        raise InputError(f'{path} is not a result file and would be lost: choose another folder ({error})') from None
+
+
 def write_labels(path: str | Path, boxes: np.ndarray, names: Sequence[str], scores: np.ndarray | None = None) -> None:
     """Writes a label file of boxes (M, 7) with the BOTTOM's middle, or with `scores` (M,) a result file.
 

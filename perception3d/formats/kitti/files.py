@@ -15,8 +15,6 @@ import numpy as np
 from perception3d.checks import InputError, require_file
 from perception3d.files import write_whole
 
-CLASSES = ('Pedestrian', 'Cyclist', 'Car')
-"""The benchmark's classes in mmdet3d's order."""
 _LABEL_COLUMNS, _RESULT_COLUMNS = 15, 16
 _CALIBRATION_KEYS = {'P0': 12, 'P1': 12, 'P2': 12, 'P3': 12, 'R0_rect': 9, 'Tr_velo_to_cam': 12}
 
@@ -87,6 +85,28 @@ def read_objects(path: str | Path, scored: bool = False) -> Objects:
     except ValueError:
         raise InputError(_first_bad_line(path, wanted, scored)) from None
     return objects_from_table(names, table, scored)
+
+
+def require_result_file(path: str | Path) -> None:
+    """Raises InputError where there is a file at `path` that is not a result file, such as labels: it would be lost."""
+    if not Path(path).is_file():
+        return
+    try:
+        read_objects(path, scored=True)
+    except InputError as error:
+        raise InputError(f'{path} is not a result file and would be lost: choose another folder ({error})') from None
+
+
+def image_hw(path: str | Path) -> tuple[int, int]:
+    """Returns (height, width) of a PNG image from its header; InputError where it is not one."""
+    from PIL import Image
+
+    try:
+        with Image.open(require_file(path), formats=('PNG',)) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise InputError(f'{path} is not a PNG image: it is damaged, copy or download it again') from None
+    return height, width
 
 
 def line_of(path: Path, row: int) -> int:

@@ -9,7 +9,6 @@ left colour image count nowhere, as only what that camera sees is labelled.
 from __future__ import annotations
 
 import re
-import struct
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -34,15 +33,14 @@ from perception3d.formats.kitti.files import (
     Calibration,
     Objects,
     boxes_lidar_from_camera,
+    image_hw,
     line_of,
     read_calibration,
     read_objects,
 )
+from perception3d.formats.kitti.rules import CATEGORIES, DIFFICULTIES, DONT_CARE
 
-CATEGORIES = ('Pedestrian', 'Cyclist', 'Car', 'Van', 'Truck', 'Person_sitting', 'Tram', 'Misc')
-"""The types of the benchmark's labels in mmdet3d's order; DontCare and any other type have label -1."""
 NUM_FEATURES = 4
-MIN_HEIGHT_PX, MAX_OCCLUSION, MAX_TRUNCATION = (40.0, 25.0, 25.0), (0, 1, 2), (0.15, 0.30, 0.50)
 _SUFFIXES = {'velodyne': '.bin', 'calib': '.txt', 'image_2': '.png', 'label_2': '.txt'}
 
 
@@ -79,38 +77,26 @@ class Frame:
 
 
 def difficulties(objects: Objects) -> np.ndarray:
-    """Returns (N,) int64: 0 easy, 1 moderate, 2 hard, -1 none of them, by the rules of the benchmark.
-
-    Height of the 2D box in pixels at least 40, 25, 25; occlusion at most 0, 1, 2; truncation at most 0.15, 0.3, 0.5.
-    """
+    """Returns (N,) int64: 0 easy, 1 moderate, 2 hard, -1 none of them, by the rules of the benchmark."""
     height = objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1]
     level = np.full(len(objects), -1)
     for step in (2, 1, 0):
-        fits = height >= MIN_HEIGHT_PX[step]
-        fits &= (objects.occluded <= MAX_OCCLUSION[step]) & (objects.truncated <= MAX_TRUNCATION[step])
+        rule = DIFFICULTIES[step]
+        fits = height >= rule.min_height_px
+        fits &= (objects.occluded <= rule.max_occlusion) & (objects.truncated <= rule.max_truncation)
         level[fits] = step
-    level[objects.names == 'DontCare'] = -1
+    level[objects.names == DONT_CARE] = -1
     return level
 
 
-def png_size(path: Path) -> tuple[int, int]:
-    """Returns (height, width) of a PNG from its first bytes; InputError where they are no PNG's."""
-    with path.open('rb') as file:
-        head = file.read(24)
-    if len(head) < 24 or head[:8] != b'\x89PNG\r\n\x1a\n' or head[12:16] != b'IHDR':
-        raise InputError(f'{path} is no PNG image: it is damaged, copy or download it again')
-    width, height = struct.unpack('>II', head[16:24])
-    return height, width
-
-
-def _images(frame: Frame, calibration: Calibration, image_hw: tuple[int, int]) -> dict[str, Any]:
+def _images(frame: Frame, calibration: Calibration, size_hw: tuple[int, int]) -> dict[str, Any]:
     """Describes the four cameras; all matrices are (4, 4) and lidar2cam leads to the rectified camera 0."""
     cam_from_lidar = calibration.cam_from_lidar()
     images: dict[str, Any] = {}
     for camera in range(4):
         cam2img = calibration.img_from_cam(camera)
         images[f'CAM{camera}'] = {'cam2img': cam2img.tolist(), 'lidar2img': (cam2img @ cam_from_lidar).tolist()}
-    height, width = image_hw
+    height, width = size_hw
     images['CAM2'].update(img_path=frame.file('image_2'), height=height, width=width, lidar2cam=cam_from_lidar.tolist())
     rectify = np.eye(4)
     rectify[:3, :3] = calibration.rectification
@@ -145,7 +131,7 @@ def _instances(objects: Objects, calibration: Calibration, counts: np.ndarray) -
                 'occluded': int(objects.occluded[i]),
                 'alpha': float(objects.alpha_rad[i]),
                 'score': 0.0,
-                'index': i if name != 'DontCare' else -1,
+                'index': i if name != DONT_CARE else -1,
                 'group_id': i,
             }
         )
@@ -160,7 +146,7 @@ def build_frame(
     Raises InputError, which names the file, for points, a calibration, labels or an image that cannot be used.
     """
     calibration = read_calibration(root / frame.file('calib'))
-    image_hw = png_size(root / frame.file('image_2')) if 'camera' in settings.sensors else settings.image_hw
+    size_hw = image_hw(root / frame.file('image_2')) if 'camera' in settings.sensors else settings.image_hw
     points = read_cloud(root / frame.file('velodyne'), NUM_FEATURES)
     to_camera = np.eye(4)
     to_camera[:3] = calibration.cam0_from_lidar_3x4
@@ -168,7 +154,7 @@ def build_frame(
         'sample_idx': int(frame.frame_id),
         'frame_id': frame.frame_id,
         'labelled': frame.labelled,
-        'images': _images(frame, calibration, image_hw),
+        'images': _images(frame, calibration, size_hw),
         'lidar_points': {
             'num_pts_feats': NUM_FEATURES,
             'lidar_path': frame.file('velodyne'),
@@ -179,8 +165,8 @@ def build_frame(
     if not frame.labelled:
         return info, []
     objects = _read_labels(root / frame.file('label_2'))
-    points = points[in_image(points, np.array(info['images']['CAM2']['lidar2img']), image_hw)]
-    real = np.flatnonzero(objects.names != 'DontCare')
+    points = points[in_image(points, np.array(info['images']['CAM2']['lidar2img']), size_hw)]
+    real = np.flatnonzero(objects.names != DONT_CARE)
     boxes = boxes_lidar_from_camera(objects.pick(real), np.linalg.inv(calibration.cam_from_lidar()))
     rows = rows_in_boxes(points, boxes)
     counts = np.full(len(objects), -1)
@@ -201,7 +187,7 @@ def _read_labels(path: Path) -> Objects:
         if not re.fullmatch(r'[\w.+-]+', name):
             line = line_of(path, row)
             raise InputError(f'{path}, line {line}: {name!r} is no class name: use letters, digits and _')
-    flat = np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != 'DontCare'))
+    flat = np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != DONT_CARE))
     if len(flat):
         line, name = line_of(path, flat[0]), objects.names[flat[0]]
         raise InputError(f'{path}, line {line}: a {name} without height, width or length')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os.path as osp
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.datasets.camera_frames import FRAME_SUFFIXES, read_infos, repeat_history
+from perception3d.datasets.cloud_files import features_of_points
+from perception3d.datasets.frame_dataset import FrameDataset
 from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
-from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.files import holds_frames, read_pickle
 from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
@@ -24,7 +27,7 @@ from perception3d.structures.frame import Y_FORWARD
 
 
 @DATASETS.register_module()
-class MultiFrameNuScenesDataset(NuScenesDataset):
+class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
     """Samples of six (or any number of) cameras, the current frame and history frames.
 
     Reads the info files of `tools/create_data.py nuscenes`; paths in them are relative to `data_root`. A sample carries
@@ -47,10 +50,7 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
     """
 
     METAINFO = {**NuScenesDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
-    """`lidar_axes`: how the LiDAR frame lies, in words; `metainfo=dict(lidar_axes=...)` states another."""
-
     own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'v1.0-*', 'perception3d_*')
-    """What of `data_root` belongs to the format; results are not written there (see `engine/data_kept.py`)."""
 
     def __init__(
         self,
@@ -81,14 +81,13 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             data_prefix=data_prefix or dict(pts='', img=''),
             **kwargs,
         )
-        check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def load_data_list(self) -> list[dict]:
         """Returns the parsed samples of the info file; the version and split in it become part of `metainfo`."""
         hint = f'run: python tools/create_data.py nuscenes --root {self.data_root}'
         content = read_pickle(self.ann_file, hint)
         if not isinstance(content, dict) or not {'metainfo', 'data_list'} <= content.keys():
-            raise InputError(f'{self.ann_file} is no info file (a dict of metainfo and data_list): {hint}')
+            raise InputError(f'{self.ann_file} is not an info file (a dict of metainfo and data_list): {hint}')
         infos, meta = content['data_list'], content['metainfo']
         if not infos:
             raise InputError(f'{self.ann_file} holds no samples: {hint}')
@@ -144,7 +143,6 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
         sample.update(
             ego2global=np.array(info['ego2global']),
-            lidar2ego=np.array(info['lidar_points'].get('lidar2ego', np.eye(4))),
             lidar_axes=info.get('lidar_axes', self._metainfo['lidar_axes']),
             num_frames=len(frames),
             cam_names=names,
@@ -155,6 +153,9 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
             lidar2cam=np.array([image['lidar2cam'] for image in images], np.float64),
         )
         sample.update(self._lidar_fields(info))
+        if 'lidar2ego' in info['lidar_points']:
+            # A frame that a user describes may not say how its LiDAR is mounted.
+            sample['lidar2ego'] = np.array(info['lidar_points']['lidar2ego'])
         if not self.test_mode:
             sample['ann_info'] = self.parse_ann_info(info)
         elif self.load_eval_anns:
@@ -178,14 +179,23 @@ class MultiFrameNuScenesDataset(NuScenesDataset):
         centred = LiDARInstance3DBoxes(boxes, box_dim=boxes.shape[-1], origin=(0.5, 0.5, 0.5))
         return {'gt_bboxes_3d': centred.convert_to(self.box_mode_3d), 'gt_labels_3d': labels}
 
-    def get_ann_info(self, index: int) -> dict:
-        """Returns the boxes and labels of a sample in training or test mode."""
-        sample = self.get_data_info(index)
-        return sample['eval_ann_info' if self.test_mode else 'ann_info']
+    def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
+        """Yields the sample of a frame described in JSON, the samples of an info file, or the one of a cloud.
 
-    def get_cat_ids(self, idx: int) -> set[int]:
-        """Returns the labels in a sample, for mmdet3d's CBGSDataset; classes that are not trained do not count."""
-        return set(self.get_ann_info(idx)['gt_labels_3d'].tolist()) - {-1}
+        A frame has the history that the network takes: its oldest frame repeats where it has fewer. A cloud, for LiDAR
+        detectors, is one sweep whose points all have the age 0 and of which neither pose nor cameras are known.
+
+        Raises:
+            InputError: as of `datasets.camera_frames.read_infos` and `datasets.cloud_files.cloud_sample`.
+        """
+        takes_clouds = features_of_points(self.pipeline) is not None
+        if takes_clouds and Path(path).suffix not in FRAME_SUFFIXES:
+            for sample in super().sample_from_file(path):
+                yield {**sample, 'timestamp': 0.0, 'lidar_sweeps': []}
+            return
+        for info in read_infos(path):
+            num_frames = self.num_frames or 1 + len(self.offsets_s or info['history'])
+            yield self.parse_data_info(repeat_history(info, num_frames))
 
     def _history(self, info: dict) -> list[dict]:
         """Returns the history entries of an info that were asked for."""

@@ -130,7 +130,7 @@ def test_bad_folders_infos_and_settings_are_named(scored, tmp_path: Path):
     ):
         evaluate_files(tmp_path / 'nowhere', pred)
     write_pickle(tmp_path / 'kitti.pkl', dict(metainfo=dict(dataset='kitti'), data_list=[]))
-    with pytest.raises(InputError, match='kitti.pkl is no info file of LiDAR-only data'):
+    with pytest.raises(InputError, match='kitti.pkl is not an info file of custom-boxes'):
         evaluate_files(tmp_path / 'kitti.pkl', pred)
     for entries in (None, [[[1]]], [dict(frame_id='a')]):
         meta = dict(dataset='lidar', categories=dict.fromkeys(CLASSES, 0))

@@ -103,7 +103,7 @@ def test_other_info_files_are_refused_with_the_command_that_makes_them(tree: Kit
         KittiFrameDataset(str(tmp_path), 'infos.pkl')
     content = read_pickle(tree.root / 'perception3d_infos_train.pkl')
     write_pickle(path, content['data_list'])
-    with pytest.raises(InputError, match='is no info file'):
+    with pytest.raises(InputError, match='is not an info file'):
         KittiFrameDataset(str(tmp_path), 'infos.pkl')
     write_pickle(path, {**content, 'data_list': []})
     with pytest.raises(InputError, match='holds no frames'):

@@ -13,10 +13,10 @@ from slow_kitti import LOOSE, line, slow_scores, write_random_frames
 
 from perception3d.checks import InputError
 from perception3d.evaluation.frame_lists import list_frames
-from perception3d.formats.kitti.evaluation.reading import OTHER, read_frames
+from perception3d.formats.kitti.evaluation.reading import OTHER, TYPES, read_frames
 from perception3d.formats.kitti.evaluation.scores import (
     CLASSES,
-    DIFFICULTIES,
+    LEVELS,
     METRICS,
     evaluate_folders,
     flatten,
@@ -68,7 +68,7 @@ def test_random_frames_score_as_the_slow_evaluator_says(tmp_path: Path, seed: in
     for ours, theirs in ((fast, slow_scores(gt, pred)), (fast['loose'], slow_scores(gt, pred, LOOSE))):
         for kind in CLASSES:
             for metric in METRICS:
-                for difficulty in DIFFICULTIES:
+                for difficulty in LEVELS:
                     expected = theirs[kind][metric][difficulty]
                     assert ours[kind][metric][difficulty] == pytest.approx(expected, abs=1e-9), (kind, metric)
 
@@ -76,7 +76,7 @@ def test_random_frames_score_as_the_slow_evaluator_says(tmp_path: Path, seed: in
 def test_random_frames_tell_the_metrics_apart(tmp_path: Path):
     """Otherwise the comparison with the slow evaluator would prove little."""
     scores = evaluate_folders(*write_random_frames(tmp_path, 5, 60, 12)).scores
-    values = [scores[kind][m][d]['R40'] for kind in CLASSES for m in METRICS for d in DIFFICULTIES]
+    values = [scores[kind][m][d]['R40'] for kind in CLASSES for m in METRICS for d in LEVELS]
     assert len(set(values)) > 30
     assert all(0 < value < 100 for value in values)
 
@@ -112,7 +112,7 @@ def test_a_class_that_is_never_detected_scores_zero(tmp_path: Path):
     walker = line('Pedestrian', 0, 0, (1.8, 0.6, 0.8), (0, 1.6, 10), 0.0)
     gt, pred = folders(tmp_path, {'000000': ([walker, car(5)], [car(5, score=0.5)])})
     scores = evaluate_folders(gt, pred).scores
-    assert all(scores['pedestrian'][m][d] == {'R11': 0, 'R40': 0} for m in METRICS for d in DIFFICULTIES)
+    assert all(scores['pedestrian'][m][d] == {'R11': 0, 'R40': 0} for m in METRICS for d in LEVELS)
     assert scores['car']['3d']['easy']['R11'] > 0
 
 
@@ -296,7 +296,7 @@ def test_numbers_are_read_as_python_reads_them(tmp_path: Path):
     (tmp_path / 'b.txt').write_text('')
     found = read_frames(tmp_path, ['b', 'a'], scored=True)
     assert found.starts.tolist() == [0, 0, 3]
-    assert found.codes.tolist() == [0, 0, OTHER]
+    assert found.codes.tolist() == [TYPES.index('car'), TYPES.index('car'), OTHER]
     assert (found.numbers == np.array(numbers.split(), float)).all()
     # A form feed is white space too, but only the slow reader knows.
     (tmp_path / 'a.txt').write_bytes(text.replace('\t', '\f ').encode().replace(b'\f ', b' \x1f'))
@@ -374,13 +374,11 @@ def test_the_command_writes_the_agreed_json_and_prints_a_table(tmp_path: Path, c
     for kind in scores.values():
         assert list(kind) == ['2d', 'aos', 'bev', '3d']
         for metric in kind.values():
-            assert {name: set(average) for name, average in metric.items()} == dict.fromkeys(
-                DIFFICULTIES, {'R11', 'R40'}
-            )
+            assert {name: set(average) for name, average in metric.items()} == dict.fromkeys(LEVELS, {'R11', 'R40'})
     assert scores == evaluate_folders(gt, pred).scores
     printed = capsys.readouterr().out
     row = next(text.split() for text in printed.splitlines() if text.startswith('car         3d'))
-    expected = [scores['car']['3d'][difficulty][points] for points in ('R40', 'R11') for difficulty in DIFFICULTIES]
+    expected = [scores['car']['3d'][difficulty][points] for points in ('R40', 'R11') for difficulty in LEVELS]
     assert [float(word) for word in row[3:]] == pytest.approx(expected, abs=0.006)
 
     assert evaluate_tool.main(['kitti', '--gt', str(gt), '--pred', str(pred), '--out', str(out), '--loose']) == 0

@@ -383,7 +383,7 @@ def break_root(root: Path) -> None:
         (break_extent, r'label_2/000001.txt, line 4: a Car without height, width or length'),
         (break_class_name, r"label_2/000001.txt, line 3: '../Car' is no class name"),
         (break_calibration, r'calib/000001.txt has no Tr_velo_to_cam'),
-        (break_image, r'image_2/000001.png is no PNG image'),
+        (break_image, r'image_2/000001.png is not a PNG image'),
         (break_split, r'train.txt, line 5: frame 000002 is already in line 2'),
         (break_id, r"val.txt, line 2: '5' is no frame id such as 000123"),
         (break_frame, r'4 of \d+ files .* are missing in .*: 1 in training/velodyne \(000009.bin\)'),

@@ -13,7 +13,7 @@ from mmdet3d.structures import CameraInstance3DBoxes, LiDARInstance3DBoxes
 from slow_kitti import line
 
 from perception3d.checks import InputError
-from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric, image_boxes
+from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric
 from perception3d.formats.kitti.evaluation.scores import evaluate_folders, flatten
 from perception3d.formats.kitti.files import (
     boxes_lidar_from_camera,
@@ -21,6 +21,7 @@ from perception3d.formats.kitti.files import (
     read_calibration,
     read_objects,
 )
+from perception3d.formats.kitti.results import image_boxes
 from perception3d.registry import METRICS
 
 CLASSES = ('Pedestrian', 'Cyclist', 'Car')
@@ -219,7 +220,7 @@ def test_bad_samples_and_settings_get_one_line(tmp_path: Path):
     with pytest.raises(InputError, match='frame 000000 was predicted more than once'):
         run([item, item], **gt)
     camera = {**item['pred_instances_3d'], 'bboxes_3d': CameraInstance3DBoxes(torch.zeros(1, 7))}
-    with pytest.raises(InputError, match='takes LiDARInstance3DBoxes, frame 000000 has CameraInstance3DBoxes'):
+    with pytest.raises(InputError, match='frame 000000 has CameraInstance3DBoxes: expected LiDARInstance3DBoxes'):
         run([{**item, 'pred_instances_3d': camera}], **gt)
     with pytest.raises(InputError, match='format_only needs result_dir'):
         KittiFrameMetric(format_only=True)

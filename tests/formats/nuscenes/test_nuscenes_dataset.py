@@ -139,7 +139,11 @@ def test_unusable_info_files_get_one_line(nuscenes_tree: Path, tmp_path: Path):
     content = read_pickle(root / INFO)
     for info in content['data_list']:
         del info['history']
-    bad = [(content, 'no history frames'), ([1, 2], 'no info file'), ({**content, 'data_list': []}, 'no samples')]
+    bad = [
+        (content, 'no history frames'),
+        ([1, 2], 'is not an info file'),
+        ({**content, 'data_list': []}, 'no samples'),
+    ]
     bad.append(({**content, 'data_list': [[[1]]]}, 'no history frames'))
     for written, words in bad:
         (root / INFO).write_bytes(pickle.dumps(written))

@@ -94,7 +94,7 @@ def _truth(gt: Path, frames: Sequence[str]) -> tuple[list[BoxLabels], list[str],
     content = read_pickle(gt, _HINT)
     metainfo = content.get('metainfo', {}) if isinstance(content, dict) else {}
     if metainfo.get('dataset') not in (FORMAT.name, *FORMAT.aliases):
-        raise InputError(f'{gt} is no info file of LiDAR-only data: {_HINT}')
+        raise InputError(f'{gt} is not an info file of custom-boxes: {_HINT}')
     entries = content.get('data_list')
     if not holds_frames(entries, 'frame_id', 'labelled', 'instances') or 'categories' not in metainfo:
         raise InputError(f'{gt}: data_list is no list of labelled frames, or metainfo lacks the categories: {_HINT}')

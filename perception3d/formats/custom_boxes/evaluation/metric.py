@@ -5,22 +5,32 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
+from perception3d.evaluation.predictions import FiniteBoxes, finite_boxes, lidar_boxes
 from perception3d.formats.custom_boxes.evaluation.ap import LidarBoxes, lidar_scores
 from perception3d.formats.custom_boxes.evaluation.table import class_thresholds, flatten, require_ranges, table
 from perception3d.formats.custom_boxes.files import write_labels
 from perception3d.outputs import check_outputs, require_name
 from perception3d.registry import METRICS
 
-_Frame = tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, list[str]]
+
+@dataclass(frozen=True)
+class _Frame:
+    """One tested frame: its objects (N, 7) and their labels (N,), the predictions, and names of other objects."""
+
+    frame_id: str
+    truth: np.ndarray
+    truth_labels: np.ndarray
+    found: FiniteBoxes
+    left_out: list[str]
 
 
 @METRICS.register_module()
@@ -76,50 +86,51 @@ class LidarDetectionMetric(BaseMetric):
                     f'frame {sample["frame_id"]} has no labels, so it cannot be scored: test on another split, or '
                     'write its boxes with tools/infer.py'
                 )
-            for boxes in (predicted['bboxes_3d'], truth['gt_bboxes_3d']):
-                if not isinstance(boxes, LiDARInstance3DBoxes):
-                    kind = type(boxes).__name__
-                    raise InputError(f'frame {sample["frame_id"]} has {kind}, expected LiDARInstance3DBoxes')
-            boxes = predicted['bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7]
-            scores = predicted['scores_3d'].detach().cpu().double().numpy()
-            finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
+            frame = require_name(str(sample['frame_id']), 'frame_id')
+            found = finite_boxes(predicted, frame)
             self.results.append(
-                (
-                    require_name(str(sample['frame_id']), 'frame_id'),
-                    truth['gt_bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7],
+                _Frame(
+                    frame,
+                    lidar_boxes(truth['gt_bboxes_3d'], frame),
                     np.asarray(truth['gt_labels_3d'], np.int64).reshape(-1),
-                    boxes[finite],
-                    predicted['labels_3d'].detach().cpu().numpy().astype(np.int64)[finite],
-                    scores[finite],
-                    int((~finite).sum()),
+                    found,
                     list(truth.get('left_out', ())),
                 )
             )
 
     def compute_metrics(self, results: list[_Frame]) -> dict[str, float]:
         """Returns the keys that the class describes."""
-        frames = [result[0] for result in results]
+        frames = [result.frame_id for result in results]
         if len(set(frames)) < len(frames):
             twice = sorted({frame for frame in frames if frames.count(frame) > 1})
             raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
         classes = list(self.dataset_meta['classes'])
-        _, truth, truth_labels, boxes, labels, scores, not_finite, left_out = zip(*results, strict=True)
-        if sum(not_finite):
-            text = f'{sum(not_finite)} predictions with NaN or infinity were left out'
-            print_log(text, 'current', logging.WARNING)
+        dropped = sum(result.found.dropped for result in results)
+        if dropped:
+            print_log(f'{dropped} predictions with NaN or infinity were left out', 'current', logging.WARNING)
         if self.result_dir is not None:
-            for frame, found, kinds, sure in zip(frames, boxes, labels, scores, strict=True):
-                names = [classes[kind] for kind in kinds]
-                write_labels(Path(self.result_dir) / f'{frame}.txt', found, names, sure)
+            for result in results:
+                found = result.found
+                names = [classes[label] for label in found.labels]
+                write_labels(Path(self.result_dir) / f'{result.frame_id}.txt', found.boxes, names, found.scores)
             print_log(f'results of {len(frames)} frames written to {self.result_dir}', logger='current')
+        truth, found = [result.truth for result in results], [result.found for result in results]
         every = lidar_scores(
-            LidarBoxes(np.concatenate(truth), np.concatenate(truth_labels), np.cumsum([0, *map(len, truth)])),
             LidarBoxes(
-                np.concatenate(boxes), np.concatenate(labels), np.cumsum([0, *map(len, boxes)]), np.concatenate(scores)
+                np.concatenate(truth),
+                np.concatenate([result.truth_labels for result in results]),
+                np.cumsum([0, *map(len, truth)]),
+            ),
+            LidarBoxes(
+                np.concatenate([part.boxes for part in found]),
+                np.concatenate([part.labels for part in found]),
+                np.cumsum([0, *(len(part.boxes) for part in found)]),
+                np.concatenate([part.scores for part in found]),
             ),
             class_thresholds(self.iou_thresholds, classes),
             self.range_bins_m,
         )
+        left_out = [result.left_out for result in results]
         lines = [f'{len(frames)} frames', table(classes, self.range_bins_m, every)]
         lines += [f'note: {note}' for note in _notes(classes, every[0].objects, left_out)]
         print_log('\n'.join(lines), logger='current')

@@ -1,14 +1,15 @@
 """Numba kernels of the KITTI evaluation: which objects and detections overlap, and a precision curve from that.
 
 The rules are those of the C++ development kit of KITTI's object benchmark (Geiger et al. 2012; BEV, 3D and 40 recall
-points after Simonelli et al. 2019), in float64 and in its order of comparisons. What the kit computes for each of 41
-score thresholds anew is computed once here: a frame's overlaps serve all classes, difficulties and thresholds.
+points after Simonelli et al. 2019), in float64 and in its order of comparisons. What the kit computes again for each of
+41 score thresholds is computed once here: a frame's overlaps serve all classes, difficulties and thresholds.
 """
 
 from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,6 +23,7 @@ from perception3d.formats.kitti.evaluation.reading import (
     ROTATION_Y,
     SCORE,
     TRUNCATED,
+    TYPES,
     WIDTH,
     X,
     Y,
@@ -31,7 +33,7 @@ from perception3d.geometry.overlap import overlap_area, prepare
 
 POINTS = 41
 """Recall is sampled at 0, 1/40 .. 1."""
-_DONTCARE = 5
+_DONTCARE = TYPES.index('dontcare')
 _COUNTS, _IGNORED, _OTHER = 0, 1, -1
 # Scores at or below it are never matched by the kit when it looks for thresholds.
 _NO_SCORE = -1e7
@@ -41,10 +43,71 @@ _NO_SCORE = -1e7
 _jit = partial(njit, cache=True, nogil=True, error_model='numpy')
 
 
+class Boxes(NamedTuple):
+    """Labels or results of F frames: codes (N,), numbers (N, 14 or 15), `ground_rows` (N, 10), starts (F + 1,)."""
+
+    codes: np.ndarray
+    numbers: np.ndarray
+    ground: np.ndarray
+    starts: np.ndarray
+
+
+class Pairs(NamedTuple):
+    """The P pairs of an object and a detection that overlap.
+
+    starts (N + 1,): rows of each object; detections (P,); overlaps (P, 3): IoU in the image, on the ground and in
+    space; dontcare_overlap (M, 3): the largest share of each detection that lies in a DontCare region.
+    """
+
+    starts: np.ndarray
+    detections: np.ndarray
+    overlaps: np.ndarray
+    dontcare_overlap: np.ndarray
+
+
+class Rule(NamedTuple):
+    """What counts for a class at a difficulty.
+
+    class_code and neighbour (-1: none): codes of types. An object must have min_height_px, or more than that if
+    `above`, and max_occlusion and max_truncation at most. metric: 0 image, 1 ground, 2 space. min_overlap: what a
+    match must exceed.
+    """
+
+    class_code: int
+    neighbour: int
+    min_height_px: float
+    above: bool
+    max_occlusion: float
+    max_truncation: float
+    metric: int
+    min_overlap: float
+
+
+class _Candidates(NamedTuple):
+    """The n objects of a class or its neighbour that any detection matches.
+
+    roles (n,), starts (n + 1,), and by pair the detection, the overlap and the difference of alpha.
+    """
+
+    roles: np.ndarray
+    starts: np.ndarray
+    detections: np.ndarray
+    overlaps: np.ndarray
+    differences: np.ndarray
+
+
+class _Detections(NamedTuple):
+    """By detection (M,): its role, its score, and whether it lies in a DontCare region."""
+
+    roles: np.ndarray
+    scores: np.ndarray
+    in_dontcare: np.ndarray
+
+
 def ground_rows(numbers: np.ndarray) -> np.ndarray:
     """Rows of `geometry.overlap.prepare` for labels (N, 14) or results (N, 15), on the ground plane (x, z)."""
     sizes = numbers[:, [LENGTH, WIDTH]]
-    # Both negative is the same rectangle turned by half a turn: that is how DontCare regions are written.
+    # Both negative is the same rectangle rotated by pi: that is how DontCare regions are written.
     sizes = np.where((sizes < 0).all(1, keepdims=True), -sizes, sizes)
     bev = np.column_stack([numbers[:, [X, Z]], sizes, -numbers[:, ROTATION_Y]])
     return prepare(bev, numbers[:, Y] - numbers[:, HEIGHT], numbers[:, Y].copy())
@@ -52,37 +115,36 @@ def ground_rows(numbers: np.ndarray) -> np.ndarray:
 
 @_jit()
 def _three_overlaps(
-    found: np.ndarray,
+    pred: np.ndarray,
     truth: np.ndarray,
-    found_row: np.ndarray,
+    pred_row: np.ndarray,
     truth_row: np.ndarray,
-    of_found: bool,
-    poly: np.ndarray,
-    spare: np.ndarray,
+    of_pred: bool,
+    scratch: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Fills `out` (3,): intersection over union in the image, on the ground and in space; 0 where it is undefined.
 
-    With `of_found` it is the intersection over the detection's own area or volume.
+    With `of_pred` it is the intersection over the detection's own area or volume. scratch (2, 12, 2) is for corners.
     """
     out[0], out[1], out[2] = 0.0, 0.0, 0.0
     b = BOX_2D
-    wide = min(found[b + 2], truth[b + 2]) - max(found[b], truth[b])
-    tall = min(found[b + 3], truth[b + 3]) - max(found[b + 1], truth[b + 1])
+    wide = min(pred[b + 2], truth[b + 2]) - max(pred[b], truth[b])
+    tall = min(pred[b + 3], truth[b + 3]) - max(pred[b + 1], truth[b + 1])
     if wide > 0.0 and tall > 0.0:
         both = wide * tall
-        own = (found[b + 2] - found[b]) * (found[b + 3] - found[b + 1])
+        own = (pred[b + 2] - pred[b]) * (pred[b + 3] - pred[b + 1])
         other = (truth[b + 2] - truth[b]) * (truth[b + 3] - truth[b + 1])
-        out[0] = both / own if of_found else both / (own + other - both)
-    area = overlap_area(found_row, truth_row, poly, spare)
+        out[0] = both / own if of_pred else both / (own + other - both)
+    area = overlap_area(pred_row, truth_row, scratch[0], scratch[1])
     if area > 0.0:
-        own = found[LENGTH] * found[WIDTH]
-        out[1] = area / own if of_found else area / (own + truth[LENGTH] * truth[WIDTH] - area)
-        high = min(found[Y], truth[Y]) - max(found[Y] - found[HEIGHT], truth[Y] - truth[HEIGHT])
+        own = pred[LENGTH] * pred[WIDTH]
+        out[1] = area / own if of_pred else area / (own + truth[LENGTH] * truth[WIDTH] - area)
+        high = min(pred[Y], truth[Y]) - max(pred[Y] - pred[HEIGHT], truth[Y] - truth[HEIGHT])
         if high > 0.0:
-            both, own = area * high, found[HEIGHT] * found[LENGTH] * found[WIDTH]
+            both, own = area * high, pred[HEIGHT] * pred[LENGTH] * pred[WIDTH]
             other = truth[HEIGHT] * truth[LENGTH] * truth[WIDTH]
-            out[2] = both / own if of_found else both / (own + other - both)
+            out[2] = both / own if of_pred else both / (own + other - both)
 
 
 @_jit()
@@ -99,43 +161,35 @@ def _twice_as_long(partners: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarr
 
 @_jit()
 def find_pairs(
-    truth_codes: np.ndarray,
-    truth: np.ndarray,
-    truth_rows: np.ndarray,
-    truth_starts: np.ndarray,
-    found: np.ndarray,
-    found_rows: np.ndarray,
-    found_starts: np.ndarray,
-    least: np.ndarray,
-    counts: np.ndarray,
-    stuff: np.ndarray,
+    truth: Boxes, pred: Boxes, min_overlaps: np.ndarray, counts: np.ndarray, dontcare_overlap: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the objects and detections of the same frame that overlap by more than `least` (3,) in any metric.
+    """Finds the objects and detections of the same frame that overlap by more than `min_overlaps` (3,) in any metric.
 
     Args:
-        truth_codes: (N,) types of the objects; detections are also compared with DontCare regions.
-        truth, found: (N, 14) labels and (M, 15) results of all frames.
-        truth_rows, found_rows: their `ground_rows`.
-        truth_starts, found_starts: (F + 1,) rows of the frames to work on.
-        least: overlaps up to these matter to no class.
+        truth, pred: labels and results of all frames, with `starts` of the frames to work on. Detections are also
+            compared with DontCare regions.
+        min_overlaps: overlaps up to these matter to no class.
         counts: (N,) filled with the number of detections that overlap each object of these frames.
-        stuff: (M, 3), zeros, filled with the largest share of each detection of these frames in a DontCare region.
+        dontcare_overlap: (M, 3), zeros, filled with the largest share of each detection of these frames in a DontCare
+            region.
 
     Returns:
-        partners (P,): detections that overlap the objects, object by object, ascending; overlaps (P, 3): IoU in the
-        image, on the ground and in space.
+        detections (P,) that overlap the objects, object by object, ascending; overlaps (P, 3): IoU in the image, on the
+        ground and in space.
     """
     partners, overlaps, size = np.empty(1024, np.int64), np.empty((1024, 3)), 0
-    poly, spare, values = np.empty((12, 2)), np.empty((12, 2)), np.empty(3)
-    for frame in range(truth_starts.shape[0] - 1):
-        for i in range(truth_starts[frame], truth_starts[frame + 1]):
-            before, dontcare = size, truth_codes[i] == _DONTCARE
-            for j in range(found_starts[frame], found_starts[frame + 1]):
-                _three_overlaps(found[j], truth[i], found_rows[j], truth_rows[i], dontcare, poly, spare, values)
-                if dontcare:
+    scratch, values = np.empty((2, 12, 2)), np.empty(3)
+    for frame in range(truth.starts.shape[0] - 1):
+        for i in range(truth.starts[frame], truth.starts[frame + 1]):
+            before, is_dontcare = size, truth.codes[i] == _DONTCARE
+            for j in range(pred.starts[frame], pred.starts[frame + 1]):
+                _three_overlaps(
+                    pred.numbers[j], truth.numbers[i], pred.ground[j], truth.ground[i], is_dontcare, scratch, values
+                )
+                if is_dontcare:
                     for k in range(3):
-                        stuff[j, k] = max(stuff[j, k], values[k])
-                elif values[0] > least[0] or values[1] > least[1] or values[2] > least[2]:
+                        dontcare_overlap[j, k] = max(dontcare_overlap[j, k], values[k])
+                elif values[0] > min_overlaps[0] or values[1] > min_overlaps[1] or values[2] > min_overlaps[2]:
                     if size == partners.shape[0]:
                         partners, overlaps = _twice_as_long(partners, overlaps)
                     partners[size] = j
@@ -147,26 +201,14 @@ def find_pairs(
 
 
 @_jit()
-def object_role(
-    code: int,
-    label: np.ndarray,
-    class_code: int,
-    neighbour: int,
-    min_height_px: float,
-    above: bool,
-    max_occlusion: float,
-    max_truncation: float,
-) -> int:
-    """0: must be found; 1: may be found, of a neighbouring class or too hard; -1: another class.
-
-    With `above` an object must be higher than the least height, otherwise it may also be equal.
-    """
-    if code == class_code:
+def object_role(code: int, label: np.ndarray, rule: Rule) -> int:
+    """0: must be detected; 1: may be detected, of a neighbouring class or too hard; -1: another class."""
+    if code == rule.class_code:
         height = label[BOX_2D + 3] - label[BOX_2D + 1]
-        hard = label[OCCLUDED] > max_occlusion or label[TRUNCATED] > max_truncation
-        low = height <= min_height_px if above else height < min_height_px
+        hard = label[OCCLUDED] > rule.max_occlusion or label[TRUNCATED] > rule.max_truncation
+        low = height <= rule.min_height_px if rule.above else height < rule.min_height_px
         return _IGNORED if hard or low else _COUNTS
-    return _IGNORED if code == neighbour else _OTHER
+    return _IGNORED if code == rule.neighbour else _OTHER
 
 
 @_jit()
@@ -189,36 +231,24 @@ def _thresholds(falling: np.ndarray, count: int, objects: int, out: np.ndarray) 
 
 
 @_jit()
-def _true_positives(
-    roles: np.ndarray, starts: np.ndarray, partners: np.ndarray, det_roles: np.ndarray, score: np.ndarray
-) -> np.ndarray:
+def _true_positives(candidates: _Candidates, pred: _Detections) -> np.ndarray:
     """Says which detections (M,) are true positives if each object takes the best-scored one that is left."""
-    taken, out = np.zeros(score.shape[0], np.bool_), np.zeros(score.shape[0], np.bool_)
-    for i in range(roles.shape[0]):
+    taken, out = np.zeros(pred.scores.shape[0], np.bool_), np.zeros(pred.scores.shape[0], np.bool_)
+    for i in range(candidates.roles.shape[0]):
         best, best_score = -1, _NO_SCORE
-        for k in range(starts[i], starts[i + 1]):
-            j = partners[k]
-            if not taken[j] and score[j] > best_score:
-                best, best_score = j, score[j]
+        for k in range(candidates.starts[i], candidates.starts[i + 1]):
+            j = candidates.detections[k]
+            if not taken[j] and pred.scores[j] > best_score:
+                best, best_score = j, pred.scores[j]
         if best >= 0:
             taken[best] = True
-            out[best] = roles[i] == _COUNTS and det_roles[best] == _COUNTS
+            out[best] = candidates.roles[i] == _COUNTS and pred.roles[best] == _COUNTS
     return out
 
 
 @_jit()
 def _match(
-    threshold: float,
-    mark: int,
-    roles: np.ndarray,
-    starts: np.ndarray,
-    partners: np.ndarray,
-    overlaps: np.ndarray,
-    det_roles: np.ndarray,
-    score: np.ndarray,
-    differences: np.ndarray,
-    in_stuff: np.ndarray,
-    taken: np.ndarray,
+    threshold: float, mark: int, candidates: _Candidates, pred: _Detections, taken: np.ndarray
 ) -> tuple[int, int, float]:
     """True positives, detections that counted as false and are matched, and the similarity of orientation.
 
@@ -226,113 +256,86 @@ def _match(
     was none. `taken` (M,) holds the mark of the last threshold at which a detection was matched.
     """
     hits, used, similarity = 0, 0, 0.0
-    for i in range(roles.shape[0]):
+    for i in range(candidates.roles.shape[0]):
         best, best_overlap, best_pair, best_counts = -1, 0.0, -1, False
-        for k in range(starts[i], starts[i + 1]):
-            j = partners[k]
-            if taken[j] == mark or score[j] < threshold:
+        for k in range(candidates.starts[i], candidates.starts[i + 1]):
+            j = candidates.detections[k]
+            if taken[j] == mark or pred.scores[j] < threshold:
                 continue
-            if det_roles[j] == _COUNTS:
-                if overlaps[k] > best_overlap or not best_counts:
-                    best, best_overlap, best_pair, best_counts = j, overlaps[k], k, True
+            if pred.roles[j] == _COUNTS:
+                if candidates.overlaps[k] > best_overlap or not best_counts:
+                    best, best_overlap, best_pair, best_counts = j, candidates.overlaps[k], k, True
             elif best < 0:
                 best = j
         if best < 0:
             continue
         taken[best] = mark
         if best_counts:
-            used += not in_stuff[best]
-            if roles[i] == _COUNTS:
+            used += not pred.in_dontcare[best]
+            if candidates.roles[i] == _COUNTS:
                 hits += 1
-                similarity += (1.0 + math.cos(differences[best_pair])) / 2.0
+                similarity += (1.0 + math.cos(candidates.differences[best_pair])) / 2.0
     return hits, used, similarity
 
 
 @_jit()
-def _detection_roles(found_codes: np.ndarray, found: np.ndarray, class_code: int, min_height_px: float) -> np.ndarray:
-    roles = np.empty(found.shape[0], np.int8)
-    for j in range(found.shape[0]):
+def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> np.ndarray:
+    roles = np.empty(pred.numbers.shape[0], np.int8)
+    for j in range(pred.numbers.shape[0]):
         # The kit tests the height first: low boxes of any class may be absorbed by an object, and are never false.
-        low = abs(found[j, BOX_2D + 1] - found[j, BOX_2D + 3]) < min_height_px
-        roles[j] = _IGNORED if low else (_COUNTS if found_codes[j] == class_code else _OTHER)
+        low = abs(pred.numbers[j, BOX_2D + 1] - pred.numbers[j, BOX_2D + 3]) < min_height_px
+        roles[j] = _IGNORED if low else (_COUNTS if pred.codes[j] == class_code else _OTHER)
     return roles
 
 
 @_jit()
-def _candidates(
-    rule: tuple[int, int, float, bool, float, float],
-    metric: int,
-    bound: float,
-    truth_codes: np.ndarray,
-    truth: np.ndarray,
-    found: np.ndarray,
-    det_roles: np.ndarray,
-    pair_starts: np.ndarray,
-    pairs: np.ndarray,
-    pair_overlaps: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
+def _candidates(rule: Rule, truth: Boxes, pred: Boxes, roles: np.ndarray, pairs: Pairs) -> tuple[_Candidates, int]:
     """The objects of the class and its neighbour that any detection matches, with those detections.
 
-    Returns roles (n,), starts (n + 1,), by pair (p,) the detection, the overlap and the difference of alpha, and the
-    number of objects that count, matched or not.
+    `roles` (M,) are those of the detections. Also returns the number of objects that count, matched or not.
     """
-    roles, starts = np.empty(truth.shape[0], np.int8), np.zeros(truth.shape[0] + 1, np.int64)
-    partners, overlaps = np.empty(pairs.shape[0], np.int64), np.empty(pairs.shape[0])
-    differences = np.empty(pairs.shape[0])
+    own_roles, starts = np.empty(truth.codes.shape[0], np.int8), np.zeros(truth.codes.shape[0] + 1, np.int64)
+    size = pairs.detections.shape[0]
+    partners, overlaps, differences = np.empty(size, np.int64), np.empty(size), np.empty(size)
     objects, kept, size = 0, 0, 0
-    for i in range(truth.shape[0]):
-        role = object_role(truth_codes[i], truth[i], *rule)
+    for i in range(truth.codes.shape[0]):
+        role = object_role(truth.codes[i], truth.numbers[i], rule)
         if role == _OTHER:
             continue
         objects += role == _COUNTS
-        for k in range(pair_starts[i], pair_starts[i + 1]):
-            if det_roles[pairs[k]] != _OTHER and pair_overlaps[k, metric] > bound:
-                partners[size], overlaps[size] = pairs[k], pair_overlaps[k, metric]
-                differences[size] = truth[i, ALPHA] - found[pairs[k], ALPHA]
+        for k in range(pairs.starts[i], pairs.starts[i + 1]):
+            j = pairs.detections[k]
+            if roles[j] != _OTHER and pairs.overlaps[k, rule.metric] > rule.min_overlap:
+                partners[size], overlaps[size] = j, pairs.overlaps[k, rule.metric]
+                differences[size] = truth.numbers[i, ALPHA] - pred.numbers[j, ALPHA]
                 size += 1
         if size > starts[kept]:
-            roles[kept] = role
+            own_roles[kept] = role
             kept += 1
             starts[kept] = size
-    return roles[:kept], starts[: kept + 1], partners, overlaps, differences, objects
+    return _Candidates(own_roles[:kept], starts[: kept + 1], partners, overlaps, differences), objects
 
 
 @_jit()
 def precision_curve(
-    rule: tuple[int, int, float, bool, float, float],
-    metric: int,
-    bound: float,
-    truth_codes: np.ndarray,
-    truth: np.ndarray,
-    found_codes: np.ndarray,
-    found: np.ndarray,
-    order: np.ndarray,
-    pair_starts: np.ndarray,
-    pairs: np.ndarray,
-    pair_overlaps: np.ndarray,
-    stuff: np.ndarray,
+    rule: Rule, truth: Boxes, pred: Boxes, order: np.ndarray, pairs: Pairs
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Precision and similarity of orientation (41,) at the recalls 0, 1/40 .. 1, each the best from there on.
 
     Args:
-        rule: class code, neighbour's code, least height in pixels, whether an object must be higher than that, largest
-            occlusion and truncation, as of `object_role`.
-        metric: 0 image, 1 ground, 2 space.
-        bound: overlap that a match must exceed.
-        truth_codes, truth, found_codes, found: all frames.
+        rule: what counts.
+        truth, pred: labels and results of all frames.
         order: (M,) detections by falling score.
-        pair_starts: (N + 1,) rows in `pairs` (P,) and `pair_overlaps` (P, 3) of each object, from `find_pairs`.
-        stuff: (M, 3) from `find_pairs`.
+        pairs: of all frames, from `find_pairs`.
 
     Returns:
         Both curves (a recall without detections, or with none that counts, is 0), and the number of objects.
     """
-    det_roles = _detection_roles(found_codes, found, rule[0], rule[2])
-    roles, starts, partners, overlaps, differences, objects = _candidates(
-        rule, metric, bound, truth_codes, truth, found, det_roles, pair_starts, pairs, pair_overlaps
-    )
-    score, falling, count = found[:, SCORE].copy(), np.empty(found.shape[0]), 0
-    hit = _true_positives(roles, starts, partners, det_roles, score)
+    roles = _detection_roles(pred, rule.class_code, rule.min_height_px)
+    candidates, objects = _candidates(rule, truth, pred, roles, pairs)
+    score, falling, count = pred.numbers[:, SCORE].copy(), np.empty(roles.shape[0]), 0
+    detections = _Detections(roles, score, pairs.dontcare_overlap[:, rule.metric] > rule.min_overlap)
+    hit = _true_positives(candidates, detections)
     for j in order:
         if hit[j]:
             falling[count] = score[j]
@@ -341,15 +344,13 @@ def precision_curve(
     points = _thresholds(falling, count, objects, thresholds)
 
     precision, similarity = np.zeros(POINTS), np.zeros(POINTS)
-    taken, in_stuff = np.zeros(found.shape[0], np.int64), stuff[:, metric] > bound
+    taken = np.zeros(roles.shape[0], np.int64)
     place, could_be_false = 0, 0
     for t in range(points):
         while place < order.shape[0] and score[order[place]] >= thresholds[t]:
-            could_be_false += det_roles[order[place]] == _COUNTS and not in_stuff[order[place]]
+            could_be_false += roles[order[place]] == _COUNTS and not detections.in_dontcare[order[place]]
             place += 1
-        hits, used, alike = _match(
-            thresholds[t], t + 1, roles, starts, partners, overlaps, det_roles, score, differences, in_stuff, taken
-        )
+        hits, used, alike = _match(thresholds[t], t + 1, candidates, detections, taken)
         all_counted = hits + could_be_false - used
         if all_counted > 0:
             precision[t], similarity[t] = hits / all_counted, alike / all_counted

@@ -9,80 +9,16 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, require_file
-from perception3d.formats.kitti.evaluation.scores import CLASSES, evaluate_folders, flatten, table
-from perception3d.formats.kitti.files import (
-    Objects,
-    camera_corners,
-    camera_fields_from_lidar,
-    observation_angle,
-    write_objects,
-)
-from perception3d.geometry.frustum import NEAR_M, near_cuts
+from perception3d.formats.kitti.evaluation.scores import evaluate_folders, flatten, table
+from perception3d.formats.kitti.files import Objects, write_objects
+from perception3d.formats.kitti.results import predicted_objects
+from perception3d.formats.kitti.rules import SCORED
 from perception3d.outputs import check_outputs, require_name
 from perception3d.registry import METRICS
-
-_EDGES = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3], [1, 2, 3, 0, 5, 6, 7, 4, 4, 5, 6, 7]])
-
-
-def image_boxes(
-    corners_cam: np.ndarray, img_from_cam: np.ndarray, image_hw: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Projects boxes into an image: the rectangle around the part that is in front of the camera, clipped to the image.
-
-    A box that reaches behind the camera is cut 0.1 m before it, where mmdet3d would mirror the corners behind.
-
-    Args:
-        corners_cam: (N, 8, 3) corners from `kitti_files.camera_corners`, metres.
-        img_from_cam: (4, 4) pixels times depth from the same frame.
-        image_hw: height and width of the image in pixels.
-
-    Returns:
-        (N, 4) x1, y1, x2, y2 in pixels, zeros for a box behind the camera; (N,) whether the image sees any of the box.
-    """
-    homogeneous = corners_cam @ img_from_cam[:3, :3].T + img_from_cam[:3, 3]
-    first, second = homogeneous[:, _EDGES[0]], homogeneous[:, _EDGES[1]]
-    cuts, crosses = near_cuts(first, second)
-    points = np.concatenate([homogeneous, cuts], 1)
-    usable = np.concatenate([homogeneous[..., 2] >= NEAR_M, crosses], 1)
-    pixels = points[..., :2] / np.where(usable, points[..., 2], 1.0)[..., None]
-    low = np.where(usable[..., None], pixels, np.inf).min(1)
-    high = np.where(usable[..., None], pixels, -np.inf).max(1)
-    size = np.array([image_hw[1], image_hw[0]], np.float64)
-    seen = (low < size).all(1) & (high > 0).all(1)
-    boxes = np.concatenate([low.clip(0, size), high.clip(0, size)], 1)
-    return np.where(usable.any(1)[:, None], boxes, 0.0), seen
-
-
-def result_objects(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    names: np.ndarray,
-    cam_from_lidar: np.ndarray,
-    img_from_cam: np.ndarray,
-    image_hw: Sequence[int],
-) -> tuple[Objects, np.ndarray]:
-    """Converts boxes of the LiDAR frame to what a result file holds.
-
-    Args:
-        boxes: (N, >=7) x, y, z of the bottom's middle, l, w, h, yaw; metres, radians.
-        scores: (N,).
-        names: (N,) types.
-        cam_from_lidar: (4, 4) rectified camera 0 from LiDAR.
-        img_from_cam, image_hw: as of `image_boxes`.
-
-    Returns:
-        The objects, and (N,) whether the image sees any of each.
-    """
-    sizes, places, rotation = camera_fields_from_lidar(boxes.astype(np.float64), cam_from_lidar)
-    rectangles, seen = image_boxes(camera_corners(sizes, places, rotation), img_from_cam, image_hw)
-    unknown = np.full(len(boxes), -1)
-    alpha = observation_angle(places, rotation)
-    return Objects(names, unknown.astype(np.float64), unknown, alpha, rectangles, sizes, places, rotation, scores), seen
 
 
 @METRICS.register_module()
@@ -156,21 +92,8 @@ class KittiFrameMetric(BaseMetric):
 
     def _convert(self, sample: dict) -> tuple[Objects, int]:
         """Returns the objects of a sample's result file, and how many predictions were not finite."""
-        predicted = sample['pred_instances_3d']
-        if not isinstance(predicted['bboxes_3d'], LiDARInstance3DBoxes):
-            kind = type(predicted['bboxes_3d']).__name__
-            raise InputError(f'KittiFrameMetric takes LiDARInstance3DBoxes, frame {sample["frame_id"]} has {kind}')
-        boxes = predicted['bboxes_3d'].tensor.detach().cpu().double().numpy()[:, :7]
-        scores = predicted['scores_3d'].detach().cpu().double().numpy()
-        labels = predicted['labels_3d'].detach().cpu().numpy()
-        kept = finite = np.isfinite(boxes).all(1) & np.isfinite(scores)
-        if self.limit_range_m is not None:
-            low, high = self.limit_range_m[:3], self.limit_range_m[3:]
-            kept = kept & (boxes[:, :3] > low).all(1) & (boxes[:, :3] < high).all(1)
-        names = np.array(self.dataset_meta['classes'], dtype='U32')[labels[kept]]
-        matrices = (np.asarray(sample[key], np.float64) for key in ('lidar2cam', 'cam2img'))
-        objects, seen = result_objects(boxes[kept], scores[kept], names, *matrices, sample['image_hw'])
-        return objects.pick(seen) if self.drop_outside_image else objects, int((~finite).sum())
+        objects, seen, dropped = predicted_objects(sample, self.dataset_meta['classes'], self.limit_range_m)
+        return objects.pick(seen) if self.drop_outside_image else objects, dropped
 
     def compute_metrics(self, results: list[tuple[str, Objects, int]]) -> dict[str, float]:
         """Writes the result files, then scores them; returns the keys that the class describes."""
@@ -195,9 +118,9 @@ class KittiFrameMetric(BaseMetric):
 
     def check_classes(self, classes: Sequence[str]) -> list[str]:
         """Returns those of the benchmark's classes that are among `classes`; InputError if there is none."""
-        known = [name for name in CLASSES if name in {str(c).lower() for c in classes}]
+        lower = {str(name).lower() for name in classes}
+        known = [scored.name for scored in SCORED if scored.name in lower]
         if not known:
-            raise InputError(
-                f'none of the classes {", ".join(map(str, classes))} is scored: it takes {", ".join(CLASSES)}'
-            )
+            listed = ', '.join(scored.name for scored in SCORED)
+            raise InputError(f'none of the classes {", ".join(map(str, classes))} is scored: it takes {listed}')
         return known

@@ -28,7 +28,16 @@ from pathlib import Path
 import numpy as np
 
 from perception3d.evaluation.frame_lists import describe_unscored, label_frames, list_frames
-from perception3d.formats.kitti.evaluation.kernels import POINTS, find_pairs, ground_rows, precision_curve
+from perception3d.evaluation.notes import describe_ignored
+from perception3d.formats.kitti.evaluation.kernels import (
+    POINTS,
+    Boxes,
+    Pairs,
+    Rule,
+    find_pairs,
+    ground_rows,
+    precision_curve,
+)
 from perception3d.formats.kitti.evaluation.reading import (
     ALPHA,
     BOX_2D,
@@ -41,17 +50,11 @@ from perception3d.formats.kitti.evaluation.reading import (
     Y,
     read_frames,
 )
+from perception3d.formats.kitti.rules import DIFFICULTIES, SCORED, Difficulty, ScoredClass
 
-CLASSES = ('car', 'pedestrian', 'cyclist')
-DIFFICULTIES = ('easy', 'moderate', 'hard')
+CLASSES = tuple(scored.name for scored in SCORED)
+LEVELS = tuple(difficulty.name for difficulty in DIFFICULTIES)
 METRICS = ('2d', 'aos', 'bev', '3d')
-STRICT = {'2d': (0.7, 0.5, 0.5), 'bev': (0.7, 0.5, 0.5), '3d': (0.7, 0.5, 0.5)}
-"""The official overlaps that a match must exceed, by metric and class."""
-LOOSE = {'2d': (0.7, 0.5, 0.5), 'bev': (0.5, 0.25, 0.25), '3d': (0.5, 0.25, 0.25)}
-"""mmdet3d's second set; not official."""
-
-_NEIGHBOURS = {'car': 'van', 'pedestrian': 'person_sitting'}
-_MIN_HEIGHT_PX, _MAX_OCCLUSION, _MAX_TRUNCATION = (40, 25, 25), (0, 1, 2), (0.15, 0.3, 0.5)
 _COLUMN = {'2d': 0, 'bev': 1, '3d': 2}
 
 Average = dict[str, float | None]
@@ -104,117 +107,109 @@ def evaluate_folders(
 
 
 def evaluate_tables(
-    truth: FrameTable, found: FrameTable, loose: bool = False, above_min_height: bool = False
+    truth: FrameTable, pred: FrameTable, loose: bool = False, above_min_height: bool = False
 ) -> KittiResult:
     """Scores detections against labels of the same frames.
 
     Args:
-        truth, found: labels (N, 14) and results (M, 15) of the same frames.
-        loose: also score with the LOOSE overlaps.
+        truth, pred: labels (N, 14) and results (M, 15) of the same frames.
+        loose: also score with the loose overlaps of `rules.SCORED`.
         above_min_height: whether an object must be higher than 40 or 25 pixels, as in newer copies of the kit and in
             mmdet3d; otherwise it may also be exactly as high.
     """
-    sets = {'strict': STRICT, 'loose': LOOSE} if loose else {'strict': STRICT}
-    least = np.array([min(min(bounds[metric]) for bounds in sets.values()) for metric in _COLUMN])
-    tasks = list(product(sets, CLASSES, _COLUMN, range(len(DIFFICULTIES))))
-    detected = _detected(found)
+    sets = ('strict', 'loose') if loose else ('strict',)
+    tasks = list(product(sets, SCORED, _COLUMN, DIFFICULTIES))
+    labels, results = (Boxes(p.codes, p.numbers, ground_rows(p.numbers), p.starts) for p in (truth, pred))
+    order = np.argsort(-pred.numbers[:, SCORE])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        pairs = _all_pairs(truth, found, least, pool)
-        order = np.argsort(-found.numbers[:, SCORE])
+        pairs = _all_pairs(labels, results, sets, pool)
 
-        def curves(task: tuple[str, str, str, int]) -> tuple[np.ndarray, np.ndarray, int]:
-            name, kind, metric, level = task
-            number = CLASSES.index(kind)
-            neighbour = TYPES.index(_NEIGHBOURS[kind]) if kind in _NEIGHBOURS else -1
-            rule = (
-                number,
-                neighbour,
-                float(_MIN_HEIGHT_PX[level]),
-                above_min_height,
-                float(_MAX_OCCLUSION[level]),
-                _MAX_TRUNCATION[level],
-            )
-            objects = truth.codes, truth.numbers, found.codes, found.numbers
-            return precision_curve(rule, _COLUMN[metric], sets[name][metric][number], *objects, order, *pairs)
+        def curve(task: tuple[str, ScoredClass, str, Difficulty]) -> tuple[np.ndarray, np.ndarray, int]:
+            return precision_curve(_rule(*task, above_min_height), labels, results, order, pairs)
 
-        results = dict(zip(tasks, pool.map(curves, tasks), strict=True))
+        curves = dict(zip(tasks, pool.map(curve, tasks), strict=True))
 
-    oriented = not (found.numbers[:, ALPHA] == -10).any()
+    oriented, detected = not (pred.numbers[:, ALPHA] == -10).any(), _detected(pred)
     by_set: dict[str, ClassScores] = {name: {kind: {m: {} for m in METRICS} for kind in CLASSES} for name in sets}
-    for (name, kind, metric, level), (precision, similarity, _) in results.items():
-        known, difficulty = detected[metric][CLASSES.index(kind)], DIFFICULTIES[level]
-        by_set[name][kind][metric][difficulty] = _average(precision * known)
+    for (name, scored, metric, difficulty), (precision, similarity, _) in curves.items():
+        known, own = scored.name in detected[metric], by_set[name][scored.name]
+        own[metric][difficulty.name] = _average(precision * known)
         if metric == '2d':
             aos = _average(similarity * known) if oriented else {'R11': None, 'R40': None}
-            by_set[name][kind]['aos'][difficulty] = aos
+            own['aos'][difficulty.name] = aos
     return KittiResult(
         scores={**by_set['strict'], **({'loose': by_set['loose']} if loose else {})},
-        objects={kind: tuple(results['strict', kind, '2d', level][2] for level in range(3)) for kind in CLASSES},
+        objects={
+            scored.name: tuple(curves['strict', scored, '2d', difficulty][2] for difficulty in DIFFICULTIES)
+            for scored in SCORED
+        },
         frames=len(truth.starts) - 1,
-        detections=len(found.codes),
-        undetected=[kind for number, kind in enumerate(CLASSES) if not (found.codes == number).any()],
+        detections=len(pred.codes),
+        undetected=[name for name in CLASSES if not (pred.codes == TYPES.index(name)).any()],
         ignored=_ignored(truth, above_min_height),
+    )
+
+
+def _rule(overlaps: str, scored: ScoredClass, metric: str, difficulty: Difficulty, above_min_height: bool) -> Rule:
+    return Rule(
+        class_code=TYPES.index(scored.name),
+        neighbour=-1 if scored.neighbour is None else TYPES.index(scored.neighbour.lower()),
+        min_height_px=difficulty.min_height_px,
+        above=above_min_height,
+        max_occlusion=float(difficulty.max_occlusion),
+        max_truncation=difficulty.max_truncation,
+        metric=_COLUMN[metric],
+        min_overlap=scored.overlaps(overlaps).of(metric),
     )
 
 
 def _ignored(truth: FrameTable, above_min_height: bool) -> dict[str, dict[str, int]]:
     """Counts the objects that not even hard counts: reason -> class -> number; each has its first reason."""
-    height = truth.numbers[:, BOX_2D + 3] - truth.numbers[:, BOX_2D + 1]
-    least = _MIN_HEIGHT_PX[-1]
+    height, hard = truth.numbers[:, BOX_2D + 3] - truth.numbers[:, BOX_2D + 1], DIFFICULTIES[-1]
+    low = height <= hard.min_height_px if above_min_height else height < hard.min_height_px
     reasons = {
         'their 2D box has no height': height <= 0,
-        f'their 2D box is lower than {least} pixels': (height <= least) if above_min_height else (height < least),
-        'they are more than largely occluded': truth.numbers[:, OCCLUDED] > _MAX_OCCLUSION[-1],
-        f'more than {_MAX_TRUNCATION[-1]:.0%} of them are truncated': truth.numbers[:, TRUNCATED] > _MAX_TRUNCATION[-1],
+        f'their 2D box is lower than {hard.min_height_px:g} pixels': low,
+        'they are more than largely occluded': truth.numbers[:, OCCLUDED] > hard.max_occlusion,
+        f'more than {hard.max_truncation:.0%} of them are truncated': truth.numbers[:, TRUNCATED] > hard.max_truncation,
     }
     left = np.ones(len(truth.codes), bool)
-    found: dict[str, dict[str, int]] = {}
+    ignored: dict[str, dict[str, int]] = {}
     for reason, rows in reasons.items():
-        counts = {kind: int((rows & left & (truth.codes == code)).sum()) for code, kind in enumerate(CLASSES)}
+        counts = {name: int((rows & left & (truth.codes == TYPES.index(name))).sum()) for name in CLASSES}
         if any(counts.values()):
-            found[reason] = {kind: count for kind, count in counts.items() if count}
+            ignored[reason] = {name: count for name, count in counts.items() if count}
         left &= ~rows
-    return found
+    return ignored
 
 
-def ignored_notes(result: KittiResult) -> list[str]:
-    """Returns a line for each reason for which objects count at no difficulty."""
-    return [
-        f'{sum(counts.values())} objects are not scored, since {reason}: '
-        + ', '.join(f'{kind} {count}' for kind, count in counts.items())
-        for reason, counts in result.ignored.items()
-    ]
-
-
-def _detected(found: FrameTable) -> dict[str, list[bool]]:
-    """Says by metric which classes the kit would evaluate: those with a detection that has what the metric needs."""
+def _detected(pred: FrameTable) -> dict[str, set[str]]:
+    """Returns by metric the classes that the kit would evaluate: those with a detection that has what it needs."""
     usable = {
-        '2d': found.numbers[:, BOX_2D] >= 0,
-        'bev': found.numbers[:, X] != -1000,
-        '3d': found.numbers[:, Y] != -1000,
+        '2d': pred.numbers[:, BOX_2D] >= 0,
+        'bev': pred.numbers[:, X] != -1000,
+        '3d': pred.numbers[:, Y] != -1000,
     }
     return {
-        metric: [bool((rows & (found.codes == number)).any()) for number in range(len(CLASSES))]
+        metric: {name for name in CLASSES if (rows & (pred.codes == TYPES.index(name))).any()}
         for metric, rows in usable.items()
     }
 
 
-def _all_pairs(
-    truth: FrameTable, found: FrameTable, least: np.ndarray, pool: ThreadPoolExecutor
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the overlaps of all frames: (N + 1,) places of the objects' pairs, partners, overlaps, and `stuff`."""
+def _all_pairs(truth: Boxes, pred: Boxes, sets: Sequence[str], pool: ThreadPoolExecutor) -> Pairs:
+    """Returns the pairs of all frames that overlap enough for any class of the `sets` of overlaps."""
+    least = [min(scored.overlaps(name).of(metric) for name in sets for scored in SCORED) for metric in _COLUMN]
     frames = len(truth.starts) - 1
     edges = np.linspace(0, frames, min(frames, 4 * (os.cpu_count() or 1)) + 1).astype(int)
-    rows = ground_rows(truth.numbers), ground_rows(found.numbers)
-    counts, stuff = np.zeros(len(truth.codes), np.int64), np.zeros((len(found.codes), 3))
+    counts, dontcare_overlap = np.zeros(len(truth.codes), np.int64), np.zeros((len(pred.codes), 3))
 
     def chunk(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
-        part = slice(first, last + 1)
-        labels = truth.codes, truth.numbers, rows[0], truth.starts[part]
-        return find_pairs(*labels, found.numbers, rows[1], found.starts[part], least, counts, stuff)
+        own, other = (part._replace(starts=part.starts[first : last + 1]) for part in (truth, pred))
+        return find_pairs(own, other, np.array(least), counts, dontcare_overlap)
 
     partners, overlaps = zip(*pool.map(chunk, edges[:-1], edges[1:]), strict=True)
-    return np.cumsum(np.concatenate(([0], counts))), np.concatenate(partners), np.concatenate(overlaps), stuff
+    starts = np.cumsum(np.concatenate(([0], counts)))
+    return Pairs(starts, np.concatenate(partners), np.concatenate(overlaps), dontcare_overlap)
 
 
 def _average(curve: np.ndarray) -> Average:
@@ -227,7 +222,7 @@ def flatten(scores: ClassScores, classes: Sequence[str] = CLASSES) -> dict[str, 
     Loose scores are below `loose/`. AOS is left out where it was not computed.
     """
     flat: dict[str, float] = {}
-    for metric, difficulty, points in product(METRICS, DIFFICULTIES, ('R40', 'R11')):
+    for metric, difficulty, points in product(METRICS, LEVELS, ('R40', 'R11')):
         values = {kind: scores[kind][metric][difficulty][points] for kind in classes}
         if None in values.values():
             continue
@@ -241,20 +236,21 @@ def flatten(scores: ClassScores, classes: Sequence[str] = CLASSES) -> dict[str, 
 def table(result: KittiResult) -> str:
     """Returns the scores as text, R40 before R11, with a note on what to know when reading them."""
     lines = [f'KITTI: {result.frames} frames, {result.detections} detections']
-    lines += _table_of(result.scores, STRICT, 'official overlaps', result.objects)
+    lines += _table_of(result.scores, 'strict', 'official overlaps', result.objects)
     if 'loose' in result.scores:
-        lines += ['', *_table_of(result.scores['loose'], LOOSE, 'loose overlaps, not official', result.objects)]
+        lines += ['', *_table_of(result.scores['loose'], 'loose', 'loose overlaps, not official', result.objects)]
     small = [
-        f'{kind} {difficulty} ({count})'
-        for kind in CLASSES
-        for difficulty, count in zip(DIFFICULTIES, result.objects[kind], strict=True)
+        f'{name} {level} ({count})'
+        for name in CLASSES
+        for level, count in zip(LEVELS, result.objects[name], strict=True)
         if 0 < count < POINTS
     ]
     if not any(map(any, result.objects.values())):
         lines.append(f'note: the labels hold no object to score ({", ".join(CLASSES)}), so every AP is 0')
     if small:
         lines.append(f'note: with 40 objects or fewer not even perfect detections score 100: {", ".join(small)}')
-    lines += [f'note: {note}' for note in (*describe_unscored(result.unscored), *ignored_notes(result))]
+    notes = [*describe_unscored(result.unscored), *describe_ignored('objects', result.ignored)]
+    lines += [f'note: {note}' for note in notes]
     if result.undetected:
         lines.append(f'note: never detected, so AP is 0: {", ".join(result.undetected)}')
     if result.scores['car']['aos']['easy']['R40'] is None:
@@ -262,20 +258,20 @@ def table(result: KittiResult) -> str:
     return '\n'.join(lines)
 
 
-def _table_of(scores: ClassScores, bounds: dict, title: str, objects: dict[str, tuple[int, ...]]) -> list[str]:
-    head = ''.join(f'{difficulty:>10}' for difficulty in DIFFICULTIES)
+def _table_of(scores: ClassScores, overlaps: str, title: str, objects: dict[str, tuple[int, ...]]) -> list[str]:
+    head = ''.join(f'{level:>10}' for level in LEVELS)
     lines = [f'AP in percent, {title}', f'{"":<27}{"R40":>20}{"":<10}{"R11":>23}']
     lines.append(f'{"class":<12}{"metric":<7}{"IoU >":<8}{head}   {head}')
-    for number, kind in enumerate(CLASSES):
+    for scored in SCORED:
         for metric in METRICS:
-            bound = bounds['2d' if metric == 'aos' else metric][number]
             cells = [
-                ''.join(_cell(scores[kind][metric][difficulty][points]) for difficulty in DIFFICULTIES)
+                ''.join(_cell(scores[scored.name][metric][level][points]) for level in LEVELS)
                 for points in ('R40', 'R11')
             ]
-            lines.append(f'{kind:<12}{metric:<7}{bound:<8.2f}{cells[0]}   {cells[1]}')
-        counts = ''.join(f'{count:>10}' for count in objects[kind])
-        lines.append(f'{kind:<12}{"objects":<15}{counts}')
+            bound = scored.overlaps(overlaps).of(metric)
+            lines.append(f'{scored.name:<12}{metric:<7}{bound:<8.2f}{cells[0]}   {cells[1]}')
+        counts = ''.join(f'{count:>10}' for count in objects[scored.name])
+        lines.append(f'{scored.name:<12}{"objects":<15}{counts}')
     return lines
 
 

@@ -13,12 +13,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.evaluation.notes import describe_ignored
 from perception3d.files import read_pickle, write_json
 from perception3d.formats.nuscenes.evaluation.classes import config_of_classes, own_mapping
 from perception3d.formats.nuscenes.evaluation.scores import (
     evaluate_boxes,
     flatten,
-    ignored_notes,
     official_config,
     table,
 )
@@ -203,7 +203,7 @@ class NuScenesDetectionMetric(BaseMetric):
         ignored: dict[str, Counter[str]] = {}
         config, mapping = self._settings()
         metrics, counts = evaluate_boxes(nusc, by_token, config, ignored, mapping)
-        text = table(metrics, counts, ignored_notes(ignored))
+        text = table(metrics, counts, describe_ignored('boxes', ignored))
         print_log(f'{len(by_token)} samples\n{text}', logger='current')
         return flatten(metrics, counts)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from perception3d.checks import InputError
+from perception3d.evaluation.notes import describe_ignored
 from perception3d.files import read_json
 from perception3d.formats.nuscenes.evaluation.classes import predictions_of, truth_of
 from perception3d.formats.nuscenes.files import open_tables, samples_of_split
@@ -105,15 +106,6 @@ def _count_ignored(boxes: list, config: DetectionConfig, ignored: dict[str, Coun
 
 _NO_POINTS = 'no LiDAR or radar point lies in them (num_lidar_pts + num_radar_pts is 0)'
 _OUT_OF_RANGE = 'they are beyond the range of their class'
-
-
-def ignored_notes(ignored: dict[str, Counter[str]]) -> list[str]:
-    """Returns a line for each reason of `evaluate_boxes` for which annotated boxes are not scored."""
-    return [
-        f'{sum(counts.values())} boxes are not scored, since {reason}: '
-        + ', '.join(f'{name} {count}' for name, count in sorted(counts.items()))
-        for reason, counts in ignored.items()
-    ]
 
 
 def flatten(metrics: DetectionMetrics, counts: dict[str, int]) -> dict[str, float]:
@@ -212,4 +204,4 @@ def evaluate_submission(
         results = {token: results[token] for token in wanted}
     ignored: dict[str, Counter[str]] = {}
     metrics, counts = evaluate_boxes(nusc, results, config, ignored)
-    return flatten(metrics, counts), table(metrics, counts, ignored_notes(ignored))
+    return flatten(metrics, counts), table(metrics, counts, describe_ignored('boxes', ignored))
