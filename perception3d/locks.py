@@ -14,20 +14,20 @@ from perception3d.checks import InputError
 from perception3d.files import read_json, write_json
 
 LOCK_FILES = ('.lock', '.lock.json')
-"""In a locked folder: the lock, which stays there empty, and the note about who holds it."""
+"""In a locked folder: the lock, an empty file that stays, and the note of the process that holds it."""
 
 
 @contextmanager
 def folder_lock(folder: str | Path, state: str = 'in use') -> Iterator[None]:
-    """Holds a folder, which is made if it is missing, for this process; another call for it is refused meanwhile.
+    """Locks a folder for this process, and creates it if it is missing; a second process gets an error.
 
-    The lock is the operating system's: it ends with the process, however that ends, and leaves nothing to clean up.
+    The lock is the operating system's: it is released when the process ends, however it ends.
 
     Args:
-        state: of the folder meanwhile, for the error of the other process, such as 'being written'.
+        state: of the folder while it is locked, for the error of the second process, such as 'being written'.
 
     Raises:
-        InputError: another process holds it, and the line says which; or the file system has no locks.
+        InputError: another process holds it, with its id and command; or the file system has no locks.
     """
     from filelock import FileLock, Timeout
 
@@ -57,8 +57,8 @@ def folder_lock(folder: str | Path, state: str = 'in use') -> Iterator[None]:
 
 def _holder(note: Path) -> str:
     try:
-        said = read_json(note)
-        return f'process {said["pid"]} on {said["host"]} ({said["command"]}, since {said["since"]})'
+        holder = read_json(note)
+        return f'process {holder["pid"]} on {holder["host"]} ({holder["command"]}, since {holder["since"]})'
     except (InputError, OSError, KeyError, TypeError):
-        # It is being written just now.
+        # The other process is writing it now.
         return 'another process'

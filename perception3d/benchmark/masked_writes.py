@@ -1,7 +1,7 @@
-"""The released form of Fast-BEV's view transformation, kept as a reference for tests and benchmarks.
+"""The released implementation of Fast-BEV's view transformation, a reference for tests and benchmarks.
 
-Every camera of every frame writes the voxels that it sees into a volume through a boolean mask; frames are concatenated
-and the height axis is folded into the channels afterwards. Slow: each step copies the whole volume.
+Every camera of every frame writes the voxels that it sees into a volume through a boolean mask; then the frames are
+concatenated and the height axis is moved into the channels. Slow: each step copies the whole volume.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def lift_by_masked_writes(
 ) -> Tensor:
     """Lifts maps (B, F, N, C, H, W) by projections (B, F, N, 3|4, 4) into (B, Z*F*C, X, Y).
 
-    `priority` 'last' assigns camera after camera, 'mean' sums and divides by the number of cameras that see a voxel.
+    With `priority` 'last' the last camera that sees a voxel wins; 'mean' is the mean over the cameras that see it.
     """
     lift = _assign if priority == 'last' else _average
     stride = math.ceil(image_hw[1] / maps.shape[-1])
@@ -39,8 +39,8 @@ def lift_by_masked_writes(
 
 
 def _pixels(maps: Tensor, points: Tensor, projection: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Columns, rows and validity (N, V) of points (V, 3) in maps (N, C, H, W)."""
-    # Term by term: a matrix product may sum in another order on another machine, and then a few roundings flip.
+    """Returns columns, rows and validity (N, V) of points (V, 3) in maps (N, C, H, W)."""
+    # Term by term: a matrix product may sum in another order on another machine, which rounds a few pixels differently.
     x, y, z = points.T
     p = projection[..., None]
     a, b, depth = (((p[:, :, 0] * x + p[:, :, 1] * y) + p[:, :, 2] * z) + p[:, :, 3]).unbind(1)
