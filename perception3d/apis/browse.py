@@ -213,7 +213,7 @@ def _with_axes(dataset: Any, metas: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _about_the_image(dataset: Any) -> str:
-    """What a title says where boxes are not what the image shows."""
+    """The words of a title where boxes do not fit the image."""
     mismatches = [getattr(step, 'image_mismatch', None) for step in dataset.pipeline.transforms]
     changed = list(dict.fromkeys(word for word in mismatches if word))
     return f', but the image is as stored: {" and ".join(changed)} boxes do not fit it' if changed else ''

@@ -79,7 +79,7 @@ class DrawPredictionsHook(Hook):
         self._draw_batch(runner, data_batch, outputs, len(runner.test_dataloader.dataset))
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Says where the pictures are, and writes the videos."""
+        """Logs where the pictures are, and writes the videos."""
         self._finish(runner)
 
     def before_val_epoch(self, runner: Runner) -> None:
@@ -95,7 +95,7 @@ class DrawPredictionsHook(Hook):
             self._draw_batch(runner, data_batch, outputs, len(runner.val_dataloader.dataset))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Says where the pictures are, and writes the videos, where validation is to be drawn."""
+        """Logs where the pictures are, and writes the videos, where validation is to be drawn."""
         if self.in_validation:
             self._finish(runner)
 
@@ -113,7 +113,7 @@ class DrawPredictionsHook(Hook):
         # Test-time augmentation lists its views there; pictures then show the images on disk.
         images = inputs.get('img') if isinstance(inputs, Mapping) else None
         for position, data_sample in enumerate(outputs or ()):
-            # mmengine's sampler deals samples to the processes in turn and repeats some to come out even.
+            # mmengine's sampler gives samples to the processes in turn and repeats some, so that all have equally many.
             index = self._seen * get_world_size() + get_rank()
             self._seen += 1
             number, off_beat = divmod(index, self.interval)

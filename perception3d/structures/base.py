@@ -100,8 +100,8 @@ class Structure:
             InputError: it is another structure, fields are missing or unknown, or the numbers do not fit.
         """
         if not isinstance(content, Mapping) or content.get('structure') != cls.name:
-            told = content.get('structure') if isinstance(content, Mapping) else type(content).__name__
-            raise InputError(f"the JSON is not of {cls.name}: expected 'structure': {cls.name!r}, got {told!r}")
+            given = content.get('structure') if isinstance(content, Mapping) else type(content).__name__
+            raise InputError(f"the JSON is not of {cls.name}: expected 'structure': {cls.name!r}, got {given!r}")
         wanted = {f.name for f in fields(cls)}
         if content.keys() - {'structure'} != wanted:
             listed = ', '.join(sorted(wanted))
@@ -109,11 +109,11 @@ class Structure:
         return cls(**{key: _from_plain(content[key]) for key in wanted})
 
 
-def checked(place: str, value: Any, shape: Sequence[int | None], dtype: Any, finite: bool = True) -> np.ndarray:
+def checked(what: str, value: Any, shape: Sequence[int | None], dtype: Any, finite: bool = True) -> np.ndarray:
     """Returns `value` as an array of a shape and type.
 
     Args:
-        place: what it is, for the error.
+        what: the name of the value, for the error.
         value: array, tensor on the CPU, or nested lists.
         shape: expected sizes, None for any; an empty value gets this shape, with 0 for None.
         dtype: of the result.
@@ -128,24 +128,24 @@ def checked(place: str, value: Any, shape: Sequence[int | None], dtype: Any, fin
         if array.shape == (0,) and None in shape:
             array = array.reshape([size or 0 for size in shape])
         if np.issubdtype(dtype, np.integer) and array.size and (array != np.floor(array)).any():
-            raise InputError(f'{place}: expected whole numbers, got others')
+            raise InputError(f'{what}: expected whole numbers, got others')
         array = np.ascontiguousarray(array, dtype)
     except (TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f'{place}: expected an array of numbers, got {type(value).__name__} ({error})') from error
+        raise InputError(f'{what}: expected an array of numbers, got {type(value).__name__} ({error})') from error
     if array.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, array.shape)):
         listed = ', '.join('N' if size is None else str(size) for size in shape)
-        raise InputError(f'{place}: expected the shape ({listed}), got {tuple(given)}')
+        raise InputError(f'{what}: expected the shape ({listed}), got {tuple(given)}')
     if finite and array.size and not np.isfinite(array).all():
-        raise InputError(f'{place}: expected finite numbers, got {int((~np.isfinite(array)).sum())} that are not')
+        raise InputError(f'{what}: expected finite numbers, got {int((~np.isfinite(array)).sum())} that are not')
     return array
 
 
-def checked_classes(place: str, classes: Any) -> tuple[str, ...]:
+def checked_classes(what: str, classes: Any) -> tuple[str, ...]:
     """Returns class names as a tuple; raises InputError where they are not a sequence of texts."""
     if isinstance(classes, str) or not all(isinstance(name, str) for name in classes):
-        raise InputError(f'{place}: expected a sequence of class names, got {classes!r}')
+        raise InputError(f'{what}: expected a sequence of class names, got {classes!r}')
     return tuple(classes)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.geometry.boxes import corners as box_corners
+from perception3d.geometry.frustum import clip_polygon, clip_segments
 from perception3d.structures.base import Structure, checked_classes, count_labels
 from perception3d.structures.primitives import Lines, Polygons, Primitive, StructureStyle, Style, Texts
 from perception3d.structures.views import BevView, CameraView
@@ -148,13 +149,17 @@ def box_wireframes(
     primitives: list[Primitive] = []
     if not len(boxes):
         return primitives
-    homogeneous = view.homogeneous(boxes.corners)
+    homogeneous, planes = view.homogeneous(boxes.corners), view.planes
+    # Most boxes have all corners on the outer side of one plane: they need no cutting.
+    outside = (homogeneous @ planes[:, :3].T + planes[:, 3] < 0).all(axis=1).any(axis=1)
     for index in np.argsort(-homogeneous[..., 2].mean(axis=1), kind='stable'):
-        segments, _ = view.segments(boxes.corners[index][EDGES])
+        if outside[index]:
+            continue
+        segments, _ = clip_segments(homogeneous[index][EDGES], planes)
         if not len(segments):
             continue
         label = boxes.labels[[index]]
-        front = view.polygon(boxes.corners[index][FRONT])
+        front = clip_polygon(homogeneous[index][FRONT], planes)
         primitives.append(Polygons(label, boxes.classes, [front], style=Style(opacity=style.opacity)))
         extent = np.ptp(segments.reshape(-1, 2), axis=0)
         # Thick lines and dark halos help large boxes and would swallow small ones; a halo would close dashes.
@@ -207,6 +212,6 @@ def _texts_right_of(boxes: Boxes, view: BevView, footprint: np.ndarray, texts: l
     text_px, center = 7.5 * view.scale, footprint.mean(axis=1)
     inside = (center >= 0).all(axis=1) & (center < (view.width_px, view.height_px)).all(axis=1)
     shown = np.array([k for k in np.flatnonzero(inside) if texts[k]], np.int64)
-    spots = np.stack([footprint[shown, :, 0].max(axis=1) + 1, center[shown, 1] - text_px], axis=1)
+    corners = np.stack([footprint[shown, :, 0].max(axis=1) + 1, center[shown, 1] - text_px], axis=1)
     written = tuple(texts[k] for k in shown)
-    return [Texts(boxes.labels[shown], boxes.classes, spots, written, style=Style(text_px=text_px))]
+    return [Texts(boxes.labels[shown], boxes.classes, corners, written, style=Style(text_px=text_px))]

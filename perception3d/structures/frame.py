@@ -1,4 +1,4 @@
-"""What the sensors of one moment saw: camera images, points, matrices, and how the LiDAR frame lies."""
+"""A sensor frame: camera images, points, matrices, and the axes of the LiDAR frame."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Y_FORWARD = LidarAxes((0, 1))
 
 @dataclass(frozen=True)
 class SensorFrame:
-    """What the sensors of one moment saw, in one LiDAR frame.
+    """The sensor data of one point in time, in one LiDAR frame.
 
     Attributes:
         images: camera name -> (H, W, 3) uint8 BGR; any number, sizes may differ.

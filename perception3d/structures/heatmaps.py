@@ -104,7 +104,7 @@ def canvas_from_cells(view: BevView, range_m: Sequence[float], shape: Sequence[i
     """Returns the matrix (2, 3) from (column, row, 1) of a map (X, Y) over `range_m` to the pixels of a BEV view."""
     low, high = np.split(np.asarray(range_m, np.float64), 2)
     cell = (high - low) / shape
-    # The first cell and its neighbours along x and y say where all the others lie.
+    # The first cell and its neighbours along x and y give the place of all others.
     first, along_x, along_y = view.to_pixels(low + cell * [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
     # As a picture, the columns of the map run along y.
     return np.column_stack([along_y - first, along_x - first, first])

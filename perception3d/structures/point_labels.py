@@ -20,7 +20,7 @@ class PointLabels(Structure):
 
     Attributes:
         labels: (N,) index into the class names; a point whose index lies outside them is not drawn.
-        instances: (N,) which object a point belongs to, 0 for none, or None where objects are not told apart.
+        instances: (N,) which object a point belongs to, 0 for none, or None where objects are not separated.
         points: (N, 3) metres in the LiDAR frame, or None: the points of the frame, see `for_frame`.
 
     Raises:

@@ -41,7 +41,7 @@ class Style:
 
 @dataclass(frozen=True)
 class StructureStyle:
-    """How all that one source says is drawn, so that ground truth and predictions differ in every view.
+    """How everything of one source is drawn, so that ground truth and predictions differ in every view.
 
     Attributes:
         thickness_px: of lines.

@@ -66,7 +66,7 @@ def read_boxes(bboxes_3d: Any, labels: Any, scores: Any = None) -> Boxes:
     Raises:
         InputError: the boxes are not in the LiDAR frame.
     """
-    # mmdet3d's boxes have no attribute that tells their frame.
+    # mmdet3d's boxes have no attribute for their frame.
     frame = type(bboxes_3d).__name__
     if frame.startswith(('Camera', 'Depth')):
         raise InputError(f'{frame} cannot be drawn: convert the boxes to the LiDAR frame first')

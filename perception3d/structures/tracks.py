@@ -1,4 +1,4 @@
-"""Objects followed over time: boxes with identities and where they were."""
+"""Objects tracked over time: boxes with identities and past positions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from perception3d.structures.views import BevView, CameraView
 
 @dataclass(frozen=True)
 class Tracks(Structure):
-    """Boxes of now with identities and histories.
+    """Current boxes with identities and histories.
 
     Attributes:
-        boxes: the `Boxes` of now; their classes are those of the tracks.
+        boxes: the current `Boxes`; their classes are those of the tracks.
         ids: (N,) identities, whole numbers, each once.
-        history: N arrays (T, 3), the bottom centres of an object up to now, oldest first, metres in the LiDAR frame of
-            now; T may be 0. None: no histories.
+        history: N arrays (T, 3), the bottom centres of an object so far, oldest first, metres in the current LiDAR
+            frame; T may be 0. None: no histories.
 
     Raises:
         InputError: shapes do not fit, an identity is there twice, or a number is not finite.
@@ -77,7 +77,7 @@ class Tracks(Structure):
         return self.boxes.has_motion
 
     def footprints(self) -> np.ndarray:
-        """Returns the corners of the boxes of now, seen from above."""
+        """Returns the corners of the current boxes, seen from above."""
         return self.boxes.footprints()
 
     def counts(self) -> np.ndarray:
@@ -89,11 +89,11 @@ class Tracks(Structure):
         return [f'#{k}' for k in self.ids]
 
     def _trails(self) -> tuple[np.ndarray, np.ndarray]:
-        """The segments (S, 2, 3) from place to place up to the box of now, in metres, and the labels (S,)."""
+        """The segments (S, 2, 3) of all histories, up to the current box, in metres, and the labels (S,)."""
         segments, labels = [np.zeros((0, 2, 3))], [np.zeros(0, np.int64)]
         for line, box, label in zip(self.history or (), self.boxes.boxes, self.boxes.labels):
-            places = np.concatenate([line, box[None, :3]])
-            segments.append(np.stack([places[:-1], places[1:]], axis=1))
+            positions = np.concatenate([line, box[None, :3]])
+            segments.append(np.stack([positions[:-1], positions[1:]], axis=1))
             labels.append(np.repeat(label, len(line)))
         return np.concatenate(segments), np.concatenate(labels)
 

@@ -26,7 +26,7 @@ _TRUTH_UPPER, _TRUTH_LOWER = StructureStyle(bev_opacity=0.3), StructureStyle()
 
 @dataclass(frozen=True)
 class Detection:
-    """What one detector says of a scene.
+    """What one detector predicts in a scene.
 
     Attributes:
         title: above its column.
@@ -51,7 +51,7 @@ def draw_comparison(
     that any of the responses covers, with the way forward up.
 
     Args:
-        detections: what the detectors say.
+        detections: one for each detector.
         ground_truth: what is annotated, where anything is.
         axes: how the LiDAR frame lies.
         width_px: of a column; the height follows.

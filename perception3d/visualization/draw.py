@@ -118,8 +118,8 @@ def draw_sample(
     Args:
         frame: camera images (any number, none leaves them out) with their matrices, points, axes of the LiDAR frame.
         class_names: K names of the data set; colours and legend follow them.
-        structures: ground truth, drawn dashed, and predictions, drawn solid with their scores. None of a source says
-            that there is no annotation, or that nothing was predicted; the legend then leaves it out.
+        structures: ground truth, drawn dashed, and predictions, drawn solid with their scores. None: there is
+            no annotation, or nothing was predicted; the legend then leaves that source out.
         title: one line on top.
         notes: short lines below the legend.
         style: sizes.
@@ -151,7 +151,7 @@ def title_line(token: str = '', scene: str = '', time_s: float | None = None, ex
     """Returns the words of a title: sample token, scene, time in UTC and seconds, and anything else, where known."""
     parts = [f'sample {token}' if token else '', f'scene {scene}' if scene else '']
     if time_s is not None and np.isfinite(time_s):
-        # Simulated worlds count from zero; a date in 1970 would say nothing.
+        # Simulated worlds count from zero; a date in 1970 would mislead.
         date = datetime.fromtimestamp(round(float(time_s), 3), tz=timezone.utc)
         parts.append(f'{date:%Y-%m-%d %H:%M:%S} UTC' if time_s > 1e8 else '')
         parts.append(f'{time_s:.3f} s')

@@ -1,4 +1,4 @@
-"""Where the camera images of a sample go: by their names where these say it, in rows otherwise."""
+"""The grid of a sample's camera images: by the names of the cameras where they contain a position, else in rows."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GAP = (38, 32, 28)
 def camera_grid(names: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Returns (row, column) of each camera.
 
-    FRONT is above BACK (or REAR), LEFT and RIGHT are where they belong as seen from above, so that a name such as
-    CAM_FRONT_LEFT says its place. Where two cameras claim one place, or a name says nothing, all are laid out in rows
+    FRONT is above BACK (or REAR), LEFT and RIGHT are as seen from above, so that a name such as
+    CAM_FRONT_LEFT is enough. Where two cameras have one position, or a name contains none, all are laid out in rows
     in the given order.
     """
-    claimed = {name: camera_place(name) for name in names}
+    claimed = {name: camera_position(name) for name in names}
     if None in claimed.values() or len(set(claimed.values())) < len(claimed):
         columns = max(1, math.ceil(math.sqrt(len(names))))
         return {name: divmod(index, columns) for index, name in enumerate(names)}
@@ -66,8 +66,8 @@ def resize(image: np.ndarray, scale: float) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
 
 
-def camera_place(name: str) -> tuple[int, int] | None:
-    """Returns (row, column) in a grid of 3 x 3 that the name of a camera says, (0, 1) for FRONT, or None."""
+def camera_position(name: str) -> tuple[int, int] | None:
+    """Returns (row, column) in a grid of 3 x 3 from the name of a camera, (0, 1) for FRONT; None where it has none."""
     words = [word for word in re.split(r'[^A-Z]+', name.upper()) if word]
     rows = {_ROW[word] for word in words if word in _ROW}
     columns = {_COLUMN[word] for word in words if word in _COLUMN}

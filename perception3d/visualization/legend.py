@@ -1,4 +1,4 @@
-"""The column that says what colours and lines mean, and how many objects of each class there are."""
+"""The legend: what colours and lines mean, and how many objects of each class there are."""
 
 from __future__ import annotations
 

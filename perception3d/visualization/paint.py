@@ -36,7 +36,8 @@ class CanvasPainter:
         if self.color is not None:
             return np.tile(np.array(self.color, np.uint8), (np.size(primitive.labels), 1))
         colors = label_colors(primitive.labels, primitive.classes)
-        return np.rint(colors * primitive.style.brightness).astype(np.uint8)
+        brightness = primitive.style.brightness
+        return colors if brightness == 1 else np.rint(colors * brightness).astype(np.uint8)
 
     def points(self, primitive: Points) -> None:
         """Paints squares of `size_px`, in the given order."""

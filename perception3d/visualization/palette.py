@@ -5,6 +5,7 @@ from __future__ import annotations
 import colorsys
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -59,7 +60,12 @@ def label_colors(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Returns the colours (N, 3) uint8 BGR of labels (N,); a label outside `classes` has the colour of "other"."""
     labels = np.ravel(labels)
     known = (labels >= 0) & (labels < len(classes))
-    return class_colors([*classes, OTHER])[np.where(known, labels, len(classes))]
+    return _table(tuple(classes))[np.where(known, labels, len(classes))]
+
+
+@lru_cache(maxsize=64)
+def _table(classes: tuple[str, ...]) -> np.ndarray:
+    return class_colors([*classes, OTHER])
 
 
 def _color_from_name(key: str) -> tuple[int, int, int]:

@@ -152,7 +152,7 @@ def _stored_cameras(metas: Mapping[str, Any]) -> tuple[Cameras, list[str]]:
         path = Path(metas['img_path'])
         if not path.is_file():
             return ({}, {}), ['no camera image on disk']
-        # The folder says which camera it is: image_2 is the left colour camera of KITTI.
+        # The folder is the name of the camera: image_2 is the left colour camera of KITTI.
         name = path.parent.name or 'camera'
         # What mmdet3d's augmentation did to the boxes is undone: the image is as stored.
         matrix = _single_img_from_lidar(metas) @ np.linalg.inv(aug_from_lidar(metas))

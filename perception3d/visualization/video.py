@@ -82,11 +82,11 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
 def _require_whole(temporary: Path, count: int, path: Path) -> None:
     """OpenCV writes on in silence where the disk is full; the index of the frames, which comes last, is lost then."""
     reader = cv2.VideoCapture(str(temporary))
-    found = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
+    readable = int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) if reader.isOpened() else 0
     reader.release()
-    if found != count:
+    if readable != count:
         raise_if_full(path)
-        raise InputError(f'{path}: only {found} of {count} frames could be written: check the disk, or use .gif')
+        raise InputError(f'{path}: only {readable} of {count} frames could be written: check the disk, or use .gif')
 
 
 def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:

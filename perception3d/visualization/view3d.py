@@ -106,7 +106,7 @@ def open3d_module() -> ModuleType:
     """Returns Open3D.
 
     Raises:
-        InputError: it is not installed, or a system library that it loads is missing; says the command for each.
+        InputError: it is not installed, or a system library that it loads is missing; names the command.
     """
     try:
         import open3d
@@ -202,7 +202,7 @@ class WindowPainter:
             self._add_lines(np.concatenate(outlines), colors)
 
     def texts(self, primitive: Texts) -> None:
-        """Adds nothing: Open3D's window draws no text at a place."""
+        """Adds nothing: Open3D's window cannot draw text at a point."""
 
     def raster(self, primitive: Raster) -> None:
         """Refuses a raster, which is placed in pixels."""
@@ -235,7 +235,7 @@ def _ground_lines(axes: LidarAxes) -> list[tuple[np.ndarray, tuple[int, int, int
     height = np.array([0, 0, _GROUND_M])
     rings = [radius * np.stack([circle[:-1], circle[1:]], axis=1) + height for radius in range(10, 51, 10)]
     (x, y), outline = axes.forward, np.array([[-2.0, -0.9], [1.3, -0.9], [2.3, 0], [1.3, 0.9], [-2.0, 0.9]])
-    place = outline @ np.array([[x, y], [-y, x]])
-    corners = np.column_stack([place, np.full(5, _GROUND_M)])
+    xy = outline @ np.array([[x, y], [-y, x]])
+    corners = np.column_stack([xy, np.full(5, _GROUND_M)])
     ego = np.stack([corners, np.roll(corners, -1, axis=0)], axis=1)
     return [(np.concatenate(rings), _GROUND_LINE), (ego, _EGO_LINE)]

@@ -123,7 +123,7 @@ class MultiViewVisualizer(Visualizer):
             self.add_image(name, np.ascontiguousarray(picture[..., ::-1]), step)
 
     def _class_names(self) -> list[str]:
-        # mmengine's own property answers None on other processes than the first.
+        # mmengine's own property is None on other processes than the first.
         classes = (self._dataset_meta or {}).get('classes')
         if not classes:
             raise InputError("the visualizer knows no class names: set its dataset_meta to the data set's metainfo")

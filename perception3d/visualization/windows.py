@@ -17,7 +17,7 @@ _BEHIND_M, _LEAST_SIDE_M, _LEAST_AHEAD_M = 4.0, 8.0, 15.0
 _LEAST_REACH_M = 12.0
 # Points farther away than this are too few to be looked at, and a box that far is wrong or far out of the view.
 _FAR_POINT_M, _FAR_BOX_M = 80.0, 120.0
-# A near view is worth its place if it is at least so much larger. No view is narrower relative to its height.
+# A near view is drawn if its scale is larger by at least this factor. No view is narrower relative to its height.
 _LEAST_ZOOM, _LEAST_ASPECT = 1.4, 0.6
 
 
@@ -98,17 +98,17 @@ def extents(
     """
     to_map = BevView((-1, 1), (-1, 1), 2, axes.forward).to_map
     low, high = np.array([-_LEAST_SIDE_M, -_BEHIND_M]), np.array([_LEAST_SIDE_M, _LEAST_AHEAD_M])
-    spots = np.zeros((0, 2)) if points is None else to_map(np.asarray(points)[:, :2])
-    spots = spots[np.isfinite(spots).all(axis=1) & (np.abs(spots) < _FAR_POINT_M).all(axis=1)]
-    spots = spots[spots[:, 1] > 0] if axes.only_ahead else spots
-    if len(spots):
-        low = np.minimum(low, np.quantile(spots, 0.005, axis=0))
-        high = np.maximum(high, np.quantile(spots, 0.995, axis=0))
+    xy = np.zeros((0, 2)) if points is None else to_map(np.asarray(points)[:, :2])
+    xy = xy[np.isfinite(xy).all(axis=1) & (np.abs(xy) < _FAR_POINT_M).all(axis=1)]
+    xy = xy[xy[:, 1] > 0] if axes.only_ahead else xy
+    if len(xy):
+        low = np.minimum(low, np.quantile(xy, 0.005, axis=0))
+        high = np.maximum(high, np.quantile(xy, 0.995, axis=0))
     edges = to_map(footprints)
     edges = edges[(np.abs(edges) < _FAR_BOX_M).all(axis=1)]
     if len(edges):
         low, high = np.minimum(low, edges.min(axis=0) - 1), np.maximum(high, edges.max(axis=0) + 1)
-    if not len(spots) and not len(edges):
+    if not len(xy) and not len(edges):
         low = np.array([-range_m, -_BEHIND_M if axes.only_ahead else -range_m])
         high = np.array([range_m, range_m])
     low, high = np.floor(low / 5 + 0.01) * 5, np.ceil(high / 5 - 0.01) * 5
