@@ -17,7 +17,8 @@ def outputs_of(runner: Any, metrics: Iterable[Any]) -> Iterator[Any]:
     for hook in getattr(runner, 'hooks', ()):
         yield getattr(hook, 'out_dir', None)
     for metric in metrics:
-        yield getattr(metric, 'result_dir', None)
+        yield getattr(metric, 'format_dir', None)
+        # So mmdet3d's own metrics call it.
         yield getattr(metric, 'jsonfile_prefix', None)
 
 

@@ -15,10 +15,9 @@ from mmengine.structures import InstanceData
 
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
-from perception3d.checks import InputError
 from perception3d.files import read_image
 from perception3d.formats.custom_boxes.evaluation.folders import evaluate_files
-from perception3d.formats.custom_boxes.files import write_labels
+from perception3d.formats.custom_boxes.files import read_labels, write_labels
 from tools import create_data, infer
 
 CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_custom_boxes.py'
@@ -141,7 +140,7 @@ def test_mirrored_views_are_undone_before_scoring_and_result_files_score_the_sam
 
     monkeypatch.setattr(VoxelNet, 'predict', predict)
     results = tmp_path / 'results'
-    settings = [*options, f'+test_evaluator.result_dir={results}']
+    settings = [*options, f'+test_evaluator.format_dir={results}']
     scores = run_test(CONFIG, trained[0], settings, work_dir=str(tmp_path / 'w'), tta=True)
     assert flows == {(), ('HF',), ('VF',), ('HF', 'VF')}
     found = {key.removeprefix('lidar/'): value for key, value in scores.items() if key.startswith('lidar/')}
@@ -165,6 +164,9 @@ def test_raw_clouds_get_a_picture_and_a_file(trained, options, root: Path, tmp_p
     assert content['boxes'] and {box['class'] for box in content['boxes']} <= {'Car', 'Pedestrian', 'Cyclist'}
 
 
-def test_there_are_no_files_of_a_benchmark_to_write(trained, options, tmp_path: Path):
-    with pytest.raises(InputError, match='LidarDetectionMetric writes no submission files.*tools/infer.py'):
-        run_test(CONFIG, trained[0], options, work_dir=str(tmp_path), format_only=str(tmp_path / 'out'))
+def test_format_only_writes_result_files_and_no_scores(trained, options, tmp_path: Path):
+    out = tmp_path / 'out'
+    found = run_test(CONFIG, trained[0], options, work_dir=str(tmp_path), format_only=str(out))
+    assert not any(key.startswith('lidar/') for key in found)
+    assert sorted(path.name for path in out.iterdir()) == ['yard_4.txt', 'yard_5.txt']
+    assert all(read_labels(path, scored=True).scores is not None for path in out.iterdir())

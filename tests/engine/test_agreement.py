@@ -256,8 +256,8 @@ def test_results_are_not_written_where_the_data_set_reads(kind: type, names: tup
         settings = {} if metric is LidarDetectionMetric else dict(format_only=True)
         if metric is not None:
             with pytest.raises(InputError, match=f'{name} lies in'):
-                check_runner(_runner(model, test=[frames, metric(result_dir=str(tmp_path / name), **settings)]))
-            check_runner(_runner(model, test=[frames, metric(result_dir=str(tmp_path / 'results'), **settings)]))
+                check_runner(_runner(model, test=[frames, metric(format_dir=str(tmp_path / name), **settings)]))
+            check_runner(_runner(model, test=[frames, metric(format_dir=str(tmp_path / 'results'), **settings)]))
     with pytest.raises(InputError, match='infos_val.pkl lies in'):
         check_data_is_kept([tmp_path / 'perception3d_infos_val.pkl'], [frames])
     check_data_is_kept([None, 's3://bucket/labels', tmp_path / 'metrics.json', tmp_path.parent / names[0]], [frames])
@@ -270,4 +270,4 @@ def test_a_link_to_the_labels_and_another_label_folder_are_kept_too(tmp_path: Pa
     with pytest.raises(InputError, match='link lies in'):
         check_data_is_kept([tmp_path / 'link'], [frames])
     with pytest.raises(InputError, match='is the folder of the labels, which results would overwrite'):
-        KittiFrameMetric(gt_dir=str(tmp_path / 'root'), result_dir=str(tmp_path / 'root' / 'labels' / '..'))
+        KittiFrameMetric(gt_dir=str(tmp_path / 'root'), format_dir=str(tmp_path / 'root' / 'labels' / '..'))

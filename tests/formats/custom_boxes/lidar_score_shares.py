@@ -16,7 +16,7 @@ def score_both(samples: list[dict[str, Any]], gt_dir: str, result_dir: str, size
     from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric
 
     metrics = [
-        KittiFrameMetric(gt_dir=gt_dir, result_dir=result_dir),
+        KittiFrameMetric(gt_dir=gt_dir, format_dir=result_dir),
         LidarDetectionMetric(range_bins_m=[(0, 20), (20, None)]),
     ]
     scores = {}

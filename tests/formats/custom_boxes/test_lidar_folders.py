@@ -53,7 +53,7 @@ def scored(tmp_path: Path) -> tuple[Path, Path, dict[str, float]]:
     gt, pred = write_truth(tmp_path / 'gt', truth), tmp_path / 'pred'
     write_info(tmp_path / 'infos.pkl', truth)
     samples = samples_of(truth, found)
-    scores = run(samples, iou_thresholds=LIMITS, range_bins_m=[(0, 30), (30, None)], result_dir=str(pred))
+    scores = run(samples, iou_thresholds=LIMITS, range_bins_m=[(0, 30), (30, None)], format_dir=str(pred))
     assert len(list(pred.iterdir())) == 12
     return gt, pred, {key.removeprefix('lidar/'): value for key, value in scores.items()}
 

@@ -164,7 +164,7 @@ def test_the_test_pipeline_of_the_base_config_keeps_every_frame(tree: KittiTree)
 def test_the_metric_of_the_base_config_gets_what_it_needs(tree: KittiTree, tmp_path: Path):
     dataset = of_config(tree, 'val')
     settings = Config.fromfile(str(CONFIG))['val_evaluator']
-    settings.update(gt_dir=str(tree.root / 'training' / 'label_2'), result_dir=str(tmp_path), prefix='x')
+    settings.update(gt_dir=str(tree.root / 'training' / 'label_2'), format_dir=str(tmp_path), prefix='x')
     metric = METRICS.build(settings)
     metric.dataset_meta = dataset.metainfo
     for index in range(2):

@@ -75,7 +75,7 @@ def test_the_truth_of_real_frames_comes_back_from_the_scanners_frame(real_frames
         boxes = boxes_lidar_from_camera(objects, np.linalg.inv(calibration.cam_from_lidar()))
         metas = dict(lidar2cam=calibration.cam_from_lidar(), cam2img=calibration.img_from_cam(2))
         samples.append(sample(frame, boxes, [CLASSES.index(name) for name in objects.names], **metas))
-    scores = run(samples, gt_dir=str(real_frames / 'label_2'), result_dir=str(tmp_path / 'out'))
+    scores = run(samples, gt_dir=str(real_frames / 'label_2'), format_dir=str(tmp_path / 'out'))
     for frame in frames:
         truth = read_objects(real_frames / 'label_2' / f'{frame}.txt')
         truth = truth.pick(np.isin(truth.names, CLASSES))
@@ -104,7 +104,7 @@ def test_the_truth_of_real_frames_comes_back_from_the_scanners_frame(real_frames
 
 def test_a_box_is_converted_as_worked_out_by_hand(tmp_path: Path):
     """A car 20.3 m ahead on the ground, heading away; the camera is 0.3 m ahead of the scanner and 0.07 m below it."""
-    run([sample('000003', [20.3, 0.02, -1.6, 4, 2, 1.5, 0.0], [2], [0.75])], result_dir=str(tmp_path), format_only=True)
+    run([sample('000003', [20.3, 0.02, -1.6, 4, 2, 1.5, 0.0], [2], [0.75])], format_dir=str(tmp_path), format_only=True)
     words = (tmp_path / '000003.txt').read_text().split()
     assert words[:3] == ['Car', '-1.00', '-1']
     numbers = [float(word) for word in words[3:]]
@@ -129,14 +129,14 @@ def test_scores_are_those_of_the_command_on_the_written_files(tmp_path: Path):
         ]
         samples.append(sample(frame, boxes, [2] * 6, rng.uniform(0, 1, 6).tolist()))
     labelled(tmp_path / 'gt', frames)
-    scores = run(samples, gt_dir=str(tmp_path / 'gt'), result_dir=str(tmp_path / 'out'), loose=True)
+    scores = run(samples, gt_dir=str(tmp_path / 'gt'), format_dir=str(tmp_path / 'out'), loose=True)
     again = flatten(evaluate_folders(tmp_path / 'gt', tmp_path / 'out', loose=True).scores)
     assert scores == {f'kitti/{key}': value for key, value in again.items()}
     assert 10 < scores['kitti/3d/car/moderate/R40'] < 50
     assert scores['kitti/3d/mAP/moderate/R40'] == pytest.approx(scores['kitti/3d/car/moderate/R40'] / 3)
     # Frames are known by their names: another order changes nothing, and old files in the folder are not scored.
     (tmp_path / 'out' / '000077.txt').write_text('')
-    assert run(samples[::-1], gt_dir=str(tmp_path / 'gt'), result_dir=str(tmp_path / 'out'), loose=True) == scores
+    assert run(samples[::-1], gt_dir=str(tmp_path / 'gt'), format_dir=str(tmp_path / 'out'), loose=True) == scores
     assert run(samples, gt_dir=str(tmp_path / 'gt'), loose=True) == scores
 
 
@@ -146,7 +146,7 @@ def test_a_frame_without_detections_gets_an_empty_file_and_counts(tmp_path: Path
     labelled(tmp_path / 'gt', {'000000': [ahead], '000001': [ahead]})
     found = sample('000000', [20.3, 0.02, -1.6, 4, 2, 1.5, 0.0], [2])
     both = [found, sample('000001', np.zeros((0, 7)), [])]
-    scores = run(both, gt_dir=str(tmp_path / 'gt'), result_dir=str(tmp_path / 'out'))
+    scores = run(both, gt_dir=str(tmp_path / 'gt'), format_dir=str(tmp_path / 'out'))
     assert (tmp_path / 'out' / '000001.txt').read_text() == ''
     assert scores['kitti/3d/car/hard/R11'] == pytest.approx(100 / 11)
     assert run(both[1:], gt_dir=str(tmp_path / 'gt'))['kitti/3d/mAP/hard/R11'] == 0
@@ -174,7 +174,7 @@ def test_boxes_outside_the_image_and_the_range_are_left_out_where_asked(tmp_path
     boxes = [[20, 0, -1.6, 4, 2, 1.5, 0], [20, 30, -1.6, 4, 2, 1.5, 0], [-20, 0, -1.6, 4, 2, 1.5, 0]]
     boxes += [[20, -3, -3.5, 1, 1, 1.5, 0]]
     item = sample('000000', boxes, [2, 1, 0, 0])
-    out, path = dict(result_dir=str(tmp_path), format_only=True), tmp_path / '000000.txt'
+    out, path = dict(format_dir=str(tmp_path), format_only=True), tmp_path / '000000.txt'
     run([item], **out)
     assert names(path) == ['Car', 'Pedestrian']
     run([item], drop_outside_image=False, **out)
@@ -222,7 +222,7 @@ def test_bad_samples_and_settings_get_one_line(tmp_path: Path):
     camera = {**item['pred_instances_3d'], 'bboxes_3d': CameraInstance3DBoxes(torch.zeros(1, 7))}
     with pytest.raises(InputError, match='frame 000000 has CameraInstance3DBoxes: expected LiDARInstance3DBoxes'):
         run([{**item, 'pred_instances_3d': camera}], **gt)
-    with pytest.raises(InputError, match='format_only needs result_dir'):
+    with pytest.raises(InputError, match='format_only needs format_dir, the folder'):
         KittiFrameMetric(format_only=True)
     with pytest.raises(InputError, match='needs data_root'):
         KittiFrameMetric()

@@ -149,9 +149,8 @@ def test_samples_without_annotations_are_scored(nuscenes_tree: Path, tmp_path: P
 def test_the_submission_is_valid_and_within_the_benchmarks_limits(nuscenes_tree: Path, tmp_path: Path):
     samples = predictions(nuscenes_tree, 'hand_val', 0.1, 900)
     samples[0]['pred_instances_3d']['bboxes_3d'].tensor[:, 7:] = math.nan
-    prefix = str(tmp_path / 'results')
-    assert score(nuscenes_tree, samples, format_only=True, jsonfile_prefix=prefix) == {}
-    boxes, meta = load_prediction(f'{prefix}_nusc.json', 500, DetectionBox)
+    assert score(nuscenes_tree, samples, format_only=True, format_dir=str(tmp_path)) == {}
+    boxes, meta = load_prediction(str(tmp_path / 'results_nusc.json'), 500, DetectionBox)
     assert meta == dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False)
     assert set(boxes.sample_tokens) == set(samples_of_split(open_tables(nuscenes_tree), 'hand_val'))
     for sample in samples:
@@ -178,8 +177,10 @@ def test_format_only_needs_a_place(tmp_path: Path):
     with pytest.raises(InputError, match='file is a file, but a folder is needed'):
         NuScenesDetectionMetric('x', format_only=True, jsonfile_prefix=str(tmp_path / 'file' / 'results'))
 
-    with pytest.raises(InputError, match='jsonfile_prefix'):
+    with pytest.raises(InputError, match='format_only needs format_dir, the folder'):
         NuScenesDetectionMetric('x', format_only=True)
+    with pytest.raises(InputError, match='jsonfile_prefix is an older name of format_dir: give format_dir alone'):
+        NuScenesDetectionMetric('x', format_dir=str(tmp_path), jsonfile_prefix=str(tmp_path / 'results'))
 
 
 def test_poses_come_from_the_info_file_when_a_pipeline_packs_only_the_index(nuscenes_tree: Path):

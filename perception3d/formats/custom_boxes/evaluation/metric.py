@@ -15,10 +15,11 @@ from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.evaluation.predictions import FiniteBoxes, finite_boxes, lidar_boxes
+from perception3d.evaluation.submissions import require_format_dir
 from perception3d.formats.custom_boxes.evaluation.ap import LidarBoxes, lidar_scores
 from perception3d.formats.custom_boxes.evaluation.table import class_thresholds, flatten, require_ranges, table
 from perception3d.formats.custom_boxes.files import write_labels
-from perception3d.outputs import check_outputs, require_name
+from perception3d.outputs import require_name
 from perception3d.registry import METRICS
 
 
@@ -48,9 +49,11 @@ class LidarDetectionMetric(BaseMetric):
     Args:
         iou_thresholds: IoU that a match must exceed, for all classes or by class name.
         range_bins_m: ranges (low, high) in metres to score on their own; a high of None has no end.
-        result_dir: Result files are written there, `<frame_id>.txt`, an empty one for a frame without detections;
+        format_dir: Result files are written there, `<frame_id>.txt`, an empty one for a frame without detections;
             `tools/evaluate.py custom-boxes` reads them. Nowhere if None.
+        format_only: Write result files, score nothing; the frames need no labels.
         collect_device, prefix: As of mmengine's BaseMetric.
+        result_dir: Older name of `format_dir`.
     """
 
     default_prefix = 'lidar'
@@ -59,15 +62,17 @@ class LidarDetectionMetric(BaseMetric):
         self,
         iou_thresholds: float | Mapping[str, float] = 0.5,
         range_bins_m: Sequence[tuple[float, float | None]] = (),
-        result_dir: str | None = None,
+        format_dir: str | None = None,
+        format_only: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        result_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        check_outputs(folders=[result_dir])
+        self.format_dir = require_format_dir(format_dir, format_only, result_dir=result_dir)
+        self.format_only = format_only
         self.iou_thresholds = iou_thresholds
         self.range_bins_m = require_ranges(range_bins_m)
-        self.result_dir = result_dir
 
     def check_classes(self, classes: Sequence[str]) -> None:
         """Raises InputError if the thresholds name a class that is not among `classes`, or lack one."""
@@ -77,11 +82,13 @@ class LidarDetectionMetric(BaseMetric):
         """Keeps boxes, scores and labels of a batch, and the objects that come with it."""
         class_thresholds(self.iou_thresholds, self.dataset_meta['classes'])
         for sample in data_samples:
-            lacking = [key for key in ('frame_id', 'eval_ann_info') if key not in sample]
+            wanted = ('frame_id',) if self.format_only else ('frame_id', 'eval_ann_info')
+            lacking = [key for key in wanted if key not in sample]
             if lacking:
                 raise InputError(f'predictions carry no {", ".join(lacking)}: pack them as metas (meta_keys)')
-            predicted, truth = sample['pred_instances_3d'], sample['eval_ann_info']
-            if truth is None:
+            predicted = sample['pred_instances_3d']
+            truth = sample.get('eval_ann_info')
+            if truth is None and not self.format_only:
                 raise InputError(
                     f'frame {sample["frame_id"]} has no labels, so it cannot be scored: test on another split, or '
                     'write its boxes with tools/infer.py'
@@ -91,10 +98,10 @@ class LidarDetectionMetric(BaseMetric):
             self.results.append(
                 _Frame(
                     frame,
-                    lidar_boxes(truth['gt_bboxes_3d'], frame),
-                    np.asarray(truth['gt_labels_3d'], np.int64).reshape(-1),
+                    np.zeros((0, 7)) if truth is None else lidar_boxes(truth['gt_bboxes_3d'], frame),
+                    np.asarray([] if truth is None else truth['gt_labels_3d'], np.int64).reshape(-1),
                     found,
-                    list(truth.get('left_out', ())),
+                    list((truth or {}).get('left_out', ())),
                 )
             )
 
@@ -108,12 +115,14 @@ class LidarDetectionMetric(BaseMetric):
         dropped = sum(result.found.dropped for result in results)
         if dropped:
             print_log(f'{dropped} predictions with NaN or infinity were left out', 'current', logging.WARNING)
-        if self.result_dir is not None:
+        if self.format_dir is not None:
             for result in results:
                 found = result.found
                 names = [classes[label] for label in found.labels]
-                write_labels(Path(self.result_dir) / f'{result.frame_id}.txt', found.boxes, names, found.scores)
-            print_log(f'results of {len(frames)} frames written to {self.result_dir}', logger='current')
+                write_labels(Path(self.format_dir) / f'{result.frame_id}.txt', found.boxes, names, found.scores)
+            print_log(f'results of {len(frames)} frames written to {self.format_dir}', logger='current')
+        if self.format_only:
+            return {}
         truth, found = [result.truth for result in results], [result.found for result in results]
         every = lidar_scores(
             LidarBoxes(

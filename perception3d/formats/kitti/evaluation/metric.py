@@ -13,11 +13,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, require_file
+from perception3d.evaluation.submissions import require_format_dir
 from perception3d.formats.kitti.evaluation.scores import evaluate_folders, flatten, table
 from perception3d.formats.kitti.files import Objects, write_objects
 from perception3d.formats.kitti.results import predicted_objects
 from perception3d.formats.kitti.rules import SCORED
-from perception3d.outputs import check_outputs, require_name
+from perception3d.outputs import require_name
 from perception3d.registry import METRICS
 
 
@@ -36,8 +37,9 @@ class KittiFrameMetric(BaseMetric):
     Args:
         data_root: The KITTI tree; its label files are training/label_2/<frame_id>.txt.
         gt_dir: Another folder of label files. One of the two is needed, unless `format_only`.
-        result_dir: Result files are written there, an empty one for a frame without detections; nowhere if None.
+        format_dir: Result files are written there, an empty one for a frame without detections; nowhere if None.
         format_only: Write result files, score nothing.
+        result_dir: Older name of `format_dir`.
         drop_outside_image: Leave out boxes of which the image shows nothing, as mmdet3d does: they cannot be right.
         limit_range_m: Leave out boxes whose bottom's middle is outside x0, y0, z0, x1, y1, z1 of the LiDAR frame;
             mmdet3d does so with (0, -40, -3, 70.4, 40, 0).
@@ -51,28 +53,26 @@ class KittiFrameMetric(BaseMetric):
         self,
         data_root: str | None = None,
         gt_dir: str | None = None,
-        result_dir: str | None = None,
+        format_dir: str | None = None,
         format_only: bool = False,
         drop_outside_image: bool = True,
         limit_range_m: Sequence[float] | None = None,
         loose: bool = False,
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        result_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if format_only and result_dir is None:
-            raise InputError('format_only needs result_dir, the folder of the result files')
+        self.format_dir = require_format_dir(format_dir, format_only, result_dir=result_dir)
         if gt_dir is None and data_root is not None:
             gt_dir = Path(data_root) / 'training' / 'label_2'
         if gt_dir is None and not format_only:
             raise InputError('KittiFrameMetric needs data_root, or gt_dir with the label files, or format_only')
         if limit_range_m is not None and len(limit_range_m) != 6:
             raise InputError(f'limit_range_m is x0, y0, z0, x1, y1, z1, got {len(limit_range_m)} numbers')
-        check_outputs(folders=[result_dir])
-        if result_dir is not None and gt_dir is not None and Path(result_dir).resolve() == Path(gt_dir).resolve():
-            raise InputError(f'result_dir {result_dir} is the folder of the labels, which results would overwrite')
+        if self.format_dir and gt_dir is not None and Path(self.format_dir).resolve() == Path(gt_dir).resolve():
+            raise InputError(f'format_dir {self.format_dir} is the folder of the labels, which results would overwrite')
         self.gt_dir = None if format_only else Path(gt_dir)
-        self.result_dir = result_dir
         self.drop_outside_image = drop_outside_image
         self.limit_range_m = None if limit_range_m is None else np.asarray(limit_range_m, np.float64)
         self.loose = loose
@@ -105,10 +105,10 @@ class KittiFrameMetric(BaseMetric):
         if not_finite:
             print_log(f'{not_finite} predictions with NaN or infinity were left out', 'current', logging.WARNING)
         with TemporaryDirectory() as temporary:
-            folder = Path(self.result_dir or temporary)
+            folder = Path(self.format_dir or temporary)
             for frame, objects, _ in results:
                 write_objects(folder / f'{frame}.txt', objects)
-            if self.result_dir is not None:
+            if self.format_dir is not None:
                 print_log(f'results of {len(frames)} frames written to {folder}', logger='current')
             if self.gt_dir is None:
                 return {}

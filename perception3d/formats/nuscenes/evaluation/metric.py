@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.notes import describe_ignored
+from perception3d.evaluation.submissions import require_format_dir
 from perception3d.files import read_pickle, write_json
 from perception3d.formats.nuscenes.evaluation.classes import config_of_classes, own_mapping
 from perception3d.formats.nuscenes.evaluation.scores import (
@@ -119,9 +120,10 @@ class NuScenesDetectionMetric(BaseMetric):
             `ego2global`, as mmdet3d's own.
         version: Tables to score against; by default those that the tested data set names.
         format_only: Write the submission, compute nothing.
-        jsonfile_prefix: The submission goes to `<prefix>_nusc.json`; nothing is written if None.
+        format_dir: The submission goes to `results_nusc.json` in this folder; nothing is written if None.
         eval_config: Name of the devkit's settings.
         collect_device, prefix: As of mmengine's BaseMetric.
+        jsonfile_prefix: Older form of `format_dir`: the submission goes to `<jsonfile_prefix>_nusc.json`.
     """
 
     default_prefix = 'nuscenes'
@@ -132,20 +134,22 @@ class NuScenesDetectionMetric(BaseMetric):
         ann_file: str | None = None,
         version: str | None = None,
         format_only: bool = False,
-        jsonfile_prefix: str | None = None,
+        format_dir: str | None = None,
         eval_config: str = 'detection_cvpr_2019',
         collect_device: str = 'cpu',
         prefix: str | None = None,
+        jsonfile_prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
-        if format_only and jsonfile_prefix is None:
-            raise InputError('format_only needs jsonfile_prefix, the path of the submission file up to _nusc.json')
-        check_outputs(files=[jsonfile_prefix and f'{jsonfile_prefix}_nusc.json'])
+        older = None if jsonfile_prefix is None else str(Path(jsonfile_prefix).parent)
+        self.format_dir = require_format_dir(format_dir, format_only, jsonfile_prefix=older)
+        name = 'results' if jsonfile_prefix is None else Path(jsonfile_prefix).name
+        self.submission = None if self.format_dir is None else Path(self.format_dir) / f'{name}_nusc.json'
+        check_outputs(files=[self.submission])
         self.data_root = data_root
         self.ann_file = ann_file
         self.version = version
         self.format_only = format_only
-        self.jsonfile_prefix = jsonfile_prefix
         self.config = official_config(eval_config)
 
     def check_classes(self, classes: Sequence[str]) -> None:
@@ -193,10 +197,9 @@ class NuScenesDetectionMetric(BaseMetric):
                 f'sample {", ".join(twice[:3])} was predicted more than once: tokens must be unique, so '
                 'join no data sets that share samples'
             )
-        if self.jsonfile_prefix is not None:
-            path = f'{self.jsonfile_prefix}_nusc.json'
-            write_json(path, {'meta': self._submission_meta(), 'results': by_token})
-            print_log(f'submission of {len(by_token)} samples written to {path}', logger='current')
+        if self.submission is not None:
+            write_json(self.submission, {'meta': self._submission_meta(), 'results': by_token})
+            print_log(f'submission of {len(by_token)} samples written to {self.submission}', logger='current')
         if self.format_only:
             return {}
         nusc = open_tables(self.data_root, self.version or self.dataset_meta.get('version'))
