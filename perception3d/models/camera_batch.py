@@ -7,6 +7,7 @@ from typing import Any
 
 from mmdet3d.models import Det3DDataPreprocessor
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.registry import MODELS
@@ -58,3 +59,12 @@ def normalise_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
     # One image of all cameras below each other: its channels are the first axis, as the method takes them.
     tall = images.transpose(0, 1).flatten(1, 2)
     return normalise(tall).unflatten(1, (len(images), images.shape[2])).transpose(0, 1)
+
+
+def pad_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
+    """Returns normalised images (N, 3, H, W) padded at the bottom and on the right as by a data preprocessor."""
+    height, width = images.shape[-2:]
+    bottom, right = (-size % getattr(preprocessor, 'pad_size_divisor', 1) for size in (height, width))
+    if not bottom and not right:
+        return images
+    return F.pad(images, (0, right, 0, bottom), value=float(preprocessor.pad_value))

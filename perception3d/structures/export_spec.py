@@ -50,11 +50,8 @@ class ExportSpec:
     after: str
 
 
-@singledispatch
 def export_spec(model: Any, read_sample: ReadSample) -> ExportSpec:
-    """Returns the export specification of a model: that of its own method `export_spec(read_sample)`.
-
-    For a class of mmdet3d, which has no such method, `export_spec.register(Class)` gives the function that makes it.
+    """Returns the export specification of a model: of its own method `export_spec(read_sample)`, else of its class.
 
     Args:
         model: a detector with its weights.
@@ -64,9 +61,19 @@ def export_spec(model: Any, read_sample: ReadSample) -> ExportSpec:
         InputError: the model cannot be exported; says why.
     """
     method = getattr(model, 'export_spec', None)
-    if method is None:
-        raise InputError(
-            f'{type(model).__name__} cannot be exported: it has no method export_spec, which says what an ONNX file of '
-            'it contains; PointPillars, CenterPoint on pillars and Fast-BEV can be exported'
-        )
-    return method(read_sample)
+    return spec_of_class(model, read_sample) if method is None else method(read_sample)
+
+
+@singledispatch
+def spec_of_class(model: Any, read_sample: ReadSample) -> ExportSpec:
+    """Returns the export specification of a model of mmdet3d, whose classes have no method `export_spec`.
+
+    `spec_of_class.register(Class)` gives the function for a class and its subclasses.
+
+    Raises:
+        InputError: the class is not registered, or its function says why the model cannot be exported.
+    """
+    raise InputError(
+        f'{type(model).__name__} cannot be exported: it has no method export_spec, which says what an ONNX file of it '
+        'contains; PointPillars, CenterPoint on pillars and Fast-BEV can be exported'
+    )

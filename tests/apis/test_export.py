@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmdet3d.models.detectors import VoxelNet
 from mmengine.config import Config
 from tiny_lidar import shrink_to
 
@@ -13,6 +14,7 @@ from perception3d.checks import InputError
 from perception3d.export.onnx_file import write_onnx
 from perception3d.registry import MODELS
 from perception3d.structures.export_spec import ExportInput, ExportSpec, export_spec
+from tools import export_onnx
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 MODELS_FOLDER = CONFIGS / '_base_' / 'models'
@@ -65,6 +67,24 @@ def test_what_has_no_dense_part_is_refused_with_the_reason(name, tmp_path):
 def test_a_model_without_a_specification_is_refused_with_the_reason():
     with pytest.raises(InputError, match='ReLU cannot be exported: it has no method export_spec'):
         export_spec(torch.nn.ReLU(), None)
+
+
+def test_a_detector_s_own_specification_comes_before_that_of_its_class():
+    class Own(VoxelNet):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
+        def export_spec(self, read_sample):
+            return ExportSpec(self, (), (), read_sample(), '', '')
+
+    assert export_spec(Own(), lambda: 'own').contains == 'own'
+
+
+def test_the_old_command_says_the_new_name(capsys):
+    with pytest.raises(SystemExit) as ended:
+        export_onnx.main(['--help'])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0 and 'is the old name of tools/export.py' in printed.err and '--exporter' in printed.out
 
 
 class _Noise(torch.nn.Module):

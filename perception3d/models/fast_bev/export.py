@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
-from perception3d.models.camera_batch import normalise_images
+from perception3d.models.camera_batch import normalise_images, pad_images
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.acceleration import fold_batch_norms
 from perception3d.ops.scatter import gather_rows_torch
@@ -44,14 +43,12 @@ class FastBEVNetwork(nn.Module):
 
     Args:
         model: the detector; its parts are copied and their batch norms folded.
-        padded_hw: size that the network works on; smaller images are padded at the bottom and on the right.
         tables: (X, Y, Z, L*F) int32 of each grid, from `lookup_tables`; None if they are inputs.
     """
 
-    def __init__(self, model: nn.Module, padded_hw: tuple[int, int], tables: Sequence[Tensor] | None) -> None:
+    def __init__(self, model: nn.Module, tables: Sequence[Tensor] | None) -> None:
         super().__init__()
         self.model = fold_batch_norms(copy.deepcopy(model).eval().requires_grad_(False))
-        self.padded_hw = padded_hw
         self.tables_inside = tables is not None
         for i, table in enumerate(tables or ()):
             self.register_buffer(f'table{i}', table)
@@ -77,10 +74,8 @@ class FastBEVNetwork(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Returns the features (N, H', W', C) of every lifted level of images (N, 3, H, W) 0..255."""
-        images = normalise_images(self.model.data_preprocessor, images)
-        bottom, right = self.padded_hw[0] - images.shape[2], self.padded_hw[1] - images.shape[3]
-        if bottom or right:
-            images = F.pad(images, (0, right, 0, bottom), value=float(self.model.data_preprocessor.pad_value))
+        preprocessor = self.model.data_preprocessor
+        images = pad_images(preprocessor, normalise_images(preprocessor, images))
         return [level.permute(0, 2, 3, 1) for level in self.model.extract_images(images)]
 
 
@@ -137,13 +132,13 @@ def fast_bev_spec(model: nn.Module, sample: Mapping[str, Any]) -> ExportSpec:
         raise InputError(f'the model takes {model.num_frames} frames, the sample has {frames}: set num_frames')
     if model.ground_z_m is not None:
         matrices = follow_ground(matrices[None], sample_planes([packed]), model.ground_z_m)[0]
-    plain = FastBEVNetwork(model, padded_hw, None).eval()
+    plain = FastBEVNetwork(model, None).eval()
     views = [plain.features(part) for part in images.split(cameras)]
     tables = lookup_tables(model, views[0], matrices, padded_hw, unpadded_hw(images[None], [packed]))
     present = ExportInput('images', images[:cameras].clone(), _IMAGES)
     if frames == 1:
         return ExportSpec(
-            network=FastBEVNetwork(model, padded_hw, tables).eval(),
+            network=FastBEVNetwork(model, tables).eval(),
             inputs=(present,),
             outputs=tuple(model.bbox_head.output_names),
             contains='normalisation, padding, 2D network, lookup table of one calibration, BEV encoder and head',

@@ -17,7 +17,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.geometry.devices import fast_dtype
 from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
-from perception3d.models.camera_batch import normalise_images
+from perception3d.models.camera_batch import normalise_images, pad_images
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.winograd import use_winograd
@@ -149,13 +149,14 @@ class FastBEVStream:
         InputError if time runs backwards or the number of cameras changes: call `reset` first.
         """
         self._check(frame)
-        now = self._keep(frame, self.model.extract_images(self.prepare_images(frame.images)))
+        images = self.prepare_images(frame.images)
+        now = self._keep(frame, self.model.extract_images(images))
         levels, matrices = self._history(frame, now)
         ground = self.model.ground_z_m
         if ground is not None:
             plane = ground_plane(frame.ego_from_lidar)
             matrices = follow_ground(matrices, plane[None], ground)
-        bev = self.model.encode(levels, matrices, tuple(frame.images.shape[-2:]))
+        bev = self.model.encode(levels, matrices, tuple(images.shape[-2:]), tuple(frame.images.shape[-2:]))
         prediction = self.model.bbox_head.predict_passes([bev], [_blank_sample()])[0]
         if ground is not None:
             boxes = prediction.bboxes_3d.tensor
@@ -167,8 +168,9 @@ class FastBEVStream:
         return self.step(StreamFrame.from_meta(metainfo, images))
 
     def prepare_images(self, images: Tensor) -> Tensor:
-        """Returns images (N, 3, H, W) normalised as by the model's data preprocessor, in the type of its products."""
-        images = normalise_images(self.model.data_preprocessor, images.to(self.device))
+        """Returns images (N, 3, H, W) normalised and padded as by the data preprocessor, in the compute type."""
+        preprocessor = self.model.data_preprocessor
+        images = pad_images(preprocessor, normalise_images(preprocessor, images.to(self.device)))
         return images.to(self.compute_dtype, memory_format=torch.channels_last)
 
     def _check(self, frame: StreamFrame) -> None:

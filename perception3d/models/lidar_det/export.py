@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from perception3d.checks import InputError
 from perception3d.models.inference.acceleration import fold_batch_norms
-from perception3d.structures.export_spec import ExportInput, ExportSpec, ReadSample, export_spec
+from perception3d.structures.export_spec import ExportInput, ExportSpec, ReadSample, spec_of_class
 
 
 class DensePart(nn.Module):
@@ -56,13 +56,13 @@ class DensePart(nn.Module):
         ]
 
 
-@export_spec.register(VoxelNet)
-@export_spec.register(PointRCNN)
+@spec_of_class.register(VoxelNet)
+@spec_of_class.register(PointRCNN)
 def _of_plain_names(model: nn.Module, read_sample: ReadSample) -> ExportSpec:
     return _dense_spec(model, '')
 
 
-@export_spec.register(CenterPoint)
+@spec_of_class.register(CenterPoint)
 def _of_point_names(model: nn.Module, read_sample: ReadSample) -> ExportSpec:
     return _dense_spec(model, 'pts_')
 

@@ -87,6 +87,25 @@ def test_a_stream_normalises_as_the_preprocessor_of_its_model(model, settings):
     assert torch.equal(FastBEVStream(other, ()).prepare_images(images), expected)
 
 
+def test_a_stream_pads_images_as_the_preprocessor_of_its_model(model):
+    padded = copy.deepcopy(model)
+    padded.data_preprocessor = CameraDataPreprocessor(mean=[120.0] * 3, std=[60.0] * 3, pad_size_divisor=32)
+    frame = frame_at(0.0)
+    # 64 x 80 is padded to 64 x 96.
+    frame.images = frame.images[..., :80].contiguous()
+    stream = FastBEVStream(padded, (-0.5, -1.0))
+    bevs = record(stream)
+    stream.step(frame)
+    images = torch.cat([frame.images] * 3)
+    sample = Det3DDataSample()
+    matrices = np.tile(frame.img_from_global() @ frame.global_from_lidar(), (3, 1, 1))
+    sample.set_metainfo(dict(img_from_lidar=matrices, num_frames=3, img_shape=(64, 80)))
+    inputs = padded.data_preprocessor({'inputs': {'img': [images]}, 'data_samples': [sample]})['inputs']
+    assert inputs['imgs'].shape[-2:] == (64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(bevs[0], padded.extract_feat(inputs, [sample]), rtol=1e-4, atol=1e-4)
+
+
 def test_a_preprocessor_that_cannot_normalise_is_refused(model):
     other = copy.deepcopy(model)
     other.data_preprocessor = BaseDataPreprocessor()
