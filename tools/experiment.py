@@ -16,19 +16,21 @@ FORMAT = 'its keys are explained in perception3d/experiment/plan.py (read_experi
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and runs the experiment; see --help."""
     parser = command_parser(__doc__, 'python tools/experiment.py configs/experiments/bev_distillation.py --jobs 2')
-    parser.add_argument('file', metavar='FILE', type=Path, help=f'an experiment file, Python that is run: {FORMAT}')
+    parser.add_argument('file', metavar='FILE', type=Path, help=f'an experiment file in Python: {FORMAT}')
     parser.add_argument(
-        '--out', type=Path, help='output folder (default: work_dirs/<name>); cells that are there are continued'
+        '--out', type=Path, help='output folder (default: work_dirs/<name>); its unfinished cells are resumed'
     )
     parser.add_argument('--jobs', type=int, default=1, help='cells side by side; they share the cores')
     parser.add_argument('--only', nargs='+', metavar='ARM', help='run these arms, and what they need')
     parser.add_argument('--seeds', nargs='+', type=int, metavar='K', help='run these seeds, and what they need')
-    parser.add_argument('--redo', nargs='+', default=[], metavar='ARM', help='do these arms again, and what needs them')
+    parser.add_argument(
+        '--redo', nargs='+', default=[], metavar='ARM', help='run these arms again, and all that was made from them'
+    )
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
     parser.add_argument('--nproc', type=int, default=1, help='processes of a cell, each with a batch of its own')
     parser.add_argument('--slurm-args', default='', metavar='ARGS', help='for srun: --slurm-args="--gres=gpu:1 -n 1"')
     parser.add_argument('--dry-run', action='store_true', help='print the commands of every cell, run none')
-    parser.add_argument('--table-only', action='store_true', help='write the table of what is done, run nothing')
+    parser.add_argument('--table-only', action='store_true', help='write the table of the finished cells, run nothing')
     args = parser.parse_args(argv)
     for name in ('jobs', 'nproc'):
         if getattr(args, name) < 1:

@@ -89,14 +89,14 @@ class Experiment:
 
 def with_needs(cells: Iterable[Cell], everything: Sequence[Cell]) -> list[Cell]:
     """Returns `cells` and all that they need, in the order of `everything`."""
-    wanted: set[Cell] = set()
+    chosen: set[Cell] = set()
     pending = list(cells)
     while pending:
         cell = pending.pop()
-        if cell not in wanted:
-            wanted.add(cell)
+        if cell not in chosen:
+            chosen.add(cell)
             pending += cell.needs
-    return [cell for cell in everything if cell in wanted]
+    return [cell for cell in everything if cell in chosen]
 
 
 def fill(value: Any, texts: Mapping[str, str]) -> Any:

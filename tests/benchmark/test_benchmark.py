@@ -178,12 +178,12 @@ def test_size_and_latency_of_a_model():
         benchmark_model(config, CPU, runs=1)
 
 
-@pytest.mark.parametrize('kind', ['SubMConv3d', 'SparseConv3d'])
-def test_sparse_convolutions_are_counted_by_the_pairs_that_they_multiply(kind):
+@pytest.mark.parametrize('name', ['SubMConv3d', 'SparseConv3d'])
+def test_sparse_convolutions_are_counted_by_the_pairs_that_they_multiply(name):
     spconv = pytest.importorskip('spconv.pytorch')
     torch.manual_seed(0)
-    stride = 1 if kind == 'SubMConv3d' else 2
-    conv = getattr(spconv, kind)(3, 4, 3, stride=stride, padding=1, bias=False, indice_key='a')
+    stride = 1 if name == 'SubMConv3d' else 2
+    conv = getattr(spconv, name)(3, 4, 3, stride=stride, padding=1, bias=False, indice_key='a')
     cells = torch.randperm(5 * 6 * 7)[:60]
     indices = torch.stack([torch.zeros(60), cells // 42, cells // 7 % 6, cells % 7], 1).int()
     occupied = torch.zeros(1, 1, 5, 6, 7)
@@ -192,7 +192,7 @@ def test_sparse_convolutions_are_counted_by_the_pairs_that_they_multiply(kind):
         conv(spconv.SparseConvTensor(torch.randn(60, 3), indices, [5, 6, 7], 1))
     # A kernel of ones on the occupied cells counts the neighbours of each output.
     neighbours = torch.nn.functional.conv3d(occupied, torch.ones(1, 1, 3, 3, 3), stride=stride, padding=1)
-    pairs = (neighbours * occupied).sum() if kind == 'SubMConv3d' else neighbours.sum()
+    pairs = (neighbours * occupied).sum() if name == 'SubMConv3d' else neighbours.sum()
     assert count.total == int(pairs) * 3 * 4
 
 
