@@ -90,26 +90,36 @@ def check_model_and_data(model: Any, dataset: Any, place: str) -> None:
     _check_ranges(inner, dataset, place)
 
 
-def check_trained_classes(meta: Mapping[str, Any], metainfo: Mapping[str, Any], checkpoint: Any) -> None:
+def check_trained_classes(
+    meta: Mapping[str, Any],
+    metainfo: Mapping[str, Any],
+    checkpoint: Any,
+    fix: str = 'set metainfo=dict(classes=...) of the data set to those of the checkpoint',
+) -> None:
     """Compares the classes that a checkpoint was trained for with those of the data set.
 
     Args:
         meta: `meta` of the checkpoint, in which mmengine keeps the metainfo of its data set.
         metainfo: that of the data set.
         checkpoint: its name, for the error.
+        fix: what to do about it, for the error.
 
     Raises:
         InputError: they differ: a class would be called by the name of another one.
     """
-    told = meta.get('dataset_meta') or {}
-    # mmengine wrote them in capitals once.
-    trained = told.get('classes') or told.get('CLASSES')
-    classes = metainfo.get('classes')
-    if trained and classes and tuple(trained) != tuple(classes):
+    trained, classes = _trained_classes(meta), tuple(map(str, metainfo.get('classes') or ()))
+    if trained and classes and trained != classes:
         raise InputError(
-            f'{checkpoint} was trained for the classes {", ".join(map(str, trained))}, but the data set has '
-            f'{", ".join(map(str, classes))}: set metainfo=dict(classes=...) of the data set to those of the checkpoint'
+            f'{checkpoint} was trained for the classes {", ".join(trained)}, but the data set has '
+            f'{", ".join(classes)}: {fix}'
         )
+
+
+def _trained_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the classes that a checkpoint with this `meta` was trained for; empty where it does not say."""
+    metainfo = meta.get('dataset_meta') or {}
+    # mmengine wrote them in capitals once.
+    return tuple(map(str, metainfo.get('classes') or metainfo.get('CLASSES') or ()))
 
 
 def check_teacher(model: Any, dataset: Any) -> None:
@@ -146,8 +156,7 @@ def check_order_of_classes(meta: Mapping[str, Any], classes: Sequence[str], name
     Raises:
         InputError: they are the same in another order.
     """
-    told = meta.get('dataset_meta') or {}
-    trained = tuple(map(str, told.get('classes') or told.get('CLASSES') or ()))
+    trained = _trained_classes(meta)
     if not trained or not classes or trained == tuple(classes):
         return False
     shown = f'{name} was trained for the classes {", ".join(trained)}, but the data set has {", ".join(classes)}'

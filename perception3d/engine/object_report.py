@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
+from perception3d.engine.agreement import base_datasets
 
 
 def report_objects(dataset: Any) -> None:
@@ -20,7 +20,7 @@ def report_objects(dataset: Any) -> None:
     Raises:
         InputError: there is no object to train on, with the reason.
     """
-    counts = [count for count in map(_count_of, _parts(dataset)) if count is not None]
+    counts = [count for count in map(_count_of, base_datasets(dataset)) if count is not None]
     for count in counts:
         for note in count.notes():
             print_log(note, 'current', logging.WARNING)
@@ -31,14 +31,3 @@ def report_objects(dataset: Any) -> None:
 
 def _count_of(dataset: Any) -> Any:
     return vars(dataset).get('object_count')
-
-
-def _parts(dataset: Any) -> Iterator[Any]:
-    """Yields a data set and those inside of it; wrappers hold theirs as `dataset` or `datasets`."""
-    if not hasattr(dataset, '__dict__'):
-        return
-    yield dataset
-    inside = vars(dataset)
-    for part in (inside.get('dataset'), *(inside.get('datasets') or ())):
-        if part is not None:
-            yield from _parts(part)

@@ -63,20 +63,6 @@ def batch_size(loader: Any) -> int:
     return loader.batch_size or getattr(loader.batch_sampler, 'batch_size', 1)
 
 
-def check_same_classes(runner: Runner, meta: Mapping[str, Any], path: str | Path) -> None:
-    """Raises InputError if the checkpoint was trained on other classes than those of the data set, or in another order.
-
-    Weights of a head of equal shape would otherwise be trained on as those of other classes.
-    """
-    before = (meta.get('dataset_meta') or {}).get('classes')
-    now = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
-    if before is not None and now is not None and list(before) != list(now):
-        raise InputError(
-            f'checkpoint {path} was trained on the classes {", ".join(map(str, before))}, the data set of the config '
-            f'has {", ".join(map(str, now))}: a training cannot be resumed with others, begin one without --resume'
-        )
-
-
 def resume_place(runner: Runner, content: Mapping[str, Any], path: str | Path) -> None:
     """Sets the loop of a resumed runner to the place that the checkpoint holds, in iterations of the new settings.
 

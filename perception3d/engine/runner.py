@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from perception3d.checkpoints import check_resumable, write_durably
 from perception3d.checks import InputError, unknown_name
-from perception3d.engine.agreement import AgreementHook, check_order_of_classes, classes_of
+from perception3d.engine.agreement import AgreementHook, check_order_of_classes, check_trained_classes, classes_of
 from perception3d.engine.averaging import AveragedWeightsHook, check_averages_resume
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
 from perception3d.engine.distributed import start_processes
@@ -31,7 +31,6 @@ from perception3d.engine.object_report import report_objects
 from perception3d.engine.reproducible import SeededDataset
 from perception3d.engine.resuming import (
     base_rates,
-    check_same_classes,
     resume_place,
     resume_schedules,
     schedule_settings,
@@ -111,7 +110,9 @@ class PerceptionRunner(Runner):
         model = self.model.module if is_model_wrapper(self.model) else self.model
         content = check_resumable(model, filename)
         check_averages_resume(self, model, content, filename)
-        check_same_classes(self, content['meta'], filename)
+        metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
+        fix = 'a training cannot be resumed with other classes, begin one without --resume'
+        check_trained_classes(content['meta'], metainfo, f'checkpoint {filename}', fix)
         schedules, rates = schedule_settings(self), base_rates(self)
         super().resume(filename, *args, **kwargs)
         broken = non_finite(self.optim_wrapper.state_dict(), 'optimizer')
