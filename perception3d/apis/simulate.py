@@ -74,7 +74,10 @@ def list_jobs(request: Request) -> list[Job]:
 
 def _check(request: Request, jobs: int) -> None:
     if request.scenes < 1 or request.val_scenes < 0 or request.scenes > VAL_INDEX:
-        raise InputError(f'cannot make {request.scenes} and {request.val_scenes} scenes: give 1 or more and 0 or more')
+        raise InputError(
+            f'cannot make {request.scenes} scenes to train on and {request.val_scenes} to test on: give --scenes 1 to '
+            f'{VAL_INDEX} and --val-scenes 0 or more'
+        )
     if request.seed < 0:
         raise InputError(f'seed {request.seed} is negative: give 0 or more')
     if jobs < 1:

@@ -18,6 +18,7 @@ Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 def rotation_matrix(quaternion_wxyz: np.ndarray) -> np.ndarray:
     """Returns the rotation matrices (..., 3, 3) of quaternions (..., 4) in the order w, x, y, z, of any length."""
+    # Not by scipy's Rotation: its last digits differ, and with them the numbers in info files.
     q = np.asarray(quaternion_wxyz, np.float64)
     w, x, y, z = np.moveaxis(q / np.linalg.norm(q, axis=-1, keepdims=True), -1, 0)
     rows = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from perception3d.simulation.render.materials import (
@@ -63,6 +65,29 @@ def _plates(shape: ShapeBuilder, length: float, z: float) -> None:
         shape.box((end * (length / 2 + 0.004), 0, z), (0.02, 0.5, 0.12), (0.75, 0.75, 0.7), PLATE)
 
 
+@dataclass(frozen=True)
+class _BodyStyle:
+    """Shares of a light vehicle: height of the belt line over its height; start and end of the cabin over the length
+    from the nose; lean of windscreen and rear window.
+    """
+
+    belt: float
+    cabin_start: float
+    cabin_end: float
+    windscreen: float
+    rear_window: float
+
+
+_STYLES = {
+    'sedan': _BodyStyle(0.60, 0.26, 0.84, 0.42, 0.34),
+    'hatch': _BodyStyle(0.6, 0.24, 0.985, 0.36, 0.14),
+    'estate': _BodyStyle(0.6, 0.25, 0.985, 0.30, 0.10),
+    'suv': _BodyStyle(0.6, 0.25, 0.985, 0.28, 0.10),
+    'van': _BodyStyle(0.55, 0.14, 0.99, 0.22, 0.02),
+    'pickup': _BodyStyle(0.58, 0.25, 0.62, 0.36, 0.06),
+}
+
+
 def car(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
     """A sedan, hatchback, estate, SUV, van or pick-up of the given outer size in metres; x is forward."""
     kind = rng.choice(['sedan', 'hatch', 'estate', 'suv', 'van', 'pickup'], p=[0.33, 0.24, 0.12, 0.2, 0.07, 0.04])
@@ -78,23 +103,16 @@ def _light_vehicle(rng: np.random.Generator, kind: str, length: float, width: fl
     color = paint(rng)
     shape = ShapeBuilder()
     wheel = float(np.clip(0.38 * height + rng.normal(0, 0.02), 0.56, 0.78))
-    belt = height * {'sedan': 0.60, 'hatch': 0.6, 'estate': 0.6, 'suv': 0.6, 'van': 0.55, 'pickup': 0.58}[kind]
+    style = _STYLES[kind]
+    belt = height * style.belt
     clear = 0.12 * height
     body = width - 0.03
     shape.box((0, 0, (clear + belt) / 2 + 0.02), (length, body, belt - clear - 0.04), color, PAINT, (0.04, 0.03, 0.06))
     shape.box((0, 0, clear + 0.1), (length + 0.02, body - 0.06, 0.2), DARK, MATTE)
-    # Cabin: (front end, back end) as shares of the length from the nose, lean of windscreen and rear window.
-    start, end, front, back = {
-        'sedan': (0.26, 0.84, 0.42, 0.34),
-        'hatch': (0.24, 0.985, 0.36, 0.14),
-        'estate': (0.25, 0.985, 0.30, 0.10),
-        'suv': (0.25, 0.985, 0.28, 0.10),
-        'van': (0.14, 0.99, 0.22, 0.02),
-        'pickup': (0.25, 0.62, 0.36, 0.06),
-    }[kind]
+    start, end = style.cabin_start, style.cabin_end
     middle = length * (0.5 - (start + end) / 2)
     size = (length * (end - start), body - 0.04, height - belt + 0.03)
-    shape.box((middle, 0, (height + belt) / 2 - 0.015), size, color, CABIN, (front, back, 0.14))
+    shape.box((middle, 0, (height + belt) / 2 - 0.015), size, color, CABIN, (style.windscreen, style.rear_window, 0.14))
     if kind == 'pickup':
         for side in (-1, 1):
             shape.box((-0.31 * length, side * (body / 2 - 0.05), belt + 0.08), (0.36 * length, 0.08, 0.2), color, PAINT)

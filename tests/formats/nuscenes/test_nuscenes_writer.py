@@ -336,7 +336,7 @@ def test_bad_input_is_one_line(tmp_path: Path, root: Path) -> None:
         (['nuscenes', '--out', full], 'already holds other files'),
         (['nuscenes', '--out', full / 'photo.jpg'], 'is a file'),
         (['nuscenes', '--out', root, '--profile', 'tiny', '--scenes', '2'], 'was made with other settings'),
-        (['nuscenes', '--out', tmp_path / 'a', '--scenes', '0'], 'give 1 or more'),
+        (['nuscenes', '--out', tmp_path / 'a', '--scenes', '0'], 'give --scenes 1 to 100000'),
         (['nuscenes', '--out', tmp_path / 'a', '--keyframes', '0'], 'give --keyframes 1 or more'),
         (['nuscenes', '--out', tmp_path / 'a', '--seed', '-1'], 'seed -1'),
         (['nuscenes', '--out', tmp_path / 'a', '--jobs', '0'], '0 jobs'),
