@@ -264,7 +264,7 @@ def _lit_solid(i, solids, setting, shade_map, point, ray, size):
 
 
 @kernel(fastmath=True)
-def _lit_ground(ground, setting, shade_map, point, ray, distance):
+def _lit_ground(roads, decals, setting, shade_map, point, ray, distance):
     """Linear colour of the ground at a point (x, y), seen along the unit direction `ray` from `distance` metres."""
     light = setting.light
     px, py = point
@@ -272,9 +272,8 @@ def _lit_ground(ground, setting, shade_map, point, ray, distance):
     flat = math.sqrt(ox * ox + oy * oy) + 1e-9
     across = max(distance * setting.rays.pixel, 0.004)
     length = min(across / max(-oz, 1e-4), 60.0)
-    r, g, b, wettable = ground_color(
-        ground.roads, ground.decals, setting.colors, point, Footprint((ox / flat, oy / flat), across, length)
-    )
+    footprint = Footprint((ox / flat, oy / flat), across, length)
+    r, g, b, wettable = ground_color(roads, decals, setting.colors, point, footprint)
     direct = light.to_sun[2] * sunlit(shade_map, setting.frame, px, py, 0.0, 0.1)
     wet = light.wet * wettable
     dark = 1.0 - 0.55 * wet
@@ -319,7 +318,7 @@ def _unpack(n):
 @kernel(fastmath=True)
 def _shade_row(v, surfaces, solids, ground, shade_map, setting, out):
     light, origin, rays = setting.light, setting.rays.origin, setting.rays.matrix
-    depth, ids = surfaces.depth, surfaces.ids
+    depth, ids, roads, decals = surfaces.depth, surfaces.ids, ground.roads, ground.decals
     for u in range(depth.shape[1]):
         dx = rays[0] * u + rays[1] * v + rays[2]
         dy = rays[3] * u + rays[4] * v + rays[5]
@@ -334,7 +333,7 @@ def _shade_row(v, surfaces, solids, ground, shade_map, setting, out):
             far = t * norm
             px, py, pz = origin[0] + t * dx, origin[1] + t * dy, origin[2] + t * dz
             if seen == GROUND:
-                r, g, b = _lit_ground(ground, setting, shade_map, (px, py), ray, far)
+                r, g, b = _lit_ground(roads, decals, setting, shade_map, (px, py), ray, far)
             else:
                 r, g, b = _lit_solid(seen, solids, setting, shade_map, (px, py, pz), ray, far * setting.rays.pixel)
             haze = 1.0 - math.exp(-light.haze_per_m * far)
