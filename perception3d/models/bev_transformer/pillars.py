@@ -20,7 +20,7 @@ _NEAREST_M = 1e-5
 
 
 class PillarViews(NamedTuple):
-    """Which pillars each of N cameras sees; K is the most that any camera sees.
+    """Which pillars each of N cameras sees; K is the largest number that a camera sees.
 
     index: (B, N, K) queries that the camera sees, padded with 0.
     valid: (B, N, K) False for padding.
@@ -107,7 +107,7 @@ def view_pillars(
     valid_hw: tuple[int, int],
     device: torch.device | str,
 ) -> PillarViews:
-    """Finds the pillars that each camera sees: those with a point in front of it and in the picture.
+    """Finds the pillars that each camera sees: those with a point in front of it and inside its image.
 
     Asks the device once, for the largest number of pillars that a camera sees.
 
@@ -125,7 +125,7 @@ def view_pillars(
     batch, cameras, queries = seen.shape
     counts = seen.sum(-1, keepdim=True)
     most = max(1, int(counts.max()))
-    # Every seen pillar goes to its place among the seen; the others go to one place more, which is cut off.
+    # A pillar that is seen goes to its rank among those; the others go to one more place, which is cut off.
     place = torch.where(seen, seen.cumsum(-1) - 1, most)
     index = torch.zeros(batch, cameras, most + 1, dtype=torch.long, device=device)
     numbers = torch.arange(queries, device=device).expand(batch, cameras, queries)
@@ -133,9 +133,9 @@ def view_pillars(
     valid = torch.arange(most, device=device) < counts
     index = torch.where(valid, index, 0)
     size = torch.tensor([image_hw[1], image_hw[0]], dtype=torch.float32, device=device)
-    # Far outside is as good as any place outside, and its numbers stay small.
+    # All places outside give zero: far ones are clamped, so that numbers stay small.
     fractions = (pixels / size).clamp(-1, 2)
     own = index[..., None, None].expand(-1, -1, -1, *fractions.shape[3:])
-    # Padding looks outside of the picture, where there is nothing to compute.
+    # The padding has places outside of the image, where there is nothing to compute.
     points = torch.where(valid[..., None, None], fractions.gather(2, own), -1.0)
     return PillarViews(index, valid, points, seen.sum(1))

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-# Elements handled at once on a CPU: they stay in its cache, and torch starts no threads for fewer than 2^15 + 1, whose
-# barriers cost many times the work where a data loader keeps the cores busy.
+# Elements handled at once on a CPU: they stay in its cache, and up to 2^15 torch uses one thread: the barriers of
+# several cost many times the work where a data loader keeps the cores busy.
 _PIECE = 1 << 15
 
 

@@ -1,6 +1,6 @@
 """From image features to a BEV feature map by lookup table and gather (Fast-BEV, arXiv 2301.12511, section 3.1).
 
-The features are read channels-last, one row a pixel, and the rows are written in the order (x, y, z, frame, channel).
+The features are read channels-last, one row per pixel, and the rows are written in the order (x, y, z, frame, channel).
 That memory *is* a channels-last map (B, Z*F*C, X, Y): collapsing the height axis and stacking the frames costs nothing.
 """
 
@@ -41,7 +41,7 @@ class GatherRows(torch.autograd.Function):
 
 @dataclass
 class FeatureRows:
-    """The features of one pyramid level of many images, one row a pixel.
+    """The features of one pyramid level of many images, one row per pixel.
 
     `rows` is (R, C), `hw` the map's height and width, `first` (B, F, N) the row of the first pixel of every sample,
     frame and camera; two entries may share an image.
@@ -164,7 +164,7 @@ class LookupViewTransform(nn.Module):
                 matrices = torch.from_numpy(projections[span]).to(device, non_blocking=True)
                 out = table[b, ..., slot : slot + frames][..., span]
                 for f in range(*span.indices(frames)):
-                    # Unknown until it is whole: after an error the next call makes it again.
+                    # No key until the table is complete: after an error the next call fills it again.
                     keys.pop((b, slot + f), None)
                 build_frames_lut(matrices, self.grid, level.hw, self.priority, bounds, first[span], out)
                 keys.update(wanted)

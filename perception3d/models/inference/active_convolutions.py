@@ -1,9 +1,9 @@
 """Convolutions of a bird's-eye-view map that is mostly empty, for float32 inference on a CPU.
 
 A LiDAR scan fills a few per cent of a detector's map. Where nothing is near, a convolution gives the same values
-everywhere: the background. A stack of convolutions that carries the background and the mask of what differs from it
-computes the rest alone, and gives what the dense stack gives, up to rounding. Per layer the mask grows by a pixel, also
-from the border inwards, since the zeros around a map are not background.
+everywhere: the background. A stack of convolutions that carries the background and the mask of the pixels that differ
+from it computes those pixels alone, and gives the result of the dense stack up to rounding. Per layer the mask grows by
+a pixel, also from the border inwards, since the zeros around a map are not background.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class ActiveMap:
 
 
 class ActiveConv2d(nn.Module):
-    """An `nn.Conv2d` of kernel 3, padding 1, stride 1 or 2, with the ReLU behind it, on an ActiveMap.
+    """An `nn.Conv2d` of kernel 3, padding 1, stride 1 or 2, followed by a ReLU, on an ActiveMap.
 
-    The output lies in `maps`, at `slot`; `workspace` is for what is used up within a call.
+    The output lies in `maps`, at `slot`; `workspace` is scratch memory within a call.
     """
 
     def __init__(self, conv: nn.Conv2d, workspace: Workspace, maps: Workspace, slot: str) -> None:

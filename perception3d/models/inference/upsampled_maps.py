@@ -26,7 +26,7 @@ class UpsampledMaps(nn.Module):
 
     Args:
         deblocks: one for each map, of which `fits` holds.
-        workspace: scratch memory for what is used up within a call.
+        workspace: scratch memory within a call.
     """
 
     def __init__(self, deblocks: Sequence[nn.Sequential], workspace: Workspace) -> None:

@@ -1,4 +1,4 @@
-"""Pillars without their padding: the encoder works on points that are there, the map is filled row by row."""
+"""Pillars without their padding: the encoder works on the points alone, the map is filled row by row."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from perception3d.registry import MODELS
 class CompactPillarFeatureNet(PillarFeatureNet):
     """mmdet3d's PillarFeatureNet, computed on the points alone.
 
-    A pillar has room for 20 to 64 points and holds three in the mean. The padding is rows of zeros, which all become
-    the same vector: its part in the batch statistics and in the maximum is added at the end. Weights, results and
+    A pillar has room for 20 to 64 points and holds three on average. The padding is rows of zeros, which all become
+    the same vector: its share of the batch statistics and of the maximum is added at the end. Weights, results and
     gradients are those of mmdet3d to rounding. On a GPU, where finding the points would wait for the device, and for
     several layers or other norms than batch norm, mmdet3d's own code runs. Without pillars the batch statistics stay.
     """
@@ -48,7 +48,7 @@ class CompactPillarFeatureNet(PillarFeatureNet):
         layer = self.pfn_layers[0]
         rows = layer.linear(decorated)
         scale, shift = _norm_with_padding(layer.norm, rows, pillars * room)
-        # ReLU and maximum change places; the padding has the value `shift`.
+        # ReLU and maximum commute; the padding has the value `shift`.
         best = segment_max(rows * scale + shift, num_points)
         best = torch.where((num_points < room)[:, None], torch.maximum(best, shift), best)
         return torch.relu(best)
@@ -105,9 +105,9 @@ class _LastMap(PerThread):
 
 
 class Canvas:
-    """Zeros to write features into. If it `keeps` them, they are cleared and given again: a map is 50 MB.
+    """Zeros to write features into. If it `keeps` them, they are cleared and used again: a map is 50 MB.
 
-    Every thread has its own.
+    Each thread has its own.
     """
 
     def __init__(self) -> None:
@@ -117,14 +117,14 @@ class Canvas:
     def cleared(self, like: Tensor, count: int, channels: int) -> Tensor:
         """Returns zeros (count, channels) of the type and device of `like`."""
         kept, last = self._last.rows, self._last
-        # Not kept while it is written: after an error nobody knows what is in it.
+        # Not kept while it is written: after an error its content is undefined.
         last.rows = None
         if kept is None or kept.shape != (count, channels) or kept.dtype != like.dtype or kept.device != like.device:
             return allocate_to_keep(torch.zeros, count, channels, dtype=like.dtype, device=like.device)
         return kept.index_fill_(0, last.filled, 0)
 
     def keep(self, rows: Tensor, filled: Tensor) -> None:
-        """Takes back what `cleared` gave, of which the rows `filled` (K,) were written."""
+        """Keeps the memory that `cleared` returned, of which the rows `filled` (K,) were written."""
         # With gradients, the map would hold the graphs of all calls.
         if self.keeps and not rows.requires_grad:
             self._last.rows, self._last.filled = rows, filled
@@ -148,7 +148,7 @@ class RowPillarsScatter(PointPillarsScatter):
     def forward(self, voxel_features: Tensor, coors: Tensor, batch_size: int | None = None) -> Tensor:
         """Returns the map (B, C, ny, nx) of pillars (V, C) at indices (V, 4) as batch, z, y, x."""
         if batch_size is None:
-            # Not known to mmdet3d's caller when there is one sample.
+            # mmdet3d passes no batch size when there is one sample.
             batch_size = 1
         coors = coors.long()
         require_inside(coors, (self.ny, self.nx))

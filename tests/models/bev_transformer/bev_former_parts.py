@@ -88,13 +88,13 @@ def lidar_on_car(height_m: float = 1.8) -> np.ndarray:
 
 
 def images_at(time_s: float) -> torch.Tensor:
-    """(N, 3, H, W) uint8 noise that belongs to a moment."""
+    """(N, 3, H, W) uint8 noise that belongs to a time."""
     generator = torch.Generator().manual_seed(int(round(time_s * 1000)) + 7)
     return torch.randint(0, 255, (CAMERAS, 3, *IMAGE_HW), generator=generator, dtype=torch.uint8)
 
 
 def metas_at(times_s: list[float], scene: str = 'a') -> dict:
-    """metainfo of a sample: times_s[0] is the present moment, older ones follow."""
+    """metainfo of a sample: times_s[0] is the present frame, older ones follow."""
     cams = ring_cam_from_lidar(CAMERAS)
     now = lidar_pose(times_s[0])
     poses = np.concatenate([cams @ np.linalg.inv(lidar_pose(t)) @ now for t in times_s])
@@ -129,8 +129,8 @@ def make_sample(metas: dict, boxes: torch.Tensor) -> Det3DDataSample:
     return sample
 
 
-def batch_of(model: BEVFormer, moments: list[list[float]], objects: int = 4) -> tuple[dict, list[Det3DDataSample]]:
-    """Preprocessed inputs and samples; every entry of `moments` is one sample's times."""
-    samples = [make_sample(metas_at(times), boxes_of(objects, i + 1)) for i, times in enumerate(moments)]
-    images = [torch.cat([images_at(t) for t in times]) for times in moments]
+def batch_of(model: BEVFormer, times_s: list[list[float]], objects: int = 4) -> tuple[dict, list[Det3DDataSample]]:
+    """Preprocessed inputs and samples; every entry of `times_s` is the times of one sample."""
+    samples = [make_sample(metas_at(times), boxes_of(objects, i + 1)) for i, times in enumerate(times_s)]
+    images = [torch.cat([images_at(t) for t in times]) for times in times_s]
     return model.data_preprocessor({'inputs': {'img': images}, 'data_samples': samples})['inputs'], samples

@@ -25,7 +25,7 @@ PUBLISHED = {
     # 69: model zoo of alibaba/EasyCV, bevformer_base_r101_dcn_nuscenes.
     BASE: (69.0, 69_034_937),
 }
-# Image size, moments, pillars along a side, encoder layers, levels.
+# Image size, frames, pillars along a side, encoder layers, levels.
 SETTINGS = {
     TINY: ((450, 800), 3, 50, 3, 1),
     SMALL: ((720, 1280), 3, 150, 3, 1),

@@ -1,4 +1,4 @@
-"""The whole detector: training, prediction, moments, the ground, and a stream that equals the whole computation."""
+"""The whole detector: training, prediction, several frames, the ground, and a stream that equals the whole computation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from perception3d.checks import InputError
 from perception3d.models.bev_transformer.streaming import BEVFormerStream
 from perception3d.models.fast_bev.center_head import CenterBEVHead
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import export_spec
 
 
-@pytest.mark.parametrize('moments', [[[1.0], [2.0]], [[1.0, 0.5, 0.1], [2.0, 1.5, 0.9]]])
-def test_training_reaches_every_parameter(moments: list[list[float]]) -> None:
+@pytest.mark.parametrize('frame_times', [[[1.0], [2.0]], [[1.0, 0.5, 0.1], [2.0, 1.5, 0.9]]])
+def test_training_reaches_every_parameter(frame_times: list[list[float]]) -> None:
     model = build().train()
-    losses = model(*batch_of(model, moments), mode='loss')
+    losses = model(*batch_of(model, frame_times), mode='loss')
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     without = [
@@ -81,8 +82,8 @@ def test_raw_outputs_are_plain_tensors_and_every_part_can_be_hooked() -> None:
 def test_a_batch_equals_its_samples_one_by_one() -> None:
     """Samples with other views, other motions and another length of history share a batch."""
     model = build()
-    moments = [[1.0, 0.5, 0.1], [2.0, 1.5, 1.5], [3.0, 3.0, 3.0]]
-    inputs, samples = batch_of(model, moments)
+    frame_times = [[1.0, 0.5, 0.1], [2.0, 1.5, 1.5], [3.0, 3.0, 3.0]]
+    inputs, samples = batch_of(model, frame_times)
     # This sample's cameras look elsewhere, so that they see other and more or fewer pillars.
     turned = np.diag([-1.0, -1.0, 1.0, 1.0])
     turned[1, 3] = 3.0
@@ -94,7 +95,7 @@ def test_a_batch_equals_its_samples_one_by_one() -> None:
 
 
 @torch.no_grad()
-def test_a_repeated_moment_is_no_memory() -> None:
+def test_a_repeated_frame_is_not_used_as_memory() -> None:
     model = build()
     once = model.extract_feat(*batch_of(model, [[1.0]]))
     torch.testing.assert_close(model.extract_feat(*batch_of(model, [[1.0, 1.0, 1.0]])), once, rtol=1e-4, atol=1e-4)
@@ -103,7 +104,7 @@ def test_a_repeated_moment_is_no_memory() -> None:
     assert (short - once).abs().max() > 0.05
 
 
-def test_past_moments_have_no_gradients_and_do_not_change_statistics() -> None:
+def test_past_frames_have_no_gradients_and_do_not_change_statistics() -> None:
     model = build().train()
     inputs, samples = batch_of(model, [[1.0, 0.5, 0.1]])
     modes = {name: module.training for name, module in model.named_modules()}
@@ -230,3 +231,8 @@ def test_what_does_not_fit_is_named() -> None:
     config['encoder']['num_points'] = 3
     with pytest.raises(InputError, match='multiple of the 2 heights'):
         MODELS.build(config)
+
+
+def test_the_refusal_to_export_says_why() -> None:
+    with pytest.raises(InputError, match='BEVFormer cannot be exported: its views and pillars are selected in each'):
+        export_spec(build(), None)

@@ -1,4 +1,4 @@
-"""The motion of the lidar from the matrices of a sample, and the map of the moment before in the present axes."""
+"""The motion of the LiDAR from the matrices of a sample, and the map of the frame before in the present axes."""
 
 from __future__ import annotations
 
