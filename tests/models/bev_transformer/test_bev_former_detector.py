@@ -1,4 +1,4 @@
-"""The whole detector: training, prediction, several frames, the ground, and a stream that equals the whole computation."""
+"""The whole detector: training, prediction, several frames, the ground, a stream that equals the whole computation."""
 
 from __future__ import annotations
 
