@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.dataset import pseudo_collate
-from torch import Tensor, nn
 
 from perception3d.apis.browse import build_dataset
 from perception3d.apis.config import load_config
@@ -92,7 +91,7 @@ class _Detector:
 
     title: str
     dataset: Any
-    model: nn.Module
+    model: Any
     taps: TapSet
 
     def require_sample(self, index: int) -> None:
@@ -114,7 +113,7 @@ class _Detector:
         # The heads of mmdet3d give a list of levels.
         if isinstance(logits, (list, tuple)) and len(logits) == 1:
             logits = logits[0]
-        if not isinstance(logits, Tensor) or logits.ndim != 4:
+        if getattr(logits, 'ndim', 0) != 4:
             raise InputError(
                 f'{self.title}: the tap {tap!r} holds no class logits (B, K, X, Y): name others with --logits'
             )

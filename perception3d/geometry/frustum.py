@@ -14,7 +14,8 @@ NEAR_M = 0.1
 def to_homogeneous(points: np.ndarray, img_from_lidar: np.ndarray) -> np.ndarray:
     """Maps points (..., 3) in metres to (..., 3) homogeneous pixels (u*d, v*d, d) with d the depth in metres."""
     matrix = np.asarray(img_from_lidar, np.float64)[:3]
-    return np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    pixels: np.ndarray = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    return pixels
 
 
 def frustum(width: int, height: int, near_m: float = NEAR_M, margin_px: float = 4.0) -> np.ndarray:
@@ -82,4 +83,5 @@ def clip_polygon(polygon: np.ndarray, planes: np.ndarray) -> np.ndarray:
             if (a >= 0) != (b >= 0):
                 pieces.append(here + a / (a - b) * (there - here))
         polygon = np.array(pieces).reshape(-1, 3)
-    return polygon[:, :2] / polygon[:, 2:]
+    pixels: np.ndarray = polygon[:, :2] / polygon[:, 2:]
+    return pixels

@@ -11,7 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Primitive, StructureStyle
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View, View3D
 
 Self = TypeVar('Self', bound='Structure')
 
@@ -30,7 +30,7 @@ class Structure:
     name: ClassVar[str] = ''
     classes: tuple[str, ...] = ()
 
-    def primitives(self, view: Any, style: StructureStyle | None = None) -> list[Primitive]:
+    def primitives(self, view: View, style: StructureStyle | None = None) -> list[Primitive]:
         """Returns what a view shows of it, in the order in which it is painted.
 
         Args:
@@ -47,7 +47,7 @@ class Structure:
         """Returns the primitives of a BEV view, in pixels; none by default."""
         return []
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a 3D view, in metres of the LiDAR frame; none by default."""
         return []
 

@@ -13,7 +13,7 @@ from perception3d.geometry.boxes import corners as box_corners
 from perception3d.geometry.frustum import clip_polygon, clip_segments
 from perception3d.structures.base import Structure, checked_classes, count_labels
 from perception3d.structures.primitives import Lines, Polygons, Primitive, StructureStyle, Style, Texts
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View3D
 
 # Corner order of mmdet3d: x0y0z0, x0y0z1, x0y1z1, x0y1z0, then the same four at x1, the front of the box.
 EDGES = np.array(
@@ -111,7 +111,7 @@ class Boxes(Structure):
         """Returns footprints with a tick through the front, an arrow of one second of motion, and scores."""
         return box_footprints(self, view, style, self.texts() if view.with_texts else None)
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the twelve edges and a cross on the front face of each box."""
         if not len(self):
             return []

@@ -11,7 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes
 from perception3d.structures.primitives import Points, Primitive, Raster, StructureStyle, Style
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View3D
 
 _OPACITY = 0.8
 _LEAST_SHOWN = 0.3
@@ -52,7 +52,8 @@ class Heatmaps(Structure):
     def of_logits(cls, logits: Any, range_m: Sequence[float]) -> Heatmaps:
         """Returns one map, the best class score of every cell, of class logits (K, X, Y), a tensor."""
         best = logits.detach().float().amax(0).sigmoid().cpu().numpy()
-        return cls(best[None], tuple(map(float, range_m)))
+        x0, y0, x1, y1 = map(float, range_m)
+        return cls(best[None], (x0, y0, x1, y1))
 
     def footprints(self) -> np.ndarray:
         """Returns the corners of the range."""
@@ -87,7 +88,7 @@ class Heatmaps(Structure):
             return []
         return self._rasters(canvas_from_cells(view, self.range_m, self.values.shape[1:]))
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the middles of the cells of a BEV range with a value of 0.3 or more, at the height of the LiDAR."""
         if self.range_m is None or not self.values.size:
             return []

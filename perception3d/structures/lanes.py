@@ -11,7 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes, count_labels
 from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View3D
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class Lanes(Structure):
         """Returns the points of lanes in metres, seen from above."""
         if self.in_image or not self.polylines:
             return np.zeros((0, 2))
-        return np.concatenate(self.polylines)[:, :2]
+        below: np.ndarray = np.concatenate(self.polylines)[:, :2]
+        return below
 
     def counts(self) -> np.ndarray:
         """Returns the number of lanes of each class, and of unknown labels."""
@@ -107,7 +108,7 @@ class Lanes(Structure):
         look = Style(thickness_px=style.thickness_px, dash_px=style.dash_px)
         return [Lines(labels, self.classes, view.to_pixels(segments[..., :2]), style=look)]
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns lanes in metres."""
         if self.in_image or not self.polylines:
             return []

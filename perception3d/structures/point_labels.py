@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes, count_labels
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Points, Primitive, StructureStyle, Style
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View3D
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class PointLabels(Structure):
         pixels = view.to_pixels(points[order, :2])
         return [Points(labels[order], self.classes, pixels, style=Style(size_px=2))]
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the points."""
         points, labels = self._known()
         return [Points(labels, self.classes, points, style=Style(size_px=2, brightness=style.brightness))]

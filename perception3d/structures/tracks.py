@@ -12,7 +12,7 @@ from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked
 from perception3d.structures.boxes import Boxes, box_footprints, box_wireframes
 from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style, Texts
-from perception3d.structures.views import BevView, CameraView
+from perception3d.structures.views import BevView, CameraView, View3D
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Tracks(Structure):
         trails = Lines(labels, self.classes, view.to_pixels(segments[..., :2]), style=look)
         return [trails, *box_footprints(self.boxes, view, style, self.texts() if view.with_texts else None)]
 
-    def in_3d(self, view: Any, style: StructureStyle) -> list[Primitive]:
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns boxes, trails and identities in metres."""
         segments, labels = self._trails()
         look = Style(thickness_px=style.thickness_px, brightness=style.brightness)

@@ -7,12 +7,32 @@ of its own sort, so that a further view or structure needs no list of the others
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from perception3d.geometry.frustum import clip_polygon, clip_segments, frustum, to_homogeneous
 from perception3d.structures.primitives import Primitive, StructureStyle
+
+
+class Drawable(Protocol):
+    """What a view needs of a structure."""
+
+    def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a camera view, in pixels."""
+
+    def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a BEV view, in pixels."""
+
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a 3D view, in metres."""
+
+
+class View(Protocol):
+    """What a structure needs of a view."""
+
+    def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a structure in this view."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +85,14 @@ class CameraView:
     def image_points(self, uv: np.ndarray) -> np.ndarray:
         """Maps pixels (..., 2) of the image as stored to pixels of the canvas."""
         matrix = np.asarray(self.canvas_from_img, np.float64)
-        return np.asarray(uv, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+        pixels: np.ndarray = np.asarray(uv, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+        return pixels
 
     def shows(self, camera: str | None) -> bool:
         """Whether it is the view of a camera; None stands for the only one."""
         return camera is None or camera == self.name
 
-    def primitives_of(self, structure: Any, style: StructureStyle) -> list[Primitive]:
+    def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a structure in this view."""
         return structure.in_camera(self, style)
 
@@ -129,9 +150,10 @@ class BevView:
         """Returns a mask (...) of the points (..., 2) in metres that lie strictly inside."""
         right_ahead = self.to_map(xy)
         low, high = np.array([self.right_m, self.ahead_m]).T
-        return ((right_ahead > low) & (right_ahead < high)).all(axis=-1)
+        inside: np.ndarray = ((right_ahead > low) & (right_ahead < high)).all(axis=-1)
+        return inside
 
-    def primitives_of(self, structure: Any, style: StructureStyle) -> list[Primitive]:
+    def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a structure in this view."""
         return structure.in_bev(self, style)
 
@@ -146,6 +168,6 @@ def square_view(half_range_m: float, size_px: int, forward: tuple[float, float] 
 class View3D:
     """The scene in space: coordinates stay metres of the LiDAR frame."""
 
-    def primitives_of(self, structure: Any, style: StructureStyle) -> list[Primitive]:
+    def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a structure in this view."""
         return structure.in_3d(self, style)

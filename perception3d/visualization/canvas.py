@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 Color = Sequence[int]
+Position = Sequence[float] | np.ndarray
 
 _SHIFT = 4
 _ONE = 1 << _SHIFT
@@ -66,23 +67,23 @@ def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], colors: Sequence[Co
     cv2.addWeighted(layer, opacity, canvas, 1 - opacity, 0, dst=canvas)
 
 
-def circle(canvas: np.ndarray, center: Sequence[float], radius: float, color: Color, thickness: int = 1) -> None:
+def circle(canvas: np.ndarray, center: Position, radius: float, color: Color, thickness: int = 1) -> None:
     """Draws a circle in place; centre and radius in pixels, a negative thickness fills it."""
     middle = [round(float(value) * _ONE) for value in center]
     cv2.circle(canvas, middle, round(radius * _ONE), _plain(color), thickness, cv2.LINE_AA, _SHIFT)
 
 
-def arrow(canvas: np.ndarray, start: Sequence[float], end: Sequence[float], color: Color, thickness: int = 1) -> None:
+def arrow(canvas: np.ndarray, start: Position, end: Position, color: Color, thickness: int = 1) -> None:
     """Draws an arrow in place from `start` to `end` (u, v); the head is a third of the length, 4 to 10 pixels."""
-    start, end = np.asarray(start, np.float64), np.asarray(end, np.float64)
-    length = float(np.hypot(*(end - start)))
+    tail, tip = np.asarray(start, np.float64), np.asarray(end, np.float64)
+    length = float(np.hypot(*(tip - tail)))
     if length < 1.0:
         return
-    along = (end - start) / length
+    along = (tip - tail) / length
     across = np.array([-along[1], along[0]])
     head = min(max(length / 3, 4.0), 10.0)
-    wings = [end - head * along + 0.5 * head * side * across for side in (-1, 1)]
-    segments = np.array([[start, end], [end, wings[0]], [end, wings[1]]])
+    wings = [tip - head * along + 0.5 * head * side * across for side in (-1, 1)]
+    segments = np.array([[tail, tip], [tip, wings[0]], [tip, wings[1]]])
     stroke(canvas, segments, color, thickness, halo=True)
 
 

@@ -61,9 +61,7 @@ def draw_comparison(
     """
     if not detections:
         raise InputError('there is nothing to compare: give one detector or more')
-    if any(detection.response.range_m is None for detection in detections):
-        raise InputError('a response has no range_m: only maps of the ground can be drawn')
-    view = covering_view(axes, [detection.response.range_m for detection in detections], width_px)
+    view = covering_view(axes, [_range_of(detection.response) for detection in detections], width_px)
     view = replace(view, with_texts=False, with_motion=False)
     return np.hstack([np.vstack(_column(detection, ground_truth or (), view)) for detection in detections])
 
@@ -71,9 +69,15 @@ def draw_comparison(
 def draw_response(response: Heatmaps, view: BevView) -> np.ndarray:
     """Returns a panel (H, W, 3) BGR of the greatest value over the classes: dark is 0, bright 1, black not covered."""
     best, _ = response.best()
-    placed = canvas_from_cells(view, response.range_m, best.shape)
+    placed = canvas_from_cells(view, _range_of(response), best.shape)
     panel = warp_raster(Raster(np.zeros(1, int), (), best, placed), view.width_px, view.height_px)
     return cv2.applyColorMap(panel, cv2.COLORMAP_INFERNO)
+
+
+def _range_of(response: Heatmaps) -> tuple[float, float, float, float]:
+    if response.range_m is None:
+        raise InputError('a response has no range_m: only maps of the ground can be drawn')
+    return response.range_m
 
 
 def _column(detection: Detection, ground_truth: Sequence[Structure], view: BevView) -> tuple[np.ndarray, np.ndarray]:

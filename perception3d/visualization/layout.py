@@ -22,12 +22,13 @@ def camera_grid(names: Sequence[str]) -> dict[str, tuple[int, int]]:
     in the given order.
     """
     claimed = {name: camera_position(name) for name in names}
-    if None in claimed.values() or len(set(claimed.values())) < len(claimed):
-        columns = max(1, math.ceil(math.sqrt(len(names))))
-        return {name: divmod(index, columns) for index, name in enumerate(names)}
-    rows = sorted({row for row, _ in claimed.values()})
-    columns = sorted({column for _, column in claimed.values()})
-    return {name: (rows.index(row), columns.index(column)) for name, (row, column) in claimed.items()}
+    positions = {name: position for name, position in claimed.items() if position is not None}
+    if len(positions) < len(names) or len(set(positions.values())) < len(positions):
+        num_columns = max(1, math.ceil(math.sqrt(len(names))))
+        return {name: divmod(index, num_columns) for index, name in enumerate(names)}
+    rows = sorted({row for row, _ in positions.values()})
+    columns = sorted({column for _, column in positions.values()})
+    return {name: (rows.index(row), columns.index(column)) for name, (row, column) in positions.items()}
 
 
 def fit_images(

@@ -60,7 +60,8 @@ def label_colors(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """Returns the colours (N, 3) uint8 BGR of labels (N,); a label outside `classes` has the colour of "other"."""
     labels = np.ravel(labels)
     known = (labels >= 0) & (labels < len(classes))
-    return _table(tuple(classes))[np.where(known, labels, len(classes))]
+    colors: np.ndarray = _table(tuple(classes))[np.where(known, labels, len(classes))]
+    return colors
 
 
 @lru_cache(maxsize=64)

@@ -45,14 +45,14 @@ def read_frame(
         InputError: images and matrices do not fit each other, there is no such frame, or a file cannot be read. A cloud
             or the image of a single camera that is missing on disk is a note: data sets are often unpacked in part.
     """
-    if not with_cameras:
-        (pictures, matrices), notes = ({}, {}), []
-    elif images is not None:
-        (pictures, matrices), notes = _network_cameras(images, metas, history), []
-    else:
-        (pictures, matrices), notes = _stored_cameras(metas)
-    points, point_notes = read_cloud(metas) if with_points else (None, [])
-    return SensorFrame(pictures, matrices, points, axes_of(metas)), [*point_notes, *notes]
+    points, notes = read_cloud(metas) if with_points else (None, [])
+    cameras: Cameras = ({}, {})
+    if with_cameras and images is not None:
+        cameras = _network_cameras(images, metas, history)
+    elif with_cameras:
+        cameras, camera_notes = _stored_cameras(metas)
+        notes = [*notes, *camera_notes]
+    return SensorFrame(*cameras, points, axes_of(metas)), notes
 
 
 def axes_of(metas: Mapping[str, Any]) -> LidarAxes:
@@ -107,7 +107,8 @@ def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
 
 def has_one_camera(metas: Mapping[str, Any]) -> bool:
     """Whether the matrices of a sample are those of a single camera, as KITTI's are."""
-    return all(np.ndim(metas.get(key)) == 2 for key in ('cam2img', 'lidar2cam'))
+    matrices = [metas.get(key) for key in ('cam2img', 'lidar2cam')]
+    return all(matrix is not None and np.ndim(matrix) == 2 for matrix in matrices)
 
 
 def names_images(metas: Mapping[str, Any]) -> bool:
@@ -128,7 +129,7 @@ def _camera_names(metas: Mapping[str, Any], num_images: int) -> list[str]:
 
 
 def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cameras:
-    if isinstance(images, torch.Tensor):
+    if hasattr(images, 'permute'):
         if images.dtype != torch.uint8:
             raise InputError(f'images of type {images.dtype} cannot be drawn: hand in those before normalisation')
         images = images.detach().cpu().permute(0, 2, 3, 1).numpy()

@@ -66,7 +66,7 @@ def _write_mp4(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
             frame = cv2.copyMakeBorder(frame, 0, frame.shape[0] % 2, 0, frame.shape[1] % 2, cv2.BORDER_REPLICATE)
             if writer is None:
                 size = (frame.shape[1], frame.shape[0])
-                writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'mp4v'), fps, size)
+                writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'mp4v'), fps, size)
                 if not writer.isOpened():
                     raise InputError(
                         f'this OpenCV cannot write {path.suffix}: use .gif, or install opencv-python-headless'
@@ -103,7 +103,7 @@ def _with_few_colors(frame_rgb: np.ndarray) -> Image.Image:
     would lose theirs.
     """
     picture = Image.fromarray(frame_rgb)
-    suited = picture.quantize(192).getpalette()[: 3 * 192]
+    suited = (picture.quantize(192).getpalette() or [])[: 3 * 192]
     vivid = frame_rgb[np.ptp(frame_rgb, axis=2) > 60].astype(np.int64)
     codes, counts = np.unique(vivid @ [65536, 256, 1], return_counts=True)
     most_used = codes[np.argsort(-counts, kind='stable')[: (768 - len(suited)) // 3]]
