@@ -239,6 +239,7 @@ def benchmark_lidar_ops(config: Config, runs: int) -> list[dict[str, Any]]:
     return rows
 
 
+# mmcv's kernels themselves: its functions in mmcv.ops may call ours by now.
 def _mmcv_voxels(points: Tensor, size: Any, span: Any, max_points: int, max_voxels: int) -> tuple[Tensor, ...]:
     voxels = points.new_zeros((max_voxels, max_points, points.shape[1]))
     coors, counts = torch.zeros((max_voxels, 3), dtype=torch.int), torch.zeros(max_voxels, dtype=torch.int)
