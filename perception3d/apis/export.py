@@ -43,7 +43,7 @@ class Exported:
             checked = f'onnxruntime differs from torch by {self.difference:.1e} of the largest value'
         lines = [
             f'{path}: {Path(path).stat().st_size / 1e6:.2f} MB',
-            *(f'  input {value.name} {tuple(value.example.shape)}: {value.meaning}' for value in spec.inputs),
+            *(f'  input {value.name} {self.inputs[value.name]}: {value.meaning}' for value in spec.inputs),
             f'  outputs {", ".join(spec.outputs)}',
             f'  in the file: {spec.contains}',
             f'  before it: {spec.before}',

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +91,31 @@ def test_the_old_command_says_the_new_name(capsys):
 class _Noise(torch.nn.Module):
     """Gives another answer in each call."""
 
+    def __init__(self, add=0.0):
+        super().__init__()
+        self.add = add
+
     def forward(self, x):
-        return (x * torch.rand(64),)
+        return x, x * torch.rand(64) + self.add
 
 
-def test_a_file_that_computes_something_else_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ('missing', 'exporter', 'user'), [('onnx', 'torchscript', 'export'), ('onnxscript', 'dynamo', 'dynamo')]
+)
+def test_a_missing_package_is_named_with_its_command(tmp_path, monkeypatch, missing, exporter, user):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None if name == missing else find(name))
+    spec = ExportSpec(torch.nn.ReLU(), (ExportInput('x', torch.rand(4), 'numbers'),), ('y',), '', '', '')
+    with pytest.raises(InputError, match=rf'{user}.* needs {missing}, which is not installed: pip install .*deploy'):
+        write_onnx(spec, tmp_path / 'net.onnx', exporter)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('add', [0.0, float('nan')])
+def test_a_file_that_computes_something_else_is_refused(tmp_path, add):
     pytest.importorskip('onnxruntime')
-    noise = _Noise().eval()
-    spec = ExportSpec(noise, (ExportInput('x', torch.rand(64), 'numbers'),), ('y',), '', '', '')
+    noise = _Noise(add).eval()
+    spec = ExportSpec(noise, (ExportInput('x', torch.rand(64), 'numbers'),), ('same', 'noise'), '', '', '')
     with pytest.raises(InputError, match='net.onnx differs from torch by .* expected 1e-03 or less'):
         write_onnx(spec, tmp_path / 'net.onnx')
     assert not list(tmp_path.iterdir())
