@@ -75,7 +75,7 @@ def _camera(path: Path, name: str, view: Mapping[str, Any], time_s: float) -> di
         try:
             found = np.asarray(view[key], float).shape
         except (KeyError, ValueError, TypeError):
-            found = 'nothing of use'
+            found = 'not such numbers'
         if found != shape:
             raise InputError(f'{path}: {name}.{key} must be {shape[0]} x {shape[1]} numbers, it is {found}')
     if 'img_path' not in view:

@@ -46,7 +46,7 @@ def _read_ids(path: Path, id_pattern: str, id_example: str) -> list[str]:
         if not frame_id:
             continue
         if not re.fullmatch(id_pattern, frame_id):
-            raise InputError(f'{path}, line {number}: {frame_id!r} is no frame id such as {id_example}')
+            raise InputError(f'{path}, line {number}: {frame_id!r} is not a frame id such as {id_example}')
         if frame_id in line_of:
             raise InputError(
                 f'{path}, line {number}: frame {frame_id} is already in line {line_of[frame_id]}: remove one of them'

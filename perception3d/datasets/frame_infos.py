@@ -28,7 +28,7 @@ def read_frame_infos(
     if not infos:
         raise InputError(f'{path} holds no frames: {hint}')
     if not isinstance(content['metainfo'], dict) or not holds_frames(infos):
-        raise InputError(f'{path}: data_list is no list of frames, or metainfo no dict: {hint}')
+        raise InputError(f'{path}: data_list is not a list of frames, or metainfo is not a dict: {hint}')
     made_for = content['metainfo'].get('dataset')
     if made_for not in (format_name, *aliases) or not holds_frames(infos, 'frame_id', 'labelled'):
         raise InputError(f'{path} was made by another tool or for {made_for!r}, not for {format_name!r}: {hint}')

@@ -1,7 +1,7 @@
 """Cameras that some samples of a data set lack: a black image is used there.
 
 In the place of the image stands a black one without a path, and a camera so far behind everything that no point of the
-scene is in front of it. The network then runs on the same cameras in every sample, and what it finds does not depend on
+scene is in front of it. The network then runs on the same cameras in every sample, and its detections do not depend on
 the other samples of a batch.
 """
 

@@ -20,7 +20,7 @@ def read_cloud(path: str | Path, num_features: int, allow_empty: bool = False) -
     """Returns a cloud as (N, num_features) float32: x, y, z in metres, then what the sensor gives, such as intensity.
 
     A `.npy` file holds such an array in any float type; every other file is raw float32, as KITTI's `.bin`. With
-    `allow_empty` it may hold no points; raw data of 0 bytes is then told in a line, since it may be a broken copy.
+    `allow_empty` it may hold no points; a line is printed for raw data of 0 bytes, which may be a broken copy.
 
     Raises:
         InputError: the file is missing, truncated, empty, or of another shape, or holds NaN or infinity. All of them

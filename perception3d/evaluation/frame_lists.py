@@ -12,7 +12,7 @@ from perception3d.checks import InputError, require_folder
 def list_frames(folder: str | Path) -> list[str]:
     """Returns the names of the frames that have a result file in `folder`, sorted.
 
-    Raises InputError: no such folder, no file in it, something in it that is no result file (the official tool would
+    Raises InputError: no such folder, no file in it, something in it that is not a result file (the official tool would
     take it for frame 0), two files of the same frame.
     """
     folder = require_folder(folder)
@@ -25,9 +25,9 @@ def list_frames(folder: str | Path) -> list[str]:
         names = sorted(name for _, name in strange)
         if names == ['data'] or ('data' in names and not frames):
             raise InputError(f'{folder} holds a folder data and no result files: give {folder / "data"}')
-        raise InputError(f'{folder} holds {_listed(names)}, no result file: leave only one .txt a frame there')
+        raise InputError(f'{folder} holds {_listed(names)}: not result files, leave only one .txt a frame there')
     if not frames:
-        raise InputError(f'{folder} is empty: write one .txt a frame there, an empty one where nothing was found')
+        raise InputError(f'{folder} is empty: write one .txt a frame there, an empty one where nothing was detected')
     seen: dict[str, str] = {}
     for stem, name in sorted(frames):
         other = seen.setdefault(str(int(stem)) if stem.isascii() and stem.isdigit() else stem, name)
@@ -49,12 +49,12 @@ def describe_unscored(unscored: int) -> list[str]:
     return [f'{files} no result file: those frames are not scored']
 
 
-def require_frames(source: str | Path, frames: Sequence[str], there: Iterable[str], kind: str = 'labels') -> None:
-    """Raises InputError where some of the `frames` are not `there`; names `source`, which lacks their `kind`."""
+def require_frames(source: str | Path, frames: Sequence[str], there: Iterable[str], part: str = 'labels') -> None:
+    """Raises InputError where some of the `frames` are not `there`; names `source`, which lacks their `part`."""
     found = set(there)
     missing = [frame for frame in frames if frame not in found]
     if missing:
-        raise InputError(f'{source} has no {kind} of frame {_listed(missing)} ({len(missing)} of {len(frames)} frames)')
+        raise InputError(f'{source} has no {part} of frame {_listed(missing)} ({len(missing)} of {len(frames)} frames)')
 
 
 def _listed(names: Sequence[str]) -> str:

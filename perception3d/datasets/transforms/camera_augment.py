@@ -21,7 +21,7 @@ from perception3d.registry import TRANSFORMS
 class ImagePlan:
     """What happens to one image: resize to `resized_wh`, cut `final_wh` at `crop_xy` out of it, flip, rotate.
 
-    crop_xy may lie partly outside; what is outside is black. rotate_rad turns about the centre of the cut.
+    crop_xy may lie partly outside; what is outside is black. rotate_rad is about the centre of the cut.
     """
 
     resized_wh: tuple[int, int]
@@ -39,12 +39,12 @@ class ImagePlan:
         affine = np.diag([self.resized_wh[0] / raw_wh[0], self.resized_wh[1] / raw_wh[1], 1.0])
         affine[:2, 2] = [-self.crop_xy[0], -self.crop_xy[1]]
         return (
-            self.turn() @ np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1.0]]) @ affine
+            self.rotation() @ np.array([[-1, 0, width], [0, 1, 0], [0, 0, 1.0]]) @ affine
             if self.flip
-            else self.turn() @ affine
+            else self.rotation() @ affine
         )
 
-    def turn(self) -> np.ndarray:
+    def rotation(self) -> np.ndarray:
         """Returns the rotation (3, 3) about the centre of the final image."""
         cos, sin = math.cos(self.rotate_rad), math.sin(self.rotate_rad)
         turn = np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1.0]])
@@ -160,9 +160,9 @@ class ImageAugment(BaseTransform):
 
 @TRANSFORMS.register_module()
 class BEVAugment(BaseTransform):
-    """Flips, turns, scales and shifts the LiDAR frame of a sample: boxes, velocities, points and cameras together.
+    """Flips, rotates, scales and shifts the LiDAR frame of a sample: boxes, velocities, points and cameras together.
 
-    With aug_from_lidar = A, boxes and points become A·x, velocities turn, mirror and scale with it, and lidar2cam
+    With aug_from_lidar = A, boxes and points become A·x, velocities rotate, mirror and scale with it, and lidar2cam
     becomes lidar2cam · A^-1, so that pixels stay where they are and depth stays metric. Unknown (NaN) velocities stay
     NaN. Sets `aug_from_lidar` (4, 4).
 

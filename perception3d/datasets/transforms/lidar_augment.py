@@ -49,7 +49,7 @@ def free_places(boxes: np.ndarray, candidates: np.ndarray) -> np.ndarray:
 class GroundTruthSampler:
     """Draws objects of the database that fit into a frame; the `db_sampler` of PasteObjects.
 
-    A draw depends on numpy's global state alone, so that a resumed run goes on exactly (mmdet3d's sampler walks through
+    A draw depends on numpy's global state alone, so that a resumed run is exact (mmdet3d's sampler walks through
     a shuffled list, whose place a restart forgets). What does not fit is left out, so that a frame can end with fewer
     objects. Points are kept in memory once they were read, up to `memory_mib`.
 
@@ -63,10 +63,10 @@ class GroundTruthSampler:
         use_dim: how many of them to keep.
         info_file: table of the database, relative to data_root.
         made_by: the words after `tools/create_data.py` that write the database, for the error of a missing one.
-        memory_mib: what the kept points may take in each process that loads data; objects beyond it are read anew.
+        memory_mib: what the kept points may take in each process that loads data; objects beyond it are read again.
 
     Raises:
-        InputError: the table is missing, or a class of sample_groups or min_points is none of `classes`.
+        InputError: the table is missing, or a class of sample_groups or min_points is not one of `classes`.
     """
 
     def __init__(
@@ -230,13 +230,13 @@ def _choose_moves(rows: np.ndarray, shifts: np.ndarray, turns: np.ndarray) -> np
 
 @TRANSFORMS.register_module()
 class MoveObjects(BaseTransform):
-    """Moves and turns every object of a frame with its points, where it then meets no other (as ObjectNoise).
+    """Moves and rotates every object of a frame with its points, where it then meets no other (as ObjectNoise).
 
     An object for which no try is free stays where it is.
 
     Args:
         translation_std_m: standard deviations of the shift in x, y, z.
-        rot_range_rad: range of the turn about the middle of the box.
+        rot_range_rad: range of the rotation about the middle of the box.
         num_try: tries for each object.
     """
 
@@ -275,7 +275,7 @@ class MoveObjects(BaseTransform):
             rotation = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
             points[rows, :3] = (points[rows, :3] - boxes[k, :3]) @ rotation + moved[k, :3]
             if boxes.shape[1] > 7:
-                # An object that is turned drives another way.
+                # The velocity follows the heading.
                 moved[k, 7:9] = boxes[k, 7:9] @ rotation[:2, :2]
         results['gt_bboxes_3d'] = results['gt_bboxes_3d'].new_box(moved.astype(np.float32))
         return results

@@ -41,7 +41,7 @@ class LoadCheckedPoints(LoadPointsFromFile):
 
 @TRANSFORMS.register_module()
 class LoadAlignedSweeps(LoadPointsFromMultiSweeps):
-    """mmdet3d's LoadPointsFromMultiSweeps whose sweeps also meet the keyframe where the vehicle turns.
+    """mmdet3d's LoadPointsFromMultiSweeps whose sweeps also meet the keyframe where the ego vehicle turns.
 
     `lidar2sensor` takes points of the keyframe to the sweep: y = R x + t. mmdet3d 1.4 computes R^T y - t where
     x = R^T (y - t) is wanted (its pull request 3007), which is off by |R^T t - t|: nothing on a straight road, 0.5 m

@@ -20,7 +20,7 @@ from perception3d.registry import TRANSFORMS
 class PairedViews(BaseTransform):
     """Runs two pipelines on the same sample with the same random numbers; the last step of a pipeline.
 
-    Steps that draw in the same order draw the same: images of two sizes are cut, mirrored and turned alike. The draw
+    Steps that draw in the same order draw the same: images of two sizes are cut, mirrored and rotated alike. The draw
     that `ImageAugment` adds to the scale is not relative: give the larger view a `resize` that is larger by as much.
     Both views must have one lidar frame, which is checked. The result is the student's packed sample with the teacher's
     under 'teacher', as `Distiller` takes it.

@@ -66,13 +66,13 @@ def _fault(words: list[str], scored: bool) -> str | None:
         try:
             finite = np.isfinite(float(word))
         except ValueError:
-            return f'{word!r} is no number'
+            return f'{word!r} is not a number'
         if not finite:
             return f'{word} is not finite'
     if min(float(word) for word in words[3:6]) <= 0:
-        return f'a size of {" ".join(words[3:6])} is none'
+        return f'sizes dx dy dz of {" ".join(words[3:6])}, expected more than 0'
     if not re.fullmatch(r'[\w.+-]+', words[7]):
-        return f'{words[7]!r} is no class name (letters, digits, _ . + -)'
+        return f'{words[7]!r} is not a class name: expected letters, digits, _ . + -'
     return None
 
 

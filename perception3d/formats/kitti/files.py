@@ -120,19 +120,19 @@ def _first_bad_line(path: Path, wanted: int, scored: bool) -> str:
     try:
         lines = path.read_text(encoding='ascii').splitlines()
     except UnicodeDecodeError:
-        return f'{path} is no text file'
+        return f'{path} is not a text file'
     for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
             continue
         if len(words) != wanted:
-            kind = 'result' if scored else 'label'
-            return f'{path}, line {number}: {len(words)} columns, a {kind} line has {wanted}'
+            form = 'result' if scored else 'label'
+            return f'{path}, line {number}: {len(words)} columns, a {form} line has {wanted}'
         for word in words[1:]:
             try:
                 fine = np.isfinite(float(word))
             except ValueError:
-                return f'{path}, line {number}: {word!r} is no number'
+                return f'{path}, line {number}: {word!r} is not a number'
             if not fine:
                 return f'{path}, line {number}: {word} is not finite'
     return f'{path} cannot be read'
@@ -165,7 +165,7 @@ class Calibration:
     cam0_from_lidar_3x4: np.ndarray
 
     def cam_from_lidar(self) -> np.ndarray:
-        """Returns (4, 4): rectified camera 0 from the scanner."""
+        """Returns (4, 4): rectified camera 0 from the LiDAR."""
         rectify, move = np.eye(4), np.eye(4)
         rectify[:3, :3], move[:3] = self.rectification, self.cam0_from_lidar_3x4
         return rectify @ move
@@ -189,7 +189,7 @@ def read_calibration(path: str | Path) -> Calibration:
         try:
             values = np.array([float(word) for word in rest.split()])
         except ValueError:
-            raise InputError(f'{path}, line {number}: {key} holds what is no number') from None
+            raise InputError(f'{path}, line {number}: {key} holds a word that is not a number') from None
         if len(values) != size or not np.isfinite(values).all():
             raise InputError(f'{path}, line {number}: {key} has {len(values)} values, expected {size} finite ones')
         found[key.strip()] = values
@@ -201,7 +201,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 def write_calibration(path: str | Path, calibration: Calibration) -> None:
-    """Writes a calibration file with all the keys of the benchmark; the IMU stands at the scanner's place."""
+    """Writes a calibration file with all the keys of the benchmark; the IMU is put where the LiDAR is."""
     rows = {f'P{k}': matrix for k, matrix in enumerate(calibration.projections)}
     rows['R0_rect'] = calibration.rectification
     rows['Tr_velo_to_cam'] = calibration.cam0_from_lidar_3x4
@@ -217,7 +217,7 @@ def wrap_angle(angle_rad: np.ndarray) -> np.ndarray:
 
 
 def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: np.ndarray) -> np.ndarray:
-    """Returns boxes (N, 7) in the scanner's frame: x, y, z of the bottom's middle, l, w, h, yaw (mmdet3d >= 1.0)."""
+    """Returns boxes (N, 7) in the LiDAR frame: x, y, z of the bottom's middle, l, w, h, yaw (mmdet3d >= 1.0)."""
     places = objects.places_m @ lidar_from_cam[:3, :3].T + lidar_from_cam[:3, 3]
     yaw = wrap_angle(-objects.rotation_y_rad - np.pi / 2)
     return np.column_stack([places, objects.sizes_m[:, [2, 1, 0]], yaw]).reshape(-1, 7)
@@ -226,7 +226,7 @@ def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: np.ndarray) -> np.
 def camera_fields_from_lidar(
     boxes: np.ndarray, cam_from_lidar: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns sizes_m (N, 3), places_m (N, 3) and rotation_y_rad (N,) of boxes (N, 7) in the scanner's frame."""
+    """Returns sizes_m (N, 3), places_m (N, 3) and rotation_y_rad (N,) of boxes (N, 7) in the LiDAR frame."""
     places = boxes[:, :3] @ cam_from_lidar[:3, :3].T + cam_from_lidar[:3, 3]
     return boxes[:, [5, 4, 3]], places, wrap_angle(-boxes[:, 6] - np.pi / 2)
 

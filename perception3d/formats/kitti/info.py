@@ -2,7 +2,7 @@
 
 `create_infos` writes `<root>/perception3d_infos_<split>.pkl` for every split that ImageSets has, and the database of
 `train`, or of `trainval` where there is no `train`. Paths in them are relative to the root. What mmdet3d's own infos
-lack is added: the frame id, whether there are labels, and the class names beside the label numbers. Points outside the
+lack is added: the frame id, whether there are labels, and the class names next to the label numbers. Points outside the
 left colour image count nowhere, as only what that camera sees is labelled.
 """
 
@@ -59,7 +59,7 @@ class InfoSettings:
         if 'lidar' not in self.sensors or not set(self.sensors) <= {'camera', 'lidar'}:
             raise InputError(f'sensors must be lidar, or camera and lidar, got {list(self.sensors)}')
         if min(self.image_hw) < 1:
-            raise InputError(f'an image of {self.image_hw[1]} x {self.image_hw[0]} pixels is none')
+            raise InputError(f'image size {self.image_hw[1]} x {self.image_hw[0]}: expected at least 1 x 1 pixels')
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Frame:
     labelled: bool
     in_database: bool
 
-    def file(self, kind: str) -> str:
-        """Returns the path of a file relative to the root; `kind` is its folder, such as 'velodyne'."""
-        return f'{self.folder}/{kind}/{self.frame_id}{_SUFFIXES[kind]}'
+    def file(self, part: str) -> str:
+        """Returns the path of a file relative to the root; `part` is its folder, such as 'velodyne'."""
+        return f'{self.folder}/{part}/{self.frame_id}{_SUFFIXES[part]}'
 
 
 def difficulties(objects: Objects) -> np.ndarray:
@@ -186,7 +186,7 @@ def _read_labels(path: Path) -> Objects:
     for row, name in enumerate(objects.names.tolist()):
         if not re.fullmatch(r'[\w.+-]+', name):
             line = line_of(path, row)
-            raise InputError(f'{path}, line {line}: {name!r} is no class name: use letters, digits and _')
+            raise InputError(f'{path}, line {line}: {name!r} is not a class name: use letters, digits and _')
     flat = np.flatnonzero((objects.sizes_m <= 0).any(1) & (objects.names != DONT_CARE))
     if len(flat):
         line, name = line_of(path, flat[0]), objects.names[flat[0]]
@@ -227,11 +227,11 @@ def create_infos(
     root = require_folder(Path(root).resolve(), 'give --root the folder that holds ImageSets, training, testing')
     splits = read_splits(root, r'\d{6}', '000123')
     frames = _frames(splits, root)
-    kinds = ('velodyne', 'calib', *(('image_2',) if 'camera' in settings.sensors else ()))
+    parts = ('velodyne', 'calib', *(('image_2',) if 'camera' in settings.sensors else ()))
     wanted: dict[str, list[str]] = {}
     for frame in frames.values():
-        for kind in (*kinds, *(('label_2',) if frame.labelled else ())):
-            wanted.setdefault(f'{frame.folder}/{kind}', []).append(f'{frame.frame_id}{_SUFFIXES[kind]}')
+        for part in (*parts, *(('label_2',) if frame.labelled else ())):
+            wanted.setdefault(f'{frame.folder}/{part}', []).append(f'{frame.frame_id}{_SUFFIXES[part]}')
     require_frame_files(root, wanted)
     with new_database(root) as database:
         build = partial(build_frame, root=root, settings=settings, database=database)

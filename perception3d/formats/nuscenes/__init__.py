@@ -17,7 +17,11 @@ With --database also the ground-truth database, which LiDAR detectors such as Ce
 
 _SIMULATE = """Scenes of the built-in world in the nuScenes format, with the tables `v1.0-sim`."""
 
-_EVALUATE = """nuScenes detection: mAP, NDS and their parts of a submission file, by the devkit's own code."""
+_EVALUATE = """nuScenes detection: mAP, NDS and their parts of a submission file, by the devkit's own code.
+
+The ten classes of the benchmark are scored, and no others: classes of your own (create_data --map) are scored by
+tools/test.py, which knows them from the info file.
+"""
 
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +76,8 @@ def _add_create_data(parser: argparse.ArgumentParser) -> None:
 
 def _create_data(args: argparse.Namespace) -> None:
     """Writes the files and prints where they are and what they count."""
-    from perception3d.formats.nuscenes.info.build import CLASSES, InfoSettings, create_infos
+    from perception3d.formats.nuscenes.files import CLASSES
+    from perception3d.formats.nuscenes.info.build import InfoSettings, create_infos
     from perception3d.formats.nuscenes.info.categories import parse_map
 
     wants_database = args.database is not None

@@ -21,6 +21,12 @@ TABLES = (
     'attribute', 'calibrated_sensor', 'category', 'ego_pose', 'instance', 'log', 'map', 'sample', 'sample_annotation',
     'sample_data', 'scene', 'sensor', 'visibility',
 )  # fmt: skip
+CLASSES = (
+    'car', 'truck', 'trailer', 'bus', 'construction_vehicle',
+    'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone', 'barrier',
+)  # fmt: skip
+"""The classes of the detection benchmark, in the order of the labels of info files."""
+VEHICLES = CLASSES[:5]
 OFFICIAL_SPLITS = {'v1.0-mini': ('mini_train', 'mini_val'), 'v1.0-trainval': ('train', 'val'), 'v1.0-test': ('test',)}
 _TREE_HINT = 'see data/README.md for the expected tree'
 
@@ -102,7 +108,9 @@ def splits(nusc: NuScenes) -> dict[str, list[str]]:
             raise InputError(f'{own_file} must be a dict from split name to a list of scene names')
         named.update(own)
     elif not named:
-        raise InputError(f'{nusc.version} is no official version and has no {own_file}: write one, {{split: [scenes]}}')
+        raise InputError(
+            f'{nusc.version} is not an official version and has no {own_file}: write one, {{split: [scenes]}}'
+        )
     present = {scene['name'] for scene in nusc.scene}
     found = {name: [scene for scene in scenes if scene in present] for name, scenes in named.items()}
     found = {name: scenes for name, scenes in found.items() if scenes}

@@ -109,9 +109,9 @@ def test_the_truth_against_itself_is_perfect_and_empty_files_count(tmp_path: Pat
     ('line', 'words'),
     [
         ('1 2 0 4 2 1.5 0 Car', r'8 fields, expected 9; a line is: x y z dx dy dz heading class score'),
-        ('1 2 0 4 2 1.5 zero Car 0.5', "'zero' is no number"),
+        ('1 2 0 4 2 1.5 zero Car 0.5', "'zero' is not a number"),
         ('1 2 0 4 2 1.5 0 Car nan', 'nan is not finite'),
-        ('1 2 0 4 0 1.5 0 Car 0.5', 'a size of 4 0 1.5 is none'),
+        ('1 2 0 4 0 1.5 0 Car 0.5', 'sizes dx dy dz of 4 0 1.5, expected more than 0'),
         ('1 2 0 4 2 1.5 0 Pedestrain 0.5', "unknown class 'Pedestrain': did you mean 'Pedestrian'"),
     ],
 )
@@ -135,7 +135,7 @@ def test_bad_folders_infos_and_settings_are_named(scored, tmp_path: Path):
     for entries in (None, [[[1]]], [dict(frame_id='a')]):
         meta = dict(dataset='lidar', categories=dict.fromkeys(CLASSES, 0))
         write_pickle(tmp_path / 'odd.pkl', dict(metainfo=meta, data_list=entries))
-        with pytest.raises(InputError, match='odd.pkl: data_list is no list of labelled frames'):
+        with pytest.raises(InputError, match='odd.pkl: data_list is not a list of labelled frames'):
             evaluate_files(tmp_path / 'odd.pkl', pred)
     with pytest.raises(InputError, match="unknown class 'Cars': did you mean 'Car'"):
         evaluate_files(gt, pred, classes=['Cars'])

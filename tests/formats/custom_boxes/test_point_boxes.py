@@ -289,10 +289,10 @@ def break_id(root: Path) -> None:
     ('damage', 'words'),
     [
         (edit_label('1 2 3 4 5 6 Car'), r'labels/yard_a.txt, line 2: 7 fields, expected 8; a line is: x y z dx dy dz'),
-        (edit_label('1 2 3 4 5 6 seven Car'), r"yard_a.txt, line 2: 'seven' is no number"),
+        (edit_label('1 2 3 4 5 6 seven Car'), r"yard_a.txt, line 2: 'seven' is not a number"),
         (edit_label('1 2 nan 4 5 6 7 Car'), r'yard_a.txt, line 2: nan is not finite'),
-        (edit_label('1 2 3 4 0 6 7 Car'), r'yard_a.txt, line 2: a size of 4 0 6 is none'),
-        (edit_label('1 2 3 4 5 6 7 a/b'), r"yard_a.txt, line 2: 'a/b' is no class name"),
+        (edit_label('1 2 3 4 0 6 7 Car'), r'yard_a.txt, line 2: sizes dx dy dz of 4 0 6, expected more than 0'),
+        (edit_label('1 2 3 4 5 6 7 a/b'), r"yard_a.txt, line 2: 'a/b' is not a class name"),
         (break_size, r'yard_a.bin is truncated: 30 bytes'),
         (break_nan, r'yard_b.npy holds NaN or infinity in 1 of 400 points \(first: point 3\)'),
         (break_shape, r'yard_b.npy holds float64 of shape \(5, 3\): expected floats of shape \(N, 4\)'),
@@ -302,7 +302,7 @@ def break_id(root: Path) -> None:
         (break_labels, r'1 of 9 files .* are missing in .*: 1 in labels \(yard_c.txt\)'),
         (break_points, r'1 of 9 files .*: 1 in points \(yard_b.npy\)'),
         (break_split, r'train.txt, line 3: frame yard_a is already in line 1'),
-        (break_id, r"train.txt, line 1: '../yard_a' is no frame id"),
+        (break_id, r"train.txt, line 1: '../yard_a' is not a frame id"),
     ],
 )
 def test_bad_input_gets_one_line_and_leaves_earlier_files(broken: Path, damage: Callable[[Path], None], words: str):

@@ -109,7 +109,7 @@ def test_other_info_files_are_refused_with_the_command_that_makes_them(tree: Kit
     with pytest.raises(InputError, match='holds no frames'):
         KittiFrameDataset(str(tmp_path), 'infos.pkl')
     write_pickle(path, {**content, 'data_list': [[[1]]]})
-    with pytest.raises(InputError, match='data_list is no list of frames'):
+    with pytest.raises(InputError, match='data_list is not a list of frames'):
         KittiFrameDataset(str(tmp_path), 'infos.pkl')
     stock = [{key: info[key] for key in info if key != 'frame_id'} for info in content['data_list']]
     write_pickle(path, {**content, 'data_list': stock})

@@ -312,10 +312,10 @@ def test_numbers_are_read_as_python_reads_them(tmp_path: Path):
         ('Car 1 2 3', r'pred/000001\.txt, line 2: 4 columns, a result line has 16'),
         (car(), r'000001\.txt, line 2: 15 columns, a result line has 16'),
         (car(score=0.5) + ' 7', r'000001\.txt, line 2: 17 columns, a result line has 16'),
-        (car(score=0.5).replace(' 1.60', ' high', 1), "line 2: 'high' is no number"),
+        (car(score=0.5).replace(' 1.60', ' high', 1), "line 2: 'high' is not a number"),
         (car(score=0.5).replace(' 1.60', ' nan', 1), 'line 2: nan is not finite'),
         (car(score=0.5).replace(' 1.60', ' -1e999', 1), 'line 2: -1e999 is not finite'),
-        ('Voit\u00fcre' + car(score=0.5)[3:], 'is no text file'),
+        ('Voit\u00fcre' + car(score=0.5)[3:], 'is not a text file'),
     ],
 )
 def test_bad_result_lines_are_named(tmp_path: Path, damage: str, words: str):
@@ -352,7 +352,7 @@ def test_other_files_among_the_results_are_named(tmp_path: Path):
     pred = folders(tmp_path, {'000000': ([], [])})[1]
     (pred / 'summary.json').write_text('{}')
     (pred / 'plot').mkdir()
-    with pytest.raises(InputError, match='pred holds plot, summary.json, no result file'):
+    with pytest.raises(InputError, match='pred holds plot, summary.json: not result files'):
         list_frames(pred)
     (tmp_path / 'official' / 'data').mkdir(parents=True)
     with pytest.raises(InputError, match=r'give .*official/data'):

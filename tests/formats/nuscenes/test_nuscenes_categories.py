@@ -17,7 +17,7 @@ from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.files import read_pickle
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
-from perception3d.formats.nuscenes.info.build import CLASSES
+from perception3d.formats.nuscenes.files import CLASSES
 from perception3d.registry import DATASETS
 from tools import create_data
 

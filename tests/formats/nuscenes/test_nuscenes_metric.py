@@ -271,7 +271,7 @@ def lacking_sample(content: dict) -> dict:
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
-        (without_results, 'no nuScenes submission'),
+        (without_results, 'is not a nuScenes submission'),
         (foreign_token, 'sample nobody, which is not in the tables'),
         (too_many, 'at most 500'),
         (lacking_key, 'box without velocity'),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -65,7 +66,7 @@ def lidar_scores(
     Args:
         truth, found: objects and scored detections of the same frames.
         iou_thresholds: (C,) IoU that a match of each class must exceed.
-        range_bins_m: (low, high) in metres from the scanner in the plane, low <= range < high. A matched detection
+        range_bins_m: (low, high) in metres from the LiDAR in the plane, low <= range < high. A matched detection
             belongs to the bin of its object, a false one to its own.
 
     Raises:
@@ -78,16 +79,7 @@ def lidar_scores(
         raise InputError(f'{len(truth.starts) - 1} frames of objects, but {len(found.starts) - 1} of detections')
     bounds = np.stack([thresholds, thresholds, *(np.full(len(thresholds), distance) for distance in DISTANCES_M)])
     frame_of = np.repeat(np.arange(len(found.starts) - 1), np.diff(found.starts))
-    matches = _match(
-        _rows(truth.boxes),
-        truth.labels.astype(np.int64),
-        truth.starts.astype(np.int64),
-        _rows(found.boxes),
-        found.labels.astype(np.int64),
-        found.starts.astype(np.int64),
-        np.lexsort((-found.scores, frame_of)),
-        bounds,
-    )
+    matches = _match(_rows(truth), _rows(found), np.lexsort((-found.scores, frame_of)), bounds)
     order = np.argsort(-found.scores, kind='stable')
     true_range, own_range = (np.hypot(table.boxes[:, 0], table.boxes[:, 1]) for table in (truth, found))
     return [
@@ -116,41 +108,42 @@ def _check(table: LidarBoxes, what: str, classes: int) -> None:
         raise InputError(f'the {what} hold label {wrong}, there are {classes} classes from 0')
 
 
-def _rows(boxes: np.ndarray) -> np.ndarray:
-    boxes = np.asarray(boxes, np.float64)
-    return prepare(np.ascontiguousarray(boxes[:, [0, 1, 3, 4, 6]]), boxes[:, 2].copy(), boxes[:, 2] + boxes[:, 5])
+class _Rows(NamedTuple):
+    """The boxes of all frames as rows of `prepare`, with their labels and the rows at which frames start."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    starts: np.ndarray
+
+
+def _rows(table: LidarBoxes) -> _Rows:
+    boxes = np.asarray(table.boxes, np.float64)
+    rows = prepare(np.ascontiguousarray(boxes[:, [0, 1, 3, 4, 6]]), boxes[:, 2].copy(), boxes[:, 2] + boxes[:, 5])
+    return _Rows(rows, table.labels.astype(np.int64), table.starts.astype(np.int64))
 
 
 @njit(cache=True, nogil=True, error_model='numpy')
-def _match(
-    truth: np.ndarray,
-    truth_labels: np.ndarray,
-    truth_starts: np.ndarray,
-    found: np.ndarray,
-    labels: np.ndarray,
-    starts: np.ndarray,
-    order: np.ndarray,
-    bounds: np.ndarray,
-) -> np.ndarray:
+def _match(truth: _Rows, pred: _Rows, order: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Returns the object of each detection, or -1, by measure: (K, M).
 
-    Boxes are rows of `prepare`; `order` (M,) is by frame, then falling score; `bounds` (K, C): IoU in the bird's-eye
-    view, IoU in space, then distances in metres.
+    `order` (M,) is by frame, then falling score; `bounds` (K, C): IoU in the bird's-eye view, IoU in space, then
+    distances in metres.
     """
     measures = bounds.shape[0]
-    matches = np.full((measures, found.shape[0]), -1, np.int64)
-    taken = np.zeros((measures, truth.shape[0]), np.bool_)
+    matches = np.full((measures, pred.boxes.shape[0]), -1, np.int64)
+    taken = np.zeros((measures, truth.boxes.shape[0]), np.bool_)
     poly, spare = np.empty((12, 2)), np.empty((12, 2))
     best, best_value, value = np.empty(measures, np.int64), np.empty(measures), np.empty(measures)
-    for frame in range(starts.shape[0] - 1):
-        for place in range(starts[frame], starts[frame + 1]):
+    for frame in range(pred.starts.shape[0] - 1):
+        for place in range(pred.starts[frame], pred.starts[frame + 1]):
             j = order[place]
+            label = pred.labels[j]
             for k in range(measures):
-                best[k], best_value[k] = -1, bounds[k, labels[j]] if k < 2 else -bounds[k, labels[j]]
-            for i in range(truth_starts[frame], truth_starts[frame + 1]):
-                if truth_labels[i] != labels[j]:
+                best[k], best_value[k] = -1, bounds[k, label] if k < 2 else -bounds[k, label]
+            for i in range(truth.starts[frame], truth.starts[frame + 1]):
+                if truth.labels[i] != label:
                     continue
-                a, b = truth[i], found[j]
+                a, b = truth.boxes[i], pred.boxes[j]
                 area = overlap_area(a, b, poly, spare)
                 common = area * max(0.0, min(a[8], b[8]) - max(a[7], b[7]))
                 value[0] = area / (4.0 * (a[2] * a[3] + b[2] * b[3]) - area) if area > 0.0 else 0.0

@@ -41,7 +41,7 @@ def evaluate_files(
 
     Raises:
         InputError: names file and line of what cannot be read, a frame that `gt` lacks, a class that it does not know,
-            and what in `pred` is no result file.
+            and what in `pred` is not a result file.
     """
     ranges = require_ranges(range_bins_m)
     frames = list_frames(pred)
@@ -97,7 +97,7 @@ def _truth(gt: Path, frames: Sequence[str]) -> tuple[list[BoxLabels], list[str],
         raise InputError(f'{gt} is not an info file of custom-boxes: {_HINT}')
     entries = content.get('data_list')
     if not holds_frames(entries, 'frame_id', 'labelled', 'instances') or 'categories' not in metainfo:
-        raise InputError(f'{gt}: data_list is no list of labelled frames, or metainfo lacks the categories: {_HINT}')
+        raise InputError(f'{gt}: data_list is not a list of labelled frames, or metainfo lacks the categories: {_HINT}')
     infos = {info['frame_id']: info for info in entries}
     require_frames(gt, frames, infos)
     for frame in frames:

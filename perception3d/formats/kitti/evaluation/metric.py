@@ -117,7 +117,7 @@ class KittiFrameMetric(BaseMetric):
         return flatten(result.scores, self.check_classes(self.dataset_meta['classes']))
 
     def check_classes(self, classes: Sequence[str]) -> list[str]:
-        """Returns those of the benchmark's classes that are among `classes`; InputError if there is none."""
+        """Returns those of the benchmark's classes that are among `classes`; InputError if there are none."""
         lower = {str(name).lower() for name in classes}
         known = [scored.name for scored in SCORED if scored.name in lower]
         if not known:

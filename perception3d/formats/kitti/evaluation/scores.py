@@ -130,7 +130,7 @@ def evaluate_tables(
         curves = dict(zip(tasks, pool.map(curve, tasks), strict=True))
 
     oriented, detected = not (pred.numbers[:, ALPHA] == -10).any(), _detected(pred)
-    by_set: dict[str, ClassScores] = {name: {kind: {m: {} for m in METRICS} for kind in CLASSES} for name in sets}
+    by_set: dict[str, ClassScores] = {name: {own: {m: {} for m in METRICS} for own in CLASSES} for name in sets}
     for (name, scored, metric, difficulty), (precision, similarity, _) in curves.items():
         known, own = scored.name in detected[metric], by_set[name][scored.name]
         own[metric][difficulty.name] = _average(precision * known)
@@ -223,10 +223,10 @@ def flatten(scores: ClassScores, classes: Sequence[str] = CLASSES) -> dict[str, 
     """
     flat: dict[str, float] = {}
     for metric, difficulty, points in product(METRICS, LEVELS, ('R40', 'R11')):
-        values = {kind: scores[kind][metric][difficulty][points] for kind in classes}
+        values = {name: scores[name][metric][difficulty][points] for name in classes}
         if None in values.values():
             continue
-        flat.update({f'{metric}/{kind}/{difficulty}/{points}': value for kind, value in values.items()})
+        flat.update({f'{metric}/{name}/{difficulty}/{points}': value for name, value in values.items()})
         flat[f'{metric}/mAP/{difficulty}/{points}'] = float(np.mean(list(values.values())))
     if 'loose' in scores:
         flat.update({f'loose/{key}': value for key, value in flatten(scores['loose'], classes).items()})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from perception3d.formats.nuscenes.evaluation.scores import (
     official_config,
     table,
 )
-from perception3d.formats.nuscenes.files import open_tables
+from perception3d.formats.nuscenes.files import VEHICLES, open_tables
 from perception3d.geometry.camera import chain, transform
 from perception3d.outputs import check_outputs
 from perception3d.registry import METRICS
@@ -31,7 +32,6 @@ from perception3d.registry import METRICS
 if TYPE_CHECKING:
     from nuscenes.eval.detection.data_classes import DetectionConfig
 
-VEHICLES = ('car', 'truck', 'trailer', 'bus', 'construction_vehicle')
 MOVING_MPS = 0.2
 
 
@@ -51,50 +51,53 @@ def attribute_name(detection_name: str, speed_mps: float) -> str:
     return ''
 
 
-def submission_boxes(
-    token: str,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    labels: np.ndarray,
-    classes: Sequence[str],
-    ego_from_lidar: np.ndarray,
-    global_from_ego: np.ndarray,
-    class_range_m: dict[str, float],
-    max_boxes: int = 500,
-) -> list[dict]:
+@dataclass(frozen=True)
+class SampleBoxes:
+    """The M predicted boxes of a sample, and where it is.
+
+    token: of the sample. boxes (M, 7) or (M, 9): x, y, z of the centre, l, w, h, yaw[, vx, vy] in the LiDAR frame, in
+    metres, radians, m/s. scores, labels (M,). ego_from_lidar, global_from_ego (4, 4) of the keyframe.
+    """
+
+    token: str
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    ego_from_lidar: np.ndarray
+    global_from_ego: np.ndarray
+
+
+def submission_boxes(sample: SampleBoxes, classes: Sequence[str], config: DetectionConfig) -> list[dict[str, Any]]:
     """Converts the boxes of one sample to the nuScenes submission format, global frame.
 
     Args:
-        token: Sample token.
-        boxes: (M, 7) or (M, 9): x, y, z of the centre, l, w, h, yaw[, vx, vy] in the LiDAR frame; metres, radians, m/s.
-        scores, labels: (M,).
+        sample: The boxes.
         classes: Class names by label.
-        ego_from_lidar, global_from_ego: (4, 4) of the keyframe.
-        class_range_m: Boxes of a class farther than this from the ego vehicle, in the plane, are left out: the
-            benchmark ignores them.
-        max_boxes: The best so many are kept.
+        config: Boxes of a class beyond its `class_range` from the ego vehicle, in the plane, are left out, since the
+            benchmark ignores them; the best `max_boxes_per_sample` are kept.
     """
     from pyquaternion import Quaternion
 
-    global_from_lidar = chain(global_from_ego, ego_from_lidar)
+    boxes, scores, labels = sample.boxes, sample.scores, sample.labels
+    global_from_lidar = chain(sample.global_from_ego, sample.ego_from_lidar)
     centres = transform(boxes[:, :3].astype(np.float64), global_from_lidar)
-    range_m = np.array([class_range_m[classes[label]] for label in labels], np.float64)
-    distance_m = np.linalg.norm((centres - global_from_ego[:3, 3])[:, :2], axis=1)
+    range_m = np.array([config.class_range[classes[label]] for label in labels], np.float64)
+    distance_m = np.linalg.norm((centres - sample.global_from_ego[:3, 3])[:, :2], axis=1)
     kept = np.flatnonzero(distance_m < range_m)
-    kept = kept[np.argsort(-scores[kept], kind='stable')][:max_boxes]
+    kept = kept[np.argsort(-scores[kept], kind='stable')][: config.max_boxes_per_sample]
 
     velocity = np.zeros((len(boxes), 3))
     if boxes.shape[1] >= 9:
         velocity[:, :2] = np.nan_to_num(boxes[:, 7:9])
     velocity = velocity @ global_from_lidar[:3, :3].T
-    turn = Quaternion(matrix=global_from_lidar[:3, :3], rtol=1e-5, atol=1e-7)
+    global_rotation = Quaternion(matrix=global_from_lidar[:3, :3], rtol=1e-5, atol=1e-7)
     found = []
     for i in kept:
         name, (length, width, height) = classes[labels[i]], boxes[i, 3:6].tolist()
-        rotation = turn * Quaternion(axis=[0, 0, 1], radians=float(boxes[i, 6]))
+        rotation = global_rotation * Quaternion(axis=[0, 0, 1], radians=float(boxes[i, 6]))
         found.append(
             {
-                'sample_token': token,
+                'sample_token': sample.token,
                 'translation': centres[i].tolist(),
                 'size': [width, length, height],
                 'rotation': rotation.elements.tolist(),
@@ -153,7 +156,7 @@ class NuScenesDetectionMetric(BaseMetric):
         self.config = official_config(eval_config)
 
     def check_classes(self, classes: Sequence[str]) -> None:
-        """Raises InputError if one of `classes` is none of the benchmark and none that the info file maps to."""
+        """Raises InputError if one of `classes` is neither of the benchmark nor one that the info file maps to."""
         known = {*self.config.class_range, *((self.dataset_meta or {}).get('category_map') or {}).values()}
         for name in classes:
             if name not in known:
@@ -175,18 +178,15 @@ class NuScenesDetectionMetric(BaseMetric):
             boxes = predicted['bboxes_3d']
             values = boxes.tensor.detach().cpu().float().numpy().copy()
             values[:, 2] += values[:, 5] / 2
-            converted = submission_boxes(
+            own = SampleBoxes(
                 meta['token'],
                 values,
                 predicted['scores_3d'].detach().cpu().float().numpy(),
                 predicted['labels_3d'].detach().cpu().numpy(),
-                classes,
                 np.asarray(meta['lidar2ego'], np.float64),
                 np.asarray(meta['ego2global'], np.float64),
-                config.class_range,
-                config.max_boxes_per_sample,
             )
-            self.results.append((meta['token'], converted))
+            self.results.append((own.token, submission_boxes(own, classes, config)))
 
     def compute_metrics(self, results: list[tuple[str, list[dict]]]) -> dict[str, float]:
         """Writes the submission if asked to, then scores it; returns the keys that `flatten` describes."""

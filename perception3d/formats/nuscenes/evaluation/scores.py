@@ -80,7 +80,7 @@ def evaluate_boxes(
         group = add_center_dist(nusc, group)
         if name == 'gt_boxes' and ignored is not None:
             _count_ignored(group.all, config, ignored)
-        # The devkit's filter cannot tell the kind of box of a set without boxes.
+        # The devkit's filter takes the type of the boxes from the first one.
         boxes[name] = filter_eval_boxes(nusc, group, config.class_range) if group.all else group
 
     # DetectionEval.__init__ only loads what is given here; evaluate() is the official metric.
@@ -154,9 +154,9 @@ def read_submission(path: str | Path, nusc: NuScenes, config: DetectionConfig) -
     content = read_json(path, 'give a submission in the nuScenes detection format')
     results = content.get('results') if isinstance(content, dict) else None
     if not isinstance(results, dict):
-        raise InputError(f'{path} is no nuScenes submission: it has no dict "results" from sample token to boxes')
+        raise InputError(f'{path} is not a nuScenes submission: it has no dict "results" from sample token to boxes')
     if not results:
-        raise InputError(f'{path} has results of no sample: give every sample a list, an empty one without detections')
+        raise InputError(f'{path} has no results: give every sample a list, an empty one without detections')
     known = {sample['token'] for sample in nusc.sample}
     for token, boxes in results.items():
         if token not in known:

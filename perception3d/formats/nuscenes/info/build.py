@@ -21,7 +21,7 @@ import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.files import read_json, read_pickle, write_json, write_pickle
-from perception3d.formats.nuscenes.files import TABLES, open_tables, splits
+from perception3d.formats.nuscenes.files import CLASSES, TABLES, open_tables, splits
 from perception3d.formats.nuscenes.info.categories import class_of_categories, dropped_categories
 from perception3d.formats.nuscenes.info.frames import Track, group_frames, make_track, order_cameras, require_files
 from perception3d.geometry.camera import chain, rotation_matrix, transform
@@ -30,10 +30,6 @@ from perception3d.outputs import require_name, safe_name
 if TYPE_CHECKING:
     from nuscenes import NuScenes
 
-CLASSES = (
-    'car', 'truck', 'trailer', 'bus', 'construction_vehicle',
-    'bicycle', 'motorcycle', 'pedestrian', 'traffic_cone', 'barrier',
-)  # fmt: skip
 LIDAR = 'LIDAR_TOP'
 FORMAT = 1  # raise it when the content of the infos changes, so that half-done work of an older version is not used
 
@@ -113,10 +109,10 @@ class SceneInfos:
         cameras = order_cameras(c for c in sample['data'] if c in self.tracks and c != LIDAR)
         return [(channel, self.tracks[channel]) for channel in (LIDAR, *cameras)]
 
-    def _share(self, kind: str, track: Track, row: int, matrix: np.ndarray) -> list:
+    def _share(self, name: str, track: Track, row: int, matrix: np.ndarray) -> list:
         """Returns a matrix as nested lists, the same object for the same frame: the pickle then holds it once."""
         record = track.records[row]
-        key = (kind, record['token' if kind == 'ego2global' else 'calibrated_sensor_token'])
+        key = (name, record['token' if name == 'ego2global' else 'calibrated_sensor_token'])
         if key not in self._shared:
             self._shared[key] = np.asarray(matrix).tolist()
         return self._shared[key]
@@ -197,7 +193,7 @@ def instances(
     """Returns the annotations of the categories in `mapping` (category -> class) in the LiDAR frame.
 
     bbox_3d is (x, y, z of the centre, l, w, h, yaw) in metres and radians; velocity (vx, vy) in m/s, the devkit's
-    estimate turned into the LiDAR frame, NaN where the devkit gives none.
+    estimate rotated into the LiDAR frame, NaN where the devkit has no estimate.
     """
     named = ((nusc.get('sample_annotation', token), token) for token in sample['anns'])
     kept = [(a, mapping.get(a['category_name']), token) for a, token in named]
@@ -206,9 +202,9 @@ def instances(
         return []
     annotations = [annotation for annotation, _, _ in kept]
     centres = transform(np.array([a['translation'] for a in annotations], np.float64), lidar_from_global)
-    turned = chain(lidar_from_global[:3, :3], rotation_matrix([a['rotation'] for a in annotations]))
-    yaw = np.arctan2(turned[:, 1, 0], turned[:, 0, 0])
-    # The devkit's velocities are used in the plane only, so their vertical part is dropped before the turn.
+    rotated = chain(lidar_from_global[:3, :3], rotation_matrix([a['rotation'] for a in annotations]))
+    yaw = np.arctan2(rotated[:, 1, 0], rotated[:, 0, 0])
+    # The devkit's velocities are used in the plane only, so their vertical part is dropped before the rotation.
     flat = np.array([nusc.box_velocity(a['token']) for a in annotations]) * [1, 1, 0]
     velocities = (flat @ lidar_from_global[:3, :3].T)[:, :2]
     attribute = {row['token']: row['name'] for row in nusc.attribute}
@@ -301,9 +297,7 @@ def _joined_splits(chosen: dict[str, list[str]]) -> dict[str, list[str]]:
 def _refuse_equal_names(scenes: Sequence[dict[str, Any]], table: Path) -> None:
     twice = [name for name, count in Counter(scene['name'] for scene in scenes).items() if count > 1]
     if twice:
-        raise InputError(
-            f'{table}: two scenes are called {twice[0]!r}, so that no split can tell them apart: rename one'
-        )
+        raise InputError(f'{table}: two scenes are called {twice[0]!r}, so a split cannot name one of them: rename one')
 
 
 def _partial_folder(root: Path, version: str, settings: InfoSettings) -> Path:

@@ -64,7 +64,7 @@ def class_of_categories(nusc: NuScenes, settings: ClassSettings) -> dict[str, st
 
 
 def dropped_categories(nusc: NuScenes, scenes: Iterable[str], mapping: Mapping[str, str]) -> list[str]:
-    """Returns a line that counts the boxes of each category that has no class, in the scenes; none if there is none."""
+    """Returns a line that counts the boxes of each category without a class, in the scenes; nothing without such."""
     tokens = {scene['token'] for scene in nusc.scene if scene['name'] in set(scenes)}
     samples = {sample['token'] for sample in nusc.sample if sample['scene_token'] in tokens}
     boxes = [row['category_name'] for row in nusc.sample_annotation if row['sample_token'] in samples]

@@ -99,7 +99,7 @@ def load_sweeps(frame: Frame) -> np.ndarray:
 def cut_objects(frame: Frame, database: Path) -> list[dict[str, Any]]:
     """Writes the objects of a frame to the folder `database`; returns what the database's table says of them.
 
-    A note beside them lets a later call for the same frame return at once.
+    A note next to them lets a later call for the same frame return at once.
     """
     note = database / f'{frame.frame_id}.pkl'
     if note.is_file():
@@ -115,7 +115,7 @@ def cut_objects(frame: Frame, database: Path) -> list[dict[str, Any]]:
 def create_database(
     info_paths: dict[str, Path], split: str | None = None, jobs: int | None = None, progress: bool = True
 ) -> tuple[str, dict[str, int]]:
-    """Writes the database of a split beside its info file; returns the split and class -> objects.
+    """Writes the database of a split next to its info file; returns the split and class -> objects.
 
     `info_paths` is split -> info file of `tools/create_data.py nuscenes`; by default the split is the one named train
     or ..._train. The result does not depend on `jobs`, the number of processes (default: see map_frames). A call that
