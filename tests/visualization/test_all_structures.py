@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import synthetic_structures as synthetic
+from mmdet3d.structures import Det3DDataSample
 
+from perception3d.apis.inferencer import describe
 from perception3d.checks import InputError
 from perception3d.structures.frame import LidarAxes, SensorFrame
 from perception3d.structures.lanes import Lanes
 from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.sample import SampleStructures
+from perception3d.structures.tracks import Tracks
 from perception3d.visualization.draw import PictureStyle, draw_sample
 from perception3d.visualization.palette import class_color
 from perception3d.visualization.view3d import draw_scene, overhead_camera
@@ -75,3 +78,15 @@ def test_labels_that_do_not_fit_the_points_are_named():
     labels = SampleStructures((PointLabels([0, 1], classes=('a', 'b')),))
     with pytest.raises(InputError, match='2 point labels came with 9500 points'):
         draw_sample(synthetic.frame(), (), labels, style=STYLE)
+
+
+def test_the_json_of_a_sample_has_all_that_was_predicted():
+    sample = Det3DDataSample(metainfo={'token': 'abc', 'lidar_axes': 'x right, y forward'})
+    sample.pred_lanes, sample.pred_tracks, sample.gt_heatmaps = (
+        synthetic.lanes(), synthetic.tracks(), synthetic.heatmaps()
+    )  # fmt: skip
+    content = describe(sample, ['car'])
+    assert content.keys() == {'token', 'frame', 'lanes', 'tracks'}
+    assert content['frame'] == 'lidar: x right, y forward, z up'
+    tracks = Tracks.from_json(content['tracks'])
+    np.testing.assert_array_equal(tracks.boxes.boxes, synthetic.tracks().boxes.boxes)
