@@ -170,19 +170,13 @@ def _only_format(config: Config, folder: str) -> None:
         metric = METRICS.get(evaluator['type']) if isinstance(evaluator['type'], str) else evaluator['type']
         if metric is None:
             raise InputError(f'test_evaluator: there is no metric {evaluator["type"]}')
-        known = inspect.signature(metric).parameters
-        if 'format_only' not in known:
+        if not {'format_only', 'format_dir'} <= inspect.signature(metric).parameters.keys():
             raise InputError(
                 f'{metric.__name__} writes no submission files: tools/infer.py writes the boxes of raw files'
             )
-        evaluator['format_only'] = True
-        if 'format_dir' in known:
-            evaluator['format_dir'] = folder
-        # One JSON file for nuScenes, a folder of text files for KITTI.
-        elif 'result_dir' in known:
-            evaluator['result_dir'] = folder
-        else:
-            evaluator['jsonfile_prefix'] = str(Path(folder) / 'results')
+        for older in ('result_dir', 'jsonfile_prefix'):
+            evaluator.pop(older, None)
+        evaluator.update(format_only=True, format_dir=folder)
 
 
 def _draw_into(config: Config, wanted: EvaluationOptions) -> None:
