@@ -1,8 +1,8 @@
 """What camera detectors share: the projections of a batch, and grids and boxes that follow the ground.
 
-A camera tells the distance of an object by the pixel of its foot, so a grid must know the height of the road: 0.15 m of
-error at a camera 1.5 m high is a tenth of the distance. In a fleet the sensors of no two cars hang alike, but the ego
-frame lies on the road, and the calibration from lidar to ego says where that is.
+The distance of an object follows from the pixel of its lowest point, so a grid must know the height of the road: 0.15 m
+of error at a camera 1.5 m high is a tenth of the distance. In a fleet sensors are mounted at different heights, but the
+ego frame lies on the road, and the calibration from LiDAR to ego says where that is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from perception3d.checks import InputError
 
 
 def ground_plane(ego_from_lidar: np.ndarray) -> np.ndarray:
-    """Plane (..., 3) of the ego frame's ground, z = p[0] + p[1]*x + p[2]*y in metres of the lidar frame (..., 4, 4)."""
+    """Plane (..., 3) of the ego frame's ground, z = p[0] + p[1]*x + p[2]*y in metres of the LiDAR frame (..., 4, 4)."""
     row = ego_from_lidar[..., 2, :]
     if np.any(np.abs(row[..., 2]) < 0.1):
         raise InputError('the z axis of the lidar frame lies in the ground plane: lidar2ego must map x forward, z up')
@@ -26,7 +26,7 @@ def ground_plane(ego_from_lidar: np.ndarray) -> np.ndarray:
 
 
 def sample_planes(samples: Sequence[Det3DDataSample]) -> np.ndarray:
-    """Planes (B, 3) of samples in their present lidar frame, which augmentation may have moved.
+    """Planes (B, 3) of samples in their present LiDAR frame, which augmentation may have moved.
 
     Raises InputError where a sample has no `lidar2ego`.
     """
@@ -46,7 +46,7 @@ def sample_planes(samples: Sequence[Det3DDataSample]) -> np.ndarray:
 def follow_ground(img_from_lidar: np.ndarray, planes: np.ndarray, ground_z_m: float) -> np.ndarray:
     """Projections (B, F, N, 4, 4) of points whose height counts from the plane (B, 3), which lies at `ground_z_m`.
 
-    A shear along z: x and y stay those of the lidar frame.
+    A shear along z: x and y stay those of the LiDAR frame.
     """
     shear = np.tile(np.eye(4), (len(planes), 1, 1))
     shear[:, 2, :2], shear[:, 2, 3] = planes[:, 1:], planes[:, 0] - ground_z_m
@@ -76,9 +76,9 @@ def samples_above_ground(samples: list[Det3DDataSample], ground_z_m: float | Non
 
 
 def lift_to_lidar(boxes: Sequence[InstanceData], samples: Sequence[Det3DDataSample], ground_z_m: float) -> None:
-    """Counts the heights of predicted `boxes` from the lidar again, in place; the way back of samples_above_ground."""
-    for found, plane in zip(boxes, sample_planes(samples), strict=True):
-        values = found.bboxes_3d.tensor
+    """Counts the heights of predicted `boxes` from the LiDAR again, in place; the inverse of samples_above_ground."""
+    for prediction, plane in zip(boxes, sample_planes(samples), strict=True):
+        values = prediction.bboxes_3d.tensor
         values[:, 2] += ground_offset(values, plane, ground_z_m)
 
 
@@ -102,7 +102,7 @@ def collect_projections(images: Tensor, samples: list[Det3DDataSample]) -> np.nd
 
 
 def unpadded_hw(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
-    """Height and width of the images before padding, as far as the samples tell."""
+    """Height and width of the images before padding; the size of `images` where samples have no `img_shape`."""
     shape = samples[0].metainfo.get('img_shape')
     if not shape:
         return tuple(images.shape[-2:])
