@@ -44,4 +44,5 @@ def draw_cameras(
 ) -> np.ndarray:
     """The picture of `draw.draw_cameras`."""
     frame = SensorFrame(images, img_from_lidar)
-    return draw.draw_cameras(frame, class_names, carried(ground_truth, predictions), style)
+    style = style or draw.PictureStyle()
+    return draw.draw_cameras(draw.prepare(frame, class_names, carried(ground_truth, predictions), (), style), style)

@@ -18,14 +18,6 @@ def describe_ignored(objects: str, ignored: Mapping[str, Mapping[str, int]]) -> 
     ]
 
 
-def describe_other_classes(objects: str, counts: Mapping[str, int]) -> list[str]:
-    """Returns a line that says how many objects of classes that are not scored are left out; none if there are none."""
-    if not counts:
-        return []
-    listed = listed_counts(dict(sorted(counts.items())))
-    return [f'{sum(counts.values())} {objects} of other classes are left out: {listed}']
-
-
 def listed_counts(counts: Mapping[str, int]) -> str:
     """Returns `car 5, truck 2`."""
     return ', '.join(f'{name} {count}' for name, count in counts.items())

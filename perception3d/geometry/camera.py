@@ -74,16 +74,3 @@ def transform(points: Array, a_from_b: Array) -> Array:
     turned = a_from_b[..., :3, :3]
     turned = np.swapaxes(turned, -1, -2) if isinstance(turned, np.ndarray) else turned.transpose(-1, -2)
     return points @ turned + a_from_b[..., None, :3, 3]
-
-
-def project(points: Array, img_from_lidar: Array) -> tuple[Array, Array]:
-    """Projects points (N, 3), metres, into C images.
-
-    img_from_lidar (C, 4, 4) gives (u*d, v*d, d) for a point at depth d. Returns uv (C, N, 2) in pixels and depth (C, N)
-    in metres; uv of a point that is not in front of the camera (depth <= 0) is NaN.
-    """
-    scaled = transform(points, img_from_lidar)
-    depth = scaled[..., 2]
-    where = np.where if isinstance(depth, np.ndarray) else torch.where
-    safe = where(depth > 0, depth, depth * float('nan'))
-    return scaled[..., :2] / safe[..., None], depth

@@ -36,11 +36,6 @@ class VoxelGrid:
         lower, upper = self.range_m[:3], self.range_m[3:]
         return tuple((hi - lo) / n for lo, hi, n in zip(lower, upper, self.shape, strict=True))
 
-    @property
-    def num_voxels(self) -> int:
-        """X * Y * Z."""
-        return self.shape[0] * self.shape[1] * self.shape[2]
-
     def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the lower-corner coordinates along x (X,), y (Y,), z (Z,), float32, metres."""
         lower = np.asarray(self.range_m[:3], np.float32)

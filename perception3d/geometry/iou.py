@@ -91,7 +91,7 @@ def _run(first: Array, second: Array, aligned: bool, flat: bool, ratio: bool) ->
     out = np.empty(len(a) if aligned else (len(a), len(b)), dtype)
     if aligned:
         _each_pair(a, b, ratio, out)
-    # Below a few milliseconds of work a second pool of threads costs more than it gives, all the more beside torch's.
+    # Below a few milliseconds of work a second pool of threads costs more than it gives, all the more next to torch's.
     elif out.size > _PARALLEL_PAIRS:
         share_threads_with_torch()
         _all_pairs_parallel(a, b, ratio, out)
@@ -112,11 +112,6 @@ def bev_iou(first: Array, second: Array, aligned: bool = False) -> Array:
 
         return box_iou_rotated(first.float(), second.float(), aligned=aligned).to(first)
     return _run(first, second, aligned, flat=True, ratio=True)
-
-
-def box_overlap(first: Array, second: Array, aligned: bool = False) -> Array:
-    """Common volumes (N, M) in cubic metres of boxes (N, >=7) and (M, >=7) as in `box_iou`; (N,) if `aligned`."""
-    return _run(first, second, aligned, flat=False, ratio=False)
 
 
 def box_iou(first: Array, second: Array, aligned: bool = False) -> Array:

@@ -197,19 +197,6 @@ def knn(points: Tensor, centers: Tensor, k: int) -> Tensor:
     return nearest_points(points, centers, k)[0]
 
 
-def three_nearest(targets: Tensor, sources: Tensor) -> tuple[Tensor, Tensor]:
-    """Distances (B, N, 3) in metres and indices (B, N, 3) int32 of the three sources (B, M, 3) nearest to each target.
-
-    Where there are fewer than three sources, the distance is infinite and the index 0.
-    """
-    if targets.is_cuda:
-        from mmcv.ops import three_nn
-
-        return three_nn(targets, sources)
-    indices, squared = nearest_points(sources, targets, 3, far=np.inf)
-    return squared.sqrt().to(targets.dtype), indices
-
-
 def _checked(indices: Tensor, num_points: int) -> np.ndarray:
     # The kernels do not look: a wrong index would read foreign memory.
     if indices.numel():

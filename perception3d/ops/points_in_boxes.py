@@ -286,30 +286,3 @@ def pool_cells_backward(grad: Tensor, cells: Tensor, winners: Tensor, reduction:
     arrays = [t.flatten(0, -2).numpy() for t in (exact, cells, winners)]
     _pool_cells_backward(*arrays, reduction == 'avg', sums.numpy())
     return sums.to(grad.dtype)
-
-
-class _PoolCells(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, cells: Tensor, reduction: str) -> Tensor:
-        pooled, winners = pool_cells(features, cells, reduction)
-        ctx.save_for_backward(cells, winners)
-        ctx.reduction, ctx.num_points = reduction, len(features)
-        return pooled
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return pool_cells_backward(grad, *ctx.saved_tensors, ctx.reduction, ctx.num_points), None, None
-
-
-def pool_box_cells(
-    points: Tensor, features: Tensor, boxes: Tensor, grid: tuple[int, int, int], max_points: int, reduction: str
-) -> Tensor:
-    """Pools features (N, C) of points (N, 3) by a grid in each of boxes (T, >=7) (RoI-aware pooling): (T, X, Y, Z, C).
-
-    A cell keeps its first max_points - 1 points; `reduction` is 'max' or 'avg'. Differentiable in the features.
-    """
-    if points.is_cuda:
-        from mmcv.ops import RoIAwarePool3d
-
-        return RoIAwarePool3d(grid, max_points, reduction)(boxes[:, :7].contiguous(), points.contiguous(), features)
-    return _PoolCells.apply(features, cells_of_boxes(points, boxes, grid, max_points), reduction)

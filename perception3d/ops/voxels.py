@@ -243,31 +243,3 @@ def reduce_by_row_backward(grad: Tensor, features: Tensor, row: Tensor, count: T
         # One row more, for the cells in which no number beat -inf.
         return grad.new_zeros(len(features) + 1, grad.shape[1]).scatter_(0, winner.long(), grad)[:-1]
     return gather_rows(grad / count[:, None].to(grad.dtype) if reduction == 'mean' else grad, row)
-
-
-class _PoolByVoxel(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, row: Tensor, count: Tensor, reduction: str) -> Tensor:
-        ctx.save_for_backward(features, row, count)
-        ctx.reduction = reduction
-        return reduce_by_row(features, row, count, reduction)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        return reduce_by_row_backward(grad, *ctx.saved_tensors, ctx.reduction), None, None, None
-
-
-def pool_by_voxel(features: Tensor, coords: Tensor, reduction: str = 'mean') -> tuple[Tensor, Tensor]:
-    """Pools point features (N, C) that share a cell ("dynamic scatter"): (V, C), and the cells (V, D) in lexical order.
-
-    `coords` (N, D) are integers; points with a negative one are left out. `reduction` is 'sum', 'mean' or 'max'.
-    Differentiable in the features. Sums are taken in the order of the points, whatever the number of threads.
-    """
-    if len(features) != len(coords) or features.ndim != 2 or coords.ndim != 2:
-        raise InputError(f'features (N, C) and coords (N, D) do not fit: {tuple(features.shape)} {tuple(coords.shape)}')
-    if features.is_cuda:
-        from mmcv.ops import dynamic_scatter
-
-        return dynamic_scatter(features.contiguous(), coords.contiguous(), reduction)
-    voxels, row, count = unique_voxels(coords)
-    return _PoolByVoxel.apply(features, row, count, reduction), voxels

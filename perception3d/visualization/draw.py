@@ -134,17 +134,9 @@ def draw_sample(
     drawn = prepare(frame, class_names, structures, notes, style)
     parts = [draw_title(title, style)]
     if frame.images:
-        parts.append(_draw_cameras(drawn, style))
+        parts.append(draw_cameras(drawn, style))
     parts.append(_draw_bev_row(drawn, style))
     return np.concatenate(parts, axis=0)
-
-
-def draw_cameras(
-    frame: SensorFrame, class_names: Sequence[str], structures: SampleStructures, style: PictureStyle | None = None
-) -> np.ndarray:
-    """Draws the camera grid of `draw_sample` alone; same arguments, same colours."""
-    style = style or PictureStyle()
-    return _draw_cameras(prepare(frame, class_names, structures, (), style), style)
 
 
 def title_line(token: str = '', scene: str = '', time_s: float | None = None, extra: str = '') -> str:
@@ -181,7 +173,8 @@ def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float) -> np.n
     return draw_legend(width_px, height_px, names, rows, drawn.notes, scale, with_motion)
 
 
-def _draw_cameras(drawn: Drawn, style: PictureStyle) -> np.ndarray:
+def draw_cameras(drawn: Drawn, style: PictureStyle) -> np.ndarray:
+    """Draws the grid of camera images of `draw_sample`: (H, `style.width_px`, 3) uint8 BGR."""
     images: Mapping[str, np.ndarray] = drawn.frame.images
     limit = round(style.max_camera_height_px * style.scale)
     scaled, scales, corners, (width, height) = fit_images(images, style.width_px, limit)

@@ -16,10 +16,11 @@ from mmdet3d.structures.points import LiDARPoints
 from perception3d.checks import InputError
 from perception3d.datasets.transforms import camera_loading
 from perception3d.datasets.transforms.camera_augment import BEVAugment, ImageAugment, ImagePlan
-from perception3d.datasets.transforms.camera_loading import LoadLidarPoints, LoadMultiViewHistory, update_matrices
+from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory, update_matrices
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
+from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
-from perception3d.geometry.camera import homogeneous, project, rigid
+from perception3d.geometry.camera import homogeneous, rigid, transform
 
 RAW_WH = (320, 180)
 
@@ -72,6 +73,13 @@ def corners_of(boxes: LiDARInstance3DBoxes) -> np.ndarray:
             )
         )
     return np.stack(found, 1).reshape(-1, 3)
+
+
+def project(points: np.ndarray, img_from_lidar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (C, N, 2), NaN behind the camera, and depths (C, N) of points (N, 3) in C images."""
+    scaled = transform(points, img_from_lidar)
+    depth = scaled[..., 2]
+    return scaled[..., :2] / np.where(depth > 0, depth, np.nan)[..., None], depth
 
 
 def sorted_by_corner(uv: np.ndarray) -> np.ndarray:
@@ -279,25 +287,11 @@ def test_bad_images_are_named(nuscenes_tree: Path, tmp_path: Path):
         LoadMultiViewHistory(threads=2)(sample)
 
 
-def test_bad_points_are_named(nuscenes_tree: Path, tmp_path: Path):
-    sample = sample_with_files(nuscenes_tree, tmp_path)
-    sweep = tmp_path / 'sweep.bin'
-    points = np.fromfile(sweep, np.float32).reshape(-1, 5)
-    assert LoadLidarPoints()(sample)['points'].tensor.shape == (50, 4)
-    points[3, 1], points[7, 0] = np.nan, np.inf
-    points.tofile(sweep)
-    with pytest.raises(InputError, match='sweep.bin has 2 of 50 points that are NaN or infinite'):
-        LoadLidarPoints()(sample)
-    sweep.write_bytes(sweep.read_bytes()[:-7])
-    with pytest.raises(InputError, match='sweep.bin is truncated'):
-        LoadLidarPoints()(sample)
-
-
 def test_the_whole_pipeline_packs_what_models_read(nuscenes_tree: Path):
     np.random.seed(0)
     pipeline = [
         dict(type=LoadMultiViewHistory),
-        dict(type=LoadLidarPoints),
+        dict(type=LoadCheckedPoints, coord_type='LIDAR', load_dim=5, use_dim=4),
         dict(type=LoadAnnotations3D, with_bbox_3d=True, with_label_3d=True),
         dict(type=BEVAugment),
         dict(type=ImageAugment, final_hw=(32, 64)),

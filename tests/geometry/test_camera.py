@@ -38,25 +38,3 @@ def test_chain_reads_left_to_right():
     a_from_b, b_from_c, points = random_pose(rng), random_pose(rng), rng.normal(size=(7, 3))
     step_by_step = camera.transform(camera.transform(points, b_from_c), a_from_b)
     np.testing.assert_allclose(camera.transform(points, camera.chain(a_from_b, b_from_c)), step_by_step, atol=1e-12)
-
-
-def test_project_follows_the_pinhole_formula_and_marks_points_behind():
-    fx, fy, cx, cy = 1200.0, 1100.0, 810.0, 460.0
-    intrinsics = camera.homogeneous(np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1.0]]))
-    points = np.array([[1.0, 2.0, 10.0], [0.0, 0.0, 3.0], [1.0, 1.0, -4.0]])
-    uv, depth = camera.project(points, intrinsics[None])
-    np.testing.assert_allclose(uv[0, 0], [fx / 10 + cx, fy * 2 / 10 + cy])
-    np.testing.assert_allclose(uv[0, 1], [cx, cy])
-    assert np.isnan(uv[0, 2]).all()
-    np.testing.assert_allclose(depth, [[10, 3, -4]])
-
-
-def test_project_is_the_same_for_torch():
-    rng = np.random.default_rng(3)
-    matrices, points = rng.normal(size=(4, 4, 4)), rng.normal(size=(20, 3))
-    uv, depth = camera.project(points, matrices)
-    uv_torch, depth_torch = camera.project(torch.from_numpy(points), torch.from_numpy(matrices))
-    assert uv.shape == (4, 20, 2)
-    assert depth.shape == (4, 20)
-    np.testing.assert_allclose(uv_torch.numpy(), uv, rtol=1e-10)
-    np.testing.assert_allclose(depth_torch.numpy(), depth, rtol=1e-10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pooled import pool_box_cells, pool_by_voxel
 
 from perception3d.checks import InputError
 from perception3d.geometry import iou
@@ -47,7 +48,6 @@ OPS = {
     'bev_iou': (iou.bev_iou, BEV, BEV_OTHERS),
     'bev_overlap': (iou.bev_overlap, BEV, BEV_OTHERS),
     'box_iou': (iou.box_iou, BOXES, OTHERS),
-    'box_overlap': (iou.box_overlap, BOXES, OTHERS),
     'nms_rotated': (lambda bev, scores: nms.nms_rotated(bev, scores, 0.1, LABELS), BEV, SCORES),
     'nms_groups': (lambda bev, scores: nms.nms_groups(bev, scores, LABELS, [0.1, 4.0], [False, True]), BEV, SCORES),
     'points_in_boxes_part': (points_in_boxes.points_in_boxes_part, POINTS[:1], BOXES[None]),
@@ -59,14 +59,13 @@ OPS = {
         BOXES[None],
     ),
     'pool_box_cells': (
-        lambda points, features, boxes: points_in_boxes.pool_box_cells(points, features, boxes, (2, 2, 2), 9, 'avg'),
+        lambda points, features, boxes: pool_box_cells(points, features, boxes, (2, 2, 2), 9, 'avg'),
         POINTS[0],
         FEATURES[0].T,
         BOXES,
     ),
     'ball_query': (lambda points, centers: neighbors.ball_query(points, centers, 0.0, 1.5, 8), POINTS, CENTERS),
     'knn': (lambda points, centers: neighbors.knn(points, centers, 5), POINTS, CENTERS),
-    'three_nearest': (neighbors.three_nearest, CENTERS, POINTS),
     'group_points': (lambda features: neighbors.group_points(features, INDICES), FEATURES),
     'three_interpolate': (
         lambda features, weights: neighbors.three_interpolate(features, INDICES, weights),
@@ -82,7 +81,7 @@ OPS = {
     'gather_rows_torch': (lambda rows: scatter.gather_rows_torch(rows, TABLE), ROWS),
     'segment_max': (lambda rows: segments.segment_max(rows, torch.tensor([7, 1, 12])), ROWS),
     **{
-        f'pool_by_voxel {reduction}': (lambda rows, by=reduction: voxels.pool_by_voxel(rows, CELLS, by)[0], ROWS)
+        f'pool_by_voxel {reduction}': (lambda rows, by=reduction: pool_by_voxel(rows, CELLS, by)[0], ROWS)
         for reduction in ('sum', 'mean', 'max')
     },
     'sparse_conv': (

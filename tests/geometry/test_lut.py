@@ -19,7 +19,7 @@ SMALL_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (25, 30, 4))
 
 def _candidates(projection, grid, feature_hw):
     """Slow reference: (C, X, Y, Z) flat index of every camera, -1 where it does not see the voxel."""
-    points = np.concatenate([grid.points().reshape(-1, 3), np.ones((grid.num_voxels, 1), np.float32)], 1)
+    points = np.pad(grid.points().reshape(-1, 3), ((0, 0), (0, 1)), constant_values=1)
     found = []
     for camera, matrix in enumerate(np.asarray(projection, np.float32)):
         with np.errstate(divide='ignore', invalid='ignore'):

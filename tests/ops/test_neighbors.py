@@ -54,14 +54,8 @@ def test_missing_neighbours_are_index_0_at_the_far_distance():
     assert indices.tolist() == [[[1, 0, 0]]] and squared.tolist() == [[[0, 1, 4]]]
     indices, squared = neighbors.nearest_points(points, points[:, 1:] + 1, 2, far=2.5)
     assert indices.tolist() == [[[0, 0]]] and squared.tolist() == [[[2.5, 2.5]]]
-    distance, indices = neighbors.three_nearest(points[:, 1:], points)
-    assert distance.tolist() == [[[0, 1, torch.inf]]] and indices.tolist() == [[[1, 0, 0]]]
-
-
-def test_three_nearest_gives_distances_in_metres():
-    sources = torch.tensor([[[0.0, 0, 0], [0, 3, 4], [6, 8, 0], [1, 0, 0]]])
-    distance, indices = neighbors.three_nearest(torch.zeros(1, 1, 3), sources)
-    assert distance.tolist() == [[[0, 1, 5]]] and indices.tolist() == [[[0, 3, 1]]]
+    indices, squared = neighbors.nearest_points(points, points[:, 1:], 3, far=torch.inf)
+    assert squared.tolist() == [[[0, 1, torch.inf]]] and indices.tolist() == [[[1, 0, 0]]]
 
 
 def test_large_coordinates_and_single_points_are_found():

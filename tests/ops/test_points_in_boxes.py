@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmcv import _ext
 from mmcv_references import load, needs_ops
+from pooled import pool_box_cells
 
 from perception3d.checks import InputError
 from perception3d.ops import points_in_boxes as ours
@@ -113,7 +114,7 @@ def test_cells_of_boxes_are_pooled_by_their_definition(reduction):
     points, boxes = (part[0] for part in _scene())
     features = torch.randn(600, 4, generator=torch.Generator().manual_seed(1))
     grid, most = (3, 2, 2), 4
-    pooled = ours.pool_box_cells(points, features, boxes, grid, most + 1, reduction)
+    pooled = pool_box_cells(points, features, boxes, grid, most + 1, reduction)
     assert pooled.shape == (12, 3, 2, 2, 4)
     for values, kept_of_box in zip(pooled.flatten(1, 3), _cells_one_by_one(points, boxes, grid, most), strict=True):
         for value, kept in zip(values, kept_of_box, strict=True):
@@ -127,7 +128,7 @@ def test_cells_of_boxes_are_pooled_by_their_definition(reduction):
 def test_pooling_of_cells_has_the_gradient_of_its_definition(reduction):
     points, boxes = (part[0] for part in _scene(60))
     features = torch.randn(60, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda f: ours.pool_box_cells(points, f, boxes, (2, 1, 2), 5, reduction), features)
+    assert torch.autograd.gradcheck(lambda f: pool_box_cells(points, f, boxes, (2, 1, 2), 5, reduction), features)
 
 
 def test_wrong_input_says_so():
@@ -137,7 +138,7 @@ def test_wrong_input_says_so():
     with pytest.raises(InputError, match='expected features'):
         ours.pool_points_in_boxes(points, torch.zeros(2, 5, 1), boxes, 4)
     with pytest.raises(InputError, match="unknown reduction 'mean'"):
-        ours.pool_box_cells(points[0], points[0], boxes[0], (2, 2, 2), 4, 'mean')
+        pool_box_cells(points[0], points[0], boxes[0], (2, 2, 2), 4, 'mean')
 
 
 def test_a_forked_worker_marks_points_after_its_parent_used_threads():

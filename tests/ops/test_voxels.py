@@ -12,6 +12,7 @@ import pytest
 import torch
 from mmcv import _ext
 from mmcv_references import VOXEL_LAYERS, load, needs_ops
+from pooled import pool_by_voxel
 
 from perception3d.checks import InputError
 from perception3d.compat.mmcv_ext import ops_are_compiled
@@ -124,7 +125,7 @@ def test_points_outside_or_not_finite_are_in_no_voxel():
 def test_an_empty_cloud_has_no_voxels():
     kept, coords, count = voxels.hard_voxelize(torch.zeros(0, 4), *PILLARS, 32, 100)
     assert kept.shape == (0, 32, 4) and coords.shape == (0, 3) and count.shape == (0,)
-    pooled, cells = voxels.pool_by_voxel(torch.zeros(0, 4), torch.zeros(0, 3).int())
+    pooled, cells = pool_by_voxel(torch.zeros(0, 4), torch.zeros(0, 3).int())
     assert pooled.shape == (0, 4) and cells.shape == (0, 3)
 
 
@@ -153,7 +154,7 @@ def test_a_wrong_layer_or_cloud_says_so():
     with pytest.raises(InputError, match='1 or more points'):
         voxels.hard_voxelize(points, *SECOND, 0, 5)
     with pytest.raises(InputError, match="did you mean 'mean'"):
-        voxels.pool_by_voxel(points, points.int(), 'maen')
+        pool_by_voxel(points, points.int(), 'maen')
     with pytest.raises(InputError, match='too large'):
         voxels.unique_voxels(torch.full((1, 3), 2**31 - 2, dtype=torch.int32))
 
@@ -182,7 +183,7 @@ def test_distinct_rows_are_those_of_torch(columns, scale):
 @pytest.mark.parametrize('number', [50, 3000])
 def test_pooling_is_that_of_its_definition(reduction, number):
     features, coords = torch.randn(number, 5, generator=torch.Generator().manual_seed(2)), _coords(number, 3)
-    pooled, cells = voxels.pool_by_voxel(features, coords, reduction)
+    pooled, cells = pool_by_voxel(features, coords, reduction)
     assert len(cells) > 3
     for value, cell in zip(pooled, cells, strict=True):
         part = features[(coords == cell).all(1)]
@@ -194,13 +195,13 @@ def test_pooling_is_that_of_its_definition(reduction, number):
 def test_pooling_has_the_gradient_of_its_definition(reduction):
     coords = _coords(60, 3)
     features = torch.randn(60, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
-    assert torch.autograd.gradcheck(lambda f: voxels.pool_by_voxel(f, coords, reduction)[0], features)
+    assert torch.autograd.gradcheck(lambda f: pool_by_voxel(f, coords, reduction)[0], features)
 
 
 def test_the_first_of_equal_maxima_takes_the_gradient():
     features = torch.tensor([[1.0, 3], [2, 3], [2, 1], [9, 9]], requires_grad=True)
     coords = torch.tensor([[0, 0, 1]] * 3 + [[0, -1, 0]], dtype=torch.int32)
-    pooled, _ = voxels.pool_by_voxel(features, coords, 'max')
+    pooled, _ = pool_by_voxel(features, coords, 'max')
     pooled.backward(torch.tensor([[5.0, 7]]))
     assert pooled.tolist() == [[2, 3]]
     assert features.grad.tolist() == [[0, 7], [5, 0], [0, 0], [0, 0]]
@@ -209,7 +210,7 @@ def test_the_first_of_equal_maxima_takes_the_gradient():
 def test_bfloat16_features_are_summed_in_float32():
     features = torch.full((1000, 1), 0.25, dtype=torch.bfloat16, requires_grad=True)
     for reduction, wanted in (('sum', 250), ('mean', 0.25), ('max', 0.25)):
-        pooled, _ = voxels.pool_by_voxel(features, torch.zeros(1000, 3).int(), reduction)
+        pooled, _ = pool_by_voxel(features, torch.zeros(1000, 3).int(), reduction)
         assert pooled.dtype == torch.bfloat16 and pooled.item() == wanted
         (grad,) = torch.autograd.grad(pooled.sum(), features)
         assert grad.dtype == torch.bfloat16 and grad.shape == features.shape

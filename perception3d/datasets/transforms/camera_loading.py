@@ -1,4 +1,4 @@
-"""Loading of multi-view, multi-frame images and of LiDAR points, with the checks that bad files need."""
+"""Loading of multi-view, multi-frame images, with the checks that bad files need."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from functools import partial
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
-from mmdet3d.structures.points import LiDARPoints
 
 from perception3d.checks import InputError, require_file
-from perception3d.files import read_image, read_points
+from perception3d.files import read_image
 from perception3d.geometry.camera import chain
 from perception3d.registry import TRANSFORMS
 
@@ -84,26 +83,4 @@ class LoadMultiViewHistory(BaseTransform):
         results['img_post'] = np.broadcast_to(post, (len(results['img']), 4, 4)).copy()
         results['ori_shape'] = results['img_shape'] = results['img'][0].shape[:2]
         update_matrices(results)
-        return results
-
-
-@TRANSFORMS.register_module()
-class LoadLidarPoints(BaseTransform):
-    """Loads the sweep of the current keyframe as `points`, LiDAR frame, metres.
-
-    Args:
-        use_dim: Which features to keep, x, y, z first; nuScenes stores x, y, z, intensity, ring.
-    """
-
-    def __init__(self, use_dim: tuple[int, ...] = (0, 1, 2, 3)) -> None:
-        self.use_dim = list(use_dim)
-
-    def transform(self, results: dict) -> dict:
-        """Reads `lidar_path`; raises InputError for a missing or truncated file and for points that are not finite."""
-        path = results['lidar_path']
-        points = read_points(path, results.get('num_pts_feats', 5))[:, self.use_dim]
-        bad = int((~np.isfinite(points).all(1)).sum())
-        if bad:
-            raise InputError(f'{path} has {bad} of {len(points)} points that are NaN or infinite: write the file again')
-        results['points'] = LiDARPoints(points, points_dim=points.shape[1])
         return results
