@@ -126,7 +126,7 @@ def test_pillars_take_the_mean_of_their_cameras() -> None:
 
 
 @pytest.mark.parametrize('place, axis', [((9.0, 0.0), 0), ((-9.0, 0.0), 0), ((0.0, 9.0), 1), ((0.0, -9.0), 1)])
-def test_an_object_beside_the_car_lights_up_its_side_of_the_map(place: tuple[float, float], axis: int) -> None:
+def test_an_object_next_to_the_vehicle_lights_up_its_side_of_the_map(place: tuple[float, float], axis: int) -> None:
     """Right of the car is a high x index (axis 2), in front of it is a high y index (axis 3)."""
     cameras, hw = 4, (64, 64)
     grid = PillarGrid((-16, -16, 16, 16), (16, 16), (-1.0, 0.0, 1.0))
