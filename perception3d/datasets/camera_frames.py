@@ -73,11 +73,12 @@ def _complete(path: Path, frame: Any) -> dict[str, Any]:
 def _camera(path: Path, name: str, view: Mapping[str, Any], time_s: float) -> dict[str, Any]:
     for key, shape in (('cam2img', (3, 3)), ('lidar2cam', (4, 4))):
         try:
-            found = np.asarray(view[key], float).shape
+            given: tuple[int, ...] | None = np.asarray(view[key], float).shape
         except (KeyError, ValueError, TypeError):
-            found = 'not such numbers'
-        if found != shape:
-            raise InputError(f'{path}: {name}.{key} must be {shape[0]} x {shape[1]} numbers, it is {found}')
+            given = None
+        if given != shape:
+            text = 'it is missing or holds something else' if given is None else f'got shape {given}'
+            raise InputError(f'{path}: {name}.{key}: expected {shape[0]} x {shape[1]} numbers, {text}')
     if 'img_path' not in view:
         raise InputError(f'{path}: {name} has no img_path')
     size = {}

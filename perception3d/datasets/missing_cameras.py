@@ -31,12 +31,12 @@ class CameraRig:
         self._counts: Counter[str] = Counter()
         self._first_lacking: dict[str, str] = {}
         self._num_samples = len(infos)
-        fullest = max(infos, key=lambda info: len(info['images']), default={'images': {}})
+        fullest: Mapping[str, Any] = max(infos, key=lambda info: len(info['images']), default={'images': {}})
         for info in (fullest, *infos):
             for name, view in info['images'].items():
                 self._views.setdefault(name, view)
         for info, frames in zip(infos, past if past is not None else [()] * len(infos), strict=True):
-            whole = self._views.keys()
+            whole = set(self._views)
             for images in (info['images'], *frames):
                 whole = whole & images.keys()
             self._counts.update(whole)

@@ -53,7 +53,8 @@ def check_class_lists(place: str, pipeline: Any, classes: Sequence[str]) -> None
 
 def views_of(pipeline: Any) -> list[list[Any]]:
     """Returns the steps of each view that a pipeline makes: one, or as PairedViews the student's and the teacher's."""
-    shared, views = [], []
+    shared: list[Any] = []
+    views: list[list[Any]] = []
     for step in pipeline if isinstance(pipeline, Sequence) else getattr(pipeline, 'transforms', ()):
         inside = vars(step).values() if hasattr(step, '__dict__') else ()
         pipelines = [value for value in inside if hasattr(value, 'transforms')]

@@ -16,7 +16,8 @@ def list_frames(folder: str | Path) -> list[str]:
     take it for frame 0), two files of the same frame.
     """
     folder = require_folder(folder)
-    frames, strange = [], []
+    frames: list[tuple[str, str]] = []
+    strange: list[tuple[str, str]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)

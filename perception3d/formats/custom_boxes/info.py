@@ -122,7 +122,7 @@ def _frames(root: Path, splits: dict[str, list[str]]) -> dict[str, Frame]:
     """Returns frame id -> frame, after a check that every file is there."""
     stored = {folder: set(_names(root / folder)) for folder in ('points', 'labels')}
     must_have_labels = {frame_id for split, ids in splits.items() if split != 'test' for frame_id in ids}
-    pasted = set(splits.get(database_split(splits), ()))
+    pasted = set(splits.get(database_split(splits) or '', ()))
     frames = {}
     for frame_id in dict.fromkeys(frame_id for ids in splits.values() for frame_id in ids):
         suffix = '.bin' if f'{frame_id}.bin' in stored['points'] else '.npy'

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class Objects:
 
     def pick(self, rows: np.ndarray) -> Objects:
         """Returns the objects of the rows (indices or mask)."""
-        return replace(self, **{key: None if value is None else value[rows] for key, value in vars(self).items()})
+        picked: dict[str, Any] = {key: None if value is None else value[rows] for key, value in vars(self).items()}
+        return replace(self, **picked)
 
 
 def objects_from_table(names: list[str], table: np.ndarray, scored: bool) -> Objects:
@@ -69,7 +71,8 @@ def read_objects(path: str | Path, scored: bool = False) -> Objects:
     """
     path = require_file(path)
     wanted = _RESULT_COLUMNS if scored else _LABEL_COLUMNS
-    names, numbers = [], []
+    names: list[str] = []
+    numbers: list[float] = []
     try:
         for line in path.read_text(encoding='ascii').splitlines():
             words = line.split()
@@ -196,8 +199,10 @@ def read_calibration(path: str | Path) -> Calibration:
     missing = [key for key in _CALIBRATION_KEYS if key not in found]
     if missing:
         raise InputError(f'{path} has no {", ".join(missing)}: every frame needs P0 to P3, R0_rect and Tr_velo_to_cam')
-    projections = tuple(found[f'P{k}'].reshape(3, 4) for k in range(4))
-    return Calibration(projections, found['R0_rect'].reshape(3, 3), found['Tr_velo_to_cam'].reshape(3, 4))
+    first, second, third, fourth = (found[f'P{k}'].reshape(3, 4) for k in range(4))
+    return Calibration(
+        (first, second, third, fourth), found['R0_rect'].reshape(3, 3), found['Tr_velo_to_cam'].reshape(3, 4)
+    )
 
 
 def write_calibration(path: str | Path, calibration: Calibration) -> None:

@@ -150,7 +150,7 @@ def build_frame(
     points = read_cloud(root / frame.file('velodyne'), NUM_FEATURES)
     to_camera = np.eye(4)
     to_camera[:3] = calibration.cam0_from_lidar_3x4
-    info = {
+    info: dict[str, Any] = {
         'sample_idx': int(frame.frame_id),
         'frame_id': frame.frame_id,
         'labelled': frame.labelled,
@@ -197,7 +197,7 @@ def _read_labels(path: Path) -> Objects:
 def _frames(splits: dict[str, list[str]], root: Path) -> dict[tuple[str, str], Frame]:
     """Returns (folder, frame id) -> frame, each once though trainval repeats train and val."""
     frames: dict[tuple[str, str], Frame] = {}
-    pasted = set(splits.get(database_split(splits), ()))
+    pasted = set(splits.get(database_split(splits) or '', ()))
     for split, ids in splits.items():
         folder = 'testing' if split == 'test' else 'training'
         labelled = split != 'test' or (root / folder / 'label_2').is_dir()

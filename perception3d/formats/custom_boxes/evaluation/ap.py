@@ -77,6 +77,7 @@ def lidar_scores(
     _check(found, 'detections', len(thresholds))
     if len(truth.starts) != len(found.starts):
         raise InputError(f'{len(truth.starts) - 1} frames of objects, but {len(found.starts) - 1} of detections')
+    assert found.scores is not None
     bounds = np.stack([thresholds, thresholds, *(np.full(len(thresholds), distance) for distance in DISTANCES_M)])
     frame_of = np.repeat(np.arange(len(found.starts) - 1), np.diff(found.starts))
     matches = _match(_rows(truth), _rows(found), np.lexsort((-found.scores, frame_of)), bounds)

@@ -123,5 +123,5 @@ def _joined(parts: Sequence[BoxLabels], classes: Sequence[str]) -> LidarBoxes:
         np.concatenate([part.boxes[keep] for part, _, keep in rows]),
         np.concatenate([own[keep] for _, own, keep in rows]),
         np.cumsum([0, *(int(keep.sum()) for keep in kept)]),
-        np.concatenate([part.scores[keep] for part, _, keep in rows]) if scored else None,
+        np.concatenate([part.scores[keep] for part, _, keep in rows if part.scores is not None]) if scored else None,
     )

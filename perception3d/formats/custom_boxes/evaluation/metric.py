@@ -117,9 +117,9 @@ class LidarDetectionMetric(BaseMetric):
             print_log(f'{dropped} predictions with NaN or infinity were left out', 'current', logging.WARNING)
         if self.format_dir is not None:
             for result in results:
-                found = result.found
-                names = [classes[label] for label in found.labels]
-                write_labels(Path(self.format_dir) / f'{result.frame_id}.txt', found.boxes, names, found.scores)
+                own = result.found
+                names = [classes[label] for label in own.labels]
+                write_labels(Path(self.format_dir) / f'{result.frame_id}.txt', own.boxes, names, own.scores)
             print_log(f'results of {len(frames)} frames written to {self.format_dir}', logger='current')
         if self.format_only:
             return {}

@@ -65,14 +65,14 @@ class KittiFrameMetric(BaseMetric):
         super().__init__(collect_device=collect_device, prefix=prefix)
         self.format_dir = require_format_dir(format_dir, format_only, result_dir=result_dir)
         if gt_dir is None and data_root is not None:
-            gt_dir = Path(data_root) / 'training' / 'label_2'
+            gt_dir = str(Path(data_root) / 'training' / 'label_2')
         if gt_dir is None and not format_only:
             raise InputError('KittiFrameMetric needs data_root, or gt_dir with the label files, or format_only')
         if limit_range_m is not None and len(limit_range_m) != 6:
             raise InputError(f'limit_range_m is x0, y0, z0, x1, y1, z1, got {len(limit_range_m)} numbers')
         if self.format_dir and gt_dir is not None and Path(self.format_dir).resolve() == Path(gt_dir).resolve():
             raise InputError(f'format_dir {self.format_dir} is the folder of the labels, which results would overwrite')
-        self.gt_dir = None if format_only else Path(gt_dir)
+        self.gt_dir = None if format_only or gt_dir is None else Path(gt_dir)
         self.drop_outside_image = drop_outside_image
         self.limit_range_m = None if limit_range_m is None else np.asarray(limit_range_m, np.float64)
         self.loose = loose

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def _codes(names: Sequence[str]) -> np.ndarray:
 
 def _read_one_by_one(paths: Sequence[Path], columns: int) -> FrameTable:
     objects = [read_objects(path, scored=columns == 15) for path in paths]
-    rows = [
+    rows: list[tuple[Any, ...]] = [
         (o.truncated, o.occluded, o.alpha_rad, o.boxes_2d, o.sizes_m, o.places_m, o.rotation_y_rad) for o in objects
     ]
     if columns == 15:

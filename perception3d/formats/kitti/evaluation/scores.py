@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,6 +60,8 @@ _COLUMN = {'2d': 0, 'bev': 1, '3d': 2}
 
 Average = dict[str, float | None]
 ClassScores = dict[str, dict[str, dict[str, Average]]]
+# Of the strict overlaps; those of the loose ones, in the same form, are the entry 'loose'.
+Scores = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class KittiResult:
     ignored: reason -> class -> objects that no difficulty counts.
     """
 
-    scores: ClassScores
+    scores: Scores
     objects: dict[str, tuple[int, ...]]
     frames: int
     detections: int
@@ -135,7 +138,7 @@ def evaluate_tables(
         known, own = scored.name in detected[metric], by_set[name][scored.name]
         own[metric][difficulty.name] = _average(precision * known)
         if metric == '2d':
-            aos = _average(similarity * known) if oriented else {'R11': None, 'R40': None}
+            aos: Average = _average(similarity * known) if oriented else {'R11': None, 'R40': None}
             own['aos'][difficulty.name] = aos
     return KittiResult(
         scores={**by_set['strict'], **({'loose': by_set['loose']} if loose else {})},
@@ -216,7 +219,7 @@ def _average(curve: np.ndarray) -> Average:
     return {'R11': float(curve[::4].sum() / 11 * 100), 'R40': float(curve[1:].sum() / (POINTS - 1) * 100)}
 
 
-def flatten(scores: ClassScores, classes: Sequence[str] = CLASSES) -> dict[str, float]:
+def flatten(scores: Scores, classes: Sequence[str] = CLASSES) -> dict[str, float]:
     """Returns scores as one flat dict: `3d/car/moderate/R40`, and the mean over `classes`, `3d/mAP/moderate/R40`.
 
     Loose scores are below `loose/`. AOS is left out where it was not computed.
@@ -258,7 +261,7 @@ def table(result: KittiResult) -> str:
     return '\n'.join(lines)
 
 
-def _table_of(scores: ClassScores, overlaps: str, title: str, objects: dict[str, tuple[int, ...]]) -> list[str]:
+def _table_of(scores: Scores, overlaps: str, title: str, objects: dict[str, tuple[int, ...]]) -> list[str]:
     head = ''.join(f'{level:>10}' for level in LEVELS)
     lines = [f'AP in percent, {title}', f'{"":<27}{"R40":>20}{"":<10}{"R11":>23}']
     lines.append(f'{"class":<12}{"metric":<7}{"IoU >":<8}{head}   {head}')

@@ -67,8 +67,10 @@ def predictions_of(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> EvalBo
 
     boxes = EvalBoxes()
     for token, rows in results.items():
-        found = [{key: tuple(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows]
-        boxes.add_boxes(token, [_box(row.pop('detection_name'), **row) for row in found])
+        fields: list[dict[str, Any]] = [
+            {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows
+        ]
+        boxes.add_boxes(token, [_box(row.pop('detection_name'), **row) for row in fields])
     return boxes
 
 

@@ -225,7 +225,7 @@ class NuScenesDetectionMetric(BaseMetric):
 
     @cached_property
     def _metas_by_index(self) -> dict[int, dict]:
-        infos = read_pickle(Path(self.data_root) / self.ann_file)['data_list']
+        infos = read_pickle(Path(self.data_root) / str(self.ann_file))['data_list']
         return {
             info['sample_idx']: {
                 'token': info['token'],

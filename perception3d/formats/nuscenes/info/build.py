@@ -89,10 +89,11 @@ class SceneInfos:
 
     def files(self) -> set[str]:
         """Returns the paths, relative to the root, of every file that the infos name."""
-        paths = set()
+        paths: set[str] = set()
         for sample in self.samples():
             for channel, track in self._keyframe_tracks(sample):
                 current = track.row[sample['data'][channel]]
+                rows: Sequence[int]
                 if channel != LIDAR and 'camera' in self.settings.sensors:
                     rows = [current, *(track.nearest(current, offset) for offset in self.settings.offsets_s)]
                 elif channel == LIDAR and 'lidar' in self.settings.sensors:

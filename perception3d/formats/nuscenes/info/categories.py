@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 class ClassSettings(Protocol):
     """Names of the classes by label, and (category, class) pairs in addition to the benchmark's mapping."""
 
-    classes: tuple[str, ...]
-    category_map: tuple[tuple[str, str], ...]
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def category_map(self) -> tuple[tuple[str, str], ...]: ...
 
 
 def parse_map(items: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Returns (category, class) pairs of texts `category=class`; InputError for another form or a category twice."""
-    pairs = []
+    pairs: list[tuple[str, str]] = []
     for item in items:
         category, found, name = item.partition('=')
         if not found or not category or not name:
