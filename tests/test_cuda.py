@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import mmcv.ops
@@ -12,6 +11,7 @@ import torch
 from camera_rig import REAL_RIG_16X44
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
+from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
 from torch import nn
 
@@ -24,8 +24,6 @@ from perception3d.models.lidar_det.tta import LidarTTAModel
 from perception3d.ops.nms import nms_rotated
 from perception3d.registry import MODELS
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'lidar_det'
-
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA')
 needs_mmcv = pytest.mark.skipif(
     mmcv.ops.get_compiling_cuda_version() == 'not available',
@@ -37,7 +35,7 @@ needs_mmcv = pytest.mark.skipif(
 @pytest.mark.parametrize('name', DETECTORS)
 def test_a_detector_learns_and_predicts(name):
     features, labels, columns = DETECTORS[name]
-    settings = load_config(CONFIGS / f'{name}.py').model
+    settings = load_config(config_path(name)).model
     sparse = 'second' in name or 'voxel' in name
     if sparse and pytest.importorskip('spconv.cppconstants').CPU_ONLY_BUILD:
         pytest.skip('spconv was built without CUDA')

@@ -129,7 +129,7 @@ def test_commands_leave_pictures_and_numbers(outputs):
     scores = json.loads((outputs / 'work_dirs/pillars/metrics.json').read_text())
     assert 'kitti/3d/mAP/moderate/R40' in scores
     assert list((outputs / 'work_dirs/pillars/shown').glob('*.png'))
-    assert (outputs / 'work_dirs/pillars_4x/epoch_1.pth').is_file()
+    assert (outputs / 'work_dirs/pillars_c4/epoch_1.pth').is_file()
     assert (outputs / 'work_dirs/pillars/dense.onnx').stat().st_size > 100_000
 
 

@@ -340,3 +340,12 @@ def test_every_function_and_class_has_a_user():
             if not registered and count[node.name] <= own:
                 unused.append(node.name)
     assert sorted(unused) == sorted(FOR_LATER), 'move it into tests, give it a user, or list it with the reason'
+
+
+def test_names_of_configs_begin_with_their_folder_and_leaves_are_short():
+    leaves = [path for path in (ROOT / 'configs').glob('*/*.py') if path.parent.name not in ('_base_', 'experiments')]
+    wrong = [f'{path.parent.name}/{path.name}' for path in leaves if not path.name.startswith(path.parent.name)]
+    # A bare 4x reads as a schedule: c4 is a compression.
+    wrong += [path.name for path in leaves if re.search(r'(?<![0-9])(2|4|8|16)x_', path.name)]
+    wrong += [f'{path.name}: more than 60 lines' for path in leaves if path.read_text().count('\n') > 60]
+    assert leaves and not wrong, '\n'.join(wrong)

@@ -1,6 +1,6 @@
 """PointPillars on clouds of your own: the network and the schedule of KITTI, without moving single objects.
 
-`configs/lidar_det/point_pillars_secfpn_160e_custom_boxes.py` sets the values above `with read_base()`.
+`configs/point_pillars/point_pillars_secfpn_160e_custom_boxes.py` sets the values above `with read_base()`.
 """
 
 from mmengine.config import read_base

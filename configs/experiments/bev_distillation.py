@@ -16,7 +16,7 @@ prepare = [
 options = {'data_root': '{out}/data'}
 baseline = 'student'
 
-STUDENT = '../bev_distillation/fast_bev_tiny_64x224_4e_sim.py'
+STUDENT = '../fast_bev/fast_bev_tiny_64x224_4e_sim.py'
 SPATIAL_TEMPORAL, RESPONSE = ('fused', 'views'), ('saliency', 'classes', 'boxes')
 
 
@@ -24,7 +24,7 @@ def _without(links=(), inherit=True):
     """The distilled student without some of the links, and with or without the teacher's weights."""
     switches = {f'model.links.{link}.weight': 0.0 for link in links}
     return dict(
-        config='../bev_distillation/bev_distill_tiny_64x224_4e_sim.py',
+        config='../bev_distill/bev_distill_tiny_64x224_4e_sim.py',
         options={'model.teacher_checkpoint': '{teacher}', 'model.inherit': inherit, **switches},
         test_config=STUDENT,
     )
@@ -33,7 +33,7 @@ def _without(links=(), inherit=True):
 FIVE = (*seeds, 3, 4)
 
 arms = {
-    'teacher': dict(config='../bev_distillation/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
+    'teacher': dict(config='../fast_bev/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT, seeds=FIVE),
     'a-b-c': dict(**_without(), seeds=FIVE),
     'longer': dict(

@@ -14,20 +14,20 @@ prepare = [
 options = {'data_root': '{out}/data'}
 baseline = 'student'
 
-STUDENT = '../bev_distillation/bev_former_tiny_1layer_64x224_4e_sim.py'
+STUDENT = '../bev_former/bev_former_tiny_1layer_64x224_4e_sim.py'
 LINKS = ('fused', 'cameras', 'saliency', 'classes', 'boxes')
 
 
 def _distilled(options):
     return dict(
-        config='../bev_distillation/bev_distill_former_tiny_1layer_64x224_4e_sim.py',
+        config='../bev_distill/bev_distill_former_tiny_1layer_64x224_4e_sim.py',
         options={'model.teacher_checkpoint': '{teacher}', **options},
         test_config=STUDENT,
     )
 
 
 arms = {
-    'teacher': dict(config='../bev_distillation/bev_former_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
+    'teacher': dict(config='../bev_former/bev_former_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
     'a-b-c': _distilled({}),
     'longer': dict(config=STUDENT, options={'train_cfg.max_epochs': 8, 'param_scheduler.1.end': 8}),

@@ -15,19 +15,19 @@ prepare = [
 options = {'data_root': '{out}/data'}
 baseline = 'student'
 
-STUDENT = '../bev_distillation/fast_bev_tiny_64x224_4e_sim.py'
+STUDENT = '../fast_bev/fast_bev_tiny_64x224_4e_sim.py'
 
 
 def _rival(method, **options):
     return dict(
-        config=f'../bev_distillation/bev_distill_tiny_64x224_{method}4e_sim.py',
+        config=f'../bev_distill/bev_distill_tiny_64x224_{method}4e_sim.py',
         options={'model.teacher_checkpoint': '{teacher}', **options},
         test_config=STUDENT,
     )
 
 
 arms = {
-    'teacher': dict(config='../bev_distillation/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
+    'teacher': dict(config='../fast_bev/fast_bev_tiny_96x352_8e_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
     'a-b-c': _rival(''),
     'a-b': _rival('', **{'model.inherit': False}),

@@ -23,28 +23,28 @@ prepare = [
 options = {'data_root': '{out}/data'}
 baseline = 'student'
 
-STUDENT = '../lidar_det/point_pillars_tiny_4x_10e_kitti_sim.py'
-SECOND_STUDENT = '../lidar_det/second_tiny_4x_10e_kitti_sim.py'
+STUDENT = '../point_pillars/point_pillars_tiny_c4_10e_kitti_sim.py'
+SECOND_STUDENT = '../second/second_tiny_c4_10e_kitti_sim.py'
 
 
 def _distilled(config, options=None):
     return dict(
-        config=f'../point_distiller/{config}_tiny_4x_10e_kitti_sim.py',
+        config=f'../point_distiller/point_distiller_{config}tiny_c4_10e_kitti_sim.py',
         options={'model.teacher_checkpoint': '{teacher}', **(options or {})},
         test_config=STUDENT,
     )
 
 
 arms = {
-    'teacher': dict(config='../lidar_det/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
+    'teacher': dict(config='../point_pillars/point_pillars_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
     'student': dict(config=STUDENT),
-    'point_distiller': _distilled('point_distill'),
-    'sparse_kd': _distilled('sparse_kd'),
-    'fitnets': _distilled('fitnets'),
-    'second_teacher': dict(config='../lidar_det/second_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
+    'point_distiller': _distilled(''),
+    'sparse_kd': _distilled('sparse_kd_'),
+    'fitnets': _distilled('fitnets_'),
+    'second_teacher': dict(config='../second/second_tiny_10e_kitti_sim.py', seeds=(0,), baseline=None),
     'second_student': dict(config=SECOND_STUDENT, baseline=None),
     'second_point_distiller': dict(
-        config='../point_distiller/point_distill_second_tiny_4x_10e_kitti_sim.py',
+        config='../point_distiller/point_distiller_second_tiny_c4_10e_kitti_sim.py',
         options={'model.teacher_checkpoint': '{second_teacher}'},
         test_config=SECOND_STUDENT,
         baseline='second_student',

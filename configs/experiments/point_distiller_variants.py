@@ -19,7 +19,7 @@ LEVELS = ('level0', 'level1', 'level2')
 def _with(links, inherit=False):
     """The student with PointDistiller at some of the places, and with or without the teacher's weights."""
     options = {f'model.links.{link}.weight': 0.0 for link in ('local', *LEVELS, 'neck') if link not in links}
-    return _distilled('point_distill_maps', options if inherit else {'model.inherit': False, **options})
+    return _distilled('maps_', options if inherit else {'model.inherit': False, **options})
 
 
 arms = {
@@ -28,7 +28,7 @@ arms = {
     'neck': dict(**_with(('neck',)), seeds=(0,)),
     'inherit': dict(**_with((), inherit=True), seeds=(0,)),
     'point_distiller-inherit': dict(**_with(('local',), inherit=True), seeds=(0,)),
-    'objects-inherit': dict(**_distilled('point_distill_objects'), seeds=(0,)),
+    'objects-inherit': dict(**_distilled('objects_'), seeds=(0,)),
     'longer': dict(
         config=STUDENT,
         options={

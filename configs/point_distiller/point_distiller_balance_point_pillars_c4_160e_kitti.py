@@ -9,7 +9,7 @@ from mmengine.config import read_base
 from perception3d.distill.losses.balance import BalanceDivergence
 
 with read_base():
-    from .point_distill_point_pillars_4x_160e_kitti import *
+    from .point_distiller_point_pillars_c4_160e_kitti import *
 
 model.links = dict(
     logits=dict(student='bbox_head.conv_cls', teacher='bbox_head.conv_cls', loss=dict(type=BalanceDivergence, tau=2.0)),

@@ -5,6 +5,6 @@ from mmengine.config import read_base
 from perception3d.distill.losses.correlation import CorrelationCongruence
 
 with read_base():
-    from .point_distill_point_pillars_4x_160e_kitti import *
+    from .point_distiller_point_pillars_c4_160e_kitti import *
 
 model.links = dict(correlation=dict(student='neck[0]', teacher='neck[0]', loss=dict(type=CorrelationCongruence)))

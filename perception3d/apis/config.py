@@ -14,6 +14,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from perception3d.apis.config_names import renamed_config
 from perception3d.checks import InputError, nearest_names, require_file
 from perception3d.compat.mmengine_options import values_at_the_top
 
@@ -37,9 +38,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             have (write '+key=value' to add one), or from which nothing in the config follows; one for a value at the
             top that would change half of what depends on it, or let the rates end elsewhere than the training.
     """
-    path = require_file(path, 'give the path of a config, such as configs/fast_bev/fast_bev_tiny.py')
+    new = renamed_config(path)
+    hint = f'it is called {new} now' if new else 'give the path of a config, such as configs/second/second_tiny.py'
+    path = require_file(path, hint)
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
-        raise InputError(f'{path} is no config: expected a .py file')
+        raise InputError(f'{path} is not a config: expected a .py, .json or .yaml file')
     if path.suffix == '.py':
         _check_source(path)
         folder = str(path.resolve().parent)
@@ -74,7 +77,7 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
         shown = ''.join(f' with {name}={value!r}' for name, value in (values or {}).items())
         raise InputError(f'{path} does not load as a config{shown}: {type(error).__name__}: {error}') from error
     if not isinstance(config.get('model'), Mapping):
-        raise InputError(f'{path} is no config: it defines no `model = dict(type=..., ...)`')
+        raise InputError(f'{path} is not a config: it defines no `model = dict(type=..., ...)`')
     config.setdefault('default_scope', 'mmdet3d')
     # `import copy` in a config, to copy what must differ, leaves the module among its values.
     for name in [name for name, value in config._cfg_dict.items() if isinstance(value, ModuleType)]:
@@ -288,16 +291,25 @@ def _check_source(path: Path) -> None:
     pending, seen = [path.resolve()], set()
     while pending:
         source = pending.pop()
-        if source in seen or not source.is_file():
+        if source in seen:
+            continue
+        if not source.is_file():
+            _refuse_renamed(path, source)
             continue
         seen.add(source)
         try:
             tree = ast.parse(source.read_text(encoding='utf-8'), str(source))
         except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-            raise InputError(f'{source} is no config: it is not Python ({error})') from error
+            raise InputError(f'{source} is not a config: it is not Python ({error})') from error
         _check_base_assignment(source, tree)
         _check_unused_backends(source, tree)
         pending += _check_double_bases(source, tree)
+
+
+def _refuse_renamed(path: Path, base: Path) -> None:
+    new = renamed_config(base)
+    if new:
+        raise InputError(f'{path} reads the base {base}, which is called {new} now: correct the name')
 
 
 def _check_base_assignment(source: Path, tree: ast.Module) -> None:

@@ -39,7 +39,7 @@ def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[s
     if not all(config.model.get(key) for key in ('student', 'teacher', 'links')):
         raise InputError(
             f'{config.filename} is not a distillation: expected a model with student, teacher and links, such as in '
-            'configs/bev_distillation'
+            'configs/bev_distill'
         )
     torch.manual_seed(0)
     settings = copy.deepcopy(config.model)

@@ -30,7 +30,7 @@ from tools import create_data, test, train
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
-LIDAR = ROOT / 'configs' / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
+LIDAR = ROOT / 'configs' / 'point_pillars' / 'point_pillars_tiny_c4_10e_kitti_sim.py'
 # Two steps on small images; the data come from one worker.
 SMALL = [
     'train_cfg.max_epochs=1',
@@ -299,9 +299,9 @@ def test_earlier_checkpoints_are_not_overwritten(fails):
 
 
 NO_CONFIGS = {
-    'text.txt': ('model = dict()', 'text.txt is no config: expected a .py file'),
-    'prose.py': ('no config at all', 'prose.py is no config: it is not Python'),
-    'empty.py': ('lr = 3', 'empty.py is no config: it defines no `model = dict(type=..., ...)`'),
+    'text.txt': ('model = dict()', 'text.txt is not a config: expected a .py, .json or .yaml file'),
+    'prose.py': ('no config at all', 'prose.py is not a config: it is not Python'),
+    'empty.py': ('lr = 3', 'empty.py is not a config: it defines no `model = dict(type=..., ...)`'),
     'gone.py': (None, 'gone.py does not exist: give the path of a config'),
 }
 

@@ -19,8 +19,8 @@ from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CONFIG = CONFIGS / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
-BEVFORMER = CONFIGS / 'bev_transformer' / 'bev_former_tiny_96x352_9e_sim.py'
-PILLARS = CONFIGS / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
+BEVFORMER = CONFIGS / 'bev_former' / 'bev_former_tiny_96x352_9e_sim.py'
+PILLARS = CONFIGS / 'point_pillars' / 'point_pillars_tiny_c4_10e_kitti_sim.py'
 
 
 @pytest.mark.parametrize(

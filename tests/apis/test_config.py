@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from shipped import CONFIGS
 
 from perception3d.apis.config import load_config, parse_options, part_of
+from perception3d.apis.config_names import former_names, renamed_config
 from perception3d.checks import InputError
 
 BASE = "model = dict(type='A', depth=1, layers=[dict(width=3), dict(width=4)])\n"
@@ -64,7 +66,7 @@ def test_a_mistyped_option_is_an_error(tmp_path, key, message):
     'text, message',
     [
         ("_base_ = ['./base.py']\nmodel = dict(type='A')\n", 'leaf.py:1 sets _base_, which a Python config ignores'),
-        ('model = dict(\n', 'leaf.py is no config: it is not Python'),
+        ('model = dict(\n', 'leaf.py is not a config: it is not Python'),
         ('x = 1\n', 'defines no `model'),
         ("model = dict(type='A', x=undefined)\n", 'does not load as a config: NameError'),
         (
@@ -93,10 +95,10 @@ def test_missing_or_binary_config(tmp_path):
     with pytest.raises(InputError, match='does not exist'):
         load_config(tmp_path / 'none.py')
     (tmp_path / 'a.pth').write_bytes(b'\x80\x02')
-    with pytest.raises(InputError, match='is no config'):
+    with pytest.raises(InputError, match='is not a config'):
         load_config(tmp_path / 'a.pth')
     (tmp_path / 'a.py').write_bytes(b'\x80\x02\xff\x00')
-    with pytest.raises(InputError, match='is no config'):
+    with pytest.raises(InputError, match='is not a config'):
         load_config(tmp_path / 'a.py')
 
 
@@ -157,3 +159,25 @@ def test_named_steps_are_changed_added_and_removed_by_name(tmp_path):
 def test_a_setting_that_no_base_would_take_is_an_error(tmp_path, above, message):
     with pytest.raises(InputError, match=message):
         load_config(_write(tmp_path, base=STEPS, leaf=READ.format(above=above, base='base', below='')))
+
+
+@pytest.mark.parametrize('old', ['configs/lidar_det/{}.py', '{}', '/elsewhere/{}.py'])
+def test_the_error_for_an_old_name_has_the_new_one(old):
+    new = 'configs/point_pillars/point_pillars_tiny_c4_10e_kitti_sim.py'
+    with pytest.raises(InputError, match=f'does not exist: it is called {new} now'):
+        load_config(old.format('point_pillars_tiny_4x_10e_kitti_sim'))
+
+
+def test_a_base_of_an_old_name_has_the_new_one(tmp_path):
+    text = READ.format(above='', base='second_secfpn_16x_80e_kitti', below='')
+    with pytest.raises(InputError, match='reads the base .*, which is called .*/second_secfpn_c16_80e_kitti.py'):
+        load_config(_write(tmp_path, leaf=text))
+
+
+def test_new_names_exist_and_the_changelog_has_them():
+    table = (CONFIGS.parent / 'CHANGELOG.md').read_text()
+    assert len(former_names()) > 50
+    for old in former_names():
+        new = renamed_config(old)
+        assert (CONFIGS.parent / new).is_file()
+        assert f'/{old}` | `{new.removeprefix("configs/").removesuffix(".py")}` |' in table

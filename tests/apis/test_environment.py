@@ -159,7 +159,7 @@ def test_opencv_is_the_one_without_windows():
 
 
 @pytest.mark.parametrize(
-    'name', ['fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'lidar_det/point_pillars_tiny_4x_10e_kitti_sim.py']
+    'name', ['fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'point_pillars/point_pillars_tiny_c4_10e_kitti_sim.py']
 )
 def test_a_printed_config_is_that_config(name: str, tmp_path: Path, capsys: pytest.CaptureFixture):
     options = ['train_cfg.max_epochs=3', 'data_root=elsewhere']

@@ -29,7 +29,7 @@ def _config(name, cells):
 
 def test_onnxruntime_agrees_with_torch_on_the_dense_part_of_point_pillars(tmp_path):
     onnxruntime = pytest.importorskip('onnxruntime')
-    config = _config('../../lidar_det/point_pillars_secfpn_16x_160e_kitti', (32, 48))
+    config = _config('../../point_pillars/point_pillars_secfpn_c16_160e_kitti', (32, 48))
     checkpoint, out = tmp_path / 'net.pth', tmp_path / 'net.onnx'
     torch.manual_seed(3)
     model = MODELS.build(config.model).eval()

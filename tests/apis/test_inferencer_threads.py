@@ -39,7 +39,7 @@ def camera(tree: Path) -> tuple[Config, list[list[Path]]]:
 def lidar(root: Path) -> tuple[Config, list[list[Path]]]:
     """PointPillars with a small network, and two lists of five clouds."""
     KittiTree(root).write({'train': [f'{k:06d}' for k in range(10)]})
-    config = load_config(CONFIGS / 'lidar_det/point_pillars_tiny_10e_kitti_sim.py')
+    config = load_config(CONFIGS / 'point_pillars/point_pillars_tiny_10e_kitti_sim.py')
     config.model.backbone.update(layer_nums=[1, 1, 1], out_channels=[8, 8, 64])
     config.model.neck.update(in_channels=[8, 8, 64], out_channels=[8, 8, 8])
     config.model.bbox_head.update(in_channels=24, feat_channels=24)

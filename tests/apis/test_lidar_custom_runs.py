@@ -20,7 +20,7 @@ from perception3d.formats.custom_boxes.evaluation.folders import evaluate_files
 from perception3d.formats.custom_boxes.files import read_labels, write_labels
 from tools import create_data, infer
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_secfpn_160e_custom_boxes.py'
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'point_pillars' / 'point_pillars_secfpn_160e_custom_boxes.py'
 SPLITS = {'train': ['yard_0', 'yard_1', 'yard_2', 'yard_3'], 'val': ['yard_4', 'yard_5'], 'test': ['yard_6']}
 
 

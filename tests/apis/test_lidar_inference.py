@@ -31,7 +31,7 @@ from perception3d.registry import MODELS
 from tools import infer
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / 'configs' / 'lidar_det' / 'point_pillars_tiny_10e_kitti_sim.py'
+CONFIG = ROOT / 'configs' / 'point_pillars' / 'point_pillars_tiny_10e_kitti_sim.py'
 CLASSES = ['Pedestrian', 'Cyclist', 'Car']
 RANGE = np.array([0, -20, -3, 40, 20, 1.0])
 

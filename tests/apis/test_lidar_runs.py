@@ -20,7 +20,7 @@ from perception3d.compat.mmcv_ext import ops_are_compiled
 from perception3d.formats.kitti.files import read_objects
 from perception3d.formats.kitti.info import create_infos
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_tiny_4x_10e_kitti_sim.py'
+CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'point_pillars' / 'point_pillars_tiny_c4_10e_kitti_sim.py'
 VAL = ['000004', '000005']
 
 
@@ -76,7 +76,7 @@ def test_result_files_are_named_by_frame_and_hold_the_best_boxes(options, checkp
     assert all(set(found.names) <= {'Car', 'Pedestrian', 'Cyclist'} for found in objects)
 
 
-@pytest.mark.parametrize('name', [CONFIG.name, 'second_tiny_4x_10e_kitti_sim.py'])
+@pytest.mark.parametrize('name', [CONFIG.name, 'second_tiny_c4_10e_kitti_sim.py'])
 def test_ours_and_mmdet3d_compute_the_same_in_the_benchmark(options, name):
     if 'second' in name:
         pytest.importorskip('spconv')

@@ -19,9 +19,9 @@ from perception3d.models.lidar_det.pillars import RowPillarsScatter
 from perception3d.registry import MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
-PILLARS = 'lidar_det/point_pillars_tiny_10e_kitti_sim'
-SECOND = 'lidar_det/second_tiny_10e_kitti_sim'
-CENTER = 'lidar_det/center_point_pillar_cyclic20e_nuscenes'
+PILLARS = 'point_pillars/point_pillars_tiny_10e_kitti_sim'
+SECOND = 'second/second_tiny_10e_kitti_sim'
+CENTER = 'center_point/center_point_pillar_cyclic20e_nuscenes'
 FAST_BEV = 'fast_bev/fast_bev_tiny_96x352_9e_sim'
 LAYER = 'data_preprocessor.voxel_layer'
 # Config, settings of its model, what the error says.
@@ -79,12 +79,12 @@ WRONG = {
     ),
     'channels of the frames': (FAST_BEV, {'neck_3d.fuse_channels': 100}, 'takes 100 channels .* a frame has 64: 16 of'),
     'range of the pillars': (
-        'bev_transformer/bev_former_tiny_96x352_9e_sim',
+        'bev_former/bev_former_tiny_96x352_9e_sim',
         {'encoder.grid.range_m': (-30, -30, 30, 30)},
         r'encoder.grid covers \(-30, -30, 30, 30\)',
     ),
     'range of the decoder': (
-        'bev_transformer/bev_former_tiny_r50_450x800_24e_nuscenes',
+        'bev_former/bev_former_tiny_r50_450x800_24e_nuscenes',
         {'encoder.grid.range_m': (-50, -50, 50, 50)},
         r'\(-51.2, -51.2, 51.2, 51.2\)',
     ),
@@ -120,7 +120,7 @@ def test_the_runner_and_the_parts_of_a_distiller_are_compared_too():
     wrong = _model(config, settings)
     with pytest.raises(InputError, match=message):
         Runner.build_model(None, wrong)
-    distiller = load_config(CONFIGS / 'point_distiller/fitnets_tiny_4x_10e_kitti_sim.py').model
+    distiller = load_config(CONFIGS / 'point_distiller/point_distiller_fitnets_tiny_c4_10e_kitti_sim.py').model
     distiller.student = wrong
     with pytest.raises(InputError, match=message):
         MODELS.build(distiller)
@@ -132,7 +132,7 @@ def test_sizes_and_ranges_of_anchors_go_together():
         MODELS.build(model)
 
 
-@pytest.mark.parametrize('config', [PILLARS, SECOND, CENTER, 'lidar_det/center_point_voxel_cyclic20e_nuscenes'])
+@pytest.mark.parametrize('config', [PILLARS, SECOND, CENTER, 'center_point/center_point_voxel_cyclic20e_nuscenes'])
 def test_a_grid_that_is_changed_everywhere_is_built(config):
     """All that depends on the range doubled in x: a model that is not shipped is built as well."""
     model = _model(config, {})

@@ -13,6 +13,7 @@ from mmdet3d.datasets.transforms import GlobalRotScaleTrans, LoadPointsFromFile,
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmdet3d.structures.points import LiDARPoints
 from painted_tree import PaintedTree
+from shipped import config_path
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
@@ -28,7 +29,6 @@ from perception3d.formats.nuscenes.info.build import create_infos
 from perception3d.formats.nuscenes.info.database import create_database
 from perception3d.registry import DATASETS, HOOKS, MODELS
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det'
 CENTER_POINT = ('center_point_pillar_cyclic20e_nuscenes', 'center_point_voxel_cyclic20e_nuscenes')
 CLASSES = ('pedestrian', 'bicycle', 'car')
 INFO = 'perception3d_infos_hand_train.pkl'
@@ -209,7 +209,7 @@ def test_unknown_velocities_become_zero_and_known_ones_stay():
 
 @pytest.mark.parametrize('name', CENTER_POINT)
 def test_center_point_trains_on_pasted_objects_until_the_last_five_epochs(tree: PaintedTree, name: str):
-    config = load_config(CONFIGS / f'{name}.py', {'data_root': str(tree.root)})
+    config = load_config(config_path(name), {'data_root': str(tree.root)})
     settings = config.train_dataloader.dataset
     settings.dataset.ann_file = INFO
     dataset = SeededDataset(DATASETS.build(settings))
@@ -239,6 +239,6 @@ def test_center_point_trains_on_pasted_objects_until_the_last_five_epochs(tree: 
 
 
 def test_a_missing_database_is_an_error_that_names_the_command(tmp_path: Path):
-    config = load_config(CONFIGS / f'{CENTER_POINT[0]}.py', {'data_root': str(tmp_path)})
+    config = load_config(config_path(CENTER_POINT[0]), {'data_root': str(tmp_path)})
     with pytest.raises(InputError, match=f'run: python tools/create_data.py nuscenes --database --root {tmp_path}'):
         DATASETS.build(config.train_dataloader.dataset)

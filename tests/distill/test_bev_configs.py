@@ -1,4 +1,4 @@
-"""Every pair of configs/bev_distillation: it builds, its taps exist in both networks, and it takes a step."""
+"""Every pair of configs/bev_distill: it builds, its taps exist in both networks, and it takes a step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from perception3d.distill.distiller import Distiller
 from perception3d.distill.inherit import _expanded
 from perception3d.registry import MODELS
 
-FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'bev_distillation'
+FOLDER = Path(__file__).resolve().parents[2] / 'configs' / 'bev_distill'
 PAIRS = sorted(path.stem for path in FOLDER.glob('bev_distill_*.py'))
 # Share of the student's parameters that it inherits, all of them for equal networks.
 SHARES = {

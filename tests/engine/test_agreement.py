@@ -63,17 +63,17 @@ def _runner(model, **loops):
 def models():
     init_default_scope('mmdet3d')
     names = {
-        'pillars': 'lidar_det/point_pillars_tiny_10e_kitti_sim',
-        'second': 'lidar_det/second_tiny_10e_kitti_sim',
-        'points': 'lidar_det/point_rcnn_16x_160e_kitti',
+        'pillars': 'point_pillars/point_pillars_tiny_10e_kitti_sim',
+        'second': 'second/second_tiny_10e_kitti_sim',
+        'points': 'point_rcnn/point_rcnn_c16_160e_kitti',
         'camera': 'fast_bev/fast_bev_tiny_4frame_96x352_9e_sim',
-        'centre': 'lidar_det/center_point_pillar_cyclic20e_nuscenes',
+        'centre': 'center_point/center_point_pillar_cyclic20e_nuscenes',
     }
     return {key: MODELS.build(load_config(CONFIGS / f'{name}.py').model) for key, name in names.items()}
 
 
 def _nuscenes():
-    return tuple(load_config(CONFIGS / 'lidar_det/center_point_pillar_cyclic20e_nuscenes.py').class_names)
+    return tuple(load_config(CONFIGS / 'center_point/center_point_pillar_cyclic20e_nuscenes.py').class_names)
 
 
 def test_what_agrees_passes(models):
@@ -228,7 +228,7 @@ def test_heads_that_count_other_than_classes_are_not_refused(models):
     check_runner(_runner(SimpleNamespace(rpn_head=SimpleNamespace(num_classes=1), roi_head=None), train=[data]))
     flat = SimpleNamespace(bbox_head=SimpleNamespace(num_classes=3, use_sigmoid_cls=False))
     check_runner(_runner(flat, train=[data]))
-    with_background = load_config(CONFIGS / 'lidar_det/point_pillars_tiny_10e_kitti_sim.py').model
+    with_background = load_config(CONFIGS / 'point_pillars/point_pillars_tiny_10e_kitti_sim.py').model
     with_background.bbox_head.loss_cls = dict(type='mmdet.CrossEntropyLoss', use_sigmoid=False)
     with_background.train_cfg.sampler = dict(type='mmdet.PseudoSampler')
     built = MODELS.build(with_background)

@@ -1,19 +1,17 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.dataset import BaseDataset, Compose, RepeatDataset
+from shipped import config_path
 
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.engine.fading import FadeObjectSampleHook
 from perception3d.engine.reproducible import SeededDataset
-
-CONFIGS = Path(__file__).parents[2] / 'configs' / 'lidar_det'
 
 
 class _Paste:
@@ -58,7 +56,7 @@ def test_the_last_epochs_have_no_pasted_objects_also_after_a_resume_and_in_worke
     ],
 )
 def test_a_training_of_few_epochs_pastes_objects_in_all_of_them(name: str, share: int):
-    config = load_config(CONFIGS / f'{name}.py', {'max_epochs': share - 1})
+    config = load_config(config_path(name), {'max_epochs': share - 1})
     settings = next(hook for hook in config.custom_hooks if hook['type'] is FadeObjectSampleHook)
     hook, step, log = FadeObjectSampleHook(settings['last_epochs']), _Paste(), logging.getLogger('fade')
     loader = _loader([step], 0)

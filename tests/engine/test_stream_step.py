@@ -23,7 +23,7 @@ from perception3d.registry import DATASETS, MODELS
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CONFIG = CONFIGS / 'fast_bev/fast_bev_tiny_4frame_96x352_9e_sim.py'
-BEV_FORMER = CONFIGS / 'bev_transformer/bev_former_tiny_96x352_9e_sim.py'
+BEV_FORMER = CONFIGS / 'bev_former/bev_former_tiny_96x352_9e_sim.py'
 
 
 @pytest.fixture(scope='module')

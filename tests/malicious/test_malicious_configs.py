@@ -18,7 +18,7 @@ from perception3d.checks import InputError
 from perception3d.compat.data_configs import read_data_config
 from perception3d.registry import MODELS, TRANSFORMS
 
-TINY = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det' / 'point_pillars_tiny_10e_kitti_sim.py'
+TINY = Path(__file__).resolve().parents[2] / 'configs' / 'point_pillars' / 'point_pillars_tiny_10e_kitti_sim.py'
 
 
 def mmengine_load(path: str) -> object:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -24,11 +24,9 @@ from perception3d.models.inference.winograd import Workspace
 from perception3d.models.lidar_det.pillars import Canvas, RowPillarsScatter
 from perception3d.registry import MODELS
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs' / 'lidar_det'
-
 
 def _detector(name: str):
-    settings = load_config(CONFIGS / f'{name}.py').model
+    settings = load_config(config_path(name)).model
     shrink(settings, cells=32)
     for part in ('backbone', 'pts_backbone'):
         if 'layer_nums' in settings.get(part, {}):

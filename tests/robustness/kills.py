@@ -30,7 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
-PILLARS = ROOT / 'configs' / 'lidar_det' / 'point_pillars_tiny_10e_kitti_sim.py'
+PILLARS = ROOT / 'configs' / 'point_pillars' / 'point_pillars_tiny_10e_kitti_sim.py'
 MARK = 'PERCEPTION3D_KILLS'
 # Workers look for their parent every second, those of torch every five.
 LEFT_S = 20.0

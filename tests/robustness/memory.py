@@ -45,7 +45,7 @@ from perception3d.models.fast_bev.streaming import HISTORY_S, FastBEVStream  # n
 from perception3d.registry import DATASETS, MODELS  # noqa: E402
 
 CAMERA = ROOT / 'configs/fast_bev/fast_bev_tiny_4frame_96x352_9e_sim.py'
-LIDAR = ROOT / 'configs/lidar_det/point_pillars_tiny_10e_kitti_sim.py'
+LIDAR = ROOT / 'configs/point_pillars/point_pillars_tiny_10e_kitti_sim.py'
 MAX_GROWTH = 0.02
 SINGLE_EVERY = 25
 RUNS = (('stream', 1), ('stream', 2), ('clouds', 1), ('clouds', 2))

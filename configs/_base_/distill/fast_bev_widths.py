@@ -51,3 +51,12 @@ fast_bev_widths = [
     dict(out=['neck_3d.model.1.conv', 'neck_3d.model.1.bn'], into=['bbox_head.shared_conv.conv']),
     dict(out=['bbox_head.shared_conv.conv', 'bbox_head.shared_conv.bn'], into=['bbox_head.out_conv']),
 ]
+
+# The BEV encoder of a published Fast-BEV alone, within its blocks.
+bev_encoder_widths = [
+    dict(
+        out=['neck_3d.model.0.conv1.conv', 'neck_3d.model.0.conv1.bn'],
+        into=['neck_3d.model.0.conv0.conv', 'neck_3d.model.1.conv'],
+    ),
+    dict(out=['neck_3d.model.0.conv0.conv', 'neck_3d.model.0.conv0.bn'], into=['neck_3d.model.0.conv1.conv']),
+]

@@ -8,7 +8,7 @@ import torch
 from perception3d.apis.config import load_config
 from perception3d.registry import MODELS
 
-FOLDER = Path(__file__).resolve().parents[3] / 'configs' / 'bev_transformer'
+FOLDER = Path(__file__).resolve().parents[3] / 'configs' / 'bev_former'
 CONFIGS = sorted(path.stem for path in FOLDER.glob('*.py'))
 TINY, SMALL, BASE = (
     f'bev_former_{name}_24e_nuscenes'

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 from mmdet3d.datasets.transforms import PointSample
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmdet3d.structures.points import LiDARPoints
+from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
 
 from perception3d.apis.config import load_config
@@ -19,13 +19,12 @@ from perception3d.models.inference.acceleration import accelerate
 from perception3d.models.lidar_det.tta import LidarTTAModel
 from perception3d.registry import MODELS
 
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / 'lidar_det'
 DYNAMIC = {'dynamic_pillars': 'point_pillars_secfpn_160e_kitti', 'dynamic_voxels': 'second_secfpn_80e_kitti'}
 NAMES = [*DETECTORS, *DYNAMIC]
 
 
 def _settings(name):
-    settings = load_config(CONFIGS / f'{DYNAMIC.get(name, name)}.py').model
+    settings = load_config(config_path(DYNAMIC.get(name, name))).model
     shrink(settings, cells=64)
     for part in ('backbone', 'pts_backbone'):
         if 'layer_nums' in settings.get(part, {}):

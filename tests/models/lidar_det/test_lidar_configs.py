@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import CosineAnnealingLR, CosineAnnealingMomentum
+from shipped import config_path
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -20,34 +21,34 @@ CONFIGS = Path(__file__).resolve().parents[3] / 'configs'
 # Millions of parameters: those of mmdet3d's own networks, and PointDistiller's table, which gives one decimal.
 PARAMETERS = {
     'point_pillars_secfpn_160e_kitti': 4.835,
-    'point_pillars_secfpn_4x_160e_kitti': 1.217,
-    'point_pillars_secfpn_16x_160e_kitti': 0.309,
+    'point_pillars_secfpn_c4_160e_kitti': 1.217,
+    'point_pillars_secfpn_c16_160e_kitti': 0.309,
     'second_secfpn_80e_kitti': 5.326,
-    'second_secfpn_4x_80e_kitti': 1.343,
-    'second_secfpn_16x_80e_kitti': 0.341,
+    'second_secfpn_c4_80e_kitti': 1.343,
+    'second_secfpn_c16_80e_kitti': 0.341,
     'point_rcnn_160e_kitti': 4.043,
-    'point_rcnn_8x_160e_kitti': 0.518,
-    'point_rcnn_16x_160e_kitti': 0.260,
+    'point_rcnn_c8_160e_kitti': 0.518,
+    'point_rcnn_c16_160e_kitti': 0.260,
     'point_pillars_fpn_24e_nuscenes': 6.147,
-    'point_pillars_fpn_2x_24e_nuscenes': 3.116,
-    'point_pillars_fpn_4x_24e_nuscenes': 1.550,
+    'point_pillars_fpn_c2_24e_nuscenes': 3.116,
+    'point_pillars_fpn_c4_24e_nuscenes': 1.550,
 }
 # Billions of multiply-accumulates without sparse convolutions, and the figure of PointDistiller's table.
 GMACS = {
     'point_pillars_secfpn_160e_kitti': (34.174, 34.3),
-    'point_pillars_secfpn_4x_160e_kitti': (8.914, 9.0),
-    'point_pillars_secfpn_16x_160e_kitti': (2.414, 2.5),
+    'point_pillars_secfpn_c4_160e_kitti': (8.914, 9.0),
+    'point_pillars_secfpn_c16_160e_kitti': (2.414, 2.5),
     'second_secfpn_80e_kitti': (69.639, 69.8),
-    'second_secfpn_4x_80e_kitti': (17.734, 17.8),
-    'second_secfpn_16x_80e_kitti': (4.596, 4.6),
+    'second_secfpn_c4_80e_kitti': (17.734, 17.8),
+    'second_secfpn_c16_80e_kitti': (4.596, 4.6),
     'point_rcnn_160e_kitti': (96.839, 104.9),
-    'point_rcnn_8x_160e_kitti': (12.182, 13.7),
-    'point_rcnn_16x_160e_kitti': (6.197, 7.1),
+    'point_rcnn_c8_160e_kitti': (12.182, 13.7),
+    'point_rcnn_c16_160e_kitti': (6.197, 7.1),
 }
 
 
 def _model(name):
-    return MODELS.build(Config.fromfile(CONFIGS / 'lidar_det' / f'{name}.py').model)
+    return MODELS.build(Config.fromfile(config_path(name)).model)
 
 
 @pytest.mark.parametrize('name', PARAMETERS)
@@ -135,11 +136,11 @@ def test_one_cycle_ends_with_the_momentum_that_it_began_with():
 @pytest.mark.parametrize('name', ['point_pillars_secfpn_160e_custom_boxes', 'second_secfpn_80e_kitti'])
 def test_a_range_above_the_bases_reaches_every_part(name, tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
-    leaf = tmp_path / 'configs/lidar_det/leaf.py'
+    leaf = tmp_path / 'configs/point_pillars/leaf.py'
     wanted = [-25.6, -12.8, -5, 25.6, 12.8, 3]
     leaf.write_text(
         'from mmengine.config import read_base\n'
-        f'point_cloud_range = {wanted}\nwith read_base():\n    from .{name} import *\n'
+        f'point_cloud_range = {wanted}\nwith read_base():\n    from ..{config_path(name).parent.name}.{name} import *\n'
     )
     config = load_config(leaf)
     train, test = config.train_dataloader.dataset.dataset.pipeline, config.test_dataloader.dataset.pipeline
@@ -157,7 +158,7 @@ def test_a_range_above_the_bases_reaches_every_part(name, tmp_path):
 
 def test_own_classes_are_written_once(tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
-    text = (CONFIGS / 'lidar_det/point_pillars_secfpn_160e_custom_boxes.py').read_text()
+    text = (CONFIGS / 'point_pillars/point_pillars_secfpn_160e_custom_boxes.py').read_text()
     own = """
 objects = dict(
     Forklift=dict(size=[2.5, 1.2, 2.1], overlaps=[0.6, 0.4], score_overlap=0.7),
@@ -167,7 +168,7 @@ point_cloud_range = [-12.8, -6.4, -4, 12.8, 6.4, 2]
 pillar_size = [0.2, 0.1]
 ground_z_m, num_features = -1.5, 5
 """
-    leaf = tmp_path / 'configs/lidar_det/leaf.py'
+    leaf = tmp_path / 'configs/point_pillars/leaf.py'
     leaf.write_text(text.replace('with read_base():', f'{own}\nwith read_base():'))
     config = load_config(leaf)
     model, head = config.model, config.model.bbox_head

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmdet3d.structures import LiDARInstance3DBoxes
+from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
 
 from perception3d.apis.config import load_config
 from perception3d.registry import MODELS
 
-CONFIGS = Path(__file__).resolve().parents[3] / 'configs' / 'lidar_det'
-
 
 def _build(name):
-    settings = load_config(CONFIGS / f'{name}.py').model
+    settings = load_config(config_path(name)).model
     shrink(settings, cells=64)
     for part in ('backbone', 'pts_backbone'):
         if 'layer_nums' in settings.get(part, {}):

@@ -90,7 +90,7 @@ def test_every_mirrored_view_of_a_cloud_gives_the_same_boxes(tmp_path, name, fea
 
 
 def test_the_views_of_nuscenes_pointpillars_are_loaded_as_in_its_tests():
-    config = load_config(CONFIGS / 'lidar_det' / 'point_pillars_fpn_24e_nuscenes.py')
+    config = load_config(CONFIGS / 'point_pillars' / 'point_pillars_fpn_24e_nuscenes.py')
     steps = config.val_dataloader.dataset.pipeline
     assert config.tta_pipeline[:2] == steps[:2]
     assert config.tta_pipeline[2].transforms[1:] == [[steps[2]], [steps[3]]]

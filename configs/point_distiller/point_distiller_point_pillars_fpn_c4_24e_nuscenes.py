@@ -1,0 +1,39 @@
+"""PointDistiller: PointPillars of nuScenes teaches the 4x smaller one on the finest level of its pyramid.
+
+Give the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.distill.distiller import Distiller
+from perception3d.distill.losses.point_distiller import PointDistiller
+
+with read_base():
+    from .._base_.models.point_pillars_fpn import model as teacher
+    from ..point_pillars.point_pillars_fpn_c4_24e_nuscenes import *
+
+model = dict(
+    type=Distiller,
+    student=copy.deepcopy(model),
+    teacher=copy.deepcopy(teacher),
+    teacher_checkpoint=None,
+    teacher_mode='predict',
+    links=dict(
+        local=dict(
+            student='pts_neck[0]',
+            teacher='pts_neck[0]',
+            loss=dict(
+                type=PointDistiller,
+                student_channels=128,
+                teacher_channels=256,
+                channels=64,
+                num_nodes=256,
+                num_neighbors=128,
+                importance='feature',
+            ),
+        )
+    ),
+)
+del teacher

@@ -1,0 +1,95 @@
+"""Names and folders that configs had before: an old one is answered with the new one, as in CHANGELOG.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# A config's name begins with its folder.
+_FOLDERS = (
+    'bev_distill',
+    'bev_former',
+    'center_point',
+    'fast_bev',
+    'point_distiller',
+    'point_pillars',
+    'point_rcnn',
+    'second',
+)
+_RENAMED = {
+    'point_pillars_fpn_2x_24e_nuscenes': 'point_pillars_fpn_c2_24e_nuscenes',
+    'point_pillars_fpn_4x_24e_nuscenes': 'point_pillars_fpn_c4_24e_nuscenes',
+    'point_pillars_secfpn_160e_lidar': 'point_pillars_secfpn_160e_custom_boxes',
+    'point_pillars_secfpn_16x_160e_kitti': 'point_pillars_secfpn_c16_160e_kitti',
+    'point_pillars_secfpn_16x_overfit_sample': 'point_pillars_secfpn_c16_overfit_sample',
+    'point_pillars_secfpn_4x_160e_kitti': 'point_pillars_secfpn_c4_160e_kitti',
+    'point_pillars_tiny_4x_10e_kitti_sim': 'point_pillars_tiny_c4_10e_kitti_sim',
+    'point_rcnn_16x_160e_kitti': 'point_rcnn_c16_160e_kitti',
+    'point_rcnn_8x_160e_kitti': 'point_rcnn_c8_160e_kitti',
+    'second_secfpn_16x_80e_kitti': 'second_secfpn_c16_80e_kitti',
+    'second_secfpn_4x_80e_kitti': 'second_secfpn_c4_80e_kitti',
+    'second_tiny_4x_10e_kitti_sim': 'second_tiny_c4_10e_kitti_sim',
+    'attention_guided_point_pillars_4x_160e_kitti': 'point_distiller_attention_guided_point_pillars_c4_160e_kitti',
+    'attention_transfer_point_pillars_4x_160e_kitti': 'point_distiller_attention_transfer_point_pillars_c4_160e_kitti',
+    'crd_point_pillars_4x_160e_kitti': 'point_distiller_crd_point_pillars_c4_160e_kitti',
+    'fitnets_point_pillars_4x_160e_kitti': 'point_distiller_fitnets_point_pillars_c4_160e_kitti',
+    'fitnets_tiny_4x_10e_kitti_sim': 'point_distiller_fitnets_tiny_c4_10e_kitti_sim',
+    'overhaul_point_pillars_4x_160e_kitti': 'point_distiller_overhaul_point_pillars_c4_160e_kitti',
+    'point_distill_maps_tiny_4x_10e_kitti_sim': 'point_distiller_maps_tiny_c4_10e_kitti_sim',
+    'point_distill_objects_tiny_4x_10e_kitti_sim': 'point_distiller_objects_tiny_c4_10e_kitti_sim',
+    'point_distill_point_pillars_16x_160e_kitti': 'point_distiller_point_pillars_c16_160e_kitti',
+    'point_distill_point_pillars_4x_160e_kitti': 'point_distiller_point_pillars_c4_160e_kitti',
+    'point_distill_point_pillars_fpn_2x_24e_nuscenes': 'point_distiller_point_pillars_fpn_c2_24e_nuscenes',
+    'point_distill_point_pillars_fpn_4x_24e_nuscenes': 'point_distiller_point_pillars_fpn_c4_24e_nuscenes',
+    'point_distill_point_rcnn_16x_160e_kitti': 'point_distiller_point_rcnn_c16_160e_kitti',
+    'point_distill_point_rcnn_8x_160e_kitti': 'point_distiller_point_rcnn_c8_160e_kitti',
+    'point_distill_second_16x_80e_kitti': 'point_distiller_second_c16_80e_kitti',
+    'point_distill_second_4x_80e_kitti': 'point_distiller_second_c4_80e_kitti',
+    'point_distill_second_tiny_4x_10e_kitti_sim': 'point_distiller_second_tiny_c4_10e_kitti_sim',
+    'point_distill_tiny_4x_10e_kitti_sim': 'point_distiller_tiny_c4_10e_kitti_sim',
+    'similarity_point_pillars_4x_160e_kitti': 'point_distiller_similarity_point_pillars_c4_160e_kitti',
+    'sparse_kd_point_pillars_4x_160e_kitti': 'point_distiller_sparse_kd_point_pillars_c4_160e_kitti',
+    'sparse_kd_tiny_4x_10e_kitti_sim': 'point_distiller_sparse_kd_tiny_c4_10e_kitti_sim',
+}
+# In another folder, with the same name.
+_MOVED = (
+    'bev_distill_4frame_1frame_m0_r18_256x704_cbgs20e_nuscenes',
+    'bev_distill_former_small_tiny_r50_450x800_24e_nuscenes',
+    'bev_distill_former_tiny_1layer_64x224_4e_sim',
+    'bev_distill_m1_m0_r18_256x704_cbgs20e_nuscenes',
+    'bev_distill_m4_m2_r34_256x704_cbgs20e_nuscenes',
+    'bev_distill_tiny_64x224_4e_sim',
+    'bev_distill_tiny_64x224_cwd_4e_sim',
+    'bev_distill_tiny_64x224_fitnets_4e_sim',
+    'bev_distill_tiny_64x224_heatmap_4e_sim',
+    'bev_distill_tiny_64x224_pkd_4e_sim',
+    'bev_distill_tiny_half_96x352_4e_sim',
+    'bev_former_tiny_1layer_64x224_4e_sim',
+    'bev_former_tiny_96x352_8e_sim',
+    'fast_bev_tiny_64x224_4e_sim',
+    'fast_bev_tiny_96x352_8e_sim',
+    'fast_bev_tiny_half_96x352_4e_sim',
+    'bev_former_base_r101dcn_900x1600_24e_nuscenes',
+    'bev_former_small_r101dcn_720x1280_24e_nuscenes',
+    'bev_former_tiny_96x352_9e_sim',
+    'bev_former_tiny_r50_450x800_24e_nuscenes',
+    'center_point_pillar_cyclic20e_nuscenes',
+    'center_point_voxel_cyclic20e_nuscenes',
+    'point_pillars_fpn_24e_nuscenes',
+    'point_pillars_secfpn_160e_kitti',
+    'point_pillars_tiny_10e_kitti_sim',
+    'point_rcnn_160e_kitti',
+    'second_secfpn_80e_kitti',
+    'second_tiny_10e_kitti_sim',
+)
+
+
+def renamed_config(path: str | Path) -> str:
+    """Returns how the config that was once at `path` is called now, as `configs/FOLDER/NAME.py`; '' if none was."""
+    name = Path(path).name.removesuffix('.py')
+    name = _RENAMED.get(name, name if name in _MOVED else '')
+    return next((f'configs/{folder}/{name}.py' for folder in _FOLDERS if name.startswith(folder)), '')
+
+
+def former_names() -> tuple[str, ...]:
+    """Returns the names of all configs that were renamed or moved."""
+    return (*_RENAMED, *_MOVED)
