@@ -15,6 +15,7 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from perception3d.apis.config_names import renamed_config
+from perception3d.apis.config_sources import check_source
 from perception3d.checks import InputError, nearest_names, require_file
 from perception3d.compat.mmengine_options import values_at_the_top
 
@@ -44,7 +45,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise InputError(f'{path} is not a config: expected a .py, .json or .yaml file')
     if path.suffix == '.py':
-        _check_source(path)
+        check_source(path)
         folder = str(path.resolve().parent)
         if folder not in sys.path:
             sys.path.append(folder)
@@ -284,77 +285,6 @@ def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
     for key, value in pairs:
         yield f'{prefix}{key}'
         yield from _dotted_keys(value, f'{prefix}{key}.')
-
-
-def _check_source(path: Path) -> None:
-    """Refuses what mmengine would ignore or alias without a word, in `path` and in the bases that it reads."""
-    pending, seen = [path.resolve()], set()
-    while pending:
-        source = pending.pop()
-        if source in seen:
-            continue
-        if not source.is_file():
-            _refuse_renamed(path, source)
-            continue
-        seen.add(source)
-        try:
-            tree = ast.parse(source.read_text(encoding='utf-8'), str(source))
-        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-            raise InputError(f'{source} is not a config: it is not Python ({error})') from error
-        _check_base_assignment(source, tree)
-        _check_unused_backends(source, tree)
-        pending += _check_double_bases(source, tree)
-
-
-def _refuse_renamed(path: Path, base: Path) -> None:
-    new = renamed_config(base)
-    if new:
-        raise InputError(f'{path} reads the base {base}, which is called {new} now: correct the name')
-
-
-def _check_base_assignment(source: Path, tree: ast.Module) -> None:
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == '_base_' for target in targets):
-            raise InputError(
-                f'{source}:{node.lineno} sets _base_, which a Python config ignores: '
-                'write `with read_base():` and `from .base import *` under it'
-            )
-
-
-def _check_unused_backends(source: Path, tree: ast.Module) -> None:
-    """Refuses a new list at the top of a config: the visualizer of its base keeps the one that it was given."""
-    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
-    lines = [node.lineno for node in names if node.id == 'vis_backends' and isinstance(node.ctx, ast.Store)]
-    if lines and not any(node.id == 'visualizer' for node in names):
-        raise InputError(
-            f'{source}:{lines[0]} sets vis_backends, which no visualizer takes: write `visualizer.vis_backends = [...]`'
-        )
-
-
-def _check_double_bases(source: Path, tree: ast.Module) -> list[Path]:
-    """Returns the files of the bases that `source` reads; refuses one that is read twice under two names."""
-    bases: dict[str, int] = {}
-    for block in tree.body:
-        if not (isinstance(block, ast.With) and 'read_base' in ast.dump(block.items[0].context_expr)):
-            continue
-        for node in block.body:
-            if not isinstance(node, ast.ImportFrom):
-                continue
-            name = '.' * node.level + (node.module or '')
-            if name in bases:
-                raise InputError(
-                    f'{source}:{node.lineno} reads the base {name} twice (first in line {bases[name]}): both names '
-                    'would share one object; read it once and copy.deepcopy what must differ'
-                )
-            bases[name] = node.lineno
-    return [_base_file(source, name) for name in bases if name.startswith('.')]
-
-
-def _base_file(source: Path, name: str) -> Path:
-    level = len(name) - len(name.lstrip('.'))
-    folder = source.parents[level - 1]
-    return folder.joinpath(*name.lstrip('.').split('.')).with_suffix('.py')
 
 
 def part_of(config: Config, key: str | None) -> str:

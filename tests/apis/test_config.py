@@ -181,3 +181,14 @@ def test_new_names_exist_and_the_changelog_has_them():
         new = renamed_config(old)
         assert (CONFIGS.parent / new).is_file()
         assert f'/{old}` | `{new.removeprefix("configs/").removesuffix(".py")}` |' in table
+
+
+def test_hooks_of_two_bases_are_not_lost(tmp_path):
+    hooks = "custom_hooks = [dict(type='{}')]\n"
+    _write(tmp_path, one=BASE + hooks.format('Fade'), two=hooks.format('Average'), middle=READ.format(
+        above='', base='two', below=''))  # fmt: skip
+    both = READ.format(above='', base='one', below='    from .middle import *\n{}')
+    with pytest.raises(InputError, match='leaf.py:4: the bases .one and .middle both set custom_hooks'):
+        load_config(_write(tmp_path, leaf=both.format('')))
+    own = both.format("custom_hooks = [dict(type='Fade'), *custom_hooks]\n")
+    assert [hook.type for hook in load_config(_write(tmp_path, leaf=own)).custom_hooks] == ['Fade', 'Average']

@@ -15,6 +15,7 @@ from mmdet3d.datasets.transforms import Pack3DDetInputs, PointsRangeFilter
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from shipped import config_path
 from tiny_lidar import shrink_to
 
 from perception3d.apis.config import load_config
@@ -263,7 +264,7 @@ def test_result_files_score_as_the_boxes_that_were_written(tree: KittiTree, tmp_
 @pytest.mark.parametrize('name', ['center_point_pillar_cyclic20e_nuscenes', 'point_pillars_fpn_24e_nuscenes'])
 def test_nuscenes_lidar_detectors_take_a_bare_cloud(tmp_path: Path, name: str):
     """It is one sweep without an age, as the keyframe alone of an info file."""
-    config = load_config(ROOT / 'configs' / 'lidar_det' / f'{name}.py')
+    config = load_config(config_path(name))
     shrink_to(config.model, 64, 64)
     filters = [step for step in config.test_dataloader.dataset.pipeline if 'point_cloud_range' in step]
     filters[0].point_cloud_range = config.model.data_preprocessor.voxel_layer.point_cloud_range

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from kitti_tree import KittiTree
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
+from shipped import CONFIGS, config_path
 
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.testing import test as run_test
@@ -20,7 +20,8 @@ from perception3d.compat.mmcv_ext import ops_are_compiled
 from perception3d.formats.kitti.files import read_objects
 from perception3d.formats.kitti.info import create_infos
 
-CONFIG = Path(__file__).resolve().parents[2] / 'configs' / 'point_pillars' / 'point_pillars_tiny_c4_10e_kitti_sim.py'
+CONFIG = config_path('point_pillars_tiny_c4_10e_kitti_sim')
+DETECTORS = ('center_point', 'point_pillars', 'point_rcnn', 'second')
 VAL = ['000004', '000005']
 
 
@@ -76,11 +77,11 @@ def test_result_files_are_named_by_frame_and_hold_the_best_boxes(options, checkp
     assert all(set(found.names) <= {'Car', 'Pedestrian', 'Cyclist'} for found in objects)
 
 
-@pytest.mark.parametrize('name', [CONFIG.name, 'second_tiny_c4_10e_kitti_sim.py'])
+@pytest.mark.parametrize('name', [CONFIG.stem, 'second_tiny_c4_10e_kitti_sim'])
 def test_ours_and_mmdet3d_compute_the_same_in_the_benchmark(options, name):
     if 'second' in name:
         pytest.importorskip('spconv')
-    config = load_config(CONFIG.with_name(name), parse_options(options))
+    config = load_config(config_path(name), parse_options(options))
     rows = benchmark_lidar(config, torch.device('cpu'), runs=1)
     compiled = ops_are_compiled()
     assert [row['parts'] for row in rows] == ['mmdet3d' if compiled else 'mmdet3d on our ops', 'ours', 'ours, --fast']
@@ -127,9 +128,9 @@ def test_the_gap_of_boxes_is_that_of_the_nearest_pairs_of_a_class():
     assert box_gap(wanted[:0], found) == none
 
 
-@pytest.mark.parametrize('name', sorted(path.stem for path in CONFIG.parent.glob('*.py')))
+@pytest.mark.parametrize('name', sorted(path.stem for name in DETECTORS for path in (CONFIGS / name).glob('*.py')))
 def test_nothing_of_ours_is_in_the_row_of_mmdet3d(name):
-    settings = load_config(CONFIG.parent / f'{name}.py').model
+    settings = load_config(config_path(name)).model
     before = _types(settings)
     upstream = _types(with_upstream_classes(settings))
     assert any(cls.__module__.startswith('perception3d') for cls in before)

@@ -1,0 +1,120 @@
+"""Checks of a Python config's source: the traps of mmengine's configs that nothing would tell."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+from perception3d.apis.config_names import renamed_config
+from perception3d.checks import InputError
+
+
+def check_source(path: Path) -> None:
+    """Refuses what mmengine would ignore, alias or lose without a word, in the config `path` and in all its bases.
+
+    Raises:
+        InputError: names the file and, where there is one, the line.
+    """
+    pending, seen = [path.resolve()], set()
+    while pending:
+        source = pending.pop()
+        if source in seen:
+            continue
+        if not source.is_file():
+            _refuse_renamed(path, source)
+            continue
+        seen.add(source)
+        try:
+            tree = ast.parse(source.read_text(encoding='utf-8'), str(source))
+        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+            raise InputError(f'{source} is not a config: it is not Python ({error})') from error
+        _check_base_assignment(source, tree)
+        _check_unused_backends(source, tree)
+        _check_lost_hooks(source, tree)
+        pending += _check_double_bases(source, tree)
+
+
+def _refuse_renamed(path: Path, base: Path) -> None:
+    new = renamed_config(base)
+    if new:
+        raise InputError(f'{path} reads the base {base}, which is called {new} now: correct the name')
+
+
+def _check_base_assignment(source: Path, tree: ast.Module) -> None:
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        if any(isinstance(target, ast.Name) and target.id == '_base_' for target in targets):
+            raise InputError(
+                f'{source}:{node.lineno} sets _base_, which a Python config ignores: '
+                'write `with read_base():` and `from .base import *` under it'
+            )
+
+
+def _check_unused_backends(source: Path, tree: ast.Module) -> None:
+    """Refuses a new list at the top of a config: the visualizer of its base keeps the one that it was given."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    lines = [node.lineno for node in names if node.id == 'vis_backends' and isinstance(node.ctx, ast.Store)]
+    if lines and not any(node.id == 'visualizer' for node in names):
+        raise InputError(
+            f'{source}:{lines[0]} sets vis_backends, which no visualizer takes: write `visualizer.vis_backends = [...]`'
+        )
+
+
+def _base_imports(tree: ast.Module) -> list[ast.ImportFrom]:
+    """Returns the imports under `with read_base()`."""
+    blocks = [node for node in tree.body if isinstance(node, ast.With)]
+    blocks = [block for block in blocks if 'read_base' in ast.dump(block.items[0].context_expr)]
+    return [node for block in blocks for node in block.body if isinstance(node, ast.ImportFrom)]
+
+
+def _check_double_bases(source: Path, tree: ast.Module) -> list[Path]:
+    """Returns the files of the bases that `source` reads; refuses one that is read twice under two names."""
+    bases: dict[str, int] = {}
+    for node in _base_imports(tree):
+        name = _base_name(node)
+        if name in bases:
+            raise InputError(
+                f'{source}:{node.lineno} reads the base {name} twice (first in line {bases[name]}): both names '
+                'would share one object; read it once and copy.deepcopy what must differ'
+            )
+        bases[name] = node.lineno
+    return [_base_file(source, name) for name in bases if name.startswith('.')]
+
+
+def _check_lost_hooks(source: Path, tree: ast.Module) -> None:
+    """Refuses two bases with `custom_hooks` each: those of the first would be lost."""
+    setting = [node for node in _base_imports(tree) if _takes_hooks(source, node)]
+    if len(setting) > 1 and not _assigns_hooks(tree):
+        first, second = setting[0], setting[-1]
+        raise InputError(
+            f'{source}:{second.lineno}: the bases {_base_name(first)} and {_base_name(second)} both set custom_hooks, '
+            'so those of the first would be lost: write `custom_hooks = [...]` with all of them below'
+        )
+
+
+def _takes_hooks(source: Path, node: ast.ImportFrom) -> bool:
+    """Whether an import of a base takes `custom_hooks` that the base, or a base of it, sets."""
+    if not node.level or not any(alias.name in ('*', 'custom_hooks') for alias in node.names):
+        return False
+    base = _base_file(source, _base_name(node))
+    try:
+        tree = ast.parse(base.read_text(encoding='utf-8'))
+    except (OSError, SyntaxError, ValueError):
+        # The loop over the sources says so.
+        return False
+    return _assigns_hooks(tree) or any(_takes_hooks(base, inner) for inner in _base_imports(tree))
+
+
+def _assigns_hooks(tree: ast.Module) -> bool:
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+    return any(node.id == 'custom_hooks' for node in names)
+
+
+def _base_name(node: ast.ImportFrom) -> str:
+    return '.' * node.level + (node.module or '')
+
+
+def _base_file(source: Path, name: str) -> Path:
+    level = len(name) - len(name.lstrip('.'))
+    folder = source.parents[level - 1]
+    return folder.joinpath(*name.lstrip('.').split('.')).with_suffix('.py')
