@@ -40,7 +40,11 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
             top that would change half of what depends on it, or let the rates end elsewhere than the training.
     """
     new = renamed_config(path)
-    hint = f'it is called {new} now' if new else 'give the path of a config, such as configs/second/second_tiny.py'
+    hint = (
+        f'it is called {new} now'
+        if new
+        else 'give the path of a config, such as configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py'
+    )
     path = require_file(path, hint)
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise InputError(f'{path} is not a config: expected a .py, .json or .yaml file')
