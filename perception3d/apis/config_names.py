@@ -88,8 +88,3 @@ def renamed_config(path: str | Path) -> str:
     name = Path(path).name.removesuffix('.py')
     name = _RENAMED.get(name, name if name in _MOVED else '')
     return next((f'configs/{folder}/{name}.py' for folder in _FOLDERS if name.startswith(folder)), '')
-
-
-def former_names() -> tuple[str, ...]:
-    """Returns the names of all configs that were renamed or moved."""
-    return (*_RENAMED, *_MOVED)
