@@ -5,6 +5,7 @@ The frames that have a file in the folder of results are scored, as with KITTI's
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.frame_lists import describe_unscored, label_frames, list_frames, require_frames
+from perception3d.evaluation.notes import describe_other_classes
 from perception3d.files import holds_frames, read_pickle
 from perception3d.formats.custom_boxes import FORMAT
 from perception3d.formats.custom_boxes.evaluation.ap import LidarBoxes, lidar_scores
@@ -54,9 +56,8 @@ def evaluate_files(
     )
     notes = describe_unscored(unscored)
     for what, parts in (('objects', truth), ('detections', found)):
-        others = sum(name not in classes for part in parts for name in part.names)
-        if others:
-            notes.append(f'{others} {what} of other classes are left out')
+        others = Counter(name for part in parts for name in part.names if name not in classes)
+        notes += describe_other_classes(what, others)
     empty = [name for name, count in zip(classes, every[0].objects, strict=True) if not count]
     if not classes:
         notes.append('neither objects nor detections: nothing is scored')

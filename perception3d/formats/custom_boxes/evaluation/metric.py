@@ -14,6 +14,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
+from perception3d.evaluation.notes import describe_other_classes
 from perception3d.evaluation.predictions import FiniteBoxes, finite_boxes, lidar_boxes
 from perception3d.evaluation.submissions import require_format_dir
 from perception3d.formats.custom_boxes.evaluation.ap import LidarBoxes, lidar_scores
@@ -148,12 +149,8 @@ class LidarDetectionMetric(BaseMetric):
 
 def _notes(classes: Sequence[str], objects: np.ndarray, left_out: Sequence[list[str]]) -> list[str]:
     """Says which objects are not scored, and which classes have none."""
-    others = Counter(name for names in left_out for name in names)
+    notes = describe_other_classes('objects', Counter(name for names in left_out for name in names))
     empty = [name for name, count in zip(classes, objects, strict=True) if not count]
-    notes = []
-    if others:
-        listed = ', '.join(f'{name} {count}' for name, count in sorted(others.items()))
-        notes.append(f'{others.total()} objects of other classes are left out: {listed}')
     if empty:
         notes.append(f'no objects, so no AP: {", ".join(empty)}')
     return notes
