@@ -91,13 +91,13 @@ def test_who_asks_for_it_gets_another_frame(mixed: Path):
 
 
 def test_a_training_says_what_it_leaves_out(mixed: Path, monkeypatch: pytest.MonkeyPatch):
-    told: list[str] = []
-    monkeypatch.setattr('perception3d.engine.object_report.print_log', lambda text, *rest: told.append(text))
+    printed: list[str] = []
+    monkeypatch.setattr('perception3d.engine.object_report.print_log', lambda text, *rest: printed.append(text))
     dataset = RepeatDataset(dataset_of(mixed), 2)
     report_objects(dataset)
     notes = dataset.dataset.object_count.notes()
     assert (
-        told == notes
+        printed == notes
         and len(notes) == 2
         and all(note.startswith(f'{mixed}/perception3d_infos_train.pkl: ') for note in notes)
     )
@@ -172,8 +172,8 @@ def test_empty_2d_boxes_are_told_by_all(tmp_path: Path, capsys: pytest.CaptureFi
     find_command('kitti', 'create_data').run(
         Namespace(root=str(tmp_path), jobs=1, sensors=['camera', 'lidar'], image_size=[1242, 375])
     )
-    told = capsys.readouterr().out
-    assert told.count('have a 2D box without height: they are neither pasted into other frames nor scored') == 3
+    printed = capsys.readouterr().out
+    assert printed.count('have a 2D box without height: they are neither pasted into other frames nor scored') == 3
     dataset = KittiFrameDataset(str(tmp_path), 'perception3d_infos_train.pkl')
     assert any('have a 2D box without height' in note for note in dataset.object_count.notes())
     report_objects(dataset)

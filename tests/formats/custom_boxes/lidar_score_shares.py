@@ -29,7 +29,7 @@ def score_both(samples: list[dict[str, Any]], gt_dir: str, result_dir: str, size
 
 
 def score_lidar_shares(rank: int, port: int, folder: str) -> None:
-    """Scores every second sample of `samples.pt`, as a distributed sampler deals; writes what it is told."""
+    """Scores every second sample of `samples.pt`, as a distributed sampler deals; writes the scores that it gets."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1')
     os.environ['MASTER_PORT'] = str(port)
     import torch

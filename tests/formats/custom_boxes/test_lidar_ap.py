@@ -184,8 +184,8 @@ def test_the_overlap_must_exceed_the_threshold_and_the_distance_be_less():
     found = table([[10, 0, 0, 2, 2, 2, 0]], [0], [0.5])
     assert lidar_scores(truth, found, [0.5])[0].bev[0] == 0
     assert lidar_scores(truth, found, [0.4999])[0].bev[0] == 100
-    beside = table([[11, 0, 0, 4, 2, 2, 0]], [0], [0.5])
-    assert lidar_scores(truth, beside, [0.5])[0].distance[0] == pytest.approx([0, 0, 100, 100])
+    next_to = table([[11, 0, 0, 4, 2, 2, 0]], [0], [0.5])
+    assert lidar_scores(truth, next_to, [0.5])[0].distance[0] == pytest.approx([0, 0, 100, 100])
 
 
 def test_tables_that_do_not_fit_get_one_line():

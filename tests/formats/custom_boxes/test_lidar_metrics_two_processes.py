@@ -48,7 +48,7 @@ def frame(index: int) -> tuple[dict, list[str]]:
 
 @pytest.fixture(scope='module')
 def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[dict]]:
-    """The folder with the files, the scores of one process, and those that each of two processes was told."""
+    """The folder with the files, the scores of one process, and those that each of two processes gets."""
     folder = tmp_path_factory.mktemp('shares')
     (folder / 'gt').mkdir()
     samples = []

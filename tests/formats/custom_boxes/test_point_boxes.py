@@ -28,7 +28,7 @@ SPLITS = {'train': ['yard_a', 'yard_b', 'yard_empty'], 'val': ['yard_c'], 'test'
 
 
 def boxes_of(name: str) -> tuple[np.ndarray, list[str]]:
-    """The boxes (bottom's middle) of a frame, all around the scanner, and their classes."""
+    """The boxes (bottom's middle) of a frame, all around the LiDAR, and their classes."""
     rng = np.random.default_rng(sum(map(ord, name)))
     if name == 'yard_empty':
         return np.zeros((0, 7)), []

@@ -66,7 +66,7 @@ def labelled(root: Path, frames: dict[str, list[str]]) -> Path:
     return root
 
 
-def test_the_truth_of_real_frames_comes_back_from_the_scanners_frame(real_frames: Path, tmp_path: Path):
+def test_the_truth_of_real_frames_comes_back_from_the_lidar_frame(real_frames: Path, tmp_path: Path):
     samples, frames = [], ['000000', '000001', '000002']
     for frame in frames:
         objects = read_objects(real_frames / 'label_2' / f'{frame}.txt')
@@ -103,7 +103,7 @@ def test_the_truth_of_real_frames_comes_back_from_the_scanners_frame(real_frames
 
 
 def test_a_box_is_converted_as_worked_out_by_hand(tmp_path: Path):
-    """A car 20.3 m ahead on the ground, heading away; the camera is 0.3 m ahead of the scanner and 0.07 m below it."""
+    """A car 20.3 m ahead on the ground, heading away; the camera is 0.3 m ahead of the LiDAR and 0.07 m below it."""
     run([sample('000003', [20.3, 0.02, -1.6, 4, 2, 1.5, 0.0], [2], [0.75])], format_dir=str(tmp_path), format_only=True)
     words = (tmp_path / '000003.txt').read_text().split()
     assert words[:3] == ['Car', '-1.00', '-1']
@@ -184,7 +184,7 @@ def test_boxes_outside_the_image_and_the_range_are_left_out_where_asked(tmp_path
     assert names(path) == ['Car']
 
 
-def test_the_rectangle_of_a_box_beside_the_camera_is_that_of_its_visible_part():
+def test_the_rectangle_of_a_box_next_to_the_camera_is_that_of_its_visible_part():
     """Against points all over the box: those behind the camera must not count, as mirrored corners would."""
     sizes, places, rotation = np.array([[1.5, 2.0, 6.0]]), np.array([[1.5, 1.6, 1.0]]), np.array([-1.2])
     corners = camera_corners(sizes, places, rotation)
