@@ -1,6 +1,6 @@
-"""Fast-BEV M0 with four moments teaches M0 with one: the student is to guess from a single moment what motion tells.
+"""Fast-BEV M0 with four frames teaches M0 with one: the student is to guess from a single frame what motion tells.
 
-It inherits everything; of the convolution that joins the moments, the filters of the current one.
+It inherits everything; of the convolution that joins the frames, the filters of the current one.
 """
 
 import copy
@@ -14,7 +14,7 @@ with read_base():
     from .._base_.distill.bev_links import *
     from ..fast_bev.fast_bev_m0_r18_256x704_1frame_cbgs20e_nuscenes import *
 
-# All four moments are loaded and augmented; the student's view keeps the newest.
+# All four frames are loaded and augmented; the student's view keeps the newest.
 train_dataloader.dataset.dataset.num_frames = 4
 steps = train_dataloader.dataset.dataset.pipeline
 train_dataloader.dataset.dataset.pipeline = [
@@ -27,7 +27,7 @@ train_dataloader.dataset.dataset.pipeline = [
 ]
 teacher = copy.deepcopy(model)
 teacher.neck_3d.fuse_channels = 64 * 4 * 4
-# With one moment there is no relation between moments, and nothing that the others add.
+# With one frame there is no relation between frames, and nothing that the others add.
 del links['moments'], links['increment']
 model = dict(
     type=Distiller,

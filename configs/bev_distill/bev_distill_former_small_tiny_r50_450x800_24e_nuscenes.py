@@ -1,5 +1,5 @@
 """BEVFormer-small (ResNet-101 with deformable convolutions, 720 x 1280, 150 x 150 pillars) teaches BEVFormer-tiny
-(ResNet-50, 450 x 800, 50 x 50 pillars), both on three moments.
+(ResNet-50, 450 x 800, 50 x 50 pillars), both on three frames.
 
 The student takes over its teacher's encoder and head, and of the bird's-eye queries and positions those of its coarser
 grid over the same metres. They stay as they are for a quarter of the training: the inputs of both transformers are then

@@ -14,7 +14,7 @@ with read_base():
     from .._base_.distill.bev_links import *
     from ..fast_bev.fast_bev_m0_r18_256x704_cbgs20e_nuscenes import *
 
-# Loading, boxes and the augmentation of the lidar frame are shared; images are cut and turned alike at two sizes.
+# Loading, boxes and the augmentation of the LiDAR frame are shared; images are cropped and rotated alike at two sizes.
 steps = train_dataloader.dataset.dataset.pipeline
 train_dataloader.dataset.dataset.pipeline = [
     steps.load,

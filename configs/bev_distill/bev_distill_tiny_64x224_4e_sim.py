@@ -16,7 +16,7 @@ with read_base():
     from .._base_.distill.tiny_links import *
     from ..fast_bev.fast_bev_tiny_64x224_4e_sim import *
 
-# Loading, boxes and the augmentation of the lidar frame are shared; the size of the images is not.
+# Loading, boxes and the augmentation of the LiDAR frame are shared; the size of the images is not.
 steps = train_dataloader.dataset.pipeline
 train_dataloader.dataset.pipeline = [
     steps.load,

@@ -1,4 +1,4 @@
-"""A rival on the resolution pair: Channel-wise distillation (CWD) of the fused map."""
+"""Compared on the resolution pair: Channel-wise distillation (CWD) of the fused map."""
 
 from mmengine.config import read_base
 

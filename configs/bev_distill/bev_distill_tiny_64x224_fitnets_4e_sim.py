@@ -1,4 +1,4 @@
-"""A rival on the resolution pair: FitNets: plain imitation of the fused map through an adapter."""
+"""Compared on the resolution pair: FitNets: plain imitation of the fused map through an adapter."""
 
 from mmengine.config import read_base
 

@@ -1,4 +1,4 @@
-"""A rival on the resolution pair: Heatmap distillation with a soft teacher mask (SparseKD)."""
+"""Compared on the resolution pair: Heatmap distillation with a soft teacher mask (SparseKD)."""
 
 from mmengine.config import read_base
 

@@ -1,4 +1,4 @@
-"""A rival on the resolution pair: PKD: Pearson correlation with the teacher's fused map."""
+"""Compared on the resolution pair: PKD: Pearson correlation with the teacher's fused map."""
 
 from mmengine.config import read_base
 

@@ -1,4 +1,4 @@
-"""BEVFormer-base: full images, four levels and moments, 200 x 200 pillars, six layers.
+"""BEVFormer-base: full images, four levels and frames, 200 x 200 pillars, six layers.
 
 Published: mAP 41.6, NDS 51.7.
 """

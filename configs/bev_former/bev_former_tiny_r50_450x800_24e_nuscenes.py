@@ -1,7 +1,7 @@
-"""BEVFormer-tiny: ResNet-50, 450 x 800, three moments, 50 x 50 pillars. Published: mAP 25.2, NDS 35.4.
+"""BEVFormer-tiny: ResNet-50, 450 x 800, three frames, 50 x 50 pillars. Published: mAP 25.2, NDS 35.4.
 
-Other than in the released run, the two past moments are always the last two keyframes (there: two of the last three),
-images keep their colours, no grid mask hides parts of them, and the test starts from three moments instead of the whole
+Other than in the released run, the two past frames are always the last two keyframes (there: two of the last three),
+images keep their colours, no grid mask hides parts of them, and the test starts from three frames instead of the whole
 past of the scene, for which there is `BEVFormerStream`.
 """
 

@@ -1,4 +1,4 @@
-"""Four general distillation methods on the resolution pair, beside the method of `bev_distillation.py`.
+"""Four general distillation methods on the resolution pair, next to the method of `bev_distillation.py`.
 
 The links of every row are scaled to the student's own loss at first, with the same schedule over time. No row but
 `a-b-c` inherits weights; `a-b` is the method without them.

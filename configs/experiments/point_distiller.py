@@ -1,4 +1,4 @@
-"""PointDistiller between two small PointPillars, beside two rivals, and between two SECONDs, in the built-in world.
+"""PointDistiller between two small PointPillars, two other methods, and two SECONDs, in the built-in world.
 
 The student of all rows of a pair is the same network with the same schedule, data order and seeds. One teacher serves
 all seeds. `point_distiller_variants.py` has other places of the link and a longer training.

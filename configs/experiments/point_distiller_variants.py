@@ -1,18 +1,18 @@
 """Where PointDistiller sits between the two small PointPillars, the teacher's weights, and a longer training.
 
-Beside `point_distiller.py`: the same world, networks, schedule and data order.
+Next to `point_distiller.py`: the same world, networks, schedule and data order.
 """
 
 import runpy
 from pathlib import Path
 
-_beside = runpy.run_path(str(Path(__file__).with_name('point_distiller.py')))
+_main = runpy.run_path(str(Path(__file__).with_name('point_distiller.py')))
 
 name = 'point_distiller_variants'
 seeds, metrics, prepare, options, baseline = (
-    _beside[key] for key in ('seeds', 'metrics', 'prepare', 'options', 'baseline')
+    _main[key] for key in ('seeds', 'metrics', 'prepare', 'options', 'baseline')
 )
-STUDENT, _distilled = _beside['STUDENT'], _beside['_distilled']
+STUDENT, _distilled = _main['STUDENT'], _main['_distilled']
 LEVELS = ('level0', 'level1', 'level2')
 
 
@@ -23,7 +23,7 @@ def _with(links, inherit=False):
 
 
 arms = {
-    **{arm: _beside['arms'][arm] for arm in ('teacher', 'student')},
+    **{arm: _main['arms'][arm] for arm in ('teacher', 'student')},
     'levels': dict(**_with(('local', *LEVELS)), seeds=(0,)),
     'neck': dict(**_with(('neck',)), seeds=(0,)),
     'inherit': dict(**_with((), inherit=True), seeds=(0,)),

@@ -1,4 +1,4 @@
-"""Fast-BEV M0 with one frame and a thinner BEV encoder, made to learn one real keyframe by heart.
+"""Fast-BEV M0 with one frame and a thinner BEV encoder, made to overfit one real keyframe.
 
 A check of the whole path on real data: images, projections, lift, head, metric. M0's encoder of 256 channels would
 need about two thirds of all multiplications.

@@ -1,4 +1,4 @@
-"""Multi-scale Fast-BEV (style v4): three image levels into three grids, ResNet-50, tested with a mirrored second look.
+"""Multi-scale Fast-BEV (style v4): three image levels into three grids, ResNet-50, tested on mirrored images too.
 
 Published as Fast-BEV-R50: mAP 33.4, NDS 47.3; with test-time augmentation and scale-NMS 34.6 and 47.7 (that the table
 row means this config is an inference of ours).

@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: attention-guided and non-local distillation (Zhang and Ma 2021)."""
+"""Compared with PointDistiller on PointPillars c4: attention-guided and non-local distillation (Zhang and Ma 2021)."""
 
 from mmengine.config import read_base
 

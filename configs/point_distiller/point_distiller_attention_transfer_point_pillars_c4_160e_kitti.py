@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: attention transfer on the three levels of the backbone."""
+"""Compared with PointDistiller on PointPillars c4: attention transfer on the three levels of the backbone."""
 
 from mmengine.config import read_base
 

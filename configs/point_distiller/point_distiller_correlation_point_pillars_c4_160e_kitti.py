@@ -1,4 +1,4 @@
-"""Compared with PointDistiller on the 4x compressed PointPillars: correlation congruence on the BEV map."""
+"""Compared with PointDistiller on PointPillars c4: correlation congruence on the BEV map."""
 
 from mmengine.config import read_base
 

@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: contrastive representation distillation of pillars."""
+"""Compared with PointDistiller on PointPillars c4: contrastive representation distillation of pillars."""
 
 from mmengine.config import read_base
 

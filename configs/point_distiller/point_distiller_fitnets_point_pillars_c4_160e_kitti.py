@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: FitNets (hints) on the BEV map behind the neck."""
+"""Compared with PointDistiller on PointPillars c4: FitNets (hints) on the BEV map behind the neck."""
 
 from mmengine.config import read_base
 

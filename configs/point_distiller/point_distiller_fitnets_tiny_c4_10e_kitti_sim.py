@@ -1,4 +1,4 @@
-"""Rival of PointDistiller in the tiny pair: FitNets on the BEV map behind the neck."""
+"""Compared with PointDistiller in the tiny pair: FitNets on the BEV map behind the neck."""
 
 from mmengine.config import read_base
 

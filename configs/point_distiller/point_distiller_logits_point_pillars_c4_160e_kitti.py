@@ -1,4 +1,4 @@
-"""Compared with PointDistiller on the 4x compressed PointPillars: class logits by KL divergence.
+"""Compared with PointDistiller on PointPillars c4: class logits by KL divergence.
 
 The softmax is over the anchors and classes of a cell, 6 x 3 logits. The head itself is trained with sigmoid scores, so
 this transfers which anchor and class of a cell is the most likely one, not how likely an object is there.

@@ -14,7 +14,7 @@ with read_base():
     from ..second.second_tiny_10e_kitti_sim import model as teacher
     from ..second.second_tiny_c4_10e_kitti_sim import *
 
-# A link begins at the size of the student's own loss times `match * weight` and leaves the last word to the labels.
+# A link begins at the student's own loss times `match * weight` and fades in the last fifth of the training.
 timing = dict(match=1.0, ramp=0.05, decay_start=0.8, decay_to=0.1)
 local = dict(type=PointDistiller, channels=16, num_nodes=256, num_neighbors=32, importance='feature')
 model = dict(

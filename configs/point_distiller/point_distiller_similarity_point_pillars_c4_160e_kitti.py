@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: similarity-preserving distillation on the BEV map."""
+"""Compared with PointDistiller on PointPillars c4: similarity-preserving distillation on the BEV map."""
 
 from mmengine.config import read_base
 

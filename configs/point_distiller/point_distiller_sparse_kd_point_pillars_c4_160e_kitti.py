@@ -1,4 +1,4 @@
-"""Rival of PointDistiller on the 4x PointPillars: SparseKD's recipe (arXiv 2205.15156), the strongest one.
+"""Compared with PointDistiller on PointPillars c4: SparseKD's recipe (arXiv 2205.15156), the strongest one.
 
 Scores by MSE with the teacher's best score as soft mask, boxes by L1 at those places, and the teacher's weights where
 they fit. Label distillation: the teacher's boxes above 0.6 join the ground truth before targets are assigned.

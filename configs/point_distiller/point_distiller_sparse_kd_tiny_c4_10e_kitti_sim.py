@@ -1,4 +1,4 @@
-"""Rival of PointDistiller in the tiny pair: SparseKD's recipe (arXiv 2205.15156), scores and boxes where it is sure.
+"""Compared with PointDistiller in the tiny pair: SparseKD (arXiv 2205.15156), scores and boxes where it is sure.
 
 Scores by MSE with the teacher's best score as soft mask, boxes by L1 at those places, and the teacher's weights where
 they fit. Label distillation: the teacher's boxes above 0.6 join the ground truth before targets are assigned.

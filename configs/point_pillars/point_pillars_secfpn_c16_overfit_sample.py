@@ -1,4 +1,4 @@
-"""The 16x smaller PointPillars made to learn three real frames by heart.
+"""The 16x smaller PointPillars made to overfit three real frames.
 
 A check of the whole path on real data: labels, calibration, frames, anchors, result files, metric.
 """

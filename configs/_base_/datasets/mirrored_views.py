@@ -1,4 +1,4 @@
-"""Views of a cloud for `--tta` where a scanner sees all around: as it is, mirrored along either axis, along both."""
+"""Views of a cloud for `--tta` where the LiDAR sees all around: as it is, mirrored along either axis, along both."""
 
 from mmdet3d.datasets.transforms import RandomFlip3D
 

@@ -19,7 +19,7 @@ links = dict(
         weight=0.4,
         **timing,
     ),
-    # The last block of each: what the cameras add, and what the moment before adds.
+    # The last block of each: what the cameras add, and what the frame before adds.
     **{
         name: dict(
             student=f'encoder.layers.2.{block}',
