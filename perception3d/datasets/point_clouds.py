@@ -1,4 +1,4 @@
-"""LiDAR clouds on disk, and which of their points lie in an image or in boxes; without torch, to start fast."""
+"""LiDAR clouds on disk, and which of their points lie in an image; without torch, to start fast."""
 
 from __future__ import annotations
 
@@ -88,70 +88,3 @@ def in_image(points: np.ndarray, img_from_lidar: np.ndarray, image_hw: tuple[int
     is trained and tested on these points (about a fifth of a scan).
     """
     return _in_image(points, np.ascontiguousarray(img_from_lidar, np.float64), float(image_hw[0]), float(image_hw[1]))
-
-
-@njit(cache=True)
-def _prepare(boxes: np.ndarray) -> np.ndarray:
-    """Columns of (M, 8): x, y, l/2, w/2, cos, sin, low, high."""
-    out = np.empty((len(boxes), 8))
-    for k in range(len(boxes)):
-        out[k, 0], out[k, 1] = boxes[k, 0], boxes[k, 1]
-        out[k, 2], out[k, 3] = boxes[k, 3] * 0.5, boxes[k, 4] * 0.5
-        out[k, 4], out[k, 5] = math.cos(boxes[k, 6]), math.sin(boxes[k, 6])
-        out[k, 6], out[k, 7] = boxes[k, 2], boxes[k, 2] + boxes[k, 5]
-    return out
-
-
-@njit(cache=True)
-def _inside(box: np.ndarray, x: float, y: float, z: float) -> bool:
-    """Whether a point lies in a row of `_prepare`, faces included."""
-    if z < box[6] or z > box[7]:
-        return False
-    dx, dy = x - box[0], y - box[1]
-    return abs(box[4] * dx + box[5] * dy) <= box[2] and abs(box[4] * dy - box[5] * dx) <= box[3]
-
-
-@njit(cache=True)
-def _rows_in_boxes(points: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two passes: first the number of points in each box, then their rows, box after box, in the order of the cloud."""
-    prepared = _prepare(boxes)
-    starts = np.zeros(len(boxes) + 1, np.int64)
-    low_x, high_x, low_y, high_y = np.inf, -np.inf, np.inf, -np.inf
-    for k in range(len(boxes)):
-        reach = math.hypot(prepared[k, 2], prepared[k, 3])
-        low_x, high_x = min(low_x, prepared[k, 0] - reach), max(high_x, prepared[k, 0] + reach)
-        low_y, high_y = min(low_y, prepared[k, 1] - reach), max(high_y, prepared[k, 1] + reach)
-    near = np.empty(len(points), np.int64)
-    count = 0
-    for i in range(len(points)):
-        x, y, z = float(points[i, 0]), float(points[i, 1]), float(points[i, 2])
-        if x < low_x or x > high_x or y < low_y or y > high_y:
-            continue
-        found = False
-        for k in range(len(boxes)):
-            if _inside(prepared[k], x, y, z):
-                starts[k + 1] += 1
-                found = True
-        if found:
-            near[count] = i
-            count += 1
-    for k in range(len(boxes)):
-        starts[k + 1] += starts[k]
-    rows, place = np.empty(starts[-1], np.int64), starts.copy()
-    for j in range(count):
-        i = near[j]
-        for k in range(len(boxes)):
-            if _inside(prepared[k], float(points[i, 0]), float(points[i, 1]), float(points[i, 2])):
-                rows[place[k]] = i
-                place[k] += 1
-    return rows, starts
-
-
-def rows_in_boxes(points: np.ndarray, boxes: np.ndarray) -> list[np.ndarray]:
-    """Returns for each box the rows of the points (N, >=3) in it, faces included, in the order of the cloud.
-
-    boxes (M, 7): x, y, z of the bottom's middle, l, w, h, yaw, in the frame of the points. Boxes may overlap.
-    """
-    boxes = np.ascontiguousarray(boxes, np.float64).reshape(-1, 7)
-    rows, starts = _rows_in_boxes(points, boxes)
-    return [rows[starts[k] : starts[k + 1]] for k in range(len(boxes))]

@@ -13,19 +13,24 @@ from torch import Tensor
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.geometry.threads import share_threads_with_torch
+from perception3d.ops.inside_boxes import box_at, inside, local
 
 _BLOCK = 256
 _ROI_REDUCTIONS = ('max', 'avg')
 
 
-def _rows(boxes: Tensor) -> np.ndarray:
-    """Columns (..., 8, T) float32 of boxes (..., T, >=7): centre x, y, z, half sizes, cosine and sine of -yaw."""
+def _columns(boxes: Tensor) -> np.ndarray:
+    """Columns (..., 9, T) float32, as `inside_boxes` takes them, of boxes (..., T, >=7) by mmcv's rule."""
     array = boxes.detach().float().numpy()
     half = array[..., 3:6] / np.float32(2)
     center = array[..., :3].copy()
     center[..., 2] += half[..., 2]
-    yaw = -array[..., 6:7].astype(np.float64)
-    rows = np.concatenate([center, half, np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)], -1)
+    # The sides do not belong to the box: the largest distances are the numbers below the half sizes.
+    sides = half[..., :2]
+    largest = np.where(sides > 0, np.nextafter(sides, np.float32(0)), np.float32(-1))
+    yaw = array[..., 6:7].astype(np.float64)
+    turned = np.cos(yaw).astype(np.float32), np.sin(yaw).astype(np.float32)
+    rows = np.concatenate([center, largest, -half[..., 2:], half[..., 2:], *turned], -1)
     return np.ascontiguousarray(np.swapaxes(rows, -1, -2))
 
 
@@ -34,41 +39,24 @@ def _coordinates(points: Tensor) -> np.ndarray:
     return points.detach()[..., :3].float().transpose(-1, -2).contiguous().numpy()
 
 
-@njit(cache=True)
-def _local(box: tuple, x: float, y: float) -> tuple[float, float]:
-    dx, dy = x - box[0], y - box[1]
-    return dx * box[6] + dy * -box[7], dx * box[7] + dy * box[6]
-
-
-@njit(cache=True)
-def _inside(box: tuple, x: float, y: float, z: float) -> bool:
-    u, v = _local(box, x, y)
-    return (abs(z - box[2]) <= box[5]) & (u > -box[3]) & (u < box[3]) & (v > -box[4]) & (v < box[4])
-
-
-@njit(cache=True)
-def _box(rows: np.ndarray, k: int) -> tuple:
-    return rows[0, k], rows[1, k], rows[2, k], rows[3, k], rows[4, k], rows[5, k], rows[6, k], rows[7, k]
-
-
 # One thread: transforms mark points in the workers of a data loader, which must not start threads after a fork.
 @njit(cache=True)
-def _mark_all(points, rows, out):
+def _mark_all(points, boxes, out):
     for n in range(points.shape[1]):
         x, y, z = points[0, n], points[1, n], points[2, n]
-        for k in range(rows.shape[1]):
-            out[n, k] = np.int32(1) if _inside(_box(rows, k), x, y, z) else np.int32(0)
+        for k in range(boxes.shape[1]):
+            out[n, k] = np.int32(1) if inside(box_at(boxes, k), x, y, z) else np.int32(0)
 
 
 @njit(cache=True)
-def _mark_first(points, rows, out):
+def _mark_first(points, boxes, out):
     for n in range(points.shape[1]):
         x, y, z = points[0, n], points[1, n], points[2, n]
-        first = np.int32(rows.shape[1])
+        first = np.int32(boxes.shape[1])
         # All boxes, without a branch: the compiler tests several at once.
-        for k in range(rows.shape[1]):
-            first = min(first, np.int32(k) if _inside(_box(rows, k), x, y, z) else np.int32(rows.shape[1]))
-        out[n] = first if first < rows.shape[1] else -1
+        for k in range(boxes.shape[1]):
+            first = min(first, np.int32(k) if inside(box_at(boxes, k), x, y, z) else np.int32(boxes.shape[1]))
+        out[n] = first if first < boxes.shape[1] else -1
 
 
 @njit(cache=True)
@@ -83,7 +71,7 @@ def _points_of_box(points: np.ndarray, box: tuple, out: np.ndarray) -> int:
         )
         hits = np.int32(0)
         for t in range(xs.shape[0]):
-            flags[t] = _inside(box, xs[t], ys[t], zs[t])
+            flags[t] = inside(box, xs[t], ys[t], zs[t])
             hits += np.int32(flags[t])
         if hits:
             for t in range(xs.shape[0]):
@@ -96,9 +84,9 @@ def _points_of_box(points: np.ndarray, box: tuple, out: np.ndarray) -> int:
 
 
 @njit(cache=True, parallel=True)
-def _sample_boxes(points, rows, indices, empty):
-    for k in prange(rows.shape[1]):
-        found = _points_of_box(points, _box(rows, k), indices[k])
+def _sample_boxes(points, boxes, indices, empty):
+    for k in prange(boxes.shape[1]):
+        found = _points_of_box(points, box_at(boxes, k), indices[k])
         empty[k] = found == 0
         for s in range(found, indices.shape[1]):
             indices[k, s] = indices[k, s % found] if found else 0
@@ -117,20 +105,19 @@ def _gather_samples(points, features, indices, empty, out):
 
 
 @njit(cache=True, parallel=True)
-def _fill_cells(points, rows, bottoms, cells):
+def _fill_cells(points, boxes, bottoms_and_sizes, cells):
     """Fills zeros `cells` (T, X, Y, Z, P + 1): the number of points of each cell of each box, then their indices."""
-    shape = np.array([cells.shape[1], cells.shape[2], cells.shape[3]])
-    for k in prange(rows.shape[1]):
-        box = _box(rows, k)
-        inside = np.empty(points.shape[1], np.int32)
+    shape, two = np.array([cells.shape[1], cells.shape[2], cells.shape[3]]), np.float32(2)
+    for k in prange(boxes.shape[1]):
+        box, bottom, size = box_at(boxes, k), bottoms_and_sizes[k, 0], bottoms_and_sizes[k, 1:]
+        found = np.empty(points.shape[1], np.int32)
         place = np.empty(3, np.int64)
-        for s in range(_points_of_box(points, box, inside)):
-            n = inside[s]
-            u, v = _local(box, points[0, n], points[1, n])
-            two = np.float32(2)
-            place[0] = int((u + box[3]) / (two * box[3] / np.float32(shape[0])))
-            place[1] = int((v + box[4]) / (two * box[4] / np.float32(shape[1])))
-            place[2] = int((points[2, n] - bottoms[k]) / (two * box[5] / np.float32(shape[2])))
+        for s in range(_points_of_box(points, box, found)):
+            n = found[s]
+            u, v = local(box, points[0, n], points[1, n])
+            place[0] = int((u + size[0] / two) / (size[0] / np.float32(shape[0])))
+            place[1] = int((v + size[1] / two) / (size[1] / np.float32(shape[1])))
+            place[2] = int((points[2, n] - bottom) / (size[2] / np.float32(shape[2])))
             for axis in range(3):
                 place[axis] = min(max(place[axis], 0), shape[axis] - 1)
             cell = cells[k, place[0], place[1], place[2]]
@@ -190,8 +177,8 @@ def points_in_boxes_part(points: Tensor, boxes: Tensor) -> Tensor:
 
         return cuda_part(points[..., :3].contiguous(), boxes[..., :7].contiguous())
     out = np.empty(points.shape[:2], np.int32)
-    for columns, rows, target in zip(_coordinates(points), _rows(boxes), out, strict=True):
-        _mark_first(columns, rows, target)
+    for cloud, of_cloud, target in zip(_coordinates(points), _columns(boxes), out, strict=True):
+        _mark_first(cloud, of_cloud, target)
     return torch.from_numpy(out)
 
 
@@ -203,8 +190,8 @@ def points_in_boxes_all(points: Tensor, boxes: Tensor) -> Tensor:
 
         return cuda_all(points[..., :3].contiguous(), boxes[..., :7].contiguous())
     out = np.empty((*points.shape[:2], boxes.shape[1]), np.int32)
-    for columns, rows, target in zip(_coordinates(points), _rows(boxes), out, strict=True):
-        _mark_all(columns, rows, target)
+    for cloud, of_cloud, target in zip(_coordinates(points), _columns(boxes), out, strict=True):
+        _mark_all(cloud, of_cloud, target)
     return torch.from_numpy(out)
 
 
@@ -233,10 +220,10 @@ def pool_points_in_boxes(points: Tensor, features: Tensor, boxes: Tensor, num_sa
     pooled = torch.zeros(*shape, 3 + features.shape[2])
     indices, empty = np.empty(shape, np.int32), np.empty(shape[:2], np.int32)
     xyz = points.detach()[..., :3].float().contiguous().numpy()
-    columns, rows = _coordinates(points), _rows(boxes)
+    coordinates, columns = _coordinates(points), _columns(boxes)
     share_threads_with_torch()
     for b in range(len(xyz)):
-        _sample_boxes(columns[b], rows[b], indices[b], empty[b])
+        _sample_boxes(coordinates[b], columns[b], indices[b], empty[b])
         _gather_samples(xyz[b], exact[b].numpy(), indices[b], empty[b], pooled[b].numpy())
     return pooled.to(features.dtype), torch.from_numpy(empty)
 
@@ -248,9 +235,9 @@ def cells_of_boxes(points: Tensor, boxes: Tensor, grid: tuple[int, int, int], ma
     """
     _require(points[None], boxes[None])
     cells = torch.zeros(len(boxes), *grid, max_points, dtype=torch.int32)
-    bottoms = boxes.detach()[:, 2].float().contiguous().numpy()
+    bottoms_and_sizes = boxes.detach()[:, 2:6].float().contiguous().numpy()
     share_threads_with_torch()
-    _fill_cells(_coordinates(points), _rows(boxes), bottoms, cells.numpy())
+    _fill_cells(_coordinates(points), _columns(boxes), bottoms_and_sizes, cells.numpy())
     return cells
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from perception3d.ops.inside_boxes import count_in_boxes
 from perception3d.simulation.profiles import Profile
 from perception3d.simulation.render.camera import CameraImage, Exposure, cast_shadow, render_camera
-from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.raster import owner_visibility
@@ -96,17 +95,4 @@ def count_points(points: np.ndarray, world_from_lidar: np.ndarray, boxes: np.nda
     boxes: x, y, z of the center, length, width, height and yaw in the world frame.
     """
     world = points.astype(np.float64) @ world_from_lidar[:3, :3].T + world_from_lidar[:3, 3]
-    return _count_inside(world, boxes.astype(np.float64))
-
-
-@kernel()
-def _count_inside(points, boxes):
-    counts = np.zeros(len(boxes), np.int64)
-    for i in range(len(boxes)):
-        cos, sin = math.cos(boxes[i, 6]), math.sin(boxes[i, 6])
-        for n in range(len(points)):
-            x, y, z = points[n, 0] - boxes[i, 0], points[n, 1] - boxes[i, 1], points[n, 2] - boxes[i, 2]
-            along, across = abs(x * cos + y * sin), abs(y * cos - x * sin)
-            if along <= boxes[i, 3] / 2 and across <= boxes[i, 4] / 2 and abs(z) <= boxes[i, 5] / 2:
-                counts[i] += 1
-    return counts
+    return count_in_boxes(world, boxes)

@@ -12,11 +12,11 @@ from mmdet3d.structures.points import LiDARPoints
 
 from perception3d.checks import InputError
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
-from perception3d.datasets.point_clouds import rows_in_boxes
 from perception3d.datasets.transforms import lidar_augment
 from perception3d.datasets.transforms.lidar_augment import GroundTruthSampler, MoveObjects, PasteObjects, free_places
 from perception3d.datasets.transforms.lidar_loading import CropToImage, LoadCheckedPoints
 from perception3d.geometry.iou import bev_overlap
+from perception3d.ops.inside_boxes import rows_in_boxes
 
 CLASSES = ('Pedestrian', 'Car')
 SIZES = {'Pedestrian': (0.8, 0.6, 1.7), 'Car': (4.0, 1.6, 1.5)}

@@ -18,7 +18,6 @@ from shipped import config_path
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.datasets.ground_truth_database import INFO_FILE
-from perception3d.datasets.point_clouds import rows_in_boxes
 from perception3d.datasets.transforms import lidar_augment
 from perception3d.datasets.transforms.lidar_augment import GroundTruthSampler, MoveObjects, PasteObjects
 from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, ZeroUnknownVelocities
@@ -27,6 +26,7 @@ from perception3d.files import read_pickle, write_pickle
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.formats.nuscenes.info.build import create_infos
 from perception3d.formats.nuscenes.info.database import create_database
+from perception3d.ops.inside_boxes import rows_in_boxes
 from perception3d.registry import DATASETS, HOOKS, MODELS
 
 CENTER_POINT = ('center_point_pillar_cyclic20e_nuscenes', 'center_point_voxel_cyclic20e_nuscenes')

@@ -20,10 +20,11 @@ from numba import njit
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.ground_truth_database import INFO_FILE
-from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
+from perception3d.datasets.point_clouds import read_cloud
 from perception3d.files import read_pickle
 from perception3d.geometry.iou import bev_overlap, prepare_flat
 from perception3d.geometry.overlap import overlap_area
+from perception3d.ops.inside_boxes import rows_in_boxes
 from perception3d.registry import TRANSFORMS
 
 _BEV = [0, 1, 3, 4, 6]

@@ -29,10 +29,11 @@ from perception3d.datasets.ground_truth_database import (
     write_objects_of_frame,
 )
 from perception3d.datasets.object_count import count_labels
-from perception3d.datasets.point_clouds import read_cloud, rows_in_boxes
+from perception3d.datasets.point_clouds import read_cloud
 from perception3d.files import write_pickle
 from perception3d.formats.custom_boxes import FORMAT
 from perception3d.formats.custom_boxes.files import read_labels
+from perception3d.ops.inside_boxes import rows_in_boxes
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from perception3d.datasets.frame_building import (
 )
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
 from perception3d.datasets.object_count import count_labels
-from perception3d.datasets.point_clouds import in_image, read_cloud, rows_in_boxes
+from perception3d.datasets.point_clouds import in_image, read_cloud
 from perception3d.files import write_pickle
 from perception3d.formats.kitti.files import (
     Calibration,
@@ -39,6 +39,7 @@ from perception3d.formats.kitti.files import (
     read_objects,
 )
 from perception3d.formats.kitti.rules import CATEGORIES, DIFFICULTIES, DONT_CARE
+from perception3d.ops.inside_boxes import rows_in_boxes
 
 NUM_FEATURES = 4
 _SUFFIXES = {'velodyne': '.bin', 'calib': '.txt', 'image_2': '.png', 'label_2': '.txt'}

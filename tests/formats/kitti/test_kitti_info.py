@@ -15,7 +15,7 @@ from kitti_tree import IMAGE_HW, POINTS_IN_BOX, KittiTree, png_bytes
 
 from perception3d.checks import InputError
 from perception3d.datasets import frame_building
-from perception3d.datasets.point_clouds import in_image, rows_in_boxes
+from perception3d.datasets.point_clouds import in_image
 from perception3d.files import read_pickle
 from perception3d.formats.kitti.files import boxes_lidar_from_camera, objects_from_table, read_calibration, read_objects
 from perception3d.formats.kitti.info import InfoSettings, create_infos, difficulties
@@ -178,20 +178,6 @@ def test_the_mask_of_an_image_is_plain_projection(tree: KittiTree):
     expected = slow_view(points, matrix, (375, 1242))
     assert expected.any()
     np.testing.assert_array_equal(in_image(points, matrix, (375, 1242)), expected)
-
-
-def test_rows_in_boxes_are_those_of_a_slow_check():
-    rng = np.random.default_rng(1)
-    points = rng.uniform(-6, 6, (4000, 4)).astype(np.float32)
-    boxes = np.column_stack([rng.uniform(-4, 4, (12, 3)), rng.uniform(0.5, 5, (12, 3)), rng.uniform(-7, 7, 12)])
-    boxes = np.vstack([boxes, boxes[:1], [50, 50, 0, 1, 1, 1, 0]])
-    rows = rows_in_boxes(points, boxes)
-    assert len(rows) == 14
-    for box, own in zip(boxes, rows):
-        np.testing.assert_array_equal(own, slow_rows(points, box))
-    assert len(np.concatenate(rows)) > 100
-    assert rows_in_boxes(points, np.zeros((0, 7))) == []
-    assert [len(own) for own in rows_in_boxes(points[:0], boxes)] == [0] * 14
 
 
 def test_the_database_holds_the_objects_of_train(tree: KittiTree):

@@ -20,8 +20,9 @@ import numpy as np
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.frame_building import map_frames
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
-from perception3d.datasets.point_clouds import read_cloud, read_sweep, rows_in_boxes
+from perception3d.datasets.point_clouds import read_cloud, read_sweep
 from perception3d.files import read_pickle, write_pickle
+from perception3d.ops.inside_boxes import rows_in_boxes
 
 SWEEPS = 9
 """Sweeps before the keyframe, the newest ones; CenterPoint and mmdet3d train on as many."""
