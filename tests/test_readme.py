@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from perception3d.files import read_image, read_pickle
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
+PAGES = sorted([*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md'), ROOT / 'data' / 'README.md'])
 COMMANDS = [line for line in README.splitlines() if line.startswith('python tools/')]
 # What makes each command small; the command itself stays as it is printed.
 SMALLER = {
@@ -142,6 +144,54 @@ def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):
     args = [_moved(arg, outputs).replace('frame.json', 'blind.json') for arg in args]
     out = subprocess.run([sys.executable, str(ROOT / tool), *args], capture_output=True, text=True, cwd='/')
     assert out.returncode != 0 and 'lidar2ego' in out.stderr and 'Traceback' not in out.stderr
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_links_of_a_page_exist(page):
+    text = page.read_text()
+    assert not _missing_files(text)
+    assert not _broken_links(text, page.parent)
+
+
+def test_missing_files_and_links_are_found(tmp_path):
+    (tmp_path / 'other.md').write_text('# Some words, `and code`\n\n```\n# no heading\n```\n')
+    names = '`configs/gone.py` `tools/train.py` `apis/gone.py` `apis/testing.py` `gone_4x.py` configs/FILE.py tools/old.py'
+    assert _missing_files(names) == ['configs/gone.py', 'tools/old.py', 'apis/gone.py', 'gone_4x.py']
+    links = '[a](other.md) [b](other.md#some-words-and-code) [c](gone.md) [d](other.md#no-heading) [e](https://a.b)'
+    assert _broken_links(links + ' `f[0](x)`', tmp_path) == ['gone.md', 'other.md#no-heading']
+
+
+@functools.cache
+def _repository_files():
+    folders = ('configs', 'docs', 'perception3d', 'requirements', 'tests', 'tools', 'data')
+    return [f'/{path.relative_to(ROOT)}' for folder in folders for path in (ROOT / folder).rglob('*.py')]
+
+
+def _missing_files(text):
+    """Paths that a text names and that do not exist; a name in capitals, such as FILE.py, is to be filled in."""
+    whole = re.findall(r'(?<![\w./])((?:configs|docs|perception3d|tests|tools)/[\w/]+\.(?:py|md|json|jpg))', text)
+    missing = [name for name in dict.fromkeys(whole) if not (ROOT / name).exists()]
+    ends = [name for name in re.findall(r'`([\w/]+\.py)[`: ]', text) if name not in whole]
+    missing += [name for name in dict.fromkeys(ends) if not any(f.endswith(f'/{name}') for f in _repository_files())]
+    return [name for name in missing if not Path(name).stem.isupper()]
+
+
+def _broken_links(text, folder):
+    text = re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.DOTALL)
+    broken = []
+    for link in re.findall(r'\]\(([^)\s]+)\)', text):
+        name, _, heading = link.partition('#')
+        target = folder / name
+        if '://' not in link and (not target.exists() or heading and heading not in _headings(target.read_text())):
+            broken.append(link)
+    return broken
+
+
+def _headings(text):
+    """The names under which GitHub links the headings of a page."""
+    text = re.sub(r'```.*?```', '', text, flags=re.DOTALL)
+    titles = re.findall(r'^#+ (.*)$', text, re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
 
 
 @pytest.mark.parametrize('tool', sorted(path.name for path in (ROOT / 'tools').glob('*.py')))
