@@ -155,8 +155,8 @@ def test_files_and_links_of_a_page_exist(page):
 
 def test_missing_files_and_links_are_found(tmp_path):
     (tmp_path / 'other.md').write_text('# Some words, `and code`\n\n```\n# no heading\n```\n')
-    names = '`configs/gone.py` `tools/train.py` `apis/gone.py` `apis/testing.py` `gone_4x.py` configs/FILE.py tools/old.py'
-    assert _missing_files(names) == ['configs/gone.py', 'tools/old.py', 'apis/gone.py', 'gone_4x.py']
+    names = '`configs/gone.py` `tools/test.py` `apis/gone.py` `apis/testing.py` `gone_4x.py` configs/FILE.py tools/a.py'
+    assert _missing_files(names) == ['configs/gone.py', 'tools/a.py', 'apis/gone.py', 'gone_4x.py']
     links = '[a](other.md) [b](other.md#some-words-and-code) [c](gone.md) [d](other.md#no-heading) [e](https://a.b)'
     assert _broken_links(links + ' `f[0](x)`', tmp_path) == ['gone.md', 'other.md#no-heading']
 
