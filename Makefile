@@ -17,7 +17,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 DEMO ?= work_dirs/demo
 SEED ?= 0
 
-# What mmcv is installed with, 0 or 1; a set-up that says nothing leaves it as it is. Environments from before the choice
+# What mmcv is installed with, 0 or 1; without MMCV_OPS= it stays as it is. Environments from before the choice
 # have an empty mark, and the ops.
 OPS_NOW := $(if $(wildcard $(VENV)/.mmcv),$(or $(shell cat $(VENV)/.mmcv),1))
 MMCV_OPS ?= $(or $(OPS_NOW),0)
@@ -69,7 +69,7 @@ $(VENV)/.mmcv: $(VENV)/.torch requirements/build.txt $(if $(filter-out 0,$(OPS_N
 	@echo 0 > $@
 endif
 
-# Not a file: makes $(VENV)/.mmcv again when the other kind of mmcv is asked for.
+# Not a file: makes $(VENV)/.mmcv again when mmcv is asked for in the other form.
 .PHONY: ask-mmcv
 ask-mmcv:
 

@@ -1,15 +1,13 @@
-"""Checkpoints: loaded without running code, checked against their model, and written so that a kill loses none."""
+"""Checkpoints: loaded without running code, and checked against their model."""
 
 from __future__ import annotations
 
-import errno
 import io
-import os
 import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,17 +16,11 @@ import torch
 from torch import nn
 
 from perception3d.checks import InputError, require_file
-from perception3d.files import write_whole
 from perception3d.pickles import check_tensor_pickle, tensor_names
 from perception3d.weight_values import holds_nan, weight_faults
 
-# The file of a work folder that names its newest checkpoint.
-POINTER = 'last_checkpoint'
 # What a checkpoint holds if a training can be resumed from it.
 RESUMABLE = ('meta', 'message_hub', 'optimizer')
-_WRITTEN = re.compile(r'(epoch|iter)_\d+\.pth|best_.+\.pth')
-# As write_whole names them.
-_UNFINISHED = re.compile(r'\.(.+-\w{8,12}\.pth|last_checkpoint-\w{8,12})')
 _WEIGHTS = ('state_dict', 'ema_state_dict')
 
 DEMO = 'demo'
@@ -59,7 +51,7 @@ def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequenc
         safe_globals: what the file may hold next to tensors and plain values.
 
     Raises:
-        InputError: the file is missing; damaged, as its checksums tell; holds objects that only running its code could
+        InputError: the file is missing; damaged by its checksums; holds objects that only running its code could
             restore; or holds weights that are NaN. It names the tensor.
     """
     try:
@@ -80,7 +72,9 @@ def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequenc
         # A damaged file can end in any error; texts of torch that advise to load it unsafely are left out.
         reason = (str(error).splitlines() or [''])[0][:120] or type(error).__name__
         reason = f' ({reason})' if 'weights_only' not in reason else ''
-        raise InputError(f'checkpoint {_name(file)} cannot be read{reason}: it is damaged or no checkpoint') from error
+        raise InputError(
+            f'checkpoint {_name(file)} cannot be read{reason}: it is damaged or not a checkpoint'
+        ) from error
     refuse_nan(content, file)
     if str(map_location) != 'meta':
         _refuse_absent(content, file)
@@ -103,7 +97,7 @@ def _opened(file: Any) -> Iterator[BinaryIO]:
 
 
 def _check_file(file: BinaryIO) -> None:
-    """Checks what torch does not: the checksums of a file's records, and what its pickle says about numpy."""
+    """Checks what torch does not: the checksums of a file's records, and what its pickle holds of numpy."""
     start = file.read(4)
     file.seek(-len(start), 1)
     if start != b'PK\x03\x04':
@@ -116,13 +110,13 @@ def _check_file(file: BinaryIO) -> None:
             record.file_size for record in records
         ):
             raise InputError('its records are compressed or overlap, which torch never writes')
-        # Checksums are all 0 where the writer was told to leave them out.
+        # Checksums are all 0 where the writer left them out.
         bad = archive.testzip() if any(record.CRC for record in records) else None
         if bad and '/data/' not in bad:
             raise InputError(f'its record {bad} is damaged (checksum): copy or download it again')
         index = [record for record in records if record.filename.endswith('/data.pkl')]
         if len(index) != 1:
-            raise InputError('it holds no data.pkl, or several: it is no checkpoint of torch')
+            raise InputError('it has no data.pkl, or several: it is not a checkpoint of torch')
     file.seek(0)
     content = check_tensor_pickle(io.BytesIO(torch._C.PyTorchFileReader(file).get_record('data.pkl')))
     if bad:
@@ -139,7 +133,7 @@ def _check_legacy_file(file: BinaryIO) -> None:
             check_tensor_pickle(file)
     except (EOFError, ValueError) as error:
         if not isinstance(error, InputError):
-            # Not this format, or damaged. torch refuses it, and may know a name in it that says why.
+            # Not this format, or damaged. torch refuses it, and may give a reason.
             file.seek(begin)
             torch.load(file, weights_only=True)
         raise
@@ -199,7 +193,7 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
         raise InputError(f'checkpoint {path} holds no state_dict: is it a checkpoint of a model?')
     state = content['state_dict']
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
-        raise InputError(f'checkpoint {path}: its state_dict is no dict from names to tensors')
+        raise InputError(f'checkpoint {path}: its state_dict is not a dict from names to tensors')
     for name, value in state.items():
         if not isinstance(value, torch.Tensor):
             raise InputError(f'checkpoint {path}: its {name} is a {type(value).__name__}, not a tensor')
@@ -261,133 +255,3 @@ def check_resumable(model: nn.Module, path: str | Path) -> dict[str, Any]:
             f'begin one from its weights with --cfg-options load_from={path}'
         )
     return content
-
-
-@contextmanager
-def write_durably(path: str | Path) -> Iterator[Path]:
-    """As `files.write_whole`, and the content is on the disk before the file gets its name.
-
-    So the old file may be removed afterwards: neither a kill nor a power failure loses both.
-    """
-    path = Path(path)
-    with write_whole(path) as temporary:
-        yield temporary
-        with temporary.open('rb') as file:
-            os.fsync(file.fileno())
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        # Some network and FUSE file systems cannot do this for a folder.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(folder)
-
-
-def write_pointer(folder: str | Path, checkpoint: str | Path | None) -> None:
-    """Writes `folder`/last_checkpoint: the path of `checkpoint` relative to the folder.
-
-    An empty file (None) says that a training has begun there which has saved nothing yet.
-    """
-    with write_durably(Path(folder) / POINTER) as temporary:
-        temporary.write_text('' if checkpoint is None else os.path.relpath(checkpoint, folder), encoding='utf-8')
-
-
-def pointed_checkpoint(folder: str | Path) -> Path | None:
-    """Returns the checkpoint that `folder`/last_checkpoint names, if it exists; its content is not looked at.
-
-    Of an absolute path, as mmengine writes, the name alone counts: the folder may be a copy, or have been renamed.
-    """
-    folder = Path(folder)
-    try:
-        name = (folder / POINTER).read_text(encoding='utf-8').strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    path = folder / (Path(name).name if os.path.isabs(name) else name)
-    return path if name and path.is_file() else None
-
-
-def latest_checkpoint(folder: str | Path, tell: Callable[[str], None] = lambda line: None) -> Path | None:
-    """Returns the newest complete checkpoint of `folder` from which a training can be resumed, None if there is none.
-
-    It is the one that last_checkpoint names. Where that is lost or damaged, it is the one that is furthest in the
-    training.
-
-    Args:
-        tell: called with a line where last_checkpoint did not help.
-    """
-    folder = Path(folder)
-    pointer = folder / POINTER
-    if pointer.is_file() and not pointer.read_bytes().strip():
-        return None
-    pointed = pointed_checkpoint(folder)
-    if pointed is not None and _progress(pointed):
-        return pointed
-    others = {path: _progress(path) for path in training_checkpoints(folder) if path != pointed}
-    others = {path: progress for path, progress in others.items() if progress}
-    if not others:
-        return None
-    newest = max(others, key=lambda path: others[path])
-    what = f'{pointed.name} is damaged' if pointed else f'{POINTER} is missing or names a file that is not there'
-    tell(f'{folder}: {what}; the newest complete checkpoint is {newest.name}')
-    return newest
-
-
-def training_checkpoints(folder: str | Path) -> list[Path]:
-    """Returns what trainings have left in `folder`, whether it can be resumed or not.
-
-    These are epoch_N.pth, iter_N.pth, best_*.pth, what last_checkpoint names, and every other .pth file from which a
-    training can be resumed: a config may give checkpoints names of its own.
-    """
-    folder = Path(folder)
-    pointed = pointed_checkpoint(folder)
-    found = {path for path in folder.glob('*.pth') if path.is_file() and (_has_usual_name(path) or _progress(path))}
-    return sorted(found | ({pointed} if pointed else set()))
-
-
-def _has_usual_name(path: Path) -> bool:
-    return bool(_WRITTEN.fullmatch(path.name))
-
-
-def removable_checkpoints(folder: str | Path, template: str = '') -> list[Path]:
-    """Returns the part of `training_checkpoints` that a training has named, not a person who keeps a copy.
-
-    Args:
-        template: `filename_tmpl` of the config.
-    """
-    name = '.+'.join(map(re.escape, re.split(r'\{[^}]*\}', template)))
-    pointed = pointed_checkpoint(folder)
-    return [
-        path
-        for path in training_checkpoints(folder)
-        if _has_usual_name(path) or path == pointed or re.fullmatch(name, path.name)
-    ]
-
-
-def checkpoints_after(checkpoint: Path, others: Sequence[Path]) -> list[Path]:
-    """Returns those of `others` that are further in the training than `checkpoint`, the furthest last."""
-    here = _progress(checkpoint)
-    places = {path: _progress(path, needed=('meta',)) for path in others if path.resolve() != checkpoint.resolve()}
-    after = {path: place for path, place in places.items() if here and place and place > here}
-    return sorted(after, key=lambda path: after[path])
-
-
-def remove_unfinished(folder: str | Path) -> None:
-    """Removes the temporary files of checkpoints that a killed training has left in `folder`; see `write_whole`."""
-    for path in Path(folder).glob('.*'):
-        if _UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
-def _progress(path: Path, needed: Sequence[str] = RESUMABLE) -> tuple[int, int] | None:
-    """How far the training of a checkpoint is: epoch, then samples or iterations; None: damaged or without `needed`."""
-    try:
-        content = load_checkpoint_safely(path, map_location='meta')
-        if any(name not in content for name in needed):
-            return None
-        meta = content['meta']
-        return int(meta['epoch']), int(meta.get('place', {}).get('samples', meta['iter']))
-    except Exception:
-        # Damaged bytes lead torch's unpickler to errors of any kind.
-        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,7 +17,7 @@ class InputError(ValueError):
     def __init__(self, message: str) -> None:
         text = str(message)
         if 'Original Traceback' in text:
-            # torch builds the error of a loader's worker anew from its traceback, which ends with the text.
+            # torch builds the error of a loader's worker again from its traceback, which ends with the text.
             text = text.rpartition(f'{type(self).__qualname__}: ')[2]
         super().__init__(' '.join(text.split()))
 
@@ -30,14 +31,35 @@ def nearest_names(name: str, choices: Iterable[str], n: int = 3) -> list[str]:
     return (close + same_leaf)[:n]
 
 
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> InputError:
-    """Builds the error for a `kind` (such as 'camera') called `name` that is not among `choices`."""
+def unknown_name(what: str, name: str, choices: Iterable[str]) -> InputError:
+    """Builds the error for a `what` (such as 'camera') called `name` that is not among `choices`."""
     choices = sorted(set(map(str, choices)))
     close = nearest_names(name, choices)
     if close:
-        return InputError(f'unknown {kind} {name!r}: did you mean {" or ".join(map(repr, close))}?')
+        return InputError(f'unknown {what} {name!r}: did you mean {" or ".join(map(repr, close))}?')
     listed = ', '.join(choices[:12]) + (', ...' if len(choices) > 12 else '')
-    return InputError(f'unknown {kind} {name!r}: choose one of {listed or "(none are known)"}')
+    return InputError(f'unknown {what} {name!r}: choose one of {listed or "(none are known)"}')
+
+
+def shown(values: Any) -> str:
+    """Returns '[0, -40, 70.4]' for a list, an array or a tensor, and '4' for one number."""
+    numbers = ', '.join(f'{number:g}' for number in _numbers(values))
+    return f'[{numbers}]' if hasattr(values, '__len__') else numbers
+
+
+def require_equal_numbers(place: str, value: Any, source: str, wanted: Any, tolerance: float = 1e-3) -> None:
+    """Raises InputError unless the numbers `value` of `place` are `wanted`, those of `source`: "<place> is [..], but
+    <source> [..]".
+
+    Numbers of configs are decimal fractions, hence the tolerance.
+    """
+    numbers, others = _numbers(value), _numbers(wanted)
+    if len(numbers) != len(others) or any(abs(a - b) > tolerance for a, b in zip(numbers, others)):
+        raise InputError(f'{place} is {shown(value)}, but {source} {shown(wanted)}: both must be the same')
+
+
+def _numbers(values: Any) -> list[float]:
+    return [float(value) for value in values] if hasattr(values, '__len__') else [float(values)]
 
 
 def require_file(path: str | Path, hint: str = '') -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -28,8 +29,8 @@ def write_whole(path: str | Path) -> Iterator[Path]:
     choose their format by it.
 
     Raises:
-        InputError: `path` is there and is no file.
-        OSError: the system refused; it names `path`. A full disk is told as such, whatever a library makes of it.
+        InputError: `path` exists and is not a file.
+        OSError: the system refused; it names `path`. A full disk is reported as such, whatever error a library raises.
     """
     path = Path(path)
     temporary = path
@@ -56,6 +57,28 @@ def write_whole(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def write_durably(path: str | Path) -> Iterator[Path]:
+    """As `write_whole`, and the content is on the disk before the file gets its name.
+
+    So the old file may be removed afterwards: neither a kill nor a power failure loses both.
+    """
+    path = Path(path)
+    with write_whole(path) as temporary:
+        yield temporary
+        with temporary.open('rb') as file:
+            os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        # Some network and FUSE file systems cannot do this for a folder.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(folder)
+
+
 def _new_file(path: Path) -> Path:
     """Creates an empty file next to `path`, with the permissions that a new file gets here."""
     stem = path.stem.encode('utf-8', 'surrogateescape')[:40].decode('utf-8', 'ignore')
@@ -78,7 +101,7 @@ def _name_file(error: OSError, path: Path, temporary: Path) -> None:
 def raise_if_full(path: Path, error: Exception | None = None) -> None:
     """Raises the system's OSError about `path` if nothing more can be written to its folder.
 
-    For libraries that do not say why, or whether, they failed to write. `error` is what they said.
+    For libraries that do not report why, or whether, they failed to write. `error` is theirs.
     """
     try:
         try_writing(path.parent)
@@ -106,7 +129,7 @@ def parse_yaml(text: str) -> Any:
     """Returns the content of a YAML text: containers, numbers, texts; a tag that would make an object is refused.
 
     Raises:
-        InputError: such a tag, or no YAML; says in which line.
+        InputError: such a tag, or invalid YAML; names the line.
     """
     import yaml
 
@@ -132,7 +155,7 @@ def read_pickle(path: str | Path, hint: str = '') -> Any:
     """Returns the content of a data pickle: containers, numbers, texts, numpy arrays of them.
 
     Raises:
-        InputError: the file is missing or damaged, or it could run code; `perception3d.pickles` says what it may hold.
+        InputError: the file is missing or damaged, or it could run code; see `perception3d.pickles`.
     """
     path = require_file(path, hint)
     try:
@@ -176,7 +199,7 @@ def write_image(path: str | Path, image_bgr: np.ndarray, jpeg_quality: int | Non
     if not suffix or not cv2.haveImageWriter(f'x{suffix}'):
         raise InputError(f'{path} could not be written: use the suffix .png or .jpg')
     options = [] if jpeg_quality is None else [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
-    # Encoded in memory, since OpenCV takes a file that a full disk cut off for whole, or says that it cannot write it.
+    # Encoded in memory, since OpenCV reports success, or an error without the reason, where a disk is full.
     encoded, data = cv2.imencode(suffix, image_bgr, options)
     if not encoded:
         raise InputError(f'{path}: {suffix[1:]} does not take an image of shape {image_bgr.shape}: use .png')
@@ -186,7 +209,7 @@ def write_image(path: str | Path, image_bgr: np.ndarray, jpeg_quality: int | Non
 def write_bytes(path: str | Path, content: bytes | np.ndarray) -> None:
     """Writes `content`, of an array its elements in C order, whole or not at all.
 
-    Unlike `numpy.ndarray.tofile`, which does not tell when the last bytes found no place.
+    Unlike `numpy.ndarray.tofile`, which does not report when the last bytes could not be written.
     """
     with write_whole(path) as temporary, temporary.open('wb') as file:
         file.write(np.ascontiguousarray(content).data if isinstance(content, np.ndarray) else content)
@@ -200,7 +223,7 @@ def read_array(path: str | Path, hint: str = '') -> np.ndarray:
     except (ValueError, EOFError, OSError, MemoryError, SyntaxError) as error:
         raise InputError(f'{path} is not a readable .npy file ({error}): write or copy it again') from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in 'biuf':
-        raise InputError(f'{path} is no array of numbers: write it with numpy.save')
+        raise InputError(f'{path} is not an array of numbers: write it with numpy.save')
     return array
 
 
@@ -209,7 +232,9 @@ def read_points(path: str | Path, num_features: int) -> np.ndarray:
     path = require_file(path, 'check the data root and that the archive was unpacked completely')
     size, row = path.stat().st_size, 4 * num_features
     if size % row:
-        raise InputError(f'{path} is truncated: {size} bytes is no multiple of {row} ({num_features} floats a point)')
+        raise InputError(
+            f'{path} is truncated: {size} bytes is not a multiple of {row} ({num_features} floats a point)'
+        )
     return np.fromfile(path, np.float32).reshape(-1, num_features)
 
 

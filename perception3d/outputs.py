@@ -83,7 +83,7 @@ class OutputNames:
     """Paths in one folder, made of names that come from data: safe (see `safe_name`), and none is given twice.
 
     Equal names get numbers: `frame`, `frame_2`, `frame_3`. Names that differ only in case count as equal, since some
-    file systems do not tell them apart. Several threads may ask one object.
+    file systems treat them as the same name. Several threads may ask one object.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -168,7 +168,7 @@ def check_outputs(
 
 
 def require_replaceable(path: Path) -> None:
-    """Raises InputError where `path` is something that is there and is no file: a folder, a device, a pipe."""
+    """Raises InputError where `path` exists and is not a file: a folder, a device, a pipe."""
     # os.path, since pathlib raises where a folder may not be read or a name is too long.
     if os.path.exists(path) and not os.path.isfile(path):
         what = 'a folder' if os.path.isdir(path) else 'a device or a pipe'
@@ -187,13 +187,13 @@ def _check_folder(folder: Path, asked: Path) -> None:
             raise InputError(f'{folder} is {what}, but a folder is needed: remove it, or choose another path')
         try_writing(folder)
     except OSError as error:
-        # The probe's own name would tell the user nothing.
+        # The probe's own name would not help the user.
         error.filename = str(folder)
         raise InputError(f'cannot write {asked}: {system_error(error)}') from error
 
 
 def try_writing(folder: Path) -> None:
-    """Writes a small file to a folder and removes it; OSError tells why that fails."""
+    """Writes a small file to a folder and removes it; OSError with the reason if that fails."""
     probe = folder / f'.probe-{secrets.token_hex(6)}'
     handle = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
@@ -209,9 +209,9 @@ def system_error(error: OSError) -> str:
     """Returns one line of what the system refused: the path, what is wrong, what to do."""
     number, path, text = error.errno, error.filename, str(error)
     # torch and mmengine build such errors again from their text.
-    found = re.search(r"\[Errno (\d+)\] [^:\n]*(?:: '([^'\n]*)')?\s*$", text) if number is None else None
-    if found:
-        number, path = int(found.group(1)), found.group(2)
+    match = re.search(r"\[Errno (\d+)\] [^:\n]*(?:: '([^'\n]*)')?\s*$", text) if number is None else None
+    if match:
+        number, path = int(match.group(1)), match.group(2)
     if number not in _CAUSES:
         plain = (text.strip().splitlines() or [type(error).__name__])[-1]
         return ' '.join(plain.split())

@@ -1,7 +1,7 @@
 """Finds tuples in a pickle that would crash or block the process which reads it, before it is read.
 
-Python computes the hash of a tuple anew for each use as a key, without a limit of depth: a deep one overflows the stack
-of the process, and one whose parts are shared takes exponential time. Neither can be caught while reading.
+Python computes the hash of a tuple again for each use as a key, without a limit of depth: a deep one overflows the
+stack of the process, and one whose parts are shared takes exponential time. Neither can be caught while reading.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def refuse_deep_tuples(file: BinaryIO) -> None:
 def _is_plain(data: bytes) -> bool:
     place = 0
     while True:
-        found = _PLAIN.match(data, place)
-        if found:
-            place = found.end()
+        match = _PLAIN.match(data, place)
+        if match:
+            place = match.end()
             continue
         code = data[place]
         if code in b'.':

@@ -2,8 +2,8 @@
 
 A pickle is a program. Before a file is read for real, it is run once on stand-ins that only check: no name outside the
 list is looked up, and nothing of numpy is called. This matters because harmless-looking names are enough to harm:
-`numpy.ndarray` over a buffer with the dtype of objects reads foreign memory, and `numpy.dtype` can be told to lie about
-its size. What passes is then read with the true classes, and does the same calls with the same arguments.
+`numpy.ndarray` over a buffer with the dtype of objects reads foreign memory, and `numpy.dtype` can be given a wrong
+size. What passes is then read with the true classes, and does the same calls with the same arguments.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ class _MakeDType(_Callable):
     __slots__ = ()
 
     def __call__(self, code: Any, align: Any = False, copy: Any = False) -> _DType:
-        found = _TYPE_CODE.fullmatch(code) if isinstance(code, str) else None
+        match = _TYPE_CODE.fullmatch(code) if isinstance(code, str) else None
         if isinstance(code, str) and code.startswith('O'):
             raise InputError('it holds an array of Python objects (dtype object): store numbers or texts')
-        if not found or type(align) not in (bool, int) or type(copy) not in (bool, int) or align or not copy:
+        if not match or type(align) not in (bool, int) or type(copy) not in (bool, int) or align or not copy:
             raise _refuse(f'an array of type {str(code)[:20]!r}')
         # A character of a numpy text takes 4 bytes.
         size = int(code[1:]) * (4 if code[0] == 'U' else 1)
@@ -80,7 +80,7 @@ class _ArrayClass:
 
 
 class _Array:
-    """Stands for an array: its state says whether the bytes are as many as shape and type need."""
+    """Stands for an array: its state gives the shape, the type and the bytes, whose number must fit."""
 
     __slots__ = ()
     __hash__ = None
@@ -271,7 +271,7 @@ class _Storage:
 
 
 class _TensorUnpickler(_PlainUnpickler):
-    """Checks what a checkpoint says about numpy; all other names are for torch's own list."""
+    """Checks what a checkpoint holds of numpy; all other names are checked by torch's own list."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns a stand-in, which runs nothing; InputError for names of numpy that are not on the list."""
@@ -290,7 +290,7 @@ def check_tensor_pickle(file: BinaryIO) -> Any:
     """Runs the pickle of a torch file, at the position of `file`, on stand-ins; returns what they made.
 
     Raises:
-        InputError: what it says about numpy is more than plain arrays.
+        InputError: it holds more of numpy than plain arrays.
         ValueError: it is damaged.
     """
     refuse_deep_tuples(file)

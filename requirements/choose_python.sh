@@ -7,7 +7,7 @@ given=${2:-}
 # mmdet3d and nuscenes-devkit need numpy < 2, which has no wheel for 3.13.
 versions='3.12 3.11 3.10'
 
-# A name on the path may be a shim without an interpreter behind it: only running it tells.
+# A name on the path may be a shim without an interpreter: only running it shows that.
 version_of() {
     "$1" -c 'import sys, ensurepip, venv; print("%d.%d" % sys.version_info[:2])' 2>/dev/null
 }
@@ -21,7 +21,7 @@ if [ -n "$given" ]; then
         *" $version "*) ;;
         *) echo "error: PYTHON=$given is Python $version: 3.10, 3.11 or 3.12 is needed" >&2; exit 2 ;;
     esac
-    echo "$given: Python $version, as PYTHON= says" >&2
+    echo "$given: Python $version, as given by PYTHON=" >&2
     echo "$given"
     exit
 fi

@@ -49,7 +49,7 @@ def test_mmengine_still_runs_pickles():
     assert getattr in checkpoint.get_torch_safe_globals()
 
 
-def test_mmengine_still_believes_paths():
+def test_mmengine_still_takes_paths():
     # When this fails, mmengine looks for the checkpoint in the folder itself and the fix can go.
     from mmengine.runner import checkpoint
 
@@ -154,7 +154,7 @@ def test_damaged_and_foreign_checkpoints_are_named(tmp_path):
         load_weights(model, tmp_path / 'none.pth')
 
 
-def test_mmengine_still_formats_anew(monkeypatch):
+def test_mmengine_still_formats_again(monkeypatch):
     from mmengine.config import Config
     from yapf.yapflib import yapf_api
 

@@ -26,10 +26,10 @@ from two_threads import answers_of_two_threads
 
 from perception3d import files
 from perception3d.apis.cli import run_tool
-from perception3d.checkpoints import write_pointer
 from perception3d.checks import InputError
 from perception3d.locks import folder_lock
 from perception3d.outputs import OutputNames, check_outputs, require_name, safe_name, system_error
+from perception3d.training_folder import write_pointer
 from perception3d.visualization.video import write_video
 from perception3d.workers import end_with_parent, process_pool
 
@@ -316,7 +316,7 @@ def test_a_folder_that_cannot_be_synchronised_keeps_its_files(tmp_path, monkeypa
             raise OSError(number, os.strerror(number))
         fsync(handle)
 
-    monkeypatch.setattr('perception3d.checkpoints.os.fsync', refuse)
+    monkeypatch.setattr('perception3d.files.os.fsync', refuse)
     with pytest.raises(OSError) if number == errno.EIO else nullcontext():
         write_pointer(tmp_path, tmp_path / 'epoch_1.pth')
     assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_1.pth'

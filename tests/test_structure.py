@@ -25,7 +25,7 @@ def _tree(path: Path) -> ast.Module:
 # those with a smaller one.
 LAYERS = {
     'checks': 0, 'pickle_scan': 0.1, 'outputs': 0.2, 'pickles': 0.2, 'weight_values': 0.2, 'workers': 0.2,
-    'files': 0.5, 'checkpoints': 0.6, 'locks': 0.7,
+    'files': 0.5, 'checkpoints': 0.6, 'training_folder': 0.7, 'locks': 0.7,
     'geometry': 1, 'structures': 1.1,
     'ops': 2,
     'compat': 3, 'registry': 3.1,
@@ -101,8 +101,8 @@ def test_the_check_of_layers_can_fail():
 def test_tools_call_the_package_and_explain_themselves():
     for tool in TOOLS:
         allowed = (
-            'apis', 'benchmark', 'experiment', 'checks', 'checkpoints', 'files', 'locks', 'outputs', 'workers',
-            'simulation', 'evaluation', 'datasets',
+            'apis', 'benchmark', 'experiment', 'checks', 'checkpoints', 'training_folder', 'files', 'locks', 'outputs',
+            'workers', 'simulation', 'evaluation', 'datasets',
         )  # fmt: skip
         assert all(name.split('.')[1] in allowed for _, name in _imports(tool)), tool
         text = tool.read_text()

@@ -78,7 +78,7 @@ def _run(tool: str, *arguments: object) -> None:
 
 def _last_checkpoint(run_dir: Path) -> Path:
     # Imported late: the processes that render import this file too, and need no torch.
-    from perception3d.checkpoints import pointed_checkpoint
+    from perception3d.training_folder import pointed_checkpoint
 
     checkpoint = pointed_checkpoint(run_dir)
     if checkpoint is None:

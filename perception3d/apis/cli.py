@@ -29,7 +29,7 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Runs a command's `main` and exits.
 
     Exit codes: 0 or the command's own; 2 with one line for an InputError, and for what the system refused (a full
-    disk, no permission); 130 when interrupted; 141 without a word when the reader of the output has gone. With
+    disk, no permission); 130 when interrupted; 141 without a message when the reader of the output has gone. With
     PERCEPTION3D_TRACEBACK=1 in the environment, the traceback is printed before the line.
     """
     # A log that finds no place on the disk shall not print a traceback for each of its lines.

@@ -51,7 +51,7 @@ PARTS = (
     Part('ruff', 'ruff', False, 'pip install ruff'),
 )
 
-# What the dynamic linker says when a system library is missing, and the package of Debian and Ubuntu that has it.
+# The message of the dynamic linker when a system library is missing, and the package of Debian and Ubuntu that has it.
 _LIBRARIES = {
     'libgthread': 'libglib2.0-0',
     'libusb-1.0': 'libusb-1.0-0',
@@ -108,7 +108,7 @@ def _fix(part: Part, problem: str) -> str:
     if absent and absent.group(1) != part.module:
         return f'pip install {absent.group(1)}'
     if part.module == 'mmcv' and problem != _ABSENT:
-        # Such as ops that were compiled for another torch: pip would say that the version is there.
+        # Such as ops that were compiled for another torch: pip would report that the version is installed.
         return part.fix.replace('install', 'install --force-reinstall')
     return part.fix
 

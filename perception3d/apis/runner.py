@@ -11,18 +11,18 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from perception3d.apis.config import schedule_ends_elsewhere
-from perception3d.checkpoints import (
-    checkpoint_path,
-    checkpoints_after,
-    latest_checkpoint,
-    removable_checkpoints,
-    training_checkpoints,
-)
+from perception3d.checkpoints import checkpoint_path
 from perception3d.checks import InputError, require_file
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.outputs import check_outputs
+from perception3d.training_folder import (
+    checkpoints_after,
+    latest_checkpoint,
+    removable_checkpoints,
+    training_checkpoints,
+)
 
 _TRAINING = ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')
 
@@ -44,7 +44,7 @@ def build_runner(
         resume: a checkpoint, or True for the newest one in the work folder; `resume = True` in the config means the
             same, with `load_from` as the checkpoint where it is given.
         launcher: 'none', 'pytorch' or 'slurm'.
-        amp: mixed precision: bf16 on the CPU, and on a GPU unless the config says float16.
+        amp: mixed precision: bf16 on the CPU, and on a GPU unless the config sets float16.
         for_test: leave out what only training needs (data, optimizer), which may not be on this machine.
 
     Raises:
@@ -89,7 +89,7 @@ def use_mixed_precision(config: Config) -> None:
 
 
 def _warn_of_other_schedule(config: Config) -> None:
-    """Says when the rates of `config` end at another epoch than its training."""
+    """Prints a warning if the rates of `config` end at another epoch than its training."""
     fault = schedule_ends_elsewhere(config)
     if fault:
         hint = '; max_epochs at the top sets both where the file computes both from it'
@@ -109,7 +109,7 @@ def checkpoint_folder(config: Config, folder: Path) -> Path:
 
 
 def checkpoint_to_resume(config: Config, resume: str | os.PathLike[str] | bool) -> str | os.PathLike[str] | bool:
-    """Returns what a training resumes: `resume`, else what the config says; see build_runner."""
+    """Returns what a training resumes: `resume`, else what the config sets; see build_runner."""
     return resume or (config.get('resume') and (config.get('load_from') or True)) or False
 
 
@@ -160,7 +160,7 @@ def _resume(config: Config, resume: str | os.PathLike[str] | bool) -> None:
                 f'--resume: {resume} does not exist; without a path the newest one in the work folder is taken'
             )
     else:
-        checkpoint = latest_checkpoint(config.work_dir, tell=print)
+        checkpoint = latest_checkpoint(config.work_dir, report=print)
         if checkpoint is None:
             raise InputError(
                 f'--resume: {config.work_dir} holds no complete checkpoint of a training: begin one with --overwrite '

@@ -16,10 +16,11 @@ from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
-from perception3d.engine.agreement import base_datasets, check_trained_classes
+from perception3d.engine.agreement import check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.engine.stream_step import StreamStep
+from perception3d.engine.wrappers import base_datasets, unwrapped
 from perception3d.files import write_json
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import check_outputs
@@ -102,7 +103,7 @@ def test(
 def _load(runner: Any, checkpoint: str | Path, out: str | Path | None) -> None:
     """Loads the weights of `checkpoint`, trained for the classes of the test data, which `out` may not overwrite."""
     # The weights come first: a wrong file is reported before the data set is read, which may take minutes.
-    meta = load_weights(_unwrapped(runner.model), checkpoint)
+    meta = load_weights(unwrapped(runner.model), checkpoint)
     dataset = runner.test_loop.dataloader.dataset
     check_data_is_kept([out], base_datasets(dataset))
     check_trained_classes(meta, getattr(dataset, 'metainfo', {}), checkpoint)
@@ -115,7 +116,7 @@ def _write_metrics(path: str | Path, metrics: dict[str, float]) -> None:
 
 def _prepare_model(model: Any, fast: bool, amp: bool) -> None:
     if fast:
-        accelerate(_unwrapped(model))
+        accelerate(unwrapped(model))
     if amp:
         _test_in_bfloat16(model)
 
@@ -138,7 +139,7 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
         raise InputError('--stream runs a model without test-time augmentation: leave --tta out')
     if runner.distributed:
         raise InputError('--stream needs one process: scenes must not be divided')
-    model = _unwrapped(runner.model)
+    model = unwrapped(runner.model)
     if not hasattr(model, 'stream'):
         raise InputError(
             f'--stream: {model.__class__.__name__} cannot run frame by frame: it has no method stream (Fast-BEV and '
@@ -147,10 +148,6 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
     dataset = runner.test_dataloader.dataset
     stream = model.stream(num_frames=dataset.num_frames, offsets_s=dataset.offsets_s, dtype=dtype)
     runner.model.test_step = StreamStep(stream)
-
-
-def _unwrapped(model: Any) -> Any:
-    return getattr(model, 'module', model)
 
 
 def _use_tta(config: Config, wanted: bool) -> None:

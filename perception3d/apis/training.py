@@ -90,7 +90,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
         # Built, so that its data and metrics are compared with the model too.
         _ = runner.val_loop
     check_runner(runner)
-    # What the hooks of a training would tell: schedules may count in shares of it.
+    # As the hooks of a training would set them: schedules may use fractions of the training.
     runner.message_hub.update_info('iter', 0)
     runner.message_hub.update_info('max_iters', loop.max_iters)
     runner.model.train()

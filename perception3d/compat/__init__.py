@@ -1,34 +1,35 @@
-"""Every fix that an upstream package needs on current torch: what, why, and the test that tells when it can go.
+"""Every fix that an upstream package needs on current torch: what, why, and the test that fails when it can go.
 
 Nothing heavy is imported here. A fix waits for its module to be imported and is applied at that moment.
 
-1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check is
-   shown 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
+1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check
+   gets 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.
 2. mmengine's fork falls back to running the pickle of a checkpoint that the safe loader refuses, its allow-list holds
    getattr, what it downloads goes through torch.hub, which runs pickles too, and a resumed run executes the config text
    of its checkpoint: our loader takes its place, which refuses. Can go when `test_mmengine_still_runs_pickles` fails.
 3. mmdet's fork prints twice, on every start, that a data set that nobody asked for is not installed: the line is left
    out. Can go when `test_mmdet_still_prints` fails.
 4. spconv's loops on the CPU lose additions when torch has several threads (a strided convolution was off by its own
-   size), and its backward asks CUDA for a stream also for CPU tensors: those go to `geometry/sparse_conv.py` and
-   `sparse_pairs.py`. Can go when spconv equals a dense convolution with many threads; what is lost depends on timing,
-   so no test can tell.
+   size), and its backward asks CUDA for a stream also for CPU tensors: those go to `ops/sparse_conv.py` and
+   `sparse_pairs.py`. Can go when spconv equals a dense convolution with many threads; the loss depends on timing, so
+   no test can show it.
 5. mmengine formats the text of a config with yapf (1 to 3 s) for the log, for the file next to it and for every
-   checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_anew` fails.
+   checkpoint: yapf remembers the last texts. Can go when `test_mmengine_still_formats_again` fails.
 6. mmcv cannot be imported without its compiled ops, which take 10 to 40 minutes to build and which a CPU user does not
-   need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. An op that is not
-   there, or not for CUDA, is named with the command that builds it. Can go when mmcv imports without `_ext`.
+   need: where they are missing, `mmcv_ext.py` supplies `mmcv._ext` with the ops of `mmcv_on_cpu.py`. The error for
+   a missing op names it and the command that builds it. Can go when mmcv imports without `_ext`.
 7. mmengine sets an option for a value at the top of a config when the parts that follow from it are already computed:
-   `mmengine_options.py` sets it while the config is executed. Bases know nothing of what a config sets either, and a
-   pipeline is a list, whose steps have numbers alone: it lets the bases take what is set above `with read_base()`, and
-   reads a dict of named steps. Can go when mmengine does so itself.
+   `mmengine_options.py` sets it while the config is executed. Bases also cannot read what a config sets, and the
+   steps of a pipeline, a list, have no names: it lets the bases take what is set above `with read_base()`, and reads a
+   dict of named steps. Can go when mmengine does so itself.
 8. mmdet3d's LiDAR detectors take the size of a batch from its last voxel and fail where the last cloud, or every cloud,
    has no point in range; PointRCNN also fails at frames without objects: `empty_frames.py` counts the clouds and
    divides by 1 or more. Can go when `test_mmdet3d_still_counts_voxels` fails.
 9. mmdet3d states the grid of a LiDAR detector in up to five places and compares none: `checked_models.py` compares them
    when a model is built. Can go when mmdet3d does so itself.
-10. mmengine resumes from the absolute path in last_checkpoint, also in a copied or renamed folder: the name counts.
-    Can go when `test_mmengine_still_believes_paths` fails.
+10. mmengine resumes from the absolute path in last_checkpoint, also in a copied or renamed folder: only the
+    file name is used.
+    Can go when `test_mmengine_still_takes_paths` fails.
 11. mmengine's handlers of pickles and YAML run code from the file, and mmdet's OpenImages reads pickled arrays: our
     readers take their place. Can go when `test_mmengine_still_runs_data_files` fails.
 12. mmengine's configs in JSON and YAML reach any code, see `data_configs.py`; upstream classes eval texts of a config.
@@ -137,12 +138,12 @@ class _PatchedLoader(importlib.abc.Loader):
             _AFTER[self.name](module)
 
     def __getattr__(self, name: str) -> Any:
-        # Tools such as inspect and pkgutil ask a loader for its source, its path and its resources.
+        # inspect and pkgutil ask a loader for its source, its path and its resources.
         return getattr(self.loader, name)
 
 
 class _PatchFinder(importlib.abc.MetaPathFinder):
-    """Finds only the modules that need a fix, and finds them where they would have been found anyway."""
+    """Handles only the modules that need a fix, which it finds on the usual path."""
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         replacement = mmcv_ext.replacement_spec(path) if fullname == mmcv_ext.NAME else None

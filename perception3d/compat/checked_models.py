@@ -1,6 +1,7 @@
 """Models whose parts are compared when they are built: mmdet3d states one grid in five places and compares none.
 
-A changed range or voxel size then moves every object by metres, or ends in an IndexError of the first batch.
+After a change of the range or the voxel size in one place only, objects are off by metres or the first batch ends in
+an IndexError.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, require_equal_numbers, shown
 
 _LAYER = 'data_preprocessor.voxel_layer'
-# Of a cell, or of a range in metres: numbers of configs are decimal fractions.
-_TOLERANCE = 1e-3
 
 
 def compare_parts_of_models(mmengine_root: ModuleType) -> None:
@@ -58,28 +57,11 @@ def check_parts(model: Any) -> None:
 
 def _part(model: Any, name: str) -> tuple[str, Any]:
     """Returns the name and value of `name`, or of `pts_name` as detectors of several sensors call it."""
-    for found in (f'pts_{name}', name):
-        part = getattr(model, found, None)
+    for candidate in (f'pts_{name}', name):
+        part = getattr(model, candidate, None)
         if part is not None:
-            return found, part
+            return candidate, part
     return name, None
-
-
-def _require_equal(place: str, value: Any, source: str, wanted: Any, tolerance: float = _TOLERANCE) -> None:
-    """Raises InputError unless the numbers `value` of `place` are `wanted`, those of `source`."""
-    numbers, others = (_numbers(v) for v in (value, wanted))
-    if len(numbers) != len(others) or any(abs(a - b) > tolerance for a, b in zip(numbers, others, strict=True)):
-        raise InputError(f'{place} is {_shown(value)}, but {source} {_shown(wanted)}: both must be the same')
-
-
-def _shown(value: Any) -> str:
-    numbers = ', '.join(f'{v:g}' for v in _numbers(value))
-    return f'[{numbers}]' if hasattr(value, '__len__') else numbers
-
-
-def _numbers(value: Any) -> list[float]:
-    """Returns the numbers of a list, an array or a tensor, or of one number."""
-    return [float(v) for v in value] if hasattr(value, '__len__') else [float(value)]
 
 
 def _check_voxels(model: Any, layer: Any) -> None:
@@ -89,23 +71,23 @@ def _check_voxels(model: Any, layer: Any) -> None:
         cells = (high - low) / edge
         if abs(cells - round(cells)) > 0.01 or round(cells) < 1:
             raise InputError(
-                f'{_LAYER}: point_cloud_range {_shown(span)} is no whole number of voxels of voxel_size {_shown(size)} '
-                f'along {axis}: {high - low:g} m / {edge:g} m = {cells:.2f}'
+                f'{_LAYER}: point_cloud_range {shown(span)} is not a whole number of voxels of '
+                f'voxel_size {shown(size)} along {axis}: {high - low:g} m / {edge:g} m = {cells:.2f}'
             )
     name, encoder = _part(model, 'voxel_encoder')
     if hasattr(encoder, 'point_cloud_range'):
         source = f'{_LAYER}.point_cloud_range is'
-        _require_equal(f'{name}.point_cloud_range', encoder.point_cloud_range, source, span)
+        require_equal_numbers(f'{name}.point_cloud_range', encoder.point_cloud_range, source, span)
     if hasattr(encoder, 'vz'):
         place = f'{name}.voxel_size'
-        _require_equal(place, [encoder.vx, encoder.vy, encoder.vz], f'{_LAYER}.voxel_size is', size)
+        require_equal_numbers(place, [encoder.vx, encoder.vy, encoder.vz], f'{_LAYER}.voxel_size is', size)
     name, middle = _part(model, 'middle_encoder')
-    made = f'{_LAYER} with point_cloud_range {_shown(span)} and voxel_size {_shown(size)} makes cells (y, x)'
+    made = f'{_LAYER} with point_cloud_range {shown(span)} and voxel_size {shown(size)} makes cells (y, x)'
     if hasattr(middle, 'nx') and hasattr(middle, 'ny'):
-        _require_equal(f'{name}.output_shape', [middle.ny, middle.nx], made, [ny, nx])
+        require_equal_numbers(f'{name}.output_shape', [middle.ny, middle.nx], made, [ny, nx])
     shape = getattr(middle, 'sparse_shape', None)
     if shape is not None:
-        _require_equal(f'{name}.sparse_shape[1:]', list(shape)[1:], made, [ny, nx])
+        require_equal_numbers(f'{name}.sparse_shape[1:]', list(shape)[1:], made, [ny, nx])
         # SECOND and its successors leave one layer free above the voxels.
         if shape[0] not in (nz, nz + 1):
             raise InputError(
@@ -127,11 +109,11 @@ def _check_anchor_ranges(model: Any, layer: Any, name: str, head: Any) -> None:
     for k, low_high in enumerate(ranges):
         covered = [*low_high[:2], *low_high[3:5]]
         place = f'{name}.anchor_generator.ranges[{k}] in x and y (x0, y0, x1, y1)'
-        _require_equal(place, covered, f'{_LAYER}.point_cloud_range is', [*span[:2], *span[3:5]], cell_m)
+        require_equal_numbers(place, covered, f'{_LAYER}.point_cloud_range is', [*span[:2], *span[3:5]], cell_m)
 
 
 def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
-    """Compares what a CenterPoint head is told of the map in its coder and settings with the map that it gets."""
+    """Compares the map that the coder and settings of a CenterPoint head describe with the map that the head gets."""
     coder = getattr(head, 'bbox_coder', None)
     if not hasattr(coder, 'out_size_factor'):
         return
@@ -140,23 +122,25 @@ def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
     settings['test_cfg'] = getattr(head, 'test_cfg', None)
     prefix = '.pts' if name.startswith('pts_') else ''
     stride = _map_stride(model, cells)
-    for place, told in settings.items():
+    for place, values in settings.items():
         place += prefix if place.endswith('cfg') else ''
-        told = told if isinstance(told, Mapping) else {}
+        values = values if isinstance(values, Mapping) else {}
         for key, source, wanted in (
             ('pc_range', 'point_cloud_range', span[:2]),
             ('point_cloud_range', 'point_cloud_range', span),
             ('voxel_size', 'voxel_size', size),
         ):
-            if told.get(key) is not None:
-                count = 2 if key == 'pc_range' or len(told[key]) == 2 else len(wanted)
-                value = list(told[key])[:count]
-                _require_equal(f'{place}.{key}', value, f'{_LAYER}.{source} is', list(wanted)[:count])
-        if told.get('grid_size') is not None:
-            _require_equal(f'{place}.grid_size', list(told['grid_size'])[:2], f'{_LAYER} makes cells (x, y)', cells[:2])
-        if told.get('out_size_factor') is not None and stride is not None:
+            if values.get(key) is not None:
+                count = 2 if key == 'pc_range' or len(values[key]) == 2 else len(wanted)
+                value = list(values[key])[:count]
+                require_equal_numbers(f'{place}.{key}', value, f'{_LAYER}.{source} is', list(wanted)[:count])
+        if values.get('grid_size') is not None:
+            require_equal_numbers(
+                f'{place}.grid_size', list(values['grid_size'])[:2], f'{_LAYER} makes cells (x, y)', cells[:2]
+            )
+        if values.get('out_size_factor') is not None and stride is not None:
             source = 'the map of the head has a stride of'
-            _require_equal(f'{place}.out_size_factor', told['out_size_factor'], source, stride)
+            require_equal_numbers(f'{place}.out_size_factor', values['out_size_factor'], source, stride)
 
 
 def _map_stride(model: Any, cells: Sequence[int]) -> float | None:

@@ -1,4 +1,4 @@
-"""Configs in JSON and YAML are data: they name registered parts, and reach no code besides.
+"""Configs in JSON and YAML are data: they name registered parts and reach no other code.
 
 mmengine reads them with the loader of YAML that makes any object, imports what `custom_imports` names, runs a Python
 file under `_base_`, and takes for `type` the dotted path of anything that can be called. Python configs are code and
@@ -74,7 +74,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
     content = read_json(path) if path.suffix == '.json' else read_yaml(path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise InputError(f'{path} is no config: expected names with values at its top')
+        raise InputError(f'{path} is not a config: expected names with values at its top')
     if 'custom_imports' in content:
         raise InputError(
             f'{path} sets custom_imports: a {path.suffix} config is data and imports nothing: write it in Python'
@@ -84,14 +84,14 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _refuse_endless(content: Any, path: Path) -> None:
-    """Aliases of YAML may stand for more values than any memory holds: they are counted before anything is copied."""
+    """Aliases of YAML may stand for more values than fit in memory: they are counted before anything is copied."""
     pending, seen = [(content, 0)], 0
     while pending:
         value, depth = pending.pop()
         seen += 1
         if seen > _LARGEST or depth > _DEEPEST:
             raise InputError(
-                f'{path} is no config: it has more than {_LARGEST} values or {_DEEPEST} levels, or is part of itself'
+                f'{path} is not a config: it has more than {_LARGEST} values or {_DEEPEST} levels, or is part of itself'
             )
         if isinstance(value, (Mapping, list, tuple, set)):
             children = value.values() if isinstance(value, Mapping) else value
@@ -99,7 +99,7 @@ def _refuse_endless(content: Any, path: Path) -> None:
 
 
 def _leaves(content: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Yields (dotted key, last key, value) of everything that is no container."""
+    """Yields (dotted key, last key, value) of everything that is not a container."""
     pending: list[tuple[str, Any, Any]] = [('', '', content)]
     while pending:
         place, key, value = pending.pop()
@@ -123,15 +123,15 @@ def _check_leaf(place: str, key: Any, value: Any, path: Path) -> None:
     if key in ('_scope_', 'default_scope') and value not in _SCOPES:
         raise InputError(f'{path}: {place} is {value!r}: expected one of {", ".join(_SCOPES)}')
     if value.strip().lower().endswith('.py'):
-        raise InputError(f'{path}: {place} is {value!r}: a {path.suffix} config is data and names no Python file')
+        raise InputError(f'{path}: {place} is {value!r}: a {path.suffix} config is data and may not name a Python file')
     if '{{' in value:
         raise InputError(
-            f'{path}: {place} is {value!r}: a {path.suffix} config fills in nothing, write the value itself'
+            f'{path}: {place} is {value!r}: a {path.suffix} config has no placeholders: write the value itself'
         )
 
 
 def is_registered(name: str) -> bool:
-    """Says whether a registry of mmengine, mmcv, mmdet or mmdet3d holds `name`, which may begin with a scope."""
+    """Whether a registry of mmengine, mmcv, mmdet or mmdet3d holds `name`, which may begin with a scope."""
     scope, dot, rest = name.partition('.')
     if dot and scope not in _SCOPES:
         return False
@@ -167,7 +167,7 @@ def registered_names(everything: bool = False) -> set[str]:
 def import_nothing_for_data(registry: ModuleType) -> None:
     """Has a registry of mmengine import no module because a config in a data format names it.
 
-    A name without a dot is none of an object in a module either; mmengine would import a module of that name.
+    A name without a dot does not name an object in a module; mmengine would import a module of that name.
     """
     look_up, get = registry.get_object_from_string, registry.Registry.get
     if hasattr(get, 'gets'):
@@ -214,9 +214,9 @@ def names_in_place_of_eval(module: ModuleType) -> None:
             or not all(re.fullmatch(r'[A-Za-z]\w*', part) for part in parts)
             or parts[0] not in vars(module)
         ):
-            raise InputError(f'{text!r} is no name that {module.__name__} knows: expected one such as nms or np.int64')
-        found = vars(module)[parts[0]]
-        return getattr(found, parts[1]) if len(parts) == 2 else found
+            raise InputError(f'{text!r} is not a name in {module.__name__}: expected one such as nms or np.int64')
+        value = vars(module)[parts[0]]
+        return getattr(value, parts[1]) if len(parts) == 2 else value
 
     module.eval = look_up
 
@@ -235,7 +235,7 @@ def arrays_without_pickles(module: ModuleType) -> None:
         try:
             return np.load(file)
         except ValueError as error:
-            raise InputError(f'{file} is no plain array of numbers (.npy): {error}') from error
+            raise InputError(f'{file} is not a plain array of numbers (.npy): {error}') from error
 
     replaced = Numpy('numpy')
     replaced.load = load

@@ -12,7 +12,7 @@ _OF_THE_PART = 'split'
 
 
 def join_splits(dataset_wrapper: ModuleType) -> None:
-    """Lets ConcatDataset join splits of one data set, and tells the classes of a sample in wrapped data sets.
+    """Lets ConcatDataset join splits of one data set, and gives the labels of a sample in wrapped data sets.
 
     ConcatDataset refuses parts whose `split` differs, which is why they are joined; its own `split` becomes that of its
     parts with a plus between. Parts that differ in more, such as the order of the classes, are an InputError.

@@ -1,8 +1,9 @@
 """Fixes of what mmdet3d does with clouds that have no point in range, and with frames without objects.
 
-Its voxel detectors take the size of a batch from the last voxel, which the last cloud may not have, or none of them;
-and a network answers an empty map as well. Here the size is the number of clouds, and nothing in range means no boxes.
-PointRCNN stacks clouds of equal size: it runs on those that have points. Its proposals learn from a frame without
+Its voxel detectors take the size of a batch from the last voxel, but the last cloud, or every cloud, may have no voxel;
+and a network predicts boxes on an empty map too. Here the size is the number of clouds, and a cloud without points in
+range has no boxes.
+PointRCNN stacks clouds of equal size: here it runs on those that have points. Its proposals learn from a frame without
 objects that every point is background.
 """
 
@@ -102,7 +103,7 @@ def count_clouds_of_dynamic_voxelnet(module: ModuleType) -> None:
 def count_clouds_of_mvx(module: ModuleType) -> None:
     """MVXTwoStageDetector, the base of CenterPoint: as VoxelNet."""
     detector = module.MVXTwoStageDetector
-    theirs = detector.predict
+    original = detector.predict
 
     def extract_pts_feat(
         self: Any, voxel_dict: Any, points: Any = None, img_feats: Any = None, batch_input_metas: Any = None
@@ -117,7 +118,7 @@ def count_clouds_of_mvx(module: ModuleType) -> None:
 
     def predict(self: Any, batch_inputs_dict: dict, batch_data_samples: Any, **kwargs: Any) -> Any:
         """Predict boxes; none for a cloud without a point in range."""
-        samples = theirs(self, batch_inputs_dict, batch_data_samples, **kwargs)
+        samples = original(self, batch_inputs_dict, batch_data_samples, **kwargs)
         voxels = batch_inputs_dict.get('voxels')
         return samples if voxels is None else _drop_boxes_of_empty_clouds(samples, voxels['coors'])
 
@@ -158,12 +159,12 @@ def count_clouds_of_hard_vfe(module: ModuleType) -> None:
 
 def sample_images_at_one_point(module: ModuleType) -> None:
     """PointFusion: the features of a cloud of one point are a row as well; mmdet3d squeezes the row away."""
-    theirs = module.point_sample
+    original = module.point_sample
 
     def point_sample(*args: Any, **kwargs: Any) -> Any:
         """Obtain image features (N, C) using points."""
-        found = theirs(*args, **kwargs)
-        return found[None] if found.dim() == 1 else found
+        features = original(*args, **kwargs)
+        return features[None] if features.dim() == 1 else features
 
     module.point_sample = point_sample
 
@@ -174,11 +175,11 @@ def count_clouds_of_part_a2(module: ModuleType) -> None:
     def extract_feat(self: Any, batch_inputs_dict: dict) -> dict:
         """Extract features from points."""
         voxels = batch_inputs_dict['voxels']
-        found = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict))
-        x = self.backbone(found['spatial_features'])
+        outputs = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict))
+        x = self.backbone(outputs['spatial_features'])
         if self.with_neck:
-            found['neck_feats'] = self.neck(x)
-        return {**found, 'voxels_dict': voxels}
+            outputs['neck_feats'] = self.neck(x)
+        return {**outputs, 'voxels_dict': voxels}
 
     module.PartA2.extract_feat = extract_feat
     _leave_no_boxes_in_empty_clouds(module.PartA2)
@@ -202,9 +203,9 @@ def count_clouds_of_pv_rcnn(module: ModuleType) -> None:
     def extract_feat(self: Any, batch_inputs_dict: dict) -> dict:
         """Extract features from the input voxels."""
         spatial, levels = self.middle_encoder(*_encoder_inputs(self, batch_inputs_dict))
-        found = dict(spatial_feats=spatial, multi_scale_3d_feats=levels)
+        outputs = dict(spatial_feats=spatial, multi_scale_3d_feats=levels)
         x = self.backbone(spatial)
-        return {**found, 'neck_feats': self.neck(x)} if self.with_neck else found
+        return {**outputs, 'neck_feats': self.neck(x)} if self.with_neck else outputs
 
     module.PointVoxelRCNN.extract_feat = extract_feat
     _leave_no_boxes_in_empty_clouds(module.PointVoxelRCNN)
@@ -232,11 +233,11 @@ def _encoder_inputs(detector: Any, inputs: dict) -> tuple[Any, Any, int]:
 
 
 def _leave_no_boxes_in_empty_clouds(detector: Any) -> None:
-    theirs = detector.predict
+    original = detector.predict
 
     def predict(self: Any, batch_inputs_dict: dict, batch_data_samples: Any, **kwargs: Any) -> Any:
         """Predict boxes; none for a cloud without a point in range."""
-        samples = theirs(self, batch_inputs_dict, batch_data_samples, **kwargs)
+        samples = original(self, batch_inputs_dict, batch_data_samples, **kwargs)
         return _drop_boxes_of_empty_clouds(samples, batch_inputs_dict['voxels']['coors'])
 
     detector.predict = predict
@@ -253,15 +254,15 @@ def sample_key_points_of_every_cloud(module: ModuleType) -> None:
         if self.voxel_center_as_source:
             centres = self.get_voxel_centers(coors=coors, scale_factor=1)
             clouds = [centres[coors[:, 0] == k] for k in range(_clouds_in_batch({'coors': coors}, points))]
-        edges, wanted, found = self.point_cloud_range, self.num_keypoints, []
+        edges, wanted, sampled = self.point_cloud_range, self.num_keypoints, []
         for cloud in clouds:
             middle = cloud.new_tensor([[(low + high) / 2 for low, high in zip(edges[:3], edges[3:])]])
             places = cloud[:, :3] if len(cloud) else middle
             chosen = module.furthest_point_sample(places[None].contiguous(), wanted).long()[0]
             if len(places) < wanted:
                 chosen = chosen[: len(places)].repeat(wanted // len(places) + 1)[:wanted]
-            found.append(places[chosen])
-        return torch.stack(found)
+            sampled.append(places[chosen])
+        return torch.stack(sampled)
 
     module.VoxelSetAbstraction.sample_key_points = sample_key_points
 
@@ -290,10 +291,10 @@ def leave_empty_clouds_out_of_point_rcnn(module: ModuleType) -> None:
         else:
             predict(self, *_origin(inputs, samples), **kwargs)
             samples[0].pred_instances_3d = samples[0].pred_instances_3d[:0]
-        found = next(sample for sample in samples if 'pred_instances_3d' in sample)
+        predicted = next(sample for sample in samples if 'pred_instances_3d' in sample)
         for sample, cloud in zip(samples, inputs['points'], strict=True):
             if not len(cloud):
-                self.add_pred_to_datasample([sample], [found.pred_instances_3d[:0]])
+                self.add_pred_to_datasample([sample], [predicted.pred_instances_3d[:0]])
         return samples
 
     def forward_clouds(self: Any, inputs: dict, samples: Any, **kwargs: Any) -> Any:
@@ -320,12 +321,12 @@ def _origin(inputs: dict, samples: Any) -> tuple[dict, Any]:
 def learn_from_frames_without_objects(module: ModuleType) -> None:
     """PointRPNHead: a frame without objects has background alone; the loss of no positive point is finite."""
     head = module.PointRPNHead
-    theirs = head.get_targets_single
+    original = head.get_targets_single
 
     def get_targets_single(self: Any, points: Any, gt_bboxes_3d: Any, gt_labels_3d: Any) -> Any:
         """Generate targets of PointRCNN RPN head for single batch."""
         if (gt_labels_3d != -1).any():
-            return theirs(self, points, gt_bboxes_3d, gt_labels_3d)
+            return original(self, points, gt_bboxes_3d, gt_labels_3d)
         positive = points.new_zeros(len(points)).bool()
         targets = points.new_zeros(len(points), self.bbox_coder.code_size), positive.long(), positive, ~positive
         return *targets, points[..., :3]
@@ -363,12 +364,12 @@ def _torch_norms_in_eval(network: Any) -> Iterator[None]:
 
 def sample_points_of_empty_clouds(module: ModuleType) -> None:
     """PointSample: there is nothing to choose from a cloud without points, which stays as it is."""
-    theirs = module.PointSample._points_random_sampling
+    original = module.PointSample._points_random_sampling
 
     def sampled(self: Any, points: Any, *args: Any, return_choices: bool = False, **kwargs: Any) -> Any:
         """Points random sampling."""
         if len(points):
-            return theirs(self, points, *args, return_choices=return_choices, **kwargs)
+            return original(self, points, *args, return_choices=return_choices, **kwargs)
         import numpy as np
 
         return (points, np.zeros(0, np.int64)) if return_choices else points

@@ -9,7 +9,7 @@ kernels:
   suppresses at the threshold too). Boxes or scores that are not finite are dropped.
 - `voxelization` takes `deterministic=False` too; the result is the deterministic one.
 - `points_in_boxes_cpu`, `box_iou_rotated` and `voxelization` give what they gave, and are faster. `box_iou_rotated` is
-  also right where mmcv's loses corners: for a box and itself turned by pi that gave 0.62 in a test.
+  also right where mmcv's loses corners: a box and itself rotated by pi gave 0.62 in a test.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""mmcv's ops on CPU tensors, by the kernels of `geometry/`, with the arguments of mmcv's compiled functions.
+"""mmcv's ops on CPU tensors, by the kernels of `ops/`, with the arguments of mmcv's compiled functions.
 
-`LIDAR_OPS` are those that mmcv has not, or slower, or otherwise on a CPU: they also take the place of its compiled
-ones. `OTHER_OPS` give what mmcv's compiled ones give and are used where those are missing.
+`LIDAR_OPS` are those that mmcv lacks on a CPU, or has in a slower or different form: they also take the place of its
+compiled ones. `OTHER_OPS` give the same results as mmcv's compiled ones and are used where those are missing.
 """
 
 from __future__ import annotations
@@ -163,9 +163,9 @@ def _hard_voxelize_forward(
     num_points_per_voxel: Tensor, voxel_num: Tensor, max_points: int, max_voxels: int, NDim: int, deterministic: bool,
 ) -> None:  # fmt: skip
     layer = voxel_size.tolist(), coors_range.tolist(), max_points, max_voxels
-    for out, found in zip((voxels, coors, num_points_per_voxel), hard_voxelize(points, *layer), strict=True):
-        out[: len(found)] = found
-    voxel_num.fill_(len(found))
+    for out, values in zip((voxels, coors, num_points_per_voxel), hard_voxelize(points, *layer), strict=True):
+        out[: len(values)] = values
+    voxel_num.fill_(len(values))
 
 
 def _dynamic_voxelize_forward(

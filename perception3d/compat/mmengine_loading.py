@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -41,12 +41,7 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     def safe_torch_load(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
         from perception3d.checkpoints import torch_load_safely
 
-        content = torch_load_safely(file, map_location, _safe_globals(mmengine_checkpoint))
-        meta = content.get('meta') if isinstance(content, dict) else None
-        if isinstance(meta, dict):
-            # Runner.resume runs a text under this name as a Python config; mmengine's own name for it is `cfg`.
-            meta.pop('config', None)
-        return content
+        return torch_load_safely(file, map_location, _safe_globals(mmengine_checkpoint))
 
     def load_url(
         url: str,
@@ -71,7 +66,7 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
         tensors = {name: value for name, value in state_dict.items() if hasattr(value, 'dtype')}
         faults = weight_faults(module.state_dict(), tensors)
         if faults:
-            raise InputError(f'the checkpoint holds tensors that are no weights of this model: {faults[0]}')
+            raise InputError(f'the checkpoint holds tensors that cannot be weights of this model: {faults[0]}')
         return mmengine_checkpoint.load_state_dict_of_any_type(module, state_dict, strict, logger)
 
     mmengine_checkpoint._safe_torch_load = safe_torch_load
@@ -79,22 +74,27 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
     mmengine_checkpoint.load_state_dict_of_any_type = mmengine_checkpoint.load_state_dict
     mmengine_checkpoint.load_state_dict = load_state_dict
     loader = mmengine_checkpoint.CheckpointLoader
-    loader.load_checkpoint = classmethod(_with_one_line(loader.load_checkpoint.__func__))
+    loader.load_checkpoint = classmethod(_checked(loader.load_checkpoint.__func__))
 
 
-def _with_one_line(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Turns what a scheme raises for a name or an address that leads nowhere into one line."""
+def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps the loader of all schemes: a wrong name or address is an error of one line, and no text is run later."""
 
     def load_checkpoint(cls: Any, filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
         from perception3d.checks import InputError
 
         try:
-            return load(cls, filename, map_location, logger)
+            content = load(cls, filename, map_location, logger)
         except InputError:
             raise
         except (OSError, KeyError, ImportError, AttributeError, ValueError) as error:
             reason = f'{type(error).__name__}: {error}' if str(error) else type(error).__name__
             raise InputError(f'checkpoint {filename} cannot be loaded: {reason}') from error
+        meta = content.get('meta') if isinstance(content, Mapping) else None
+        if isinstance(meta, dict):
+            # Runner.resume runs a text under this name as a Python config; mmengine's own name for it is `cfg`.
+            meta.pop('config', None)
+        return content
 
     return load_checkpoint
 
@@ -112,8 +112,8 @@ def _download(url: str, model_dir: str | None, progress: bool, check_hash: bool,
     path = os.path.join(folder, name)
     if not os.path.exists(path):
         os.makedirs(folder, exist_ok=True)
-        found = torch.hub.HASH_REGEX.search(name) if check_hash else None
-        torch.hub.download_url_to_file(url, path, found.group(1) if found else None, progress=progress)
+        match = torch.hub.HASH_REGEX.search(name) if check_hash else None
+        torch.hub.download_url_to_file(url, path, match.group(1) if match else None, progress=progress)
     return path
 
 

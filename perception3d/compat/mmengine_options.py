@@ -57,9 +57,9 @@ def take_option_values(mmengine_config: ModuleType) -> None:
 
 
 def read_settings_and_named_steps(mmengine_config: ModuleType) -> None:
-    """Lets bases take what a config assigns above its `with read_base()`, and turns pipelines of named steps to lists.
+    """Lets bases take what a config assigns above its `with read_base()`, and makes lists of pipelines of named steps.
 
-    In mmengine the assignments of the bases would replace those above them. A leaf that says the range of its points
+    In mmengine the assignments of the bases would replace those above them. A leaf that sets the range of its points
     there has it in every part that the bases compute from the range.
     """
     config = mmengine_config.Config

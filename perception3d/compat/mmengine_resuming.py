@@ -7,12 +7,12 @@ from types import ModuleType
 
 
 def find_checkpoints_by_name(mmengine_checkpoint: ModuleType) -> None:
-    """Replaces mmengine's finder, which believes the path in last_checkpoint, by one that looks in the folder."""
+    """Replaces mmengine's finder, which takes the path in last_checkpoint as it is, by one that looks in the folder."""
 
     def find_latest_checkpoint(path: str | os.PathLike[str]) -> str | None:
-        from perception3d.checkpoints import latest_checkpoint
+        from perception3d.training_folder import latest_checkpoint
 
-        found = latest_checkpoint(path, tell=print)
-        return None if found is None else str(found)
+        newest = latest_checkpoint(path, report=print)
+        return None if newest is None else str(newest)
 
     mmengine_checkpoint.find_latest_checkpoint = find_latest_checkpoint

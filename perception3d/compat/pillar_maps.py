@@ -12,12 +12,12 @@ from perception3d.checks import InputError
 def require_pillars_inside(module: ModuleType) -> None:
     """Compares x and y of each pillar with the map, see `require_inside`: on the CPU only."""
     scatter = module.PointPillarsScatter
-    theirs = scatter.forward
+    original = scatter.forward
 
     def forward(self: Any, voxel_features: Any, coors: Any, batch_size: Any = None) -> Any:
         """Scatter features into a map (B, C, ny, nx)."""
         require_inside(coors, (self.ny, self.nx))
-        return theirs(self, voxel_features, coors, batch_size)
+        return original(self, voxel_features, coors, batch_size)
 
     scatter.forward = forward
 

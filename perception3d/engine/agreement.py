@@ -1,9 +1,9 @@
-"""What model, data sets and metrics state alike is compared before a run begins: classes, frames, ranges, anchors."""
+"""Compares model, data sets and metrics before a run begins: classes, frames, ranges, order of anchors."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from scipy.optimize import linear_sum_assignment
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, shown
 from perception3d.compat.checked_models import count_of_classes
 from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
 from perception3d.engine.data_kept import check_data_is_kept, outputs_of
+from perception3d.engine.wrappers import base_datasets, unwrapped
 
 _HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head')
 # Frames whose boxes are compared with the anchors, boxes that a class needs for it, and by how much (in logs of sizes,
@@ -85,7 +86,7 @@ def check_model_and_data(model: Any, dataset: Any, place: str) -> None:
         if classes_of(part):
             check_class_lists(f'the data set of {place}', getattr(part, 'pipeline', ()), classes_of(part))
         # A distiller's data set loads what the student and its teacher need.
-        if inner is _unwrapped(model):
+        if inner is unwrapped(model):
             _check_frames(inner, part, place)
     _check_ranges(inner, dataset, place)
 
@@ -116,7 +117,7 @@ def check_trained_classes(
 
 
 def _trained_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
-    """Returns the classes that a checkpoint with this `meta` was trained for; empty where it does not say."""
+    """Returns the classes that a checkpoint with this `meta` was trained for; empty where none are stored."""
     metainfo = meta.get('dataset_meta') or {}
     # mmengine wrote them in capitals once.
     return tuple(map(str, metainfo.get('classes') or metainfo.get('CLASSES') or ()))
@@ -125,20 +126,20 @@ def _trained_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
 def check_teacher(model: Any, dataset: Any) -> None:
     """Compares the classes of a distiller's teacher, of its head and its checkpoint, with those of the data set.
 
-    Other classes are said in a line of the log, since links of feature maps need none in common.
+    Other classes give a warning in the log: links of feature maps do not need classes in common.
 
     Raises:
         InputError: its checkpoint was trained for the same classes in another order.
     """
-    model, classes = _unwrapped(model), classes_of(dataset)
+    model, classes = unwrapped(model), classes_of(dataset)
     teacher = getattr(model, 'teacher', None)
     if teacher is None or not classes:
         return
-    told_of = check_order_of_classes(getattr(model, 'teacher_meta', None) or {}, classes, 'the teacher')
+    differ = check_order_of_classes(getattr(model, 'teacher_meta', None) or {}, classes, 'the teacher')
     try:
         _check_classes(teacher, classes, 'train_dataloader')
     except InputError as error:
-        if not told_of:
+        if not differ:
             print_log(f'the teacher: {error}; right only if no link reads its head', 'current', logging.WARNING)
 
 
@@ -151,7 +152,7 @@ def check_order_of_classes(meta: Mapping[str, Any], classes: Sequence[str], name
         name: of the weights, for the error.
 
     Returns:
-        Whether the classes are others, which is said in a line of the log.
+        Whether the classes differ. If so, a warning is in the log.
 
     Raises:
         InputError: they are the same in another order.
@@ -159,10 +160,10 @@ def check_order_of_classes(meta: Mapping[str, Any], classes: Sequence[str], name
     trained = _trained_classes(meta)
     if not trained or not classes or trained == tuple(classes):
         return False
-    shown = f'{name} was trained for the classes {", ".join(trained)}, but the data set has {", ".join(classes)}'
+    text = f'{name} was trained for the classes {", ".join(trained)}, but the data set has {", ".join(classes)}'
     if sorted(trained) == sorted(classes):
-        raise InputError(f'{shown}: set metainfo=dict(classes=...) of the data sets to the order of the checkpoint')
-    print_log(f'{shown}: what its head has learned is for other classes', 'current', logging.WARNING)
+        raise InputError(f'{text}: set metainfo=dict(classes=...) of the data sets to the order of the checkpoint')
+    print_log(f'{text}: what its head has learned is for other classes', 'current', logging.WARNING)
     return True
 
 
@@ -172,24 +173,8 @@ def classes_of(dataset: Any) -> tuple[str, ...]:
     return tuple(map(str, metainfo.get('classes') or ()))
 
 
-def base_datasets(dataset: Any) -> Iterator[Any]:
-    """Yields the data sets inside of wrappers, such as RepeatDataset and ConcatDataset."""
-    inner = getattr(dataset, 'datasets', None)
-    inner = [dataset.dataset] if inner is None and hasattr(dataset, 'dataset') else inner
-    if inner is None:
-        yield dataset
-        return
-    for part in inner:
-        yield from base_datasets(part)
-
-
-def _unwrapped(model: Any) -> Any:
-    """Returns the network inside of wrappers for several processes or test-time augmentation."""
-    return _unwrapped(model.module) if hasattr(model, 'module') else model
-
-
 def _detector(model: Any) -> Any:
-    model = _unwrapped(model)
+    model = unwrapped(model)
     return getattr(model, 'student', model)
 
 
@@ -244,7 +229,7 @@ def _check_ranges(model: Any, dataset: Any, place: str) -> None:
     """
     preprocessor = getattr(model, 'data_preprocessor', None)
     voxels = getattr(preprocessor, 'voxel_layer', None)
-    # Points are no input of a camera model, whose images are normalised; its objects may lie where none are kept.
+    # A camera model takes images and no points; its objects may lie outside the range in which points are kept.
     if voxels is None and (hasattr(model, 'num_frames') or hasattr(preprocessor, 'mean')):
         return
     # Models without voxels, such as PointRCNN, may state theirs in the preprocessor.
@@ -263,7 +248,7 @@ def _check_ranges(model: Any, dataset: Any, place: str) -> None:
                 elif not _fits(span, whole[1], is_points):
                     wanted = 'both must be the same' if is_points else 'the former must lie in the latter'
                     raise InputError(
-                        f'{name} of {place} keeps the range {_shown(span)}, but {whole[0]} has {_shown(whole[1])}: '
+                        f'{name} of {place} keeps the range {shown(span)}, but {whole[0]} has {shown(whole[1])}: '
                         f'{wanted} in x and y'
                     )
 
@@ -272,10 +257,6 @@ def _fits(span: Sequence[float], whole: Sequence[float], is_same: bool) -> bool:
     """Whether `span` is `whole` in x and y, or lies in it."""
     beyond = np.array([*whole[:2], *span[3:5]]) - np.array([*span[:2], *whole[3:5]])
     return bool((np.abs(beyond) < 1e-3).all() if is_same else (beyond < 1e-3).all())
-
-
-def _shown(span: Sequence[float]) -> str:
-    return f'[{", ".join(f"{edge:g}" for edge in span)}]'
 
 
 def _check_anchor_order(model: Any, dataset: Any) -> None:
@@ -306,7 +287,7 @@ def _check_anchor_order(model: Any, dataset: Any) -> None:
         k = next(k for k in range(len(known)) if best[k] != k)
         own, other = known[k], known[best[k]]
         raise InputError(
-            f'{name}.anchor_generator.sizes[{own}] {_shown(anchors[own])} is for {classes[own]}, whose boxes are '
-            f'{_shown(np.exp(usual[k]).round(2))}, as sizes[{other}]: sizes, ranges and assigners must be in the order '
+            f'{name}.anchor_generator.sizes[{own}] {shown(anchors[own])} is for {classes[own]}, whose boxes are '
+            f'{shown(np.exp(usual[k]).round(2))}, as sizes[{other}]: sizes, ranges and assigners must be in the order '
             f'of the classes, {", ".join(classes)}'
         )

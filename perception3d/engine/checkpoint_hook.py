@@ -1,4 +1,4 @@
-"""Saving checkpoints so that neither a kill nor a full disk loses a training, and none is looked for elsewhere."""
+"""Saves checkpoints so that neither a kill nor a full disk loses a training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from perception3d.checkpoints import load_checkpoint_safely, remove_unfinished, write_durably, write_pointer
+from perception3d.checkpoints import load_checkpoint_safely
+from perception3d.files import write_durably
+from perception3d.training_folder import remove_unfinished, write_pointer
 
 
 @HOOKS.register_module()
@@ -142,11 +144,11 @@ class WholeCheckpointHook(CheckpointHook):
 
     @staticmethod
     def _replaced(runner: Runner) -> list[Path]:
-        """The checkpoints of an earlier training which this one was told to overwrite."""
+        """The checkpoints of an earlier training which this one may overwrite."""
         return getattr(runner, 'replaced_checkpoints', [])
 
     def _remove_replaced(self, runner: Runner) -> None:
-        """Removes what this training was told to overwrite, now that it has a checkpoint of its own."""
+        """Removes the checkpoints to overwrite, now that this training has one of its own."""
         replaced = self._replaced(runner)
         own = {Path(path).resolve() for path in [self.last_ckpt, *self._best().values()] if path}
         while replaced:

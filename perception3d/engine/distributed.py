@@ -65,7 +65,7 @@ def leave_processes() -> None:
 def _name_port() -> None:
     """Sets a port that differs between the jobs and steps which share a node, but not between the processes of one.
 
-    Only the node of the first process can tell whether a port is free, and the others would have to hear of it.
+    Only the node of the first process can test whether a port is free, and the others would have to learn the number.
     """
     if 'MASTER_PORT' not in os.environ and 'SLURM_JOB_ID' in os.environ:
         job, step = int(os.environ['SLURM_JOB_ID']), int(os.environ.get('SLURM_STEP_ID', '0'))

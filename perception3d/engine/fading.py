@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from perception3d.checks import InputError
+from perception3d.engine.wrappers import all_datasets
 from perception3d.registry import HOOKS
 
 
@@ -20,8 +21,8 @@ class FadeObjectSampleHook(Hook):
     of the data set only, and misses its epoch when a run is resumed after it.
 
     Args:
-        last_epochs: how many epochs at the end of the training are without pasted objects. 0 is none: configs
-            derive it for a training of few epochs.
+        last_epochs: how many epochs at the end of the training are without pasted objects. 0: all
+            epochs have them, as configs derive it for a short training.
     """
 
     def __init__(self, last_epochs: int = 5) -> None:
@@ -30,7 +31,7 @@ class FadeObjectSampleHook(Hook):
         self.last_epochs = last_epochs
 
     def before_train_epoch(self, runner: Runner) -> None:
-        """Sets the switch of every such step for this epoch; workers that hold the old one are started again."""
+        """Sets the switch of every such step for this epoch; workers with the old value are started again."""
         loader = runner.train_dataloader
         disabled = runner.epoch >= runner.max_epochs - self.last_epochs
         steps = list(_switchable(loader.dataset))
@@ -40,15 +41,12 @@ class FadeObjectSampleHook(Hook):
             runner.logger.info('objects are %s pasted from this epoch on', 'no longer' if disabled else 'again')
             for step in steps:
                 step.disabled = disabled
-            # Workers that live on have a copy of the data set.
+            # Persistent workers have a copy of the data set.
             loader._iterator = None
 
 
 def _switchable(dataset: Any) -> Iterator[Any]:
     """Yields the steps with a switch `disabled` in the pipelines of a data set and of those inside it."""
-    pipeline = vars(dataset).get('pipeline')
-    yield from (step for step in getattr(pipeline, 'transforms', ()) if hasattr(step, 'disabled'))
-    inner = vars(dataset).get('dataset')
-    several = vars(dataset).get('datasets') or ([] if inner is None else [inner])
-    for part in several:
-        yield from _switchable(part)
+    for part in all_datasets(dataset):
+        steps = getattr(vars(part).get('pipeline'), 'transforms', ())
+        yield from (step for step in steps if hasattr(step, 'disabled'))

@@ -1,4 +1,4 @@
-"""Workers of data loaders: they end with their parent, and what became of one that died is told in one line."""
+"""Workers of data loaders: they end with their parent, and the death of one is an error of one line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _begin(init: Callable[[int], Any] | None, worker_id: int) -> None:
 
 
 def _end_unsent(error: Exception, batch: Any) -> None:
-    """Ends a worker whose batch was lost on its way; Python would go on, and the parent wait for the batch for ever."""
+    """Ends a worker whose batch was lost: Python would continue, and the parent would wait for it forever."""
     if 'shared memory' in str(error) or 'No space left' in str(error):
         os._exit(_NO_SHARED_MEMORY)
     traceback.print_exception(error)
@@ -53,23 +53,23 @@ def deaths_in_one_line() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        said = _chain(error)
-        if not any(words in said for words in _ABOUT_WORKERS):
+        texts = _chain(error)
+        if not any(words in texts for words in _ABOUT_WORKERS):
             raise
-        raise InputError(_advice(said)) from error
+        raise InputError(_advice(texts)) from error
 
 
 def _chain(error: BaseException | None) -> str:
-    """Returns what an error and those that it came from say."""
-    said = []
-    while error is not None and str(error) not in said:
-        said.append(str(error))
+    """Returns the texts of an error and of its causes."""
+    texts = []
+    while error is not None and str(error) not in texts:
+        texts.append(str(error))
         error = error.__cause__ or error.__context__
-    return '\n'.join(said)
+    return '\n'.join(texts)
 
 
-def _advice(said: str) -> str:
-    if f'exit code {_NO_SHARED_MEMORY}' in said or 'Bus error' in said or 'shared memory' in said:
+def _advice(texts: str) -> str:
+    if f'exit code {_NO_SHARED_MEMORY}' in texts or 'Bus error' in texts or 'shared memory' in texts:
         space = ''
         if os.path.isdir(_SHARED_MEMORY):
             usage = shutil.disk_usage(_SHARED_MEMORY)
@@ -79,12 +79,12 @@ def _advice(said: str) -> str:
             'num_workers=0 (--cfg-options train_dataloader.num_workers=0), or give more of it, such as '
             'docker run --shm-size=8g'
         )
-    if 'ancdata' in said:
+    if 'ancdata' in texts:
         return 'the workers of the data loader have too many open files: raise the limit with ulimit -n, or use fewer'
-    if 'signal: Killed' in said:
+    if 'signal: Killed' in texts:
         return (
             'a worker of the data loader was killed, most likely by the system for lack of memory: use fewer workers '
             'or none (--cfg-options train_dataloader.num_workers=0), or a smaller batch'
         )
-    first = next(line for line in reversed(said.splitlines()) if any(words in line for words in _ABOUT_WORKERS))
+    first = next(line for line in reversed(texts.splitlines()) if any(words in line for words in _ABOUT_WORKERS))
     return f'a worker of the data loader died ({first.rstrip(". ")}): run with num_workers=0 to see the error'

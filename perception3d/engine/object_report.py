@@ -1,4 +1,4 @@
-"""What a training says of its objects before it begins: those that are left out, and that there are any at all."""
+"""Reports before a training begins which objects are left out, and refuses a data set without objects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
-from perception3d.engine.agreement import base_datasets
+from perception3d.engine.wrappers import base_datasets
 
 
 def report_objects(dataset: Any) -> None:

@@ -37,8 +37,8 @@ class Draw(int):
 class ResumableSampler(DefaultSampler):
     """mmengine's DefaultSampler whose indices carry their place, and which can begin in the middle of an epoch.
 
-    The order of an epoch depends on the seed and the epoch alone: processes take turns in it, so that neither their
-    number nor the batch size changes which samples come first.
+    The order of an epoch depends on the seed and the epoch alone: processes take its samples in turn, so that neither
+    their number nor the batch size changes which samples come first.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:

@@ -13,7 +13,7 @@ from perception3d.checks import InputError
 
 # What changes in the state of a schedule while it runs; all else follows from the config.
 _RUNNING = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose'}
-# More repeated steps than this may take seconds, and a line says so before.
+# More repeated steps than this may take seconds, so a line in the log announces them.
 _MANY_STEPS = 10_000
 
 
@@ -67,13 +67,13 @@ def resume_place(runner: Runner, content: Mapping[str, Any], path: str | Path) -
     """Sets the loop of a resumed runner to the place that the checkpoint holds, in iterations of the new settings.
 
     The rest of the epoch is trained with the new batch size and number of processes, then whole epochs. What differs
-    is said in one line of the log.
+    is one line of the log.
 
     Args:
         content: of the checkpoint, which the runner has loaded.
 
     Raises:
-        InputError: the checkpoint does not say where in the epoch it is, and it cannot be derived.
+        InputError: the checkpoint does not hold its place in the epoch, and it cannot be derived.
     """
     meta, loop = content['meta'], runner.train_loop
     if hasattr(loop, 'dataloader_iterator'):
@@ -217,5 +217,7 @@ def _count(stored: Any) -> int:
 
 def _schedules(runner: Runner) -> Iterable[Any]:
     """The schedules of all optimizers of a runner."""
-    found = runner.param_schedulers or []
-    return [item for part in found.values() for item in part] if isinstance(found, Mapping) else list(found)
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, Mapping):
+        return [item for part in schedulers.values() for item in part]
+    return list(schedulers)

@@ -20,7 +20,7 @@ from mmengine.visualization import LocalVisBackend, Visualizer
 from torch import nn
 from torch.utils.data import DataLoader
 
-from perception3d.checkpoints import check_resumable, write_durably
+from perception3d.checkpoints import check_resumable
 from perception3d.checks import InputError, unknown_name
 from perception3d.engine.agreement import AgreementHook, check_order_of_classes, check_trained_classes, classes_of
 from perception3d.engine.averaging import AveragedWeightsHook, check_averages_resume
@@ -38,14 +38,16 @@ from perception3d.engine.resuming import (
 )
 from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
+from perception3d.engine.wrappers import unwrapped
+from perception3d.files import write_durably
 from perception3d.registry import DATASETS
 from perception3d.weight_values import check_converging, non_finite
 
 _SYNC_BN = ('torch', 'mmcv')
 _OWN_HOOKS = {
     key: ours
-    for theirs, ours in ((CheckpointHook, WholeCheckpointHook), (EMAHook, AveragedWeightsHook))
-    for key in (theirs, theirs.__name__, f'mmengine.{theirs.__name__}')
+    for upstream, ours in ((CheckpointHook, WholeCheckpointHook), (EMAHook, AveragedWeightsHook))
+    for key in (upstream, upstream.__name__, f'mmengine.{upstream.__name__}')
 }
 # Runs of this process by the second of their start.
 _STARTED: Counter[str] = Counter()
@@ -58,7 +60,10 @@ class PerceptionRunner(Runner):
     def train(self) -> nn.Module:
         """Trains, and ends the workers of the data loaders.
 
-        Says first which objects are left out; InputError where none is left.
+        Reports first which objects are left out.
+
+        Raises:
+            InputError: no object is left to train on.
         """
         with self._workers():
             if self.train_loop is not None:
@@ -87,8 +92,8 @@ class PerceptionRunner(Runner):
     def _end_workers(self) -> None:
         """Ends the workers that loaders keep.
 
-        Where the garbage collector finds such a loader, as runners are full of cycles, it closes the queue before the
-        workers are told to end, and the process waits for 5 s a loader.
+        If they are left to the garbage collector (runners have reference cycles), the queue is closed before the
+        workers get the message to end, and the process waits 5 s for each loader.
         """
         for loop in (self._train_loop, self._val_loop, self._test_loop):
             loader = getattr(loop, 'dataloader', None)
@@ -98,7 +103,7 @@ class PerceptionRunner(Runner):
                 loader._iterator = None
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Resumes a training from a checkpoint of this model; mmengine takes what fits of any other.
+        """Resumes a training from a checkpoint of this model; mmengine would load whatever fits from any other.
 
         With another batch size, number of processes, size of the data set or schedule, the rest of the training is
         done with these; see `engine/resuming.py`.
@@ -107,7 +112,7 @@ class PerceptionRunner(Runner):
             InputError: the checkpoint is of another model, variant or list of classes, or holds weights alone; or its
                 weights are averaged and the config does not average; or the state of its optimizer is not finite.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrapped(self.model)
         content = check_resumable(model, filename)
         check_averages_resume(self, model, content, filename)
         metainfo = getattr(self.train_dataloader.dataset, 'metainfo', None) or {}
@@ -127,7 +132,7 @@ class PerceptionRunner(Runner):
         resume_schedules(self, content, schedules)
 
     def load_checkpoint(self, filename: str, *args: Any, **kwargs: Any) -> Any:
-        """Loads weights as mmengine does; a line of the log where a training begins with those of other classes.
+        """Loads weights as mmengine does; warns where they were trained for other classes.
 
         Raises:
             InputError: they were trained for the classes of the data set in another order.
@@ -196,10 +201,10 @@ class PerceptionRunner(Runner):
         needs_own_wrapper = self.distributed and model_wrapper_cfg is None and get_device() == 'cpu'
         if not needs_own_wrapper or is_model_wrapper(model):
             return super().wrap_model(model_wrapper_cfg, model)
-        kind = self.cfg.get('sync_bn')
-        if kind is not None:
-            if kind not in _SYNC_BN:
-                raise unknown_name('sync_bn', kind, _SYNC_BN)
+        sync_bn = self.cfg.get('sync_bn')
+        if sync_bn is not None:
+            if sync_bn not in _SYNC_BN:
+                raise unknown_name('sync_bn', sync_bn, _SYNC_BN)
             model = join_batch_norms(model)
         return MMDistributedDataParallel(
             module=model,
@@ -245,6 +250,6 @@ class PerceptionRunner(Runner):
         np.random.set_state(state)
         settings = {**dataloader, 'dataset': SeededDataset(dataset)}
         if not settings.get('num_workers'):
-            # torch refuses to keep workers that there are none of; who asks for none means just that.
+            # torch refuses persistent workers where there are no workers.
             settings.pop('persistent_workers', None)
         return look_after_workers(Runner.build_dataloader(settings, seed, diff_rank_seed))

@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from perception3d.engine.resuming import Place
+from perception3d.engine.wrappers import unwrapped
 
 
 @HOOKS.register_module()
@@ -27,24 +27,18 @@ class TrainingStateHook(Hook):
         """Adds the place within the epoch, and the model's training state, to the checkpoint."""
         meta = checkpoint['meta']
         meta['place'] = asdict(Place.of(runner, meta['epoch'], meta['iter']))
-        model = _unwrapped(runner)
+        model = unwrapped(runner.model)
         if hasattr(model, 'training_state'):
             checkpoint['training_state'] = {name: value.cpu() for name, value in model.training_state().items()}
 
     def after_train(self, runner: Runner) -> None:
-        """Asks once more, in every process: a model refuses where it has found that its training went wrong."""
-        model = _unwrapped(runner)
+        """Reads the state once more, in every process: a model raises an error if its training went wrong."""
+        model = unwrapped(runner.model)
         if hasattr(model, 'training_state'):
             model.training_state()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
-        """Gives it back when a run is resumed."""
-        # mmengine runs a text under this key as Python; no version that we can resume from writes it.
-        (checkpoint.get('meta') or {}).pop('config', None)
-        model = _unwrapped(runner)
+        """Gives the training state back to the model when a run is resumed."""
+        model = unwrapped(runner.model)
         if runner._resume and hasattr(model, 'load_training_state'):
             model.load_training_state(checkpoint.get('training_state', {}))
-
-
-def _unwrapped(runner: Runner) -> Any:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

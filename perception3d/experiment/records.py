@@ -16,10 +16,10 @@ from typing import Any
 import perception3d
 from perception3d.apis.config import load_config
 from perception3d.apis.environment import PARTS
-from perception3d.checkpoints import latest_checkpoint, pointed_checkpoint, training_checkpoints
 from perception3d.checks import InputError, unknown_name
 from perception3d.experiment.plan import PREPARE, Arm, Cell, Experiment
 from perception3d.files import read_json, write_json
+from perception3d.training_folder import latest_checkpoint, pointed_checkpoint, training_checkpoints
 
 TRAIN, TEST = 'train', 'test'
 PREPARED = f'{PREPARE}.json'

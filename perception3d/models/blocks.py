@@ -14,7 +14,7 @@ from mmdet3d.structures import Det3DDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, require_equal_numbers
 
 
 def ground_plane(ego_from_lidar: np.ndarray) -> np.ndarray:
@@ -122,9 +122,6 @@ def require_head_range(place: str, range_m: Sequence[float], head: nn.Module) ->
         InputError: they differ, so that every box would lie elsewhere.
     """
     of_head = getattr(head, 'map_range_m', None)
-    if of_head is not None and any(abs(a - b) > 1e-3 for a, b in zip(range_m, of_head, strict=True)):
-        shown = [', '.join(f'{edge:g}' for edge in edges) for edges in (range_m, of_head)]
-        raise InputError(
-            f'{place} covers ({shown[0]}) m in x and y (x0, y0, x1, y1), but bbox_head takes the map to cover '
-            f'({shown[1]}) m: both must be the same'
-        )
+    if of_head is not None:
+        place = f'the range of {place} in metres (x0, y0, x1, y1)'
+        require_equal_numbers(place, range_m, 'that of the map of bbox_head is', of_head)

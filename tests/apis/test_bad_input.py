@@ -82,7 +82,7 @@ def fails(capfd: pytest.CaptureFixture, done: Path) -> Callable[..., str]:
         written = capfd.readouterr().err
         assert ended.value.code == 2, written
         assert written.startswith('error: ') and written.count('\n') == 1 and len(written) < 700, written
-        # A training that was told to overwrite has begun: its folder no longer names an earlier checkpoint.
+        # A training with --overwrite has begun: its folder no longer names an earlier checkpoint.
         kept = [name for name in EARLIER if '--overwrite' not in args or name != 'last_checkpoint']
         assert {name: (done / name).read_text() for name in kept} == {name: f'the earlier {name}' for name in kept}
         assert {path.name for path in done.iterdir() if path.suffix in ('.pth', '.json')} == set(EARLIER[:3])
@@ -191,7 +191,7 @@ def test_a_bad_image_of_the_validation_leaves_the_epochs_before_it(cameras: Path
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
-        (cut_file, 'is truncated: 10300 bytes is no multiple of 16 (4 floats a point)'),
+        (cut_file, 'is truncated: 10300 bytes is not a multiple of 16 (4 floats a point)'),
         (spoil_points, 'holds NaN or infinity in 1 of 650 points (first: point 7)'),
         (empty_file, 'holds no points'),
     ],

@@ -347,7 +347,7 @@ def test_inputs_that_cannot_be_used_are_named(tree: KittiTree, inferencer: Infer
     fails(tmp_path, 'expected a cloud .* not a folder')
     fails(tmp_path / 'gone.bin', r'gone\.bin does not exist')
     (tmp_path / 'short.bin').write_bytes(b'12345')
-    fails(tmp_path / 'short.bin', r'short\.bin is truncated: 5 bytes is no multiple of 16')
+    fails(tmp_path / 'short.bin', r'short\.bin is truncated: 5 bytes is not a multiple of 16')
     np.save(tmp_path / 'five.npy', np.zeros((3, 5)))
     fails(tmp_path / 'five.npy', r'five\.npy holds float64 of shape \(3, 5\): expected floats of shape \(N, 4\)')
     shutil.copytree(tree.root / 'training', tmp_path / 'training')

@@ -43,7 +43,7 @@ WRONG = {
         {'bbox_head.anchor_generator.ranges.1': [0, -39.68, -0.6, 69.12, 39.68, -0.6]},
         r'bbox_head.anchor_generator.ranges\[1\] .*69.12, 39.68\], but .*\[0, -20, 40, 20\]',
     ),
-    'no whole number': (PILLARS, {f'{LAYER}.voxel_size': [0.3, 0.3, 4]}, 'along x: 40 m / 0.3 m = 133.33'),
+    'not a whole number': (PILLARS, {f'{LAYER}.voxel_size': [0.3, 0.3, 4]}, 'along x: 40 m / 0.3 m = 133.33'),
     'sparse shape': (SECOND, {'middle_encoder.sparse_shape': [41, 400, 200]}, r'sparse_shape\[1:\] is .*400, 400'),
     'layers of the sparse shape': (SECOND, {'middle_encoder.sparse_shape': [21, 400, 400]}, '21 layers, but .* 40'),
     'corner of the coder': (
@@ -70,7 +70,7 @@ WRONG = {
     'range of the head': (
         FAST_BEV,
         {'bbox_head.range_m': (-51.2, -51.2, 51.2, 51.2)},
-        r'grids\[0\] covers \(-25.6, .* bbox_head takes the map to cover \(-51.2',
+        r'range of grids\[0\] in metres .* is \[-25.6, .*, but that of the map of bbox_head is \[-51.2',
     ),
     'range of the FreeAnchor head': (
         'fast_bev/fast_bev_tiny_96x352_free_anchor_9e_sim',

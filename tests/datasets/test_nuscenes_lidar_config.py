@@ -64,7 +64,10 @@ def spoil(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ('damage', 'words'),
-    [(truncate, r'is truncated: \d+ bytes is no multiple of 20'), (spoil, r'holds NaN or infinity in 1 of \d+ points')],
+    [
+        (truncate, r'is truncated: \d+ bytes is not a multiple of 20'),
+        (spoil, r'holds NaN or infinity in 1 of \d+ points'),
+    ],
 )
 @pytest.mark.parametrize('sweep', [False, True])
 def test_a_bad_file_is_named(tree: Path, config: Config, tmp_path: Path, damage, words: str, sweep: bool):

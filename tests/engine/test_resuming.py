@@ -20,7 +20,7 @@ from mmengine.runner import find_latest_checkpoint
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.runner import build_runner, checkpoints_to_replace
 from perception3d.apis.training import train
-from perception3d.checkpoints import demo_checkpoint, latest_checkpoint, pointed_checkpoint, write_pointer
+from perception3d.checkpoints import demo_checkpoint
 from perception3d.checks import InputError
 from perception3d.engine import resuming
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
@@ -28,6 +28,7 @@ from perception3d.engine.reproducible import ResumableSampler
 from perception3d.experiment.plan import Cell
 from perception3d.experiment.records import CellFolder
 from perception3d.locks import folder_lock
+from perception3d.training_folder import latest_checkpoint, pointed_checkpoint, write_pointer
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
@@ -270,7 +271,7 @@ def test_a_lost_pointer_or_a_damaged_checkpoint_falls_back_to_the_newest_complet
     # Weights alone, and the best ones, are nothing to resume from.
     torch.save({'state_dict': {}}, copy / 'epoch_9.pth')
     said = []
-    assert latest_checkpoint(copy, tell=said.append) == expected
+    assert latest_checkpoint(copy, report=said.append) == expected
     assert len(said) == 1 and expected.name in said[0]
 
 

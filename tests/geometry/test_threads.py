@@ -30,7 +30,7 @@ from perception3d.ops import scatter
 import numba
 print(torch.get_num_threads(), numba.get_num_threads())
 """
-    # The environment of a user: numba starts with all cores, torch was told to use one.
+    # The environment of a user: numba starts with all cores, torch uses one.
     environment = {'PATH': '/usr/bin:/bin', 'NUMBA_NUM_THREADS': '2'}
     out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=environment)
     assert out.stdout.split() == ['1', '1'], out.stderr[-500:]

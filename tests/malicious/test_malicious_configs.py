@@ -144,7 +144,7 @@ def test_upstream_parts_evaluate_no_text_of_a_config(folder: Path):
 
     boxes, scores = torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1)
     said = refused(batched_nms, boxes, scores, torch.zeros(1), dict(type=CALL, iou_threshold=0.5))
-    assert 'is no name that mmcv.ops.nms knows' in said
+    assert 'is not a name in mmcv.ops.nms' in said
     assert len(batched_nms(boxes, scores, torch.zeros(1), dict(type='nms', iou_threshold=0.5))[1]) == 1
     load = dict(type='LoadAnnotations3D', with_seg_3d=True)
     assert 'np.int64' in refused(TRANSFORMS.build, dict(load, seg_3d_dtype=CALL))

@@ -361,7 +361,7 @@ def break_root(root: Path) -> None:
 @pytest.mark.parametrize(
     ('damage', 'words'),
     [
-        (break_size, r'velodyne/000001.bin is truncated: \d+ bytes is no multiple of 16'),
+        (break_size, r'velodyne/000001.bin is truncated: \d+ bytes is not a multiple of 16'),
         (break_nan, r'velodyne/000001.bin holds NaN or infinity in 2 of 650 points \(first: point 10\)'),
         (break_infinity, r'velodyne/000001.bin holds NaN or infinity in 1 of 650 points'),
         (break_cloud, r'velodyne/000001.bin holds no points'),
