@@ -75,18 +75,18 @@ WRONG = {
     'range of the FreeAnchor head': (
         'fast_bev/fast_bev_tiny_96x352_free_anchor_9e_sim',
         {'bbox_head.anchors': None},
-        r'grids\[0\] covers \(-25.6, .*\(-50, -50, 50, 50\)',
+        r'range of grids\[0\] in metres .* is \[-25.6, .*\[-50, -50, 50, 50\]',
     ),
     'channels of the frames': (FAST_BEV, {'neck_3d.fuse_channels': 100}, 'takes 100 channels .* a frame has 64: 16 of'),
     'range of the pillars': (
         'bev_former/bev_former_tiny_96x352_9e_sim',
         {'encoder.grid.range_m': (-30, -30, 30, 30)},
-        r'encoder.grid covers \(-30, -30, 30, 30\)',
+        r'range of encoder.grid in metres .* is \[-30, -30, 30, 30\]',
     ),
     'range of the decoder': (
         'bev_former/bev_former_tiny_r50_450x800_24e_nuscenes',
         {'encoder.grid.range_m': (-50, -50, 50, 50)},
-        r'\(-51.2, -51.2, 51.2, 51.2\)',
+        r'\[-51.2, -51.2, 51.2, 51.2\]',
     ),
 }
 
