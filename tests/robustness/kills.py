@@ -1,11 +1,11 @@
-"""Kills commands at random moments, runs them again, and compares with runs that nobody disturbed.
+"""Kills commands at random moments, runs them again, and compares with undisturbed runs.
 
-    python tests/robustness/kills.py --out docs/results          # 40 kills, kills.json and kills.md; goes on with these
+    python tests/robustness/kills.py --out docs/results          # 40 kills; continues kills.json, writes kills.md
     python tests/robustness/kills.py --suite --out FOLDER        # the five fast ones of the test suite
 
-Each command runs in a process of its own, forked from this one, which has the slow imports behind it; so do the cells
-of an experiment. It is the leader of its session, and SIGKILL goes to it alone. Moments are drawn with a seed, as
-shares of the time of the undisturbed run.
+Each command runs in a process of its own, forked from this one after the slow imports; so do the cells of an
+experiment. It is the leader of its session, and only it gets SIGKILL. Moments are drawn with a seed, as shares of the
+time of the undisturbed run.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = ROOT / 'tests' / 'plugin' / 'plugin_config.py'
 PILLARS = ROOT / 'configs' / 'point_pillars' / 'point_pillars_tiny_10e_kitti_sim.py'
 MARK = 'PERCEPTION3D_KILLS'
+COMMAND = 'python tests/robustness/kills.py --out docs/results'
 # Workers look for their parent every second, those of torch every five.
 LEFT_S = 20.0
 DRAWS = 8
@@ -79,24 +80,26 @@ def weights(folder: Path) -> dict[str, str]:
     """Hashes of every tensor of the newest checkpoint; names of the checkpoints that are left."""
     import torch
 
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     pointer = folder / 'last_checkpoint'
     content = torch.load(folder / pointer.read_text(), weights_only=False)
     for part in ('state_dict', 'ema_state_dict'):
         for name, value in content.get(part, {}).items():
-            found[f'{part}.{name}'] = digest(value.contiguous().numpy().tobytes())
+            hashes[f'{part}.{name}'] = digest(value.contiguous().numpy().tobytes())
     for index, state in content['optimizer']['state'].items():
-        found |= {f'{index}.{key}': digest(value.numpy().tobytes()) for key, value in state.items()}
+        hashes |= {f'{index}.{key}': digest(value.numpy().tobytes()) for key, value in state.items()}
     names = sorted(path.name for path in folder.iterdir() if path.suffix == '.pth' or path == pointer)
-    return {**found, 'files': ' '.join(names), 'pointer': pointer.read_text()}
+    return {**hashes, 'files': ' '.join(names), 'pointer': pointer.read_text()}
 
 
 def cells(folder: Path) -> dict[str, str]:
     """Metrics and weights of every cell of an experiment."""
-    found = {str(path.relative_to(folder)): digest(path.read_bytes()) for path in folder.glob('cells/*/*/metrics.json')}
+    hashes = {
+        str(path.relative_to(folder)): digest(path.read_bytes()) for path in folder.glob('cells/*/*/metrics.json')
+    }
     for work in folder.glob('cells/*/*/work'):
-        found |= {f'{work.relative_to(folder)}.{name}': value for name, value in weights(work).items()}
-    return found
+        hashes |= {f'{work.relative_to(folder)}.{name}': value for name, value in weights(work).items()}
+    return hashes
 
 
 def kitti_tree(folder: Path) -> None:
@@ -289,18 +292,18 @@ def _marked(mark: str) -> list[Any]:
     """Processes that a command has started as programs of their own."""
     import psutil
 
-    found = []
+    marked = []
     for process in psutil.process_iter():
         try:
             if process.environ().get(MARK) == mark:
-                found.append(process)
+                marked.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
             continue
-    return found
+    return marked
 
 
 def kill_once(task: Task, seconds: float, expected: Mapping[str, str], seed: int, base: Path) -> dict[str, Any]:
-    """Kills a task once, runs it again, and returns what was seen."""
+    """Kills a task once, runs it again, and returns the outcome."""
     draw = random.Random(f'{task.name} {seed}')
     for attempt in range(DRAWS):
         out, log = base / f'{seed}_{attempt}', base / f'{seed}_{attempt}.log'
@@ -338,10 +341,10 @@ def run_tasks(
     times: dict[str, float],
     report: Callable[[list[dict[str, Any]], dict[str, float]], None],
 ) -> bool:
-    """Kills every task as often as it says, reports after each; returns whether all went well.
+    """Kills every task `task.kills` times, reports after each kill; returns whether all results were right.
 
     Args:
-        records, times: of an earlier call; what they hold is not done again.
+        records, times: of an earlier call; the kills in them are not repeated.
     """
     data = base / 'data'
     data.mkdir(parents=True)
@@ -359,7 +362,7 @@ def run_tasks(
             task.prepare(whole)
             run = Run(task.tool, task.words(whole), folder / 'whole.log')
             if run.wait():
-                raise SystemExit(f'{task.name} fails when nobody disturbs it: {folder / "whole.log"}')
+                raise SystemExit(f'{task.name} fails without a kill: {folder / "whole.log"}')
             times[task.name] = round(time.monotonic() - run.start, 2)
         expected = task.result(whole)
         for seed in sorted(set(range(task.kills)) - done):
@@ -370,38 +373,53 @@ def run_tasks(
 
 
 def write_report(out: Path, records: list[dict[str, Any]], times: dict[str, float]) -> None:
-    """Writes kills.json and kills.md."""
+    """Writes kills.json, with every kill, and kills.md, a row for each command."""
     import torch
 
     from perception3d.benchmark.report import machine
 
+    log = out / 'kills.json'
+    notes = json.loads(log.read_text()).get('notes', '') if log.is_file() else ''
     facts = {**machine(torch.device('cpu')), 'cores': os.cpu_count()}
-    command = 'python tests/robustness/kills.py --out docs/results'
-    content = {'command': command, 'machine': facts, 'seconds': times, 'kills': records}
-    (out / 'kills.json').write_text(json.dumps(content, indent=1) + '\n')
-    good = sum(record['equal'] for record in records)
-    gone = [record['gone_s'] for record in records]
-    lines = [
-        '# Kills', '',
-        f'`{command}` on {facts["processor"]}, {facts["cores"]} cores, {facts["instructions"]}, '
-        f'torch {facts["torch"]}, Python {facts["python"]}.', '',
-        'SIGKILL to the leader of a command at random moments, then the same command again (a training with '
-        '`--resume` where it had left a checkpoint). Equal: every file, or every tensor of weights and optimizer and '
-        'the names of the checkpoints that are left, is that of a run which nobody disturbed. Gone: seconds until no '
-        'process of the killed command was left (workers of torch look for their parent every 5 s).', '',
-        'Trainings, tests and cells are those of the plugin in `tests/plugin` (24 or 48 iterations, a checkpoint every '
-        'two), and one of PointPillars; data sets are tiny. The machine had other work to do, so times vary.', '',
-        f'**{good} of {len(records)} equal; kills that left a process: {gone.count(None)}; the last one was gone after '
-        f'{max((value for value in gone if value is not None), default=0)} s.**', '',
-        '| command | seconds undisturbed | seed | killed after s | had processes | gone s | resumed | equal |',
-        '|---|---|---|---|---|---|---|---|',
-    ]  # fmt: skip
-    lines += [
-        f'| {r["task"]} | {times[r["task"]]} | {r["seed"]} | {r["after_s"]} | {r["processes"]} | {r["gone_s"]} | '
-        f'{"yes" if r["resumed"] else "no"} | {"yes" if r["equal"] else "NO"} |'
-        for r in records
-    ]
-    (out / 'kills.md').write_text('\n'.join(lines) + '\n')
+    content = {'command': COMMAND, 'machine': facts, 'notes': notes, 'seconds': times, 'kills': records}
+    log.write_text(json.dumps(content, indent=1) + '\n')
+    (out / 'kills.md').write_text(page(facts, records, times))
+
+
+def page(facts: Mapping[str, Any], records: list[dict[str, Any]], times: dict[str, float]) -> str:
+    """Returns the page with the results of all kills."""
+    from perception3d.benchmark.report import markdown_table
+
+    rows = []
+    for task, seconds in times.items():
+        kills = [record for record in records if record['task'] == task]
+        gone = [record['gone_s'] for record in kills]
+        rows.append({
+            'command': task,
+            'undisturbed, s': seconds,
+            'kills': len(kills),
+            'same result': sum(record['equal'] for record in kills),
+            'kills that left a process': gone.count(None),
+            'last process ended after, s': f'{max((value for value in gone if value is not None), default=0):.1f}',
+        })  # fmt: skip
+    same = sum(record['equal'] for record in records)
+    return f"""# Killed commands
+
+Does a command that is killed and run again give the result of an undisturbed run, and do its processes end?
+
+{markdown_table(rows)}
+
+**{same} of {len(records)} killed commands gave the same result.** Each was killed once with SIGKILL, at a random
+moment, and run again; a training with `--resume` if it had saved a checkpoint. The same result means: all files are
+equal, or all tensors of weights and optimizer and the names of the checkpoints. Workers of torch's data loaders look
+for their parent every 5 s, the others every second.
+
+The trainings have 24 to 48 iterations and save a checkpoint every second one; the data sets are tiny. Other work ran
+on the machine ({facts['processor']}, {facts['cores']} cores, torch {facts['torch']}, Python {facts['python']}).
+Every kill, and the commits: `kills.json`.
+
+    {COMMAND}
+"""
 
 
 def main() -> int:
