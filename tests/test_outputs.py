@@ -224,14 +224,14 @@ def noise(number=12):
 
 
 @pytest.mark.parametrize('suffix', ['.png', '.jpg', '.bmp', '.webp'])
-def test_a_picture_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, suffix):
+def test_a_picture_that_finds_no_space_is_reported_and_leaves_no_file(tmp_path, suffix):
     with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a{suffix}'"), little_space():
         files.write_image(tmp_path / f'a{suffix}', noise(1)[0])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize('suffix', ['.mp4', '.gif'])
-def test_a_video_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, suffix):
+def test_a_video_that_finds_no_space_is_reported_and_leaves_no_file(tmp_path, suffix):
     with (
         pytest.raises((OSError, InputError), match=r'a\.gif|a\.mp4: only 0 of 12 frames could be written'),
         little_space(),
@@ -241,7 +241,7 @@ def test_a_video_that_finds_no_space_says_so_and_leaves_no_file(tmp_path, suffix
 
 
 @pytest.mark.parametrize('error', [RuntimeError('unexpected pos 64 vs 0'), OSError('9 requested and 0 written')])
-def test_a_full_disk_is_told_whatever_a_library_says(tmp_path, monkeypatch, error):
+def test_a_full_disk_is_reported_whatever_a_library_reports(tmp_path, monkeypatch, error):
     (tmp_path / 'a.pth').write_text('earlier')
     for full in (False, True):
         if full:
@@ -281,7 +281,7 @@ def _hold(folder, said):
         time.sleep(600)
 
 
-def test_the_second_run_in_a_folder_hears_who_holds_it_and_a_kill_frees_it(tmp_path):
+def test_the_second_run_in_a_folder_learns_who_holds_it_and_a_kill_frees_it(tmp_path):
     context = multiprocessing.get_context('fork')
     heard, said = context.Pipe()
     holder = context.Process(target=_hold, args=(tmp_path, said))
@@ -297,7 +297,7 @@ def test_the_second_run_in_a_folder_hears_who_holds_it_and_a_kill_frees_it(tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ['.lock']
 
 
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch):
     error = NotImplementedError('FileSystem does not appear to support flock')
     monkeypatch.setattr('filelock.FileLock.acquire', lambda *args, **settings: tool_that_raises(error)(0))
     with (
@@ -363,12 +363,12 @@ def test_workers_end_with_their_killed_parent(work):
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_worker_that_dies_is_told_in_one_line():
+def test_a_worker_that_dies_is_reported_in_one_line():
     with pytest.raises(InputError, match='a worker process died.*--jobs'), process_pool(1) as pool:
         pool.submit(os._exit, 1).result()
 
 
-def test_a_full_standard_output_is_told(monkeypatch, capsys):
+def test_a_full_standard_output_is_reported(monkeypatch, capsys):
     class Full(io.StringIO):
         def flush(self):
             raise OSError(28, 'No space left on device')

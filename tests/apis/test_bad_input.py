@@ -307,7 +307,7 @@ NO_CONFIGS = {
 
 
 @pytest.mark.parametrize('tool', [train, test])
-def test_what_is_no_config_ends_a_command(done: Path, fails, tool: ModuleType):
+def test_what_is_not_a_config_ends_a_command(done: Path, fails, tool: ModuleType):
     arguments = [*(['some.pth', '--out', 'done/metrics.json'] if tool is test else []), '--work-dir', 'done']
     for name, (text, words) in NO_CONFIGS.items():
         if text is not None:

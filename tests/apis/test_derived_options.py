@@ -138,7 +138,7 @@ def test_the_encoder_takes_as_many_frames_as_are_loaded(path):
     assert config.test_dataloader.dataset.num_frames == config.val_dataloader.dataset.num_frames == 2
 
 
-def test_a_schedule_that_ends_elsewhere_is_told(capsys):
+def test_a_schedule_that_ends_elsewhere_is_reported(capsys):
     path = CONFIGS / 'fast_bev/fast_bev_tiny_96x352_9e_sim.py'
     _warn_of_other_schedule(load_config(path, {'train_cfg.max_epochs': 2}))
     said = capsys.readouterr().out

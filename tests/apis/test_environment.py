@@ -137,7 +137,7 @@ def test_mmcv_is_fixed_by_the_wheel_without_ops(broken, capsys: pytest.CaptureFi
     ],
     ids=['none', 'cpu', 'cuda'],
 )
-def test_the_state_of_the_ops_is_told(facts, wanted, broken, monkeypatch, capsys: pytest.CaptureFixture):
+def test_the_state_of_the_ops_is_reported(facts, wanted, broken, monkeypatch, capsys: pytest.CaptureFixture):
     ext = types.ModuleType('mmcv._ext')
     vars(ext).update({'get_compiler_version': lambda: 'GCC 12.2', **facts})
     monkeypatch.setattr(mmcv, '_ext', ext)

@@ -159,7 +159,7 @@ def test_a_grid_that_is_changed_everywhere_is_built(config):
 
 
 @pytest.mark.parametrize('kind', [RowPillarsScatter, PointPillarsScatter])
-def test_a_pillar_beside_the_map_is_no_pillar_in_the_next_row(kind):
+def test_a_pillar_outside_the_map_is_not_put_into_the_next_row(kind):
     scatter = kind(in_channels=1, output_shape=[4, 8])
     with pytest.raises(InputError, match=r'cell \(0, 8\) of a map of \(4, 8\) cells'):
         scatter(torch.ones(1, 1), torch.tensor([[0, 0, 0, 8]]), 1)

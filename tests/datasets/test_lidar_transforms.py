@@ -157,7 +157,7 @@ def test_a_frame_without_boxes_gets_objects(database: Path):
     assert result['gt_labels_3d'].dtype == np.int64
 
 
-def test_a_class_without_objects_is_said_and_left_out(database: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_class_without_objects_is_reported_and_left_out(database: Path, monkeypatch: pytest.MonkeyPatch):
     said = []
     monkeypatch.setattr(lidar_augment, 'print_log', lambda text, *_: said.append(text))
     sampler = GroundTruthSampler(str(database), (*CLASSES, 'Cyclist'), dict(Cyclist=5, Car=2))

@@ -157,7 +157,7 @@ def test_ranges_are_found_inside_of_steps():
     assert object_range(Compose([])) is None
 
 
-def test_empty_2d_boxes_are_told_by_all(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_empty_2d_boxes_are_reported_by_all(tmp_path: Path, capsys: pytest.CaptureFixture):
     tree = KittiTree(tmp_path)
     tree.write({'train': ['000000', '000001'], 'val': ['000003'], 'trainval': ['000000', '000001', '000003']})
     labels = sorted((tmp_path / 'training/label_2').glob('*.txt'))
@@ -187,7 +187,7 @@ def test_empty_2d_boxes_are_told_by_all(tmp_path: Path, capsys: pytest.CaptureFi
     assert f'note: {counted} objects are not scored, since their 2D box has no height: ' in table(result)
 
 
-def test_boxes_without_lidar_points_are_told_by_all(nuscenes_tree: Path, tmp_path: Path):
+def test_boxes_without_lidar_points_are_reported_by_all(nuscenes_tree: Path, tmp_path: Path):
     root = tmp_path / 'tree'
     shutil.copytree(nuscenes_tree, root)
     path = root / 'v1.0-hand/sample_annotation.json'

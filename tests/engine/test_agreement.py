@@ -172,7 +172,7 @@ def test_a_teacher_of_reordered_classes_is_refused(models, capsys):
     check_teacher(model, data)
 
 
-def test_weights_of_reordered_classes_are_no_beginning_of_a_training(tmp_path):
+def test_weights_of_reordered_classes_cannot_begin_a_training(tmp_path):
     path = str(tmp_path / 'a.pth')
     model = torch.nn.Linear(2, 2)
     runner = PerceptionRunner(

@@ -189,7 +189,7 @@ def test_processes_take_turns_in_one_order_wherever_they_begin():
 
 
 @pytest.mark.parametrize('length', [12, 30])
-def test_another_size_of_the_data_set_is_said_and_trained(copy, length):
+def test_another_size_of_the_data_set_is_reported_and_trained(copy, length):
     runner = run(copy, schedule(4), f'+train_dataloader.dataset.length={length}', resume=True)
     assert draws(runner) == 2 * length and content(copy / 'epoch_4.pth')['meta']['epoch'] == 4
     assert f'samples of the data set 24 before, {length} now' in logged(runner)
@@ -215,7 +215,7 @@ def test_schedules_follow_the_config_of_the_resumed_run(copy, monkeypatch):
     assert 'to iteration 12: every step before it is repeated' in logged(runner)
 
 
-def test_another_learning_rate_is_said(copy):
+def test_another_learning_rate_is_reported(copy):
     runner = run(copy, schedule(4), 'optim_wrapper.optimizer.lr=0.2', 'train_cfg.max_epochs=3', resume=True)
     assert 'rate of the config, 0.2, is not that of the checkpoint, 0.1: the resumed training keeps' in logged(runner)
 

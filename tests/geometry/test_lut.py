@@ -124,7 +124,7 @@ def test_padding_is_not_read():
     np.testing.assert_array_equal(part[whole >= 0], camera * 20 * 50 + pixel // 44 * 50 + pixel % 44)
 
 
-def test_frames_interleave_and_start_where_they_are_told():
+def test_frames_interleave_and_start_at_the_given_frame():
     frames = np.stack([REAL_RIG_16X44, REAL_RIG_16X44[::-1]])
     starts = np.array([[5000 + 700 * c for c in range(6)], [700 * c for c in range(6)]])
     out = np.zeros((2, *SMALL_GRID.shape, 3), np.int32)

@@ -163,7 +163,7 @@ def saved(content: object, **settings) -> bytes:
     return file.getvalue()
 
 
-def test_a_flipped_bit_is_told_with_its_tensor(folder: Path, state: dict):
+def test_a_flipped_bit_is_reported_with_its_tensor(folder: Path, state: dict):
     Path('a.pth').write_bytes(flipped(saved({'state_dict': state}), state['0.weight']))
     assert 'its tensor 0.weight is damaged' in refused(load_weights, model(), 'a.pth')
     Path('b.pth').write_bytes(
@@ -233,7 +233,7 @@ BROKEN = {
 
 @pytest.mark.parametrize('kind', BROKEN)
 @pytest.mark.parametrize('legacy', [False, True])
-def test_what_cannot_be_weights_is_told_with_its_tensor(folder: Path, state: dict, kind: str, legacy: bool):
+def test_what_cannot_be_weights_is_reported_with_its_tensor(folder: Path, state: dict, kind: str, legacy: bool):
     content = {'state_dict': broken(state, kind)}
     Path('a.pth').write_bytes(saved(content, _use_new_zipfile_serialization=not legacy))
     assert BROKEN[kind] in refused(load_weights, model(), 'a.pth')

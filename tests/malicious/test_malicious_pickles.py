@@ -256,7 +256,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize('name', ARRAYS)
-def test_arrays_of_objects_are_no_clouds(folder: Path, name: str):
+def test_arrays_of_objects_are_not_clouds(folder: Path, name: str):
     Path('evil.npy').write_bytes(ARRAYS[name]())
     assert 'evil.npy' in refused(read_cloud, 'evil.npy', 4)
     assert 'evil.npy' in refused(read_xyz, 'evil.npy', 4)

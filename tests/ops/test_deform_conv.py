@@ -80,7 +80,7 @@ def test_derivatives_are_the_numerical_ones(layer: tuple) -> None:
     )
 
 
-def test_taps_outside_and_places_that_are_no_numbers_read_nothing() -> None:
+def test_taps_outside_and_places_that_are_not_numbers_read_nothing() -> None:
     features, weight = torch.ones(1, 1, 1, 4), torch.ones(1, 1, 1, 1)
     offset = torch.zeros(1, 2, 1, 4)
     offset[0, 0, 0, :3] = torch.tensor([-1.0, torch.nan, torch.inf])

@@ -69,7 +69,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict, list[d
         ('lidar', ['lidar/3d/Car', 'lidar/bev/0-20m/Pedestrian', 'lidar/distance/20-m/mAP', 'lidar/3d/mAP']),
     ],
 )
-def test_two_processes_give_the_scores_of_one_and_both_are_told(scored, prefix: str, partly: list[str]):
+def test_two_processes_give_the_scores_of_one_and_both_are_reported(scored, prefix: str, partly: list[str]):
     _, alone, together = scored
     assert together[0][prefix] == together[1][prefix] == alone[prefix]
     # Partly right: without any one of the frames, some of these would be others.

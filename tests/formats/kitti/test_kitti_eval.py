@@ -73,7 +73,7 @@ def test_random_frames_score_as_the_slow_evaluator_says(tmp_path: Path, seed: in
                     assert ours[kind][metric][difficulty] == pytest.approx(expected, abs=1e-9), (kind, metric)
 
 
-def test_random_frames_tell_the_metrics_apart(tmp_path: Path):
+def test_random_frames_distinguish_the_metrics(tmp_path: Path):
     """Otherwise the comparison with the slow evaluator would prove little."""
     scores = evaluate_folders(*write_random_frames(tmp_path, 5, 60, 12)).scores
     values = [scores[kind][m][d]['R40'] for kind in CLASSES for m in METRICS for d in LEVELS]
@@ -215,7 +215,7 @@ def test_empty_frames_count_and_frames_without_a_result_file_do_not(tmp_path: Pa
     assert (result.frames, result.detections) == (2, 1)
 
 
-def test_label_files_without_result_files_are_told(tmp_path: Path, capsys):
+def test_label_files_without_result_files_are_reported(tmp_path: Path, capsys):
     gt, pred = folders(tmp_path, {f'{k:06d}': ([car()], [car(score=0.5)]) for k in range(4)})
     out = tmp_path / 'metrics.json'
     command = ['kitti', '--gt', str(gt), '--pred', str(pred), '--out', str(out)]
@@ -269,7 +269,7 @@ def test_a_threshold_without_true_or_false_detections_is_passed_over(tmp_path: P
     assert score(gt, pred) == (0, 0)
 
 
-def test_objects_of_exactly_the_least_height_count_unless_told_otherwise(tmp_path: Path):
+def test_objects_of_exactly_the_least_height_count_unless_set_otherwise(tmp_path: Path):
     label = car().split()
     label[5], label[7] = '100.00', '140.00'
     gt, pred = copied(folders(tmp_path, {'000000': ([' '.join(label)], [])})[0], tmp_path / 'pred')

@@ -82,7 +82,7 @@ def test_objects_and_their_points_are_those_of_a_slow_account(tree: PaintedTree)
     assert unknown == 3, 'one seen once and one seen after a gap have no velocity'
 
 
-def test_pedestrians_that_no_sensor_saw_are_no_objects(tree: PaintedTree):
+def test_pedestrians_that_no_sensor_saw_are_not_objects(tree: PaintedTree):
     table = read_pickle(tree.root / INFO_FILE)
     # Once "once", twice "gap"; "hidden" stands there in all five frames.
     assert {name: len(objects) for name, objects in table.items()} == {'bicycle': 10, 'car': 10, 'pedestrian': 3}
@@ -108,7 +108,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, frame_id: str) -> list[str]:
     return loaded
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(tree: PaintedTree, copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_run_continues_where_it_stopped(tree: PaintedTree, copy: Path, monkeypatch: pytest.MonkeyPatch):
     loaded = interrupt_at(monkeypatch, '000003')
     with pytest.raises(KeyboardInterrupt):
         create_database(paths(copy), jobs=1, progress=False)

@@ -181,7 +181,7 @@ def test_future_frames_are_refused():
         InfoSettings(offsets_s=(-0.5, 0.5))
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_interrupted_run_continues_where_it_stopped(copy: Path, monkeypatch: pytest.MonkeyPatch):
     whole = (copy / 'perception3d_infos_hand_val.pkl').read_bytes()
     for path in copy.glob('perception3d_infos_*.pkl'):
         path.unlink()

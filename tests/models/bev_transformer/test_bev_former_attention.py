@@ -62,7 +62,7 @@ def test_several_threads_compute_the_same() -> None:
     assert all(torch.equal(one, two) for one, two in zip(*results))
 
 
-def test_places_that_are_no_numbers_read_nothing() -> None:
+def test_places_that_are_not_numbers_read_nothing() -> None:
     value = torch.ones(1, 6, 1, 2)
     places = torch.tensor([float('nan'), float('inf'), -1e30, 0.5]).view(1, 4, 1, 1, 1, 1).repeat(1, 1, 1, 1, 1, 2)
     found = sample_maps(value, [(2, 3)], places, torch.ones(1, 4, 1, 1, 1))

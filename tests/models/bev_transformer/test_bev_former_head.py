@@ -96,7 +96,7 @@ def test_the_focal_cost_of_a_sure_prediction() -> None:
     assert cost[0, 0] < -10 and cost[0, 1] > 4
 
 
-def test_more_objects_than_queries_and_outputs_that_are_no_numbers() -> None:
+def test_more_objects_than_queries_and_outputs_that_are_not_numbers() -> None:
     codes = torch.full((1, 1, 2, 10), float('nan'))
     found = match(torch.zeros(1, 1, 2, 3), codes, [Truth(torch.randn(4, 10), torch.tensor([0, 1, 2, 0]))])
     assert found.objects == 2 and (found.labels < 3).all()

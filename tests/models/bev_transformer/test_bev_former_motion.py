@@ -43,7 +43,7 @@ def test_augmentation_of_the_plane_moves_the_motion_with_it() -> None:
     np.testing.assert_allclose(motion[:3, :3] @ motion[:3, :3].T, np.eye(3), atol=1e-9)
 
 
-def test_the_camera_nearest_in_time_tells_the_motion() -> None:
+def test_the_camera_nearest_in_time_gives_the_motion() -> None:
     metas = metas_at([1.0, 0.5])
     metas['img_timestamps_s'] = np.array([0.9, 1.02, 0.95, 0.4, 0.52, 0.45])
     broken = metas['lidar2cam'].copy()

@@ -84,7 +84,7 @@ def test_pillars_seen_in_the_padding_alone_are_not_seen() -> None:
     torch.testing.assert_close((whole.points * ratio)[inside], padded.points[inside])
 
 
-def test_a_camera_that_sees_nothing_is_no_error() -> None:
+def test_a_camera_that_sees_nothing_is_not_an_error() -> None:
     blind = np.zeros((1, 1, 4, 4))
     blind[..., 2, 3] = -1
     views = view_pillars(GRID, blind, HW, HW, 'cpu')

@@ -91,7 +91,7 @@ def test_another_variant_is_refused_by_name(source: str, target: str, holds: str
     assert not (tmp_path / 'out.pth').exists()
 
 
-def test_published_variants_are_told_apart() -> None:
+def test_published_variants_are_distinguished() -> None:
     expected = {
         'm0': 'M0 or M1',
         'm1': 'M0 or M1',
