@@ -74,11 +74,11 @@ def _bev(spread: float, seed: int) -> Callable[[], Tensors]:
 
 
 def _overlaps(data: Tensors) -> Tensors:
-    found = {}
+    stored = {}
     for flag, mode in enumerate(('iou', 'iof')):
-        found[mode] = _iou(data['first'], data['second'], flag)
-        found[f'aligned_{mode}'] = _iou(data['first'][:20], data['second'], flag, True)
-    return found
+        stored[mode] = _iou(data['first'], data['second'], flag)
+        stored[f'aligned_{mode}'] = _iou(data['first'][:20], data['second'], flag, True)
+    return stored
 
 
 def _iou(first: Tensor, second: Tensor, flag: int = 0, aligned: bool = False) -> Tensor:
@@ -158,8 +158,8 @@ def deform_by_mmcv(data: Tensors, layer: tuple, dtype: torch.dtype) -> Tensors:
     tensors = [data[name].to(dtype).requires_grad_() for name in names]
     output = modulated_deform_conv2d(*tensors, stride, padding, dilation, groups, deform_groups)
     grads = torch.autograd.grad(output, tensors, data['grad'].to(dtype))
-    found = {'output': output.detach(), **{f'grad_{name}': grad for name, grad in zip(names, grads, strict=True)}}
-    return {name: tensor.float() for name, tensor in found.items()}
+    stored = {'output': output.detach(), **{f'grad_{name}': grad for name, grad in zip(names, grads, strict=True)}}
+    return {name: tensor.float() for name, tensor in stored.items()}
 
 
 def _points() -> Tensors:
@@ -173,7 +173,7 @@ def _points() -> Tensors:
 def _voxels(data: Tensors) -> Tensors:
     from mmcv import _ext
 
-    found = {}
+    stored = {}
     for k, (size, span, max_points, max_voxels) in enumerate(VOXEL_LAYERS):
         layer = torch.tensor(size), torch.tensor(span).float()
         voxels, coords = torch.zeros(max_voxels, max_points, 5), torch.zeros(max_voxels, 3).int()
@@ -184,9 +184,9 @@ def _voxels(data: Tensors) -> Tensors:
         )  # fmt: skip
         cells = torch.zeros(len(data['points']), 3).int()
         _ext.dynamic_voxelize_forward(data['points'], *layer, cells, NDim=3)
-        found.update({f'voxels_{k}': voxels[:number], f'coords_{k}': coords[:number], f'count_{k}': count[:number]})
-        found[f'cells_{k}'] = cells
-    return found
+        stored.update({f'voxels_{k}': voxels[:number], f'coords_{k}': coords[:number], f'count_{k}': count[:number]})
+        stored[f'cells_{k}'] = cells
+    return stored
 
 
 def _points_and_boxes() -> Tensors:

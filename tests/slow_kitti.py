@@ -1,7 +1,7 @@
 """KITTI's rules once more, in plain Python and as slow as they are written down; and random frames to score.
 
-Everything is computed anew for each threshold, and boxes are clipped by half planes, so that nothing is shared with the
-evaluator under test.
+Everything is computed again for each threshold, and boxes are clipped by half planes, so that nothing is shared with
+the evaluator under test.
 """
 
 from __future__ import annotations

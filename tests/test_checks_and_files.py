@@ -29,7 +29,7 @@ def test_an_error_is_one_line():
 
 
 class BrokenFrames(Dataset):
-    """Its frame cannot be read, as a damaged file is found."""
+    """Its frame cannot be read, as in a damaged file."""
 
     def __len__(self):
         return 1

@@ -1,4 +1,4 @@
-"""Each fix of compat is still needed, and does just what it says."""
+"""Each fix of compat is still needed, and does what its docstring states."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_mmengine_still_formats_again(monkeypatch):
 
 def test_mmdet3d_still_counts_voxels():
     # When this fails, mmdet3d takes the size of a batch from the clouds and the fix can go.
-    found = importlib.util.find_spec('mmdet3d.models.detectors').submodule_search_locations[0]
+    folder = importlib.util.find_spec('mmdet3d.models.detectors').submodule_search_locations[0]
     names = 'voxelnet dynamic_voxelnet mvx_two_stage mvx_faster_rcnn parta2 pv_rcnn sassd'
     for name in names.split():
-        assert "batch_size = voxel_dict['coors'][-1, 0]" in (Path(found) / f'{name}.py').read_text(), name
+        assert "batch_size = voxel_dict['coors'][-1, 0]" in (Path(folder) / f'{name}.py').read_text(), name

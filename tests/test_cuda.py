@@ -53,9 +53,9 @@ def test_a_detector_learns_and_predicts(name):
     with torch.no_grad():
         samples = model(**model.data_preprocessor(clouds(features, labels, columns), False), mode='predict')
     for sample in samples:
-        found = sample.pred_instances_3d
-        assert found.bboxes_3d.tensor.shape == (len(found.scores_3d), columns) and len(found.scores_3d) > 0
-        assert found.bboxes_3d.tensor.isfinite().all() and found.scores_3d.isfinite().all()
+        predicted = sample.pred_instances_3d
+        assert predicted.bboxes_3d.tensor.shape == (len(predicted.scores_3d), columns) and len(predicted.scores_3d) > 0
+        assert predicted.bboxes_3d.tensor.isfinite().all() and predicted.scores_3d.isfinite().all()
 
 
 def test_point_distiller_equals_the_cpu():
@@ -81,12 +81,12 @@ def test_point_distiller_equals_the_cpu():
 
 def _sample(boxes, **metainfo):
     count = len(boxes)
-    found = InstanceData(
+    predicted = InstanceData(
         bboxes_3d=LiDARInstance3DBoxes(boxes),
         scores_3d=torch.linspace(0.9, 0.5, count, device=boxes.device),
         labels_3d=torch.zeros(count, dtype=torch.long, device=boxes.device),
     )
-    return Det3DDataSample(metainfo=metainfo, pred_instances_3d=found)
+    return Det3DDataSample(metainfo=metainfo, pred_instances_3d=predicted)
 
 
 @needs_mmcv
@@ -97,9 +97,9 @@ def test_views_are_joined_and_may_be_without_boxes(count):
     mirrored.flip('horizontal')
     views = [_sample(boxes), _sample(mirrored.tensor, transformation_3d_flow=['HF'])]
     (merged,) = LidarTTAModel(nn.Identity()).merge_preds([views])
-    found = merged.pred_instances_3d
-    assert len(found.scores_3d) == len(found.labels_3d) == len(found.bboxes_3d) == count
-    torch.testing.assert_close(found.bboxes_3d.tensor[:, :6], boxes[:, :6])
+    predicted = merged.pred_instances_3d
+    assert len(predicted.scores_3d) == len(predicted.labels_3d) == len(predicted.bboxes_3d) == count
+    torch.testing.assert_close(predicted.bboxes_3d.tensor[:, :6], boxes[:, :6])
 
 
 @needs_mmcv

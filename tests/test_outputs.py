@@ -80,7 +80,7 @@ def test_equal_names_get_numbers_and_the_same_frame_the_same_name(tmp_path):
         return paths[0].name.removesuffix('.png')
 
     assert stem('a', 'one') == 'a' and stem('a', 'two') == 'a_2' and stem('a', 'one') == 'a'
-    assert stem('A') == 'A_3', 'not told apart by every file system'
+    assert stem('A') == 'A_3', 'the same name on some file systems'
     assert stem('b_2') == 'b_2' and stem('b') == 'b' and stem('b') == 'b_3'
     assert stem('x/y') == 'x_y' and stem('x_y') == 'x_y_2'
     # A frame that lies where its result would go.
@@ -275,18 +275,18 @@ def test_pictures_have_the_bytes_of_opencv(tmp_path):
         assert (tmp_path / 'points.bin').read_bytes() == array.tobytes()
 
 
-def _hold(folder, said):
+def _hold(folder, sender):
     with folder_lock(folder, 'being written'):
-        said.send('held')
+        sender.send('held')
         time.sleep(600)
 
 
 def test_the_second_run_in_a_folder_learns_who_holds_it_and_a_kill_frees_it(tmp_path):
     context = multiprocessing.get_context('fork')
-    heard, said = context.Pipe()
-    holder = context.Process(target=_hold, args=(tmp_path, said))
+    receiver, sender = context.Pipe()
+    holder = context.Process(target=_hold, args=(tmp_path, sender))
     holder.start()
-    assert heard.recv() == 'held'
+    assert receiver.recv() == 'held'
     with pytest.raises(InputError, match=f'{tmp_path} is being written by process {holder.pid} on .* since 20'):
         with folder_lock(tmp_path, 'being written'):
             raise AssertionError('both hold it')
@@ -322,16 +322,16 @@ def test_a_folder_that_cannot_be_synchronised_keeps_its_files(tmp_path, monkeypa
     assert (tmp_path / 'last_checkpoint').read_text() == 'epoch_1.pth'
 
 
-def _work(said):
+def _work(sender):
     with process_pool(2) as pool:
-        said.send([pool.submit(os.getpid).result(), *pool._processes])
+        sender.send([pool.submit(os.getpid).result(), *pool._processes])
         pool.submit(time.sleep, 600).result()
 
 
-def _fork_worker(said):
+def _fork_worker(sender):
     worker = multiprocessing.get_context('fork').Process(target=_wait)
     worker.start()
-    said.send([worker.pid])
+    sender.send([worker.pid])
     time.sleep(600)
 
 
@@ -340,22 +340,22 @@ def _wait():
     time.sleep(600)
 
 
-def _forkserver_worker(said):
+def _forkserver_worker(sender):
     with ProcessPoolExecutor(1, multiprocessing.get_context('forkserver'), end_with_parent) as pool:
         pid = pool.submit(os.getpid).result()
         # Its first look at its parent has passed.
         pool.submit(time.sleep, 0.3).result()
-        said.send([pid])
+        sender.send([pid])
         pool.submit(time.sleep, 600).result()
 
 
 @pytest.mark.parametrize('work', [_work, _fork_worker, _forkserver_worker])
 def test_workers_end_with_their_killed_parent(work):
-    heard, said = multiprocessing.Pipe()
-    parent = multiprocessing.get_context('fork').Process(target=work, args=(said,))
+    receiver, sender = multiprocessing.Pipe()
+    parent = multiprocessing.get_context('fork').Process(target=work, args=(sender,))
     parent.start()
-    said.close()
-    workers = [psutil.Process(pid) for pid in set(heard.recv())]
+    sender.close()
+    workers = [psutil.Process(pid) for pid in set(receiver.recv())]
     assert all(worker.is_running() for worker in workers)
     os.kill(parent.pid, signal.SIGKILL)
     parent.join()

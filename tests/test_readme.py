@@ -32,7 +32,7 @@ SMALLER = {
 
 @pytest.fixture(scope='module')
 def outputs(tmp_path_factory):
-    """Runs the commands, those on KITTI's data beside the others; returns the folder that holds what they made."""
+    """Runs the commands, those on KITTI's data next to the others; returns the folder of their results."""
     folder = tmp_path_factory.mktemp('readme')
     chains = {name: [line for line in COMMANDS if _data(line) == name] for name in ('sim_tiny', 'kitti_sim')}
     with ThreadPoolExecutor(len(chains)) as pool:

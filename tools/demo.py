@@ -67,7 +67,7 @@ def _mixed_precision() -> list[str]:
 def _run(tool: str, *arguments: object) -> None:
     """Runs a sibling tool and shows its command line, so that a reader can run it alone.
 
-    In this process: each new one would import torch and the host packages again, for 5 s and more.
+    In this process: each new one would import torch and the upstream packages again, for 5 s and more.
     """
     words = [*map(str, arguments)]
     print(f'\n$ python tools/{shlex.join([tool, *words])}', flush=True)

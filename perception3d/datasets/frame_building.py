@@ -24,7 +24,7 @@ def read_splits(root: Path, id_pattern: str, id_example: str) -> dict[str, list[
     Splits without a file are left out. `id_pattern` is what a whole id must match.
 
     Raises:
-        InputError: there is no such file, a file names no frames, or a line is no id or repeats an earlier one.
+        InputError: there is no such file, a file names no frames, or a line is not an id or repeats an earlier one.
     """
     folder = require_folder(root / 'ImageSets', 'it holds train.txt, val.txt, ..: one frame id a line')
     splits = {name: folder / f'{name}.txt' for name in SPLITS if (folder / f'{name}.txt').is_file()}

@@ -105,7 +105,7 @@ def _listed(names: Counter[str]) -> str:
 def count_labels(
     source: str, infos: Iterable[Mapping[str, Any]], classes: Sequence[str], range_m: Sequence[float] | None = None
 ) -> ObjectCount:
-    """Counts the objects of infos whose instances have names; DontCare is no object."""
+    """Counts the objects of infos whose instances have names; DontCare is not an object."""
     count = ObjectCount(source, range_m)
     for info in infos:
         for instance in info['instances']:

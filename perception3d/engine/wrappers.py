@@ -19,7 +19,7 @@ def all_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def base_datasets(dataset: Any) -> Iterator[Any]:
-    """Yields the data sets inside of wrappers, which are no wrappers themselves."""
+    """Yields the data sets inside of wrappers, which are not wrappers themselves."""
     return (part for part in all_datasets(dataset) if not _inside(part))
 
 

@@ -18,7 +18,7 @@ def aug_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
 
     Reads mmdet3d's `transformation_3d_flow`, the order of the steps R (`pcd_rotation_angle`, radians about z), S
     (`pcd_scale_factor`), T (`pcd_trans`, metres), HF (mirrors y) and VF (mirrors x); the identity without any. A
-    sample keeps one number of each kind: R, S and T that are applied twice with different numbers cannot be told apart.
+    sample keeps one value of each: R, S and T that are applied twice with different values cannot be distinguished.
 
     Raises:
         InputError: another step.

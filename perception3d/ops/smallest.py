@@ -13,7 +13,7 @@ from perception3d.geometry.threads import share_threads_with_torch
 # A row is looked at as this many lanes for each value that is wanted; more make the bound tighter and dearer.
 _LANES = 4
 _BLOCK = 16
-# From here on a second pool of threads beside torch's gives more than it costs.
+# From here on a second pool of threads next to torch's gives more than it costs.
 _PARALLEL_VALUES = 2**20
 
 
@@ -110,7 +110,7 @@ def smallest_columns(values: Tensor, k: int) -> Tensor:
     remains. While torch has one thread, as in the workers of a data loader, no other is started.
 
     Raises:
-        InputError: `values` is no matrix of k columns or more.
+        InputError: `values` is not a matrix of k columns or more.
     """
     if values.dim() != 2 or not 1 <= k <= values.shape[1]:
         raise InputError(f'expected values (N, V) and 1 to V columns of them, got {tuple(values.shape)} and {k}')

@@ -120,7 +120,7 @@ def checked(what: str, value: Any, shape: Sequence[int | None], dtype: Any, fini
         finite: refuses NaN and infinity.
 
     Raises:
-        InputError: it has another shape, is no number, or is not finite.
+        InputError: it has another shape, is not a number, or is not finite.
     """
     try:
         array = np.asarray(value)

@@ -34,7 +34,7 @@ def write_video(
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f'{path} is no video name: let it end in {" or ".join(SUFFIXES)}')
+        raise InputError(f'{path} is not the name of a video: expected a name that ends in {" or ".join(SUFFIXES)}')
     if not fps > 0:
         raise InputError(f'{fps} frames a second make no video: give a number above 0')
     limit = max_width_px or (1920 if suffix == '.mp4' else 960)

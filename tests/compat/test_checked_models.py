@@ -24,7 +24,7 @@ SECOND = 'second/second_tiny_10e_kitti_sim'
 CENTER = 'center_point/center_point_pillar_cyclic20e_nuscenes'
 FAST_BEV = 'fast_bev/fast_bev_tiny_96x352_9e_sim'
 LAYER = 'data_preprocessor.voxel_layer'
-# Config, settings of its model, what the error says.
+# Config, settings of its model, what the error contains.
 WRONG = {
     'coarser voxels': (
         PILLARS,
@@ -158,9 +158,9 @@ def test_a_grid_that_is_changed_everywhere_is_built(config):
     assert MODELS.build(model) is not None
 
 
-@pytest.mark.parametrize('kind', [RowPillarsScatter, PointPillarsScatter])
-def test_a_pillar_outside_the_map_is_not_put_into_the_next_row(kind):
-    scatter = kind(in_channels=1, output_shape=[4, 8])
+@pytest.mark.parametrize('scatter_class', [RowPillarsScatter, PointPillarsScatter])
+def test_a_pillar_outside_the_map_is_not_put_into_the_next_row(scatter_class):
+    scatter = scatter_class(in_channels=1, output_shape=[4, 8])
     with pytest.raises(InputError, match=r'cell \(0, 8\) of a map of \(4, 8\) cells'):
         scatter(torch.ones(1, 1), torch.tensor([[0, 0, 0, 8]]), 1)
     with pytest.raises(InputError, match='a voxel lies in cell'):

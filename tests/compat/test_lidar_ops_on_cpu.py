@@ -100,8 +100,8 @@ def test_roi_pooling_runs_through_mmcvs_modules(reduction):
 def test_boxes_of_mmdet3d_find_their_points():
     points, boxes = _points(2000)[0], LiDARInstance3DBoxes(_boxes(9))
     marked = boxes.points_in_boxes_all(points)
-    theirs = mmcv.ops.points_in_boxes_cpu(points[None], boxes.tensor[None])[0]
-    assert torch.equal(marked, theirs) and marked.sum() > 10
+    expected = mmcv.ops.points_in_boxes_cpu(points[None], boxes.tensor[None])[0]
+    assert torch.equal(marked, expected) and marked.sum() > 10
     assert torch.equal(boxes.points_in_boxes_part(points) >= 0, marked.any(1))
 
 
@@ -163,10 +163,10 @@ def test_bird_eye_suppression_of_mmdet3d_runs():
     kept = nms_bev(for_nms, scores[:, 0], 0.2, pre_max_size=40, post_max_size=8)
     assert 0 < len(kept) <= 8 and len(nms_normal_bev(for_nms, scores[:, 0], 0.2)) > 0
     for rotated in (True, False):
-        found = box3d_multiclass_nms(
+        results = box3d_multiclass_nms(
             boxes, for_nms, scores, 0.3, 20, ConfigDict(use_rotate_nms=rotated, nms_thr=0.2), scores[:, 0]
         )
-        assert [len(part) for part in found] == [len(found[0])] * 4 and 0 < len(found[0]) <= 20
+        assert [len(part) for part in results] == [len(results[0])] * 4 and 0 < len(results[0]) <= 20
 
 
 @pytest.mark.parametrize('layer', ['mmcv', 'mmdet3d'])
@@ -176,12 +176,12 @@ def test_voxel_layers_give_what_the_compiled_kernel_gives(layer, k):
     from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
 
     stored, (size, span, max_points, max_voxels) = load('voxels'), VOXEL_LAYERS[k]
-    kind = Voxelization if layer == 'mmcv' else VoxelizationByGridShape
+    layer_class = Voxelization if layer == 'mmcv' else VoxelizationByGridShape
     keywords = {'voxel_size': size, 'point_cloud_range': span}
     limits = {'max_num_points': max_points, 'max_voxels': (max_voxels, max_voxels + 9)}
-    found = kind(**keywords, **limits, deterministic=False)(stored['points'])
-    assert all(torch.equal(a, stored[f'{b}_{k}']) for a, b in zip(found, ('voxels', 'coords', 'count'), strict=True))
-    dynamic = kind(**keywords, max_num_points=-1, max_voxels=-1)
+    results = layer_class(**keywords, **limits, deterministic=False)(stored['points'])
+    assert all(torch.equal(a, stored[f'{b}_{k}']) for a, b in zip(results, ('voxels', 'coords', 'count'), strict=True))
+    dynamic = layer_class(**keywords, max_num_points=-1, max_voxels=-1)
     assert torch.equal(dynamic(stored['points']), stored[f'cells_{k}'])
     # Points whose cells are the same in float64.
     points = torch.rand(500, 4, generator=torch.Generator().manual_seed(1)) * 30

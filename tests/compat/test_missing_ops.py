@@ -32,10 +32,10 @@ def ext() -> ModuleType:
 def test_a_missing_op_is_named_with_the_command_that_builds_it(ext: ModuleType) -> None:
     with pytest.raises(
         MissingOpError, match=r"its op 'softnms' .* on 'cpu': build .* `make setup MMCV_OPS=1`"
-    ) as found:
+    ) as caught:
         ext.softnms(torch.zeros(3, 4), torch.zeros(3))
-    assert isinstance(found.value, InputError) and '\n' not in str(found.value)
-    assert str(pickle.loads(pickle.dumps(found.value))) == str(found.value)
+    assert isinstance(caught.value, InputError) and '\n' not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
     # A kernel of ours is for the CPU alone.
     elsewhere = torch.zeros(3, 4, device='meta')
     for call in (lambda: ext.nms(elsewhere, elsewhere, 0.5, 0), lambda: ext.nms(boxes=elsewhere, scores=elsewhere)):
@@ -119,9 +119,9 @@ def test_2d_suppression_is_greedy_and_takes_equal_scores_in_turn(
     scores = rng.integers(0, 16, 150) / 16
     tensors = torch.from_numpy(boxes).to(dtype), torch.from_numpy(scores).to(dtype)
     for threshold in (0.1, 0.4):
-        found = ext.nms(*tensors, iou_threshold=threshold, offset=offset)
-        assert found.dtype == torch.int64 and found.tolist() == slow_nms(boxes, scores, threshold, offset)
-        assert 10 < len(found) < 140
+        output = ext.nms(*tensors, iou_threshold=threshold, offset=offset)
+        assert output.dtype == torch.int64 and output.tolist() == slow_nms(boxes, scores, threshold, offset)
+        assert 10 < len(output) < 140
     assert ext.nms(*(tensor[:0] for tensor in tensors), iou_threshold=0.5, offset=offset).shape == (0,)
 
 
@@ -130,7 +130,7 @@ def test_a_2d_box_at_the_threshold_stays(ext: ModuleType) -> None:
         torch.tensor([[0.0, 0, 2, 2], [0, 1, 2, 2], [5, 5, 5, 5], [5, 5, 5, 5]]),
         torch.tensor([4.0, 3, 2, 1]),
     )
-    # IoU 0.5; of two boxes without area it is no number.
+    # IoU 0.5; of two boxes without area it is NaN.
     assert ext.nms(boxes, scores, 0.5, 0).tolist() == [0, 1, 2, 3]
     assert ext.nms(boxes, scores, 0.49, 0).tolist() == [0, 2, 3]
 
@@ -142,11 +142,11 @@ def test_the_layer_of_mmcv_learns_on_the_cpu(groups: int, deform_groups: int, bi
         4, 6, 3, stride=2, padding=1, groups=groups, deform_groups=deform_groups, bias=bias
     )
     features = torch.randn(2, 4, 7, 8, requires_grad=True)
-    found = layer(features)
+    output = layer(features)
     # Its offsets start at zero, its masks at a half.
     wanted = torch.conv2d(features, layer.weight / 2, layer.bias, 2, 1, 1, groups)
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
-    found.square().sum().backward()
+    torch.testing.assert_close(output, wanted, rtol=1e-5, atol=1e-6)
+    output.square().sum().backward()
     (grad,) = torch.autograd.grad(wanted.square().sum(), layer.weight)
     torch.testing.assert_close(layer.weight.grad, grad, rtol=1e-4, atol=1e-5)
     assert features.grad.abs().sum() > 0 and layer.conv_offset.weight.grad.abs().sum() > 0
@@ -155,4 +155,4 @@ def test_the_layer_of_mmcv_learns_on_the_cpu(groups: int, deform_groups: int, bi
         with torch.autocast('cpu', torch.bfloat16):
             half = layer(features)
         assert half.dtype == torch.bfloat16
-        torch.testing.assert_close(half.float(), found.detach(), rtol=0.05, atol=0.05)
+        torch.testing.assert_close(half.float(), output.detach(), rtol=0.05, atol=0.05)

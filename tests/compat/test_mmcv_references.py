@@ -36,8 +36,8 @@ def _deform_by_ours(data: Tensors, layer: tuple, dtype: torch.dtype, monkeypatch
 @pytest.mark.parametrize('k', range(len(DEFORM_LAYERS)))
 def test_modulated_deformable_convolution_and_its_gradients(k, dtype, tolerance, monkeypatch):
     stored = load(f'deform_conv_{k}')
-    found = _deform_by_ours(stored, DEFORM_LAYERS[k], dtype, monkeypatch)
-    for name, tensor in found.items():
+    ours = _deform_by_ours(stored, DEFORM_LAYERS[k], dtype, monkeypatch)
+    for name, tensor in ours.items():
         torch.testing.assert_close(tensor, stored[name], rtol=tolerance, atol=tolerance, msg=name)
         assert tensor.abs().max() > 0.1
 
@@ -65,11 +65,11 @@ def test_rotated_suppression_without_labels():
 def test_rotated_overlaps(name, mode, aligned):
     stored = load(name)
     wanted = stored[f'aligned_{mode}' if aligned else mode]
-    found = torch.zeros(wanted.numel())
+    ours = torch.zeros(wanted.numel())
     first = stored['first'][:20] if aligned else stored['first']
-    LIDAR_OPS['box_iou_rotated'](first, stored['second'], found, mode_flag=int(mode == 'iof'), aligned=aligned)
-    torch.testing.assert_close(found.view_as(wanted), wanted, rtol=0, atol=2e-5)
-    assert (found > 0.05).sum() >= 2
+    LIDAR_OPS['box_iou_rotated'](first, stored['second'], ours, mode_flag=int(mode == 'iof'), aligned=aligned)
+    torch.testing.assert_close(ours.view_as(wanted), wanted, rtol=0, atol=2e-5)
+    assert (ours > 0.05).sum() >= 2
 
 
 @pytest.mark.parametrize('k', range(len(VOXEL_LAYERS)))
@@ -77,11 +77,11 @@ def test_voxels(k):
     stored, (size, span, max_points, max_voxels) = load('voxels'), VOXEL_LAYERS[k]
     layer = torch.tensor(size), torch.tensor(span).float()
     points, number = stored['points'], torch.zeros((), dtype=torch.long)
-    found = [torch.zeros(max_voxels, max_points, 5), torch.zeros(max_voxels, 3).int(), torch.zeros(max_voxels).int()]
+    ours = [torch.zeros(max_voxels, max_points, 5), torch.zeros(max_voxels, 3).int(), torch.zeros(max_voxels).int()]
     OTHER_OPS['hard_voxelize_forward'](
-        points, *layer, *found, number, max_points=max_points, max_voxels=max_voxels, NDim=3, deterministic=True
+        points, *layer, *ours, number, max_points=max_points, max_voxels=max_voxels, NDim=3, deterministic=True
     )
-    for name, tensor in zip(('voxels', 'coords', 'count'), found, strict=True):
+    for name, tensor in zip(('voxels', 'coords', 'count'), ours, strict=True):
         assert torch.equal(tensor[:number], stored[f'{name}_{k}']) and not tensor[number:].any()
     for dtype in (torch.float32, torch.float64):
         cells = torch.zeros(len(points), 3).int()

@@ -40,17 +40,17 @@ OBJECTS = torch.tensor(
 )
 
 
-@pytest.mark.parametrize('kind', [LiDARInstance3DBoxes, DepthInstance3DBoxes, CameraInstance3DBoxes])
-def test_boxes_overlap_as_their_volumes_do(kind: type) -> None:
-    boxes = kind(
-        OBJECTS[[0, 2, 3, 4]][:, [0, 2, 1, 3, 5, 4, 6]] if kind is CameraInstance3DBoxes else OBJECTS[[0, 2, 3, 4]]
+@pytest.mark.parametrize('box_class', [LiDARInstance3DBoxes, DepthInstance3DBoxes, CameraInstance3DBoxes])
+def test_boxes_overlap_as_their_volumes_do(box_class: type) -> None:
+    boxes = box_class(
+        OBJECTS[[0, 2, 3, 4]][:, [0, 2, 1, 3, 5, 4, 6]] if box_class is CameraInstance3DBoxes else OBJECTS[[0, 2, 3, 4]]
     )
     # The crossing one has a square of 2 x 2 m in common with the others: 4 of 8 + 8 - 4.
     wanted = torch.tensor([[1, 1, 1 / 3, 0], [1, 1, 1 / 3, 0], [1 / 3, 1 / 3, 1, 0], [0, 0, 0, 1]])
-    torch.testing.assert_close(kind.overlaps(boxes, boxes), wanted, rtol=0, atol=1e-4)
+    torch.testing.assert_close(box_class.overlaps(boxes, boxes), wanted, rtol=0, atol=1e-4)
     shared = torch.tensor([[1, 1, 0.5, 0], [1, 1, 0.5, 0], [0.5, 0.5, 1, 0], [0, 0, 0, 1]])
-    torch.testing.assert_close(kind.overlaps(boxes, boxes, mode='iof'), shared, rtol=0, atol=1e-4)
-    assert kind.overlaps(boxes[:0], boxes).numel() == 0
+    torch.testing.assert_close(box_class.overlaps(boxes, boxes, mode='iof'), shared, rtol=0, atol=1e-4)
+    assert box_class.overlaps(boxes[:0], boxes).numel() == 0
 
 
 def test_suppression_keeps_one_box_of_an_object() -> None:
@@ -65,10 +65,10 @@ def test_suppression_keeps_one_box_of_an_object() -> None:
     by_class = torch.stack([scores, scores.flip(0), torch.zeros(5)], 1)
     for rotated in (True, False):
         settings = ConfigDict(use_rotate_nms=rotated, nms_thr=0.2)
-        boxes, found, labels, directions = box3d_multiclass_nms(
+        boxes, scores, labels, directions = box3d_multiclass_nms(
             OBJECTS, bev, by_class, 0.1, 10, settings, torch.arange(5)
         )
-        assert found.tolist() == pytest.approx([0.9, 0.8, 0.9, 0.5]) and labels.tolist() == [0, 0, 1, 1]
+        assert scores.tolist() == pytest.approx([0.9, 0.8, 0.9, 0.5]) and labels.tolist() == [0, 0, 1, 1]
         assert directions.tolist() == [1, 4, 3, 4] and torch.equal(boxes, OBJECTS[directions])
 
 
@@ -111,8 +111,8 @@ def test_point_pillars_of_mmdet3d_finds_boxes_that_do_not_overlap() -> None:
     points -= torch.tensor([0, 5.12, 2.5, 0])
     batch = dict(inputs=dict(points=[points]), data_samples=[_sample3d()])
     with torch.no_grad():
-        (found,) = _lively(model).test_step(batch)
-    boxes = found.pred_instances_3d.bboxes_3d
+        (predicted,) = _lively(model).test_step(batch)
+    boxes = predicted.pred_instances_3d.bboxes_3d
     assert 1 < len(boxes) <= 20
     flat = LiDARInstance3DBoxes(
         boxes.tensor * torch.tensor([1, 1, 0, 1, 1, 0, 1]) + torch.tensor([0, 0, 0, 0, 0, 1, 0])
@@ -144,16 +144,16 @@ def test_center_point_of_mmdet3d_suppresses_rotated_boxes() -> None:
     features = torch.randn(1, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = _lively(head)([features])
-        (found,) = head.predict_by_feat(maps, [dict(box_type_3d=LiDARInstance3DBoxes)])
-    boxes = found.bboxes_3d
+        (predicted,) = head.predict_by_feat(maps, [dict(box_type_3d=LiDARInstance3DBoxes)])
+    boxes = predicted.bboxes_3d
     assert 1 < len(boxes) <= 20
     flat = boxes.tensor[:, :7] * torch.tensor([1, 1, 0, 1, 1, 0, 1]) + torch.tensor([0, 0, 0, 0, 0, 1, 0])
     flat = LiDARInstance3DBoxes(flat)
     assert (LiDARInstance3DBoxes.overlaps(flat, flat) - torch.eye(len(boxes))).max() <= 0.2 + 1e-5
 
 
-@pytest.mark.parametrize('kind', ['RetinaNet', 'FCOS'])
-def test_image_detectors_of_mmdet_suppress_boxes(kind: str) -> None:
+@pytest.mark.parametrize('name', ['RetinaNet', 'FCOS'])
+def test_image_detectors_of_mmdet_suppress_boxes(name: str) -> None:
     anchors = dict(
         type='mmdet.AnchorGenerator', octave_base_scale=4, scales_per_octave=1, ratios=[1.0], strides=[8, 16]
     )
@@ -172,16 +172,23 @@ def test_image_detectors_of_mmdet_suppress_boxes(kind: str) -> None:
     }  # fmt: skip
     test = dict(nms_pre=100, min_bbox_size=0, score_thr=0.05, nms=dict(type='nms', iou_threshold=0.3), max_per_img=25)
     head = MODELS.build(
-        dict(num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1, test_cfg=ConfigDict(test), **heads[kind])
+        dict(
+            num_classes=2,
+            in_channels=8,
+            feat_channels=8,
+            stacked_convs=1,
+            test_cfg=ConfigDict(test),
+            **heads[name],
+        )
     )
     generator = torch.Generator().manual_seed(0)
     maps = tuple(torch.randn(1, 8, size, size, generator=generator) for size in (12, 6))
     sample = DetDataSample(metainfo=dict(img_shape=(96, 96), scale_factor=(1.0, 1.0)))
     with torch.no_grad():
-        (found,) = _lively(head).predict(maps, [sample])
-    assert 3 < len(found.bboxes) <= 25 and (found.scores.diff() <= 0).all()
+        (predicted,) = _lively(head).predict(maps, [sample])
+    assert 3 < len(predicted.bboxes) <= 25 and (predicted.scores.diff() <= 0).all()
     for label in (0, 1):
-        assert _highest_iou(found.bboxes[found.labels == label].double()) <= 0.3 + 1e-6
+        assert _highest_iou(predicted.bboxes[predicted.labels == label].double()) <= 0.3 + 1e-6
 
 
 def _highest_iou(boxes: Tensor) -> float:

@@ -122,7 +122,7 @@ def test_no_object_in_range_is_one_line_before_the_training(tmp_path: Path, mixe
     create_infos(bare, progress=False)
     with pytest.raises(InputError, match='infos_train.pkl has no object to train on: write labels'):
         report_objects(dataset_of(bare, pipeline=[]))
-    # Joined with data that has objects, or where only the augmentation brings them into range, training goes on.
+    # Joined with data that has objects, or where only the augmentation brings them into range, training continues.
     report_objects(ConcatDataset([lost, dataset_of(mixed)]))
     near = ObjectCount('infos.pkl', RANGE_M)
     near.add('Car')

@@ -237,15 +237,15 @@ def test_heads_that_count_other_than_classes_are_not_refused(models):
 
 
 @pytest.mark.parametrize(
-    ('kind', 'names', 'metric'),
+    ('dataset', 'names', 'metric'),
     [
         (KittiFrameDataset, ('training/label_2', 'ImageSets'), KittiFrameMetric),
         (PointBoxDataset, ('labels', 'points'), LidarDetectionMetric),
         (MultiFrameNuScenesDataset, ('samples/CAM_FRONT', 'v1.0-mini'), None),
     ],
 )
-def test_results_are_not_written_where_the_data_set_reads(kind: type, names: tuple, metric: type, tmp_path: Path):
-    frames = Frames(KITTI, data_root=str(tmp_path), own_entries=kind.own_entries)
+def test_results_are_not_written_where_the_data_set_reads(dataset: type, names: tuple, metric: type, tmp_path: Path):
+    frames = Frames(KITTI, data_root=str(tmp_path), own_entries=dataset.own_entries)
     (tmp_path / 'perception3d_infos_val.pkl').touch()
     model = SimpleNamespace()
     for name in names:

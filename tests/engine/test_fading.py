@@ -39,7 +39,7 @@ def test_the_last_epochs_have_no_pasted_objects_also_after_a_resume_and_in_worke
     loader = _loader([_Paste()], workers)
     hook = FadeObjectSampleHook(last_epochs=2)
     seen = []
-    # Two epochs, and a run that was resumed behind the switch and then anew.
+    # Two epochs, and a run that was resumed after the switch, then a new one.
     for epoch in (0, 2, 3, 4, 1):
         runner = SimpleNamespace(train_dataloader=loader, epoch=epoch, max_epochs=5, logger=logging.getLogger('fade'))
         hook.before_train_epoch(runner)

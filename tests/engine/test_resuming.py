@@ -167,15 +167,15 @@ def test_one_process_resumes_what_two_have_begun_and_two_what_one_has(middle, ep
 
 def test_processes_take_turns_in_one_order_wherever_they_begin():
     def drawn(world, start, length=11):
-        found = []
+        passes = []
         for rank in range(world):
             sampler = ResumableSampler(range(length), seed=3)
             sampler.rank, sampler.world_size, sampler.epoch = rank, world, 2
             sampler.begin_at(start)
-            found.append(list(sampler))
-            assert len(found[-1]) == sampler.left(start)
-            assert start or found[-1] == list(sampler), 'only the next pass is shortened'
-        return found
+            passes.append(list(sampler))
+            assert len(passes[-1]) == sampler.left(start)
+            assert start or passes[-1] == list(sampler), 'only the next pass is shortened'
+        return passes
 
     (order,) = drawn(1, 0)
     assert sorted(order) == list(range(11)) and order != list(range(11))
@@ -270,9 +270,9 @@ def test_a_lost_pointer_or_a_damaged_checkpoint_falls_back_to_the_newest_complet
         expected = copy / 'epoch_1.pth'
     # Weights alone, and the best ones, are nothing to resume from.
     torch.save({'state_dict': {}}, copy / 'epoch_9.pth')
-    said = []
-    assert latest_checkpoint(copy, report=said.append) == expected
-    assert len(said) == 1 and expected.name in said[0]
+    lines = []
+    assert latest_checkpoint(copy, report=lines.append) == expected
+    assert len(lines) == 1 and expected.name in lines[0]
 
 
 def test_with_resume_a_training_never_starts_over(copy, tmp_path):
@@ -371,7 +371,7 @@ def test_checkpoints_with_names_of_the_config_are_found_without_the_pointer(copy
     for path in copy.glob('*.pth'):
         path.rename(copy / f'net-{path.stem[-1]}-full.pth')
     (copy / 'last_checkpoint').unlink()
-    shutil.copy(copy / 'net-1-full.pth', copy / 'mine.pth')
+    shutil.copy(copy / 'net-1-full.pth', copy / 'copy_of_a_person.pth')
     assert latest_checkpoint(copy) == copy / 'net-2-full.pth'
     with pytest.raises(InputError, match='continue it with --resume'):
         checkpoints_to_replace(copy, False, False)

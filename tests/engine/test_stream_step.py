@@ -49,13 +49,13 @@ def keep_outputs(model) -> list[torch.Tensor]:
 def test_a_stream_sees_what_whole_samples_see(made):
     _, model, dataset = made
     stream = FastBEVStream(model, (-0.5, -1.0, -1.5))
-    step, found, expected = StreamStep(stream), keep_outputs(stream.model), keep_outputs(model)
+    step, outputs, expected = StreamStep(stream), keep_outputs(stream.model), keep_outputs(model)
     for i in range(len(dataset)):
         whole, streamed = (run(pseudo_collate([dataset[i]]))[0] for run in (model.test_step, step))
         assert streamed.metainfo['token'] == whole.metainfo['token']
         assert len(streamed.pred_instances_3d) == len(whole.pred_instances_3d)
     assert (expected[1] - expected[0]).abs().max() > 0.01
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match='a frame is older'):
         step(pseudo_collate([dataset[0]]))
     other = dataset[0]

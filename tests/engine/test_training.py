@@ -148,8 +148,8 @@ def test_tensorboard_is_one_line_of_a_config(tmp_path):
     runtime = (ROOT / 'configs' / '_base_' / 'runtime.py').read_text()
     (line,) = re.findall(r'^# (visualizer\..*)$', runtime, re.MULTILINE)
     (tmp_path / 'leaf.py').write_text(LEAF + line)
-    kinds = [backend.type.__name__ for backend in load_config(tmp_path / 'leaf.py').visualizer.vis_backends]
-    assert kinds == ['LocalVisBackend', 'TensorboardVisBackend']
+    backends = [backend.type.__name__ for backend in load_config(tmp_path / 'leaf.py').visualizer.vis_backends]
+    assert backends == ['LocalVisBackend', 'TensorboardVisBackend']
     # The line that other code bases have would do nothing here.
     (tmp_path / 'leaf.py').write_text(LEAF + line.removeprefix('visualizer.'))
     with pytest.raises(InputError, match='leaf.py:8 sets vis_backends, which no visualizer takes'):

@@ -154,7 +154,7 @@ UNEQUAL = (slice(0, 1), slice(1, 4))
 
 
 def _normalise(share):
-    """The results of two steps with batch norms of every kind, and the gradients, for a share of the batch."""
+    """The results of two steps with every class of batch norms, and the gradients, for a share of the batch."""
     from perception3d.engine.sync_norm import ProcessBatchNorm, join_batch_norms
 
     generator = torch.Generator().manual_seed(0)

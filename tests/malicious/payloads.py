@@ -32,7 +32,7 @@ def runs(text: str = f"__import__('os').mkdir('{MARK}')") -> Call:
 
 
 def _number(dtype: str) -> Call:
-    """A numpy dtype that hides objects: its state has a field that its flags do not tell."""
+    """A numpy dtype that hides objects: its state has a field that is not in its flags."""
     return Call(np.dtype, dtype, False, True, state=(3, '|', None, ('a',), {'a': (np.dtype('O'), 0)}, 8, 1, 0))
 
 

@@ -83,10 +83,10 @@ ADDRESSES = [
 
 @pytest.mark.parametrize('address', ADDRESSES)
 def test_what_an_address_gives_is_refused(zoo: str, address: str):
-    said = refused(CheckpointLoader.load_checkpoint, address.format(server=zoo), map_location='cpu')
-    assert 'was refused' in said or 'no checkpoint' in said
+    message = refused(CheckpointLoader.load_checkpoint, address.format(server=zoo), map_location='cpu')
+    assert 'was refused' in message or 'no checkpoint' in message
     if '{server}' in address:
-        assert f'downloaded from {zoo}' in said
+        assert f'downloaded from {zoo}' in message
 
 
 def test_an_address_that_is_served_by_tls_goes_the_same_way(zoo: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
@@ -204,22 +204,22 @@ def test_a_file_without_checksums_loads(folder: Path, state: dict):
     assert load_weights(model(), 'a.pth') == {}
 
 
-def broken(state: dict, kind: str) -> dict:
+def broken(state: dict, fault: str) -> dict:
     """Weights that torch loads without a word."""
     state = dict(state)
-    if kind == 'integers':
+    if fault == 'integers':
         state['0.weight'] = state['0.weight'].long()
-    elif kind == 'floats for an integer':
+    elif fault == 'floats for an integer':
         state['1.num_batches_tracked'] = torch.tensor(1.5)
-    elif kind == 'no tensor':
+    elif fault == 'no tensor':
         state['0.weight'] = [1.0]
-    elif kind == 'sparse':
+    elif fault == 'sparse':
         state['0.weight'] = state['0.weight'].to_sparse()
-    elif kind == 'meta':
+    elif fault == 'meta':
         state['0.weight'] = state['0.weight'].to('meta')
     else:
         state['1.running_var'] = state['1.running_var'].clone()
-        state['1.running_var'][2] = float(kind)
+        state['1.running_var'][2] = float(fault)
     return state
 
 
@@ -231,14 +231,14 @@ BROKEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('kind', BROKEN)
+@pytest.mark.parametrize('fault', BROKEN)
 @pytest.mark.parametrize('legacy', [False, True])
-def test_what_cannot_be_weights_is_reported_with_its_tensor(folder: Path, state: dict, kind: str, legacy: bool):
-    content = {'state_dict': broken(state, kind)}
+def test_what_cannot_be_weights_is_reported_with_its_tensor(folder: Path, state: dict, fault: str, legacy: bool):
+    content = {'state_dict': broken(state, fault)}
     Path('a.pth').write_bytes(saved(content, _use_new_zipfile_serialization=not legacy))
-    assert BROKEN[kind] in refused(load_weights, model(), 'a.pth')
-    if kind != 'no tensor':
-        assert BROKEN[kind] in refused(load_checkpoint, model(), 'a.pth')
+    assert BROKEN[fault] in refused(load_weights, model(), 'a.pth')
+    if fault != 'no tensor':
+        assert BROKEN[fault] in refused(load_checkpoint, model(), 'a.pth')
 
 
 def test_weights_of_8_bit_floats_load_unless_they_are_nan(folder: Path, state: dict):

@@ -106,8 +106,8 @@ def test_a_config_in_a_data_format_reaches_no_code(folder: Path, name: str, read
     if name == 'itself as base':
         content = {'_base_': path}
     Path(path).write_text(json.dumps(content) if suffix == '.json' else yaml.safe_dump(content))
-    said = refused(read, path)
-    assert path in said or 'with_' in said
+    message = refused(read, path)
+    assert path in message or 'with_' in message
 
 
 def test_aliases_without_end_are_refused(folder: Path):
@@ -143,8 +143,8 @@ def test_upstream_parts_evaluate_no_text_of_a_config(folder: Path):
     from mmdet.models.task_modules.tracking import CameraMotionCompensation
 
     boxes, scores = torch.tensor([[0.0, 0, 1, 1]]), torch.ones(1)
-    said = refused(batched_nms, boxes, scores, torch.zeros(1), dict(type=CALL, iou_threshold=0.5))
-    assert 'is not a name in mmcv.ops.nms' in said
+    message = refused(batched_nms, boxes, scores, torch.zeros(1), dict(type=CALL, iou_threshold=0.5))
+    assert 'is not a name in mmcv.ops.nms' in message
     assert len(batched_nms(boxes, scores, torch.zeros(1), dict(type='nms', iou_threshold=0.5))[1]) == 1
     load = dict(type='LoadAnnotations3D', with_seg_3d=True)
     assert 'np.int64' in refused(TRANSFORMS.build, dict(load, seg_3d_dtype=CALL))
@@ -177,12 +177,12 @@ def test_a_config_in_a_data_format_builds_the_same_model(folder: Path, suffix: s
     config = load_config(f'leaf{suffix}', {'model.bbox_head.num_classes': 3})
     assert config.default_scope == 'mmdet3d' and plain(config.to_dict())['model']['bbox_head'] == head
     init_default_scope('mmdet3d')
-    ours, theirs = MODELS.build(config.model), MODELS.build(load_config(TINY).model)
-    assert type(ours) is type(theirs) and ours.state_dict().keys() == theirs.state_dict().keys()
+    from_yaml, from_python = MODELS.build(config.model), MODELS.build(load_config(TINY).model)
+    assert type(from_yaml) is type(from_python) and from_yaml.state_dict().keys() == from_python.state_dict().keys()
 
 
 def test_a_python_config_is_code(folder: Path):
-    # What the documents say: whoever loads a Python config runs it.
+    # As documented: whoever loads a Python config runs it.
     Path('code.py').write_text("model = dict(type='VoxelNet')\nvalue = len('four')\n")
     assert load_config('code.py').value == 4
     with pytest.raises(InputError, match='does not load as a config'):
@@ -197,5 +197,5 @@ def load_config_of_text(text: str) -> Config:
 
 def test_read_data_config_says_what_to_do(folder: Path):
     Path('a.json').write_text('{"model": {"type": "VoxelNett"}}')
-    said = refused(read_data_config, 'a.json')
-    assert "model.type is 'VoxelNett', which is not registered" in said and 'did you mean VoxelNet' in said
+    message = refused(read_data_config, 'a.json')
+    assert "model.type is 'VoxelNett', which is not registered" in message and 'did you mean VoxelNet' in message

@@ -167,8 +167,8 @@ READERS = [
 @pytest.mark.parametrize('read', READERS, ids=lambda read: read.__name__)
 def test_every_reader_of_pickles_refuses(folder: Path, read, name: str):
     Path('evil.pkl').write_bytes({**payloads.PICKLES, **payloads.CRASHES}[name])
-    said = refused(read, 'evil.pkl')
-    assert 'evil.pkl' in said or read is mmengine_handler
+    message = refused(read, 'evil.pkl')
+    assert 'evil.pkl' in message or read is mmengine_handler
 
 
 def of_numpy_2(array: object) -> bytes:
@@ -321,7 +321,7 @@ def test_a_pointer_to_a_checkpoint_does_not_leave_its_folder(folder: Path):
 
 DEEP = {'deep': b')' + b'\x85' * 300_000, 'shared': b')' + b'2\x86' * 40, 'built': b')' + b'\x85Nb' * 300_000}
 DEEP['remembered'] = b')\x94' + b''.join(b'h%ch%c\x86\x94' % (number, number) for number in range(60))
-# A dict of one item and of several, a set, a frozenset, and a value that is no key.
+# A dict of one item and of several, a set, a frozenset, and a value that is not a key.
 USES = {
     'key': b'}%bK\x01s.',
     'keys': b'}(%bK\x01u.',
@@ -331,10 +331,10 @@ USES = {
 }
 
 
-@pytest.mark.parametrize('kind', DEEP)
+@pytest.mark.parametrize('nesting', DEEP)
 @pytest.mark.parametrize('use', USES)
-def test_deep_tuples_are_refused_before_they_are_read(kind: str, use: str):
-    content = b'\x80\x04' + USES[use] % DEEP[kind]
+def test_deep_tuples_are_refused_before_they_are_read(nesting: str, use: str):
+    content = b'\x80\x04' + USES[use] % DEEP[nesting]
     assert 'a tuple of tuples' in refused(load_plain_pickle, io.BytesIO(content))
     assert 'a tuple of tuples' in refused(check_tensor_pickle, io.BytesIO(content))
 

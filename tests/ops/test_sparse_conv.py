@@ -1,4 +1,4 @@
-"""spconv's modules on the CPU, whose loops are ours, beside dense convolutions."""
+"""spconv's modules on the CPU, whose loops are ours, against dense convolutions."""
 
 from __future__ import annotations
 

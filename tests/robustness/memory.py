@@ -70,10 +70,10 @@ class Watch:
 
 def digest(sample: Any) -> str:
     """Returns a text that differs for other boxes, scores or labels; 'nothing' without boxes."""
-    found = sample.pred_instances_3d
-    if not len(found):
+    predicted = sample.pred_instances_3d
+    if not len(predicted):
         return 'nothing'
-    parts = (found.bboxes_3d.tensor, found.scores_3d, found.labels_3d)
+    parts = (predicted.bboxes_3d.tensor, predicted.scores_3d, predicted.labels_3d)
     return hashlib.sha256(b''.join(part.contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Commands that are killed at a random moment end as if they had not been; see kills.py for all 40 kills."""
+"""Commands that are killed and run again give the results of undisturbed ones; see kills.py for all 40 kills."""
 
 from __future__ import annotations
 

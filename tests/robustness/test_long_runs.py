@@ -1,4 +1,4 @@
-"""The script of long runs tells growth from none; its clouds, some of them empty, get equal answers in two threads."""
+"""The script of long runs recognises growth; its clouds, some of them empty, get equal results in two threads."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ def test_the_3d_view_looks_ahead_whatever_the_axes():
         )
         # Far ones first; what is behind the camera is not seen.
         assert sorted(kept.tolist()) == [0, 1]
-        straight, beside = pixels[kept.tolist().index(0)], pixels[kept.tolist().index(1)]
-        assert abs(straight[0] - 320) < 1e-6 and beside[0] < straight[0] - 20
+        straight, left = pixels[kept.tolist().index(0)], pixels[kept.tolist().index(1)]
+        assert abs(straight[0] - 320) < 1e-6 and left[0] < straight[0] - 20
 
 
 def test_labels_that_do_not_fit_the_points_are_named():

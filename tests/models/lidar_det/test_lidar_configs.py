@@ -112,7 +112,7 @@ def test_published_multiply_accumulates(name):
     model = _model(name).to('meta').eval()
     if 'rcnn' in name:
         assert abs(_giga(model, lambda: _on_points(model, 16384))[0] - measured) < 1e-3
-        # The published figures are for the clouds of 40,000 points that mmdet3d's tool takes unless told otherwise.
+        # The published figures are for the clouds of 40,000 points that mmdet3d's tool takes by default.
         multiplied, others = _giga(model, lambda: _on_points(model, 40000))
     else:
         multiplied, others = _giga(model, lambda: _on_the_map(model))

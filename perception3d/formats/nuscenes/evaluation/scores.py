@@ -113,7 +113,7 @@ def flatten(metrics: DetectionMetrics, counts: dict[str, int]) -> dict[str, floa
 
     Keys: mAP, NDS, mATE, mASE, mAOE, mAVE, mAAE; AP/<class> (mean over distances), AP@<d>m/<class>, ATE/<class> and so
     on; AP@<d>m (mean over classes) and AP@<d>m/present (mean over the classes that have ground truth). A class's
-    errors are left out where they are not defined or there is no ground truth; its APs are then 0, as the devkit says.
+    errors are left out where they are not defined or there is no ground truth; its APs are then 0, as in the devkit.
     """
     flat = {'mAP': metrics.mean_ap, 'NDS': metrics.nd_score}
     flat.update({f'm{ERROR_NAMES[name]}': value for name, value in metrics.tp_errors.items()})

@@ -16,7 +16,7 @@ class NuScenesProfile:
     how many to make; shadow_m: size of a shadow-map cell; reach_m: how far from the ego vehicle there are objects
     (the name is in simulation.json of every data set).
     The images of `tiny` show a car at 24 m as 53 pixels and 2 m of road there as a row and a half; its world has no
-    objects beyond that, so that what is annotated can be told from the images. `distill` is `tiny` with more scenes,
+    objects beyond that, so that annotated objects can be seen in the images. `distill` is `tiny` with more scenes,
     above all for testing: experiments compare models that differ by a few points.
     """
 
