@@ -210,7 +210,9 @@ def load_weights(model: nn.Module, path: str | Path, allow_pickle: bool = False)
     state = OrderedDict((name.removeprefix('module.'), value) for name, value in content['state_dict'].items())
     # Layers whose weights have changed their layout (spconv) look up the version in the metadata.
     versions = getattr(content['state_dict'], '_metadata', {})
-    state._metadata = OrderedDict((name.removeprefix('module.'), value) for name, value in versions.items())
+    state._metadata = OrderedDict(  # type: ignore[attr-defined]  # torch keeps it there
+        (name.removeprefix('module.'), value) for name, value in versions.items()
+    )
     check_weights(model, state, path)
     model.load_state_dict(state)
     return dict(content.get('meta') or {})

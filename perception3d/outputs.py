@@ -158,12 +158,12 @@ def check_outputs(
         InputError: which path it is, what is wrong, and what to do.
     """
     read = {os.path.realpath(path) for path in inputs if path is not None}
-    for path in map(Path, filter(None, files)):
+    for path in [Path(name) for name in files if name]:
         require_replaceable(path)
         if os.path.realpath(path) in read:
             raise InputError(f'{path} is an input and would be overwritten: give the output another name')
         _check_folder(path.parent, path)
-    for path in map(Path, filter(None, folders)):
+    for path in [Path(name) for name in folders if name]:
         _check_folder(path, path)
 
 

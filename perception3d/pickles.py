@@ -40,7 +40,8 @@ class _DType:
     """Stands for a dtype: its type code, and its size once the state is known."""
 
     __slots__ = ('code', 'itemsize')
-    __hash__ = None
+    # Not hashable, as what it stands for; typeshed writes it in the same way.
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, code: str, itemsize: int) -> None:
         self.code, self.itemsize = code, itemsize
@@ -83,7 +84,7 @@ class _Array:
     """Stands for an array: its state gives the shape, the type and the bytes, whose number must fit."""
 
     __slots__ = ()
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # as _DType
 
     def __setstate__(self, state: Any) -> None:
         if not (isinstance(state, tuple) and len(state) == 5 and state[0] == 1 and type(state[3]) in (bool, int)):
@@ -244,6 +245,8 @@ def load_plain_pickle(file: BinaryIO, **settings: Any) -> Any:
 
 class _Anything:
     """Stands for all that torch makes and checks itself; keeps what it was made with."""
+
+    args: tuple[Any, ...]
 
     def __new__(cls, *args: Any) -> _Anything:
         self = super().__new__(cls)

@@ -153,7 +153,7 @@ def checkpoints_to_replace(
 
 
 def _resume(config: Config, resume: str | os.PathLike[str] | bool) -> None:
-    if resume is not True:
+    if not isinstance(resume, bool):
         checkpoint: str | os.PathLike[str] | bool | None = resume
         if not Path(resume).is_file():
             raise InputError(

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
-from torch import nn
 
 from perception3d.benchmark import Settings, Tables
 from perception3d.benchmark.timing import elapsed_ms
@@ -99,7 +99,7 @@ def _step(model: Any, batch: Mapping[str, Any]) -> Callable[[], None]:
     return step
 
 
-def _forward(model: nn.Module, batch: Mapping[str, Any]) -> Callable[[], None]:
+def _forward(model: BaseModel, batch: Mapping[str, Any]) -> Callable[[], None]:
     def forward() -> None:
         with torch.no_grad():
             data = model.data_preprocessor(dict(batch), False)

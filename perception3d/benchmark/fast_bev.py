@@ -160,8 +160,8 @@ class ReleasedWay:
         """Lifts maps into one grid by masked writes."""
         matrices = projections(frames)
         nested = maps.view(*matrices.shape[:3], *maps.shape[1:])
-        image_hw = tuple(frames[0].images.shape[-2:])
-        return lift_by_masked_writes(nested, matrices, self.model.view_transforms[scale].grid, image_hw)
+        height, width = frames[0].images.shape[-2:]
+        return lift_by_masked_writes(nested, matrices, self.model.view_transforms[scale].grid, (height, width))
 
     @torch.no_grad()
     def detect(self, frames: list[StreamFrame]) -> Any:

@@ -69,7 +69,8 @@ def benchmark_lidar(
         load_weights(models['mmdet3d'], checkpoint)
     loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
     batch = pseudo_collate([loader.dataset[0]])
-    rows, expected, expected_boxes = [], None, None
+    rows: list[dict[str, Any]] = []
+    expected, expected_boxes = None, None
     for name in ('mmdet3d', 'ours', 'ours, --fast'):
         if name not in models:
             models[name] = MODELS.build(copy.deepcopy(settings)).to(device).eval()
@@ -208,19 +209,19 @@ def benchmark_lidar_ops(config: Config, runs: int) -> list[dict[str, Any]]:
         raise InputError(
             f'{config.filename} has no voxel_layer in its data_preprocessor: there are no voxels to measure'
         )
-    dataset = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0}, 0).dataset
+    dataset: Any = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0}, 0).dataset
     info = dataset.get_data_info(0)
     points = torch.from_numpy(read_points(info['lidar_path'], info['num_pts_feats']))
     settings = (layer.voxel_size, layer.point_cloud_range, layer.max_num_points, layer.max_voxels[1])
-    pairs = {
+    pairs: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         f'voxels of {len(points)} points': (
             lambda: _mmcv_voxels(points, *settings),
             lambda: hard_voxelize(points, *settings),
         )
     }
     rng = np.random.default_rng(0)
-    boxes = np.column_stack([rng.uniform(0, 70, 1000), rng.uniform(-40, 40, 1000), rng.uniform(0.5, 4.5, (1000, 2))])
-    boxes = torch.from_numpy(np.column_stack([boxes, rng.uniform(-3.14, 3.14, 1000)])).float()
+    sides = np.column_stack([rng.uniform(0, 70, 1000), rng.uniform(-40, 40, 1000), rng.uniform(0.5, 4.5, (1000, 2))])
+    boxes = torch.from_numpy(np.column_stack([sides, rng.uniform(-3.14, 3.14, 1000)])).float()
     scores = torch.from_numpy(rng.random(1000)).float()
     pairs['IoU of 1000 x 1000 boxes'] = (lambda: _mmcv_iou(boxes), lambda: bev_iou(boxes, boxes))
     pairs['NMS of 1000 boxes'] = (lambda: _mmcv_nms(boxes, scores), lambda: nms_rotated(boxes, scores, 0.01))

@@ -30,9 +30,8 @@ def machine(device: torch.device) -> dict[str, Any]:
 def _processor() -> str:
     info = Path('/proc/cpuinfo')
     if info.is_file():
-        fields = dict(
-            (part.strip() for part in line.split(':', 1)) for line in info.read_text().splitlines() if ':' in line
-        )
+        parts = [line.partition(':') for line in info.read_text().splitlines() if ':' in line]
+        fields = {name.strip(): value.strip() for name, _, value in parts}
         family = f', family {fields["cpu family"]} model {fields["model"]}' if 'cpu family' in fields else ''
         return fields.get('model name', platform.machine()) + family
     return platform.processor() or platform.machine()

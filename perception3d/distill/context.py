@@ -30,10 +30,10 @@ class SecondPass:
     def __init__(self, module: nn.Module, has_gradient: bool) -> None:
         self.module, self._has_gradient = module, has_gradient
         device_type = next(chain(module.parameters(), module.buffers()), torch.empty(0)).device.type
-        self._autocast = dict(
-            device_type=device_type,
-            dtype=torch.get_autocast_dtype(device_type),
-            enabled=torch.is_autocast_enabled(device_type),
+        self._autocast = (
+            device_type,
+            torch.get_autocast_dtype(device_type),
+            torch.is_autocast_enabled(device_type),
         )
 
     def __call__(self, *inputs: Any) -> Any:
@@ -41,7 +41,7 @@ class SecondPass:
         module = self.module
         if module.training:
             module = copy.deepcopy(module, {id(shared): shared for shared in module.parameters()})
-        with torch.autocast(**self._autocast), torch.set_grad_enabled(self._has_gradient and torch.is_grad_enabled()):
+        with torch.autocast(*self._autocast), torch.set_grad_enabled(self._has_gradient and torch.is_grad_enabled()):
             return module(*inputs)
 
 

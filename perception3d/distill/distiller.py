@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.logging import MessageHub, print_log
@@ -85,7 +85,8 @@ class Distiller(BaseModel):
                 )
             student = {**student, 'data_preprocessor': data_preprocessor}
         own = student.get('data_preprocessor') if isinstance(student, Mapping) else None
-        built = student if isinstance(student, nn.Module) else MODELS.build(student)
+        # Any, because torch does not know mmengine's modes and data preprocessors.
+        built: Any = student if isinstance(student, nn.Module) else MODELS.build(student)
         super().__init__(PairPreprocessor(built.data_preprocessor))
         self.student = built
         self._freezing = Freezing(built, freeze, freeze_until)
@@ -101,7 +102,8 @@ class Distiller(BaseModel):
         self.inherit = build_inheritance(inherit)
         # A path of a module is a tap as well: TapSet refuses the paths that a network does not have.
         taps = {
-            side: self._taps(side, self.links) + self._module_paths(side, self.links) for side in ('student', 'teacher')
+            side: self._taps(side, self._links) + self._module_paths(side, self._links)
+            for side in ('student', 'teacher')
         }
         # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
         self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, taps['teacher'], own)]
@@ -110,6 +112,11 @@ class Distiller(BaseModel):
         self._student_taps = TapSet(self.student, [*taps['student'], *self_distilled])
         self._finite = FiniteCheck()
         self.register_state_dict_post_hook(_keep_student_alone)
+
+    @property
+    def _links(self) -> dict[str, Link]:
+        """The links by their names; a ModuleDict does not say of which class its modules are."""
+        return cast('dict[str, Link]', dict(self.links.items()))
 
     @property
     def teacher(self) -> nn.Module | None:
@@ -124,16 +131,14 @@ class Distiller(BaseModel):
     def init_weights(self) -> None:
         """Initialises the student, builds the teacher, and copies inherited weights into the student."""
         self.student.init_weights()
-        if self._teacher[0] is None:
-            return
         teacher = self.teacher
-        if self.inherit is not None:
+        if self.inherit is not None and teacher is not None:
             print_log(str(self.inherit.apply(self.student, teacher)), 'current')
 
     def forward(
         self,
         inputs: Any,
-        data_samples: Sequence[Any] | None = None,
+        data_samples: Any = None,
         mode: str = 'tensor',
         teacher: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -142,14 +147,12 @@ class Distiller(BaseModel):
             return self.loss(inputs, data_samples, teacher)
         return self.student(inputs, data_samples, mode=mode)
 
-    def loss(
-        self, inputs: Any, data_samples: Sequence[Any], teacher: Mapping[str, Any] | None = None
-    ) -> dict[str, Tensor]:
+    def loss(self, inputs: Any, data_samples: Any, teacher: Mapping[str, Any] | None = None) -> dict[str, Tensor]:
         """Returns the student's losses and those of the links."""
         step, max_steps = _progress()
         self._freezing.update(step, max_steps)
         weights = self._weights(step, max_steps)
-        active = {name: link for name, link in self.links.items() if weights[name]}
+        active = {name: link for name, link in self._links.items() if weights[name]}
         view = teacher or {'inputs': inputs, 'data_samples': data_samples}
         student_texts, teacher_texts = (self._taps(side, active) for side in ('student', 'teacher'))
         teacher_taps: Mapping[str, Any] = {}
@@ -187,13 +190,13 @@ class Distiller(BaseModel):
         self, context: DistillContext, weights: Mapping[str, float], student_loss: Tensor
     ) -> dict[str, Tensor]:
         """Entries of the log for every link; those with 'loss' in their name are summed."""
-        active = {name: link for name, link in self.links.items() if weights[name]}
+        active = {name: link for name, link in self._links.items() if weights[name]}
         values = {name: link(context) for name, link in active.items()}
         matched = {name: link for name, link in active.items() if link.match is not None}
         if matched and self.training:
             update_scales([*matched.values()], [values[name] for name in matched], student_loss)
         losses: dict[str, Tensor] = {}
-        for name, link in self.links.items():
+        for name, link in self._links.items():
             if name in active:
                 self._finite.add(name, values[name].detach(), context.step)
                 entries = link.weighted(values[name], weights[name])
@@ -226,7 +229,7 @@ class Distiller(BaseModel):
             raise InputError(f'the checkpoint was trained with other links and cannot be resumed: {error}') from error
 
     def _weights(self, step: int, max_steps: int | None) -> dict[str, float]:
-        return {name: link.schedule.at(step, max_steps) for name, link in self.links.items()}
+        return {name: link.schedule.at(step, max_steps) for name, link in self._links.items()}
 
     def _needs_teacher(self) -> bool:
         return self._labels is not None or any(self._weights(*_progress()).values())
@@ -243,6 +246,7 @@ class Distiller(BaseModel):
         """The submodules of one side that losses have asked for, by their paths."""
         paths, has_gradient = self._module_paths(side, links), side == 'student'
         network = self.student if has_gradient or self._teacher[0] is None or not paths else self.teacher
+        assert network is not None
         return {path: SecondPass(network.get_submodule(path), has_gradient) for path in paths}
 
     def _device(self) -> torch.device:

@@ -8,10 +8,10 @@ as SparseKD (arXiv 2205.15156) does for LiDAR detectors.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -175,7 +175,7 @@ class WeightInheritance:
         for blocks in self.depths:
             match = re.fullmatch(re.escape(blocks) + r'\.(\d+)\.(.+)', name)
             if match:
-                depth, student_depth = (len(_submodule(net, blocks)) for net in (teacher, student))
+                depth, student_depth = (len(cast(Sized, _submodule(net, blocks))) for net in (teacher, student))
                 number = (int(match[1]) + 1) * depth // student_depth - 1
                 name = f'{blocks}.{number}.{match[2]}'
         return name

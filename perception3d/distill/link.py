@@ -34,6 +34,11 @@ class Link(nn.Module):
         **schedule: weight, start, ramp, decay_start, decay, decay_to and every, see `WeightSchedule`.
     """
 
+    scale: Tensor
+    means: Tensor
+    seen: Tensor
+    goal: Tensor
+
     def __init__(
         self,
         student: str,
@@ -108,7 +113,7 @@ class Link(nn.Module):
         """
         parameters = [parameter.sum() for parameter in self.parameters() if parameter.requires_grad]
         if parameters:
-            return sum(parameters) * 0
+            return torch.stack(parameters).sum() * 0
         return torch.zeros((), device=device) if self.schedule.every > 1 else None
 
 
@@ -118,8 +123,8 @@ def update_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss:
 
     For all links together: one reduction over processes, and no device synchronisation.
     """
-    values = torch.stack([value.detach().float() for value in values])
-    pairs = torch.stack([values, student_loss.detach().float().expand_as(values)], 1)
+    own = torch.stack([value.detach().float() for value in values])
+    pairs = torch.stack([own, student_loss.detach().float().expand_as(own)], 1)
     all_reduce(pairs, 'mean')
     seen, means, scales = (torch.stack([getattr(link, name) for link in links]) for name in ('seen', 'means', 'scale'))
     match, steps = torch.stack([link.goal for link in links]).t()

@@ -64,8 +64,10 @@ class WeightSchedule:
         weight = self.weight * min(1.0, (step - start + 1) / ramp) if ramp else self.weight
         if self.decay_start is not None:
             begin = self._iterations(self.decay_start, max_steps)
-            rest = self._iterations(1.0, max_steps) - begin if self.decay is None else None
-            span = rest if rest is not None else self._iterations(self.decay, max_steps)
+            if self.decay is None:
+                span = self._iterations(1.0, max_steps) - begin
+            else:
+                span = self._iterations(self.decay, max_steps)
             fallen = min(1.0, max(0.0, (step - begin + 1) / max(span, 1)))
             weight *= 1 - fallen * (1 - self.decay_to)
         return weight * self.every

@@ -75,6 +75,7 @@ class Tap:
                 f'tap {self.text!r}: the forward pass does not call {self.path}: tap a submodule that it calls'
             )
         if calls == 1:
+            assert self.call is not None, 'without a number of the call, one call fills the tap'
             return InputError(
                 f'tap {self.text!r}: the forward pass calls {self.path} once, not {self.call + 1} times: '
                 f'write {re.sub("@[0-9]+", "", self.text)!r}'

@@ -45,7 +45,7 @@ class Teacher:
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 
-    def network(self, device: torch.device) -> nn.Module:
+    def network(self, device: torch.device) -> Any:
         """Returns the network on `device`: frozen, in eval mode.
 
         Raises:
@@ -87,6 +87,7 @@ class Teacher:
         if mode == 'predict':
             # mmdet3d's detectors write their predictions into the samples.
             samples = copied(samples)
+        assert self._taps is not None, 'built with the network'
         with self._taps.record(texts, stop_early=not to_the_end) as records:
             output = network(inputs, samples, mode=mode)
         return records, output
@@ -110,7 +111,7 @@ class PairPreprocessor(nn.Module):
         student: the student's data preprocessor.
     """
 
-    def __init__(self, student: nn.Module) -> None:
+    def __init__(self, student: Any) -> None:
         super().__init__()
         # In a list, because it is already a submodule of the student.
         self._student = [student]
@@ -125,9 +126,10 @@ class PairPreprocessor(nn.Module):
         data = dict(data)
         view = data.pop('teacher', None)
         teacher_batch = None
-        differs = self.teacher is not None and (view is not None or not self.teacher.shares_batch)
-        if training and differs and self.needs_teacher():
-            network = self.teacher.network(student.device)
+        teacher = self.teacher
+        differs = teacher is not None and (view is not None or not teacher.shares_batch)
+        if training and teacher is not None and differs and self.needs_teacher():
+            network = teacher.network(student.device)
             view = dict(view) if view is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
             teacher_batch = network.data_preprocessor(view, False)
         batch = student(data, training)

@@ -167,7 +167,7 @@ class CellQueue:
         digests: Mapping[str, str],
         facts: Mapping[str, Any],
         request: StopRequest,
-        on_done: Callable[[], None],
+        on_done: Callable[[], object],
     ) -> None:
         self.experiment_run, self.digests, self.facts = run, digests, facts
         self.request, self.on_done = request, on_done

@@ -94,7 +94,9 @@ class Launch:
         and with more threads than cores, cells side by side were 15 times slower.
         """
         environment = {**os.environ, 'PYTHONUNBUFFERED': '1'}
-        for name in _THREADS if threads else ():
+        if not threads:
+            return environment
+        for name in _THREADS:
             given = os.environ.get(name) or os.environ.get('OMP_NUM_THREADS', '')
             environment[name] = str(min(threads, int(given)) if given.isdigit() and int(given) else threads)
         return environment

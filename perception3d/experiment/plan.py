@@ -171,8 +171,10 @@ def _run(path: Path) -> dict[str, Any]:
 def _refuse_double_keys(tree: ast.Module) -> None:
     """Raises InputError for equal keys: Python silently keeps the last one, and an arm would be lost."""
     for node in ast.walk(tree):
-        keys = [key.value for key in getattr(node, 'keys', []) if isinstance(key, ast.Constant)]
-        double = [key for key in keys if keys.count(key) > 1] if isinstance(node, ast.Dict) else []
+        if not isinstance(node, ast.Dict):
+            continue
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant)]
+        double = [key for key in keys if keys.count(key) > 1]
         if double:
             raise InputError(f'line {node.lineno}: the key {double[0]!r} appears twice in one dict')
 

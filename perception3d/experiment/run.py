@@ -101,7 +101,7 @@ def _chosen(experiment: Experiment, request: Request) -> list[Cell]:
             raise unknown_name('arm', arm, experiment.arms)
     for seed in request.seeds or ():
         if seed not in {cell.seed for cell in cells}:
-            raise unknown_name('seed', str(seed), {cell.seed for cell in cells})
+            raise unknown_name('seed', str(seed), {str(cell.seed) for cell in cells})
     arms = None if request.only is None else {*request.only, *request.redo}
     asked = [cell for cell in cells if arms is None or cell.arm in arms]
     asked = [cell for cell in asked if request.seeds is None or cell.seed in request.seeds]

@@ -54,7 +54,7 @@ def paired_difference(
     """
     differences = [values[key] - baseline[key] for key in values if key in baseline]
     n, mean, std = spread(differences)
-    if std is None:
+    if mean is None or std is None:
         return Difference(n, mean, None, None)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / math.sqrt(n)
     return Difference(n, mean, mean - half, mean + half)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perception3d.simulation.render.lidar import HDL32E, LidarModel
+from perception3d.simulation.render.shade import as_triple
 
 HDL64E = LidarModel(
     elevations_rad=tuple(map(float, np.deg2rad(np.r_[np.linspace(-24.8, -8.87, 32), np.linspace(-8.53, 2.0, 32)]))),
@@ -130,17 +131,15 @@ def draw_rig(rng: np.random.Generator, rig: Rig, width: int, height: int) -> Rig
         pitch = -tilt * np.cos(camera.yaw_rad) + rng.normal(0, 0.008)
         moved = replace(
             camera,
-            place_m=tuple(map(float, place)),
+            place_m=as_triple(place),
             yaw_rad=float(camera.yaw_rad + rng.normal(0, 0.008)),
             pitch_rad=float(pitch),
             focal=float(focal),
-            principal_point=tuple(map(float, point)),
+            principal_point=(float(point[0]), float(point[1])),
         )
         cameras.append(moved.resized(width, height))
     place = np.array(rig.lidar.place_m) + [*rng.normal(0, 0.01, 2), lift]
-    lidar = replace(
-        rig.lidar, place_m=tuple(map(float, place)), yaw_rad=float(rng.normal(0, 0.01)), pitch_rad=float(-tilt)
-    )
+    lidar = replace(rig.lidar, place_m=as_triple(place), yaw_rad=float(rng.normal(0, 0.01)), pitch_rad=float(-tilt))
     return Rig(tuple(cameras), lidar)
 
 
@@ -168,8 +167,8 @@ def draw_kitti_rig(rng: np.random.Generator, columns: int) -> Rig:
     lift, pitch = np.clip(rng.normal(size=2), -2, 2) * (0.015, 0.004)
     rotation = np.array([[np.cos(pitch), 0, -np.sin(pitch)], [0, 1, 0], [np.sin(pitch), 0, np.cos(pitch)]])
 
-    def moved(mount: CameraMount | LidarMount) -> tuple[float, ...]:
-        return tuple(map(float, rotation @ mount.place_m + [0, 0, lift]))
+    def moved(mount: CameraMount | LidarMount) -> tuple[float, float, float]:
+        return as_triple(rotation @ mount.place_m + [0, 0, lift])
 
     cameras = tuple(replace(c, place_m=moved(c), pitch_rad=float(pitch)) for c in KITTI_RIG.cameras)
     lidar = KITTI_RIG.lidar

@@ -161,8 +161,9 @@ class NonLocal(nn.Module):
         super().__init__()
         inner = max(1, channels // 2)
         self.embed = nn.Conv2d(channels, 3 * inner, 1)
-        self.out = nn.Sequential(nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels))
-        nn.init.zeros_(self.out[1].weight)
+        norm = nn.BatchNorm2d(channels)
+        self.out = nn.Sequential(nn.Conv2d(inner, channels, 1), norm)
+        nn.init.zeros_(norm.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to maps of the same shape."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -52,7 +54,10 @@ class AttentionUpdateKD(nn.Module):
         grids: tuple[tuple[int, int], tuple[int, int]] | None = None,
     ) -> None:
         super().__init__()
-        self.grids = None if grids is None else tuple(tuple(grid) for grid in grids)
+        self.grids = None
+        if grids is not None:
+            (rows, columns), (teacher_rows, teacher_columns) = grids
+            self.grids = (rows, columns), (teacher_rows, teacher_columns)
         self.inputs, self.saliency, self.y_first = (student_input, teacher_input), saliency, y_first
         self.student_taps = (student_input,)
         self.teacher_taps = (teacher_input,) if saliency is None else (teacher_input, saliency)
@@ -70,13 +75,13 @@ class AttentionUpdateKD(nn.Module):
         student_update = full_precision(student) - full_precision(context.student[self.inputs[0]])
         teacher_update = full_precision(teacher) - full_precision(context.teacher[self.inputs[1]])
         if self.grids is not None:
-            teacher_update = self._resized(teacher_update, shape[1])
+            teacher_update = self._resized(teacher_update, shape[1], *self.grids)
         weights = None if self.saliency is None else self._weights(context.teacher[self.saliency], shape[1])
         return attention_update_loss(student_update, teacher_update, weights)
 
     def _weights(self, logits: Tensor, queries: int) -> Tensor:
         """Weights (B, Q) of the student's queries."""
-        size = tuple(logits.shape[2:])
+        size: Sequence[int] = logits.shape[2:]
         if self.grids is not None:
             size = self.grids[0][::-1] if self.y_first else self.grids[0]
         elif size[0] * size[1] != queries:
@@ -87,9 +92,8 @@ class AttentionUpdateKD(nn.Module):
         weights = pillar_weights(logits, size)[:, 0]
         return (weights.transpose(1, 2) if self.y_first else weights).flatten(1)
 
-    def _resized(self, updates: Tensor, queries: int) -> Tensor:
+    def _resized(self, updates: Tensor, queries: int, grid: tuple[int, int], teacher_grid: tuple[int, int]) -> Tensor:
         """The teacher's updates (B, Q, C) on the student's grid."""
-        grid, teacher_grid = self.grids
         if grid[0] * grid[1] != queries or teacher_grid[0] * teacher_grid[1] != updates.shape[1]:
             raise InputError(
                 f'grids={self.grids} do not match the {queries} queries of the student and the {updates.shape[1]} of '

@@ -75,7 +75,7 @@ class ContrastiveKD(nn.Module):
         """Scalar loss of features that `vector_sets` understands; 0 where a batch has no vectors."""
         sets = vector_sets(student, teacher, context, self.channels, self.resample)
         if not sets.student:
-            return sum(p.sum() for p in self.parameters()) * 0
+            return torch.stack([p.sum() for p in self.parameters()]).sum() * 0
         chosen = [x.amax(1).topk(min(self.num_nodes, len(x))).indices for x in sets.teacher]
         student_rows, teacher_rows = (
             embed(torch.cat([x.index_select(0, rows) for x, rows in zip(vectors, chosen)]))

@@ -59,12 +59,12 @@ class EdgeLayer(nn.Module):
             sum(g.neighbors.shape[1] * side[1].sum(0) for g, side in zip(graphs, sides)) / edges,
         ]
         sides = [(a - means[0], b - means[1]) for a, b in sides]
-        variance = 0
+        variance = near.new_zeros(len(near))
         for graph, degree, (a, b) in zip(graphs, degrees, sides):
             products = _EdgeProduct.apply(a, b, graph.neighbors, degree)
             variance = variance + degree @ a.square() + graph.neighbors.shape[1] * b.square().sum(0) + 2 * products
         scale = (variance.clamp(min=0) / edges + self.eps).rsqrt()
-        if self.scale is None:
+        if self.scale is None or self.offset is None:
             return [(a * scale, b * scale) for a, b in sides]
         scale = scale * self.scale
         return [(a * scale, b * scale + self.offset) for a, b in sides]
@@ -140,10 +140,11 @@ class _EdgeGap(torch.autograd.Function):
             weighted = gap * weight
             total += (weighted * gap).sum()
             for side, (value, sign) in enumerate(((student, 2.0), (teacher, -2.0))):
-                if needs_gradient[side]:
+                near_gradient, centre_gradient = gradients[2 * side : 2 * side + 2]
+                if near_gradient is not None and centre_gradient is not None:
                     gradient = weighted.mul(value > 0).mul_(sign)
-                    gradients[2 * side].index_add_(0, rows, gradient.view(-1, channels))
-                    gradients[2 * side + 1][part] = gradient.sum(1)
+                    near_gradient.index_add_(0, rows, gradient.view(-1, channels))
+                    centre_gradient[part] = gradient.sum(1)
         ctx.save_for_backward(*gradients)
         return total
 

@@ -164,6 +164,8 @@ class PillarBoxKD(nn.Module):
         head: path of the teacher's head, which decodes its boxes.
     """
 
+    code_weights: Tensor
+
     def __init__(
         self,
         teacher_logits: str,
@@ -185,9 +187,12 @@ class PillarBoxKD(nn.Module):
         self.register_buffer('code_weights', torch.tensor(code_weights, dtype=torch.float32), persistent=False)
         if (student_directions is None) != (teacher_directions is None):
             raise InputError('set student_directions and teacher_directions to taps of both networks, or neither')
-        self.directions = None if student_directions is None else (student_directions, teacher_directions)
-        self.student_taps = () if self.directions is None else (student_directions,)
-        self.teacher_taps = (teacher_logits,) if self.directions is None else (teacher_logits, teacher_directions)
+        self.directions: tuple[str, str] | None = None
+        self.student_taps: tuple[str, ...] = ()
+        self.teacher_taps: tuple[str, ...] = (teacher_logits,)
+        if student_directions is not None and teacher_directions is not None:
+            self.directions = student_directions, teacher_directions
+            self.student_taps, self.teacher_taps = (student_directions,), (teacher_logits, teacher_directions)
         agreement = BoxAgreement(0.3 if min_iou is None else min_iou, reach_m, max_slots)
         self.agreement = None if min_iou is None else agreement
         self.head = head

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,7 +23,7 @@ def pillar_scores(logits: Tensor, transposed: bool = False) -> Tensor:
     return best.transpose(2, 3) if transposed else best
 
 
-def pillar_weights(logits: Tensor, size: tuple[int, int], gamma: float = 1.0, transposed: bool = False) -> Tensor:
+def pillar_weights(logits: Tensor, size: Sequence[int], gamma: float = 1.0, transposed: bool = False) -> Tensor:
     """Weights (B, 1, X, Y) of the pillars of a map of `size`, of mean 1 in each sample: score ** gamma / mean.
 
     Scores of another size, as of a head on a coarser map, are resized (bilinear).

@@ -41,7 +41,9 @@ def point_distiller_loss(
         InputError: an unknown `pool`.
     """
     squared_gap = squared_pooled_gap if choice('pool', pool, ('none', 'max')) == 'max' else squared_edge_gap
-    return sum(squared_gap(s, t, g.neighbors, w) for s, t, g, w in zip(student, teacher, graphs, weights, strict=True))
+    sides = zip(student, teacher, graphs, weights, strict=True)
+    first, *others = (squared_gap(s, t, graph.neighbors, w) for s, t, graph, w in sides)
+    return sum(others, first)
 
 
 def reweighting(importance: Tensor, temperature: float = 1.0) -> Tensor:
@@ -143,7 +145,7 @@ class PointDistiller(nn.Module):
         """Scalar loss of features that `vector_sets` understands; 0 where a batch has no vectors."""
         sets = vector_sets(student, teacher, context, self.channels, self.resample)
         if not sets.student:
-            return sum(p.sum() for p in self.parameters()) * 0
+            return torch.stack([p.sum() for p in self.parameters()]).sum() * 0
         importance = self._importance(sets, student, context)
         vectors, teacher_vectors = sets.student, sets.teacher
         if self.released and sets.layout == 'voxels':
@@ -154,7 +156,8 @@ class PointDistiller(nn.Module):
         graphs = [local_graph(x, s, *sizes) for x, s in zip(teacher_vectors, importance)]
         if vectors[0].device.type == 'cpu':
             # A GPU would have to wait for the number of rows, and is faster on all rows.
-            rows, graphs = zip(*(rows_of_graph(graph, len(x)) for x, graph in zip(teacher_vectors, graphs)))
+            compacted = [rows_of_graph(graph, len(x)) for x, graph in zip(teacher_vectors, graphs)]
+            rows, graphs = [rows for rows, _ in compacted], [graph for _, graph in compacted]
             vectors, teacher_vectors = (
                 [x.index_select(0, kept) for x, kept in zip(side, rows)] for side in (vectors, teacher_vectors)
             )
@@ -168,6 +171,7 @@ class PointDistiller(nn.Module):
         if self.importance == 'scores':
             if sets.layout != 'maps':
                 raise InputError(f"importance='scores' is for maps (B, C, H, W), not for {sets.layout}: use 'feature'")
+            assert context is not None and self.scores is not None, 'a Link gives the context'
             best = full_precision(context.teacher[self.scores].detach()).amax(1)
             return list(F.adaptive_max_pool2d(best, student.shape[2:]).flatten(1).sigmoid().unbind(0))
         if sets.counts is None:

@@ -53,7 +53,7 @@ def temporal_relation_loss(
     return gap.mean() if weights is None else (gap * weights[:, 0]).mean()
 
 
-def _resampled(cosines: Tensor, valid: Tensor, size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
+def _resampled(cosines: Tensor, valid: Tensor, size: torch.Size, mode: str) -> tuple[Tensor, Tensor]:
     """Means of the valid cosines (B, X, Y, F, F) on a grid of `size`, and 1 where at least half was valid."""
     total, weight = (
         F.interpolate(x.flatten(3).permute(0, 3, 1, 2), size, mode=mode, align_corners=False)

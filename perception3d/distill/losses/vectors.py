@@ -121,8 +121,8 @@ def _of_batch_voxels(student: Tensor, teacher: Tensor, context: DistillContext |
         student, teacher, sample = student[order], teacher[order], sample[order]
         counts = None if counts is None else counts[order]
     sizes = _sizes(sample)
-    counts = None if counts is None else _split(counts, sizes)
-    return VectorSets(_split(student, sizes), _split(teacher, sizes), counts, 'voxels')
+    split_counts = None if counts is None else _split(counts, sizes)
+    return VectorSets(_split(student, sizes), _split(teacher, sizes), split_counts, 'voxels')
 
 
 def _voxels(context: DistillContext | None, name: str) -> Mapping[str, Tensor]:

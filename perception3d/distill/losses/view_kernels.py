@@ -56,13 +56,13 @@ class CpuViewRelation(torch.autograd.Function):
         share_threads_with_torch()
         sums = [_sum_images(x, part.first, part.hw[1], *part.valid_hw) for x, part in zip(rows, images, strict=True)]
         min_lengths = [_MIN_LENGTH * part.valid_hw[0] * part.valid_hw[1] for part in images]
-        relation, sums_gradient = _compare_sums(*sums, min_lengths, temperature)
+        relation, sums_gradient = _compare_sums(sums[0], sums[1], min_lengths, temperature)
         needs_gradient = ctx.needs_input_grad[0]
         gradient = np.zeros_like(rows[0]) if needs_gradient else np.empty((0, rows[0].shape[1]), rows[0].dtype)
         own = images[0]
         if needs_gradient and gram_weight:
             _spread(gram_weight * sums_gradient, own.first, own.hw[1], *own.valid_hw, gradient)
-        gap = _compare_pairs(*rows, *overlaps, _independent_samples(own.first), gradient)
+        gap = _compare_pairs(rows[0], rows[1], *overlaps, _independent_samples(own.first), gradient)
         if needs_gradient:
             ctx.save_for_backward(torch.from_numpy(gradient))
         return student.new_tensor(gap + gram_weight * relation)

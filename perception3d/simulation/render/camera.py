@@ -25,6 +25,7 @@ from perception3d.simulation.render.shade import (
     Shadow,
     ShadowFrame,
     Surfaces,
+    as_triple,
     pack_setting,
     shade,
 )
@@ -83,8 +84,8 @@ def cast_shadow(solids: Primitives, light: Light, center: np.ndarray, radius_m: 
     view = parallel_view(solids, corner, axis_u * step_m, axis_v * step_m, along, shape)
     depth = np.full(shape, FAR_M, np.float32)
     rasterize(view, depth, np.full(shape, SKY, np.int32))
-    vectors = [tuple(map(float, vector)) for vector in (corner, axis_u, axis_v, along)]
-    return Shadow(depth, ShadowFrame(*vectors, float(step_m)))
+    frame = ShadowFrame(as_triple(corner), as_triple(axis_u), as_triple(axis_v), as_triple(along), float(step_m))
+    return Shadow(depth, frame)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,13 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from numba import config, njit
+import numba
+from numba import njit
+
+# Any: numba sets its settings when it is imported, a type checker sees none of them.
+config: Any = numba.config
 
 _SOURCES = Path(__file__).parent
 
@@ -29,7 +34,7 @@ def _cache_folder() -> str:
 _FOLDER = _cache_folder()
 
 
-def kernel(**options: object) -> Callable[[Callable], Callable]:
+def kernel(**options: Any) -> Callable[[Callable], Callable]:
     """Returns a decorator that compiles with numba (cached, numpy's division rules) and the given options."""
 
     def compiled(function: Callable) -> Callable:

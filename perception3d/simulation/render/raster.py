@@ -25,12 +25,12 @@ STRIDE = 48
 class View(NamedTuple):
     """Solids as one image sees them; M of them survive the culling, near ones first.
 
-    index (M,) int32 into the solids; rect (M, 4) int32 inclusive column and row bounds; nearest (M,) least possible
-    depth; kind (M,); taper (M, 3); start (M, 3), start_u and start_v (M, 3): ray origin in the unit frame = start +
+    solid (M,) int32 index into the solids; rect (M, 4) int32 inclusive column and row bounds; nearest (M,) least
+    possible depth; kind (M,); taper (M, 3); start, start_u and start_v (M, 3): ray origin in the unit frame = start +
     u * start_u + v * start_v; ray, ray_u, ray_v (M, 3): direction = ray + u * ray_u + v * ray_v.
     """
 
-    index: np.ndarray
+    solid: np.ndarray
     rect: np.ndarray
     nearest: np.ndarray
     kind: np.ndarray
@@ -175,14 +175,14 @@ def _fill_rows(rows, view, i, depth, ids):
             t = hit(kind, start, ray, taper)
             if t > NEAR_M and t < depth[v, u]:
                 depth[v, u] = t
-                ids[v, u] = view.index[i]
+                ids[v, u] = view.solid[i]
 
 
 @kernel(parallel=True)
 def rasterize(view, depth, ids):
     """Draws every solid of `view` into `depth` (H, W) float32 and `ids` (H, W) int32, which hold the background."""
     for lane in prange(STRIDE):
-        for i in range(len(view.index)):
+        for i in range(len(view.solid)):
             first = view.rect[i, 2]
             rows = first + (lane - first) % STRIDE
             if rows <= view.rect[i, 3]:
@@ -214,8 +214,8 @@ def count_owner_pixels(view, solid_owner, wanted, rect, ids, step):
                 covered += 1
                 visible += 1
                 continue
-            for i in range(len(view.index)):
-                if solid_owner[view.index[i]] != wanted:
+            for i in range(len(view.solid)):
+                if solid_owner[view.solid[i]] != wanted:
                     continue
                 r = view.rect[i]
                 if u < r[0] or u > r[1] or v < r[2] or v > r[3]:
@@ -239,7 +239,7 @@ def owner_visibility(view: View, owners: np.ndarray, ids: np.ndarray, count: int
     Each agent's screen rectangle is sampled on a grid of at most `samples` x `samples` points; counts are scaled back.
     """
     result = np.zeros((count, 2))
-    seen_owners = owners[view.index]
+    seen_owners = owners[view.solid]
     for owner in np.unique(seen_owners[seen_owners >= 0]):
         rects = view.rect[seen_owners == owner]
         low, high = rects.min(0), rects.max(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -29,6 +29,12 @@ from perception3d.simulation.render.raster import GROUND, SKY
 from perception3d.simulation.render.table import AXES, CENTER, COLOR, HALF, KIND, MATERIAL, TAPER
 
 Triple = tuple[float, float, float]
+
+
+def as_triple(values: np.ndarray) -> Triple:
+    """Returns three values, such as a vector or a colour, as Python floats."""
+    first, second, third = map(float, values)
+    return first, second, third
 
 
 class Light(NamedTuple):
@@ -292,7 +298,7 @@ def _lit_ground(roads, decals, setting, shade_map, point, ray, distance):
 def pack_setting(setting: Setting) -> np.ndarray:
     """Returns all numbers of a setting in one row of float64; parallel loops take arrays but no named tuples."""
 
-    def flatten(value: object) -> list[float]:
+    def flatten(value: Any) -> list[float]:
         return [number for part in value for number in flatten(part)] if isinstance(value, tuple) else [value]
 
     return np.array(flatten(setting), np.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.simulation.render.primitives import Primitives
 
@@ -10,7 +11,7 @@ CENTER, RADIUS, VELOCITY, AXES, HALF, TAPER, COLOR, KIND, MATERIAL = 0, 3, 4, 6,
 """First columns of the table; axes row by row; radius of the bounding sphere in metres; velocity in x and y in m/s."""
 
 
-def solid_table(solids: Primitives, dtype: type = np.float32) -> np.ndarray:
+def solid_table(solids: Primitives, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
     """Returns the table (N, 26) that the shading kernel reads, without motion and radius."""
     table = np.zeros((len(solids), 26), dtype)
     for first, values in ((CENTER, solids.center), (HALF, solids.half), (TAPER, solids.taper), (COLOR, solids.color)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception3d.simulation.render.primitives import Primitives
+from perception3d.simulation.render.shade import as_triple
 from perception3d.simulation.world import people, vehicles
 
 
@@ -77,7 +78,7 @@ def make_body(
     solids = drawn.build(rng, *map(float, draw), **extra)
     low, high = solids.bounds()
     middle = np.array([(low[0] + high[0]) / 2, (low[1] + high[1]) / 2, low[2]])
-    size = tuple(float(v) for v in np.round(high - low + [2 * MARGIN_M, 2 * MARGIN_M, MARGIN_M], 3))
+    size = as_triple(np.round(high - low + [2 * MARGIN_M, 2 * MARGIN_M, MARGIN_M], 3))
     return Body(name, solids.moved(-middle), size, rider, worker)
 
 

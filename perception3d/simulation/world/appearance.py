@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from perception3d.simulation.render.ground import GroundColors
-from perception3d.simulation.render.shade import Light
+from perception3d.simulation.render.shade import Light, as_triple
 
 _TERRAIN = np.array(
     [(0.10, 0.15, 0.05), (0.14, 0.16, 0.07), (0.20, 0.17, 0.12), (0.24, 0.23, 0.21), (0.08, 0.11, 0.04)]
@@ -28,11 +28,11 @@ def draw_light(rng: np.random.Generator) -> tuple[Light, str]:
     haze = {'clear': 4e-4, 'cloudy': 8e-4, 'haze': rng.uniform(3e-3, 7e-3), 'rain': 3e-3, 'dusk': 8e-4}[weather]
     ground_light = to_sun[2] * strength + level
     light = Light(
-        to_sun=_triple(to_sun),
-        sun=_triple(sun),
-        zenith=_triple(zenith * level),
-        horizon=_triple(horizon * level),
-        bounce=_triple(0.22 * (horizon * level + to_sun[2] * sun)),
+        to_sun=as_triple(to_sun),
+        sun=as_triple(sun),
+        zenith=as_triple(zenith * level),
+        horizon=as_triple(horizon * level),
+        bounce=as_triple(0.22 * (horizon * level + to_sun[2] * sun)),
         clouds=float({'clear': rng.uniform(0, 0.5), 'cloudy': 0.9, 'haze': 0.4, 'rain': 1.0, 'dusk': 0.4}[weather]),
         haze_per_m=float(haze),
         wet=float(rng.uniform(0.5, 1.0) if weather == 'rain' else 0.0),
@@ -53,8 +53,4 @@ def draw_ground_colors(rng: np.random.Generator, seed: int) -> GroundColors:
     curb = np.full(3, rng.uniform(0.35, 0.6))
     asphalt = rng.uniform(0.07, 0.2) * np.array([1.0, 1.0, rng.uniform(0.97, 1.1)])
     band = 2.0 if rng.random() < 0.3 else 0.0
-    return GroundColors(_triple(terrain), _triple(sidewalk), _triple(curb), _triple(asphalt), band, seed)
-
-
-def _triple(values: np.ndarray) -> tuple[float, float, float]:
-    return tuple(float(v) for v in values)
+    return GroundColors(as_triple(terrain), as_triple(sidewalk), as_triple(curb), as_triple(asphalt), band, seed)

@@ -241,8 +241,8 @@ def _paint(rng: np.random.Generator, layout: Layout) -> None:
     wear = float(rng.uniform(0.65, 1.0))
     style = int(rng.integers(3))
 
-    def add(*place: float, **paint: Any) -> None:
-        layout.decals.append(Decal(*place, **{'opacity': wear, **paint}))
+    def add(road: int, s0: float, s1: float, d0: float, d1: float, **paint: Any) -> None:
+        layout.decals.append(Decal(road, s0, s1, d0, d1, **{'opacity': wear, **paint}))
 
     for number, road in enumerate(layout.roads):
         for _ in range(int(rng.integers(2, 7))):
