@@ -7,7 +7,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -133,11 +133,11 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         _refuse_source_of_parts(config._cfg_dict, parts[0])
         node: Any = config._cfg_dict
         for depth, part in enumerate(parts[:-1]):
-            if isinstance(node, Mapping) and may_add and part not in node:
+            if isinstance(node, MutableMapping) and may_add and part not in node:
                 node[part] = ConfigDict()
             node = _child(config, node, part, '.'.join(parts[: depth + 1]))
         leaf = parts[-1]
-        if isinstance(node, Mapping) and (may_add or leaf in node):
+        if isinstance(node, MutableMapping) and (may_add or leaf in node):
             if len(parts) == 1 and leaf in node:
                 _check_stands_alone(config, leaf, value, may_add)
                 _rename_everywhere(config._cfg_dict, leaf, node[leaf], value)
@@ -268,7 +268,7 @@ def _rename_everywhere(node: Any, key: str, old: Any, new: Any) -> None:
     children = node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ()
     for child in children:
         _rename_everywhere(child, key, old, new)
-        if isinstance(child, Mapping) and key in child and child[key] == old:
+        if isinstance(child, MutableMapping) and key in child and child[key] == old:
             child[key] = new
 
 

@@ -28,7 +28,7 @@ class FrameDataset(Det3DDataset):
         result_suffix: the end of the names of the format's result files of one frame; None where it has no such files.
     """
 
-    METAINFO: ClassVar[dict[str, Any]] = {**Det3DDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
+    METAINFO: dict[str, Any] = {**Det3DDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
     own_entries: ClassVar[tuple[str, ...]] = ()
     result_suffix: ClassVar[str | None] = None
 

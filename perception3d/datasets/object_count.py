@@ -94,6 +94,7 @@ class ObjectCount:
         return None
 
     def _extent(self) -> str:
+        assert self._range is not None, 'asked for where there is a range'
         x0, y0, x1, y1 = self._range[[0, 1, 3, 4]]
         return f'the range of ObjectRangeFilter (x {x0:g} to {x1:g} m, y {y0:g} to {y1:g} m)'
 

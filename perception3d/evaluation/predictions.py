@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from mmdet3d.structures import LiDARInstance3DBoxes
 
 from perception3d.checks import InputError
@@ -20,9 +21,9 @@ class FiniteBoxes:
     (M,) float64; labels (M,) int64; dropped: how many others have NaN or infinity.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
+    boxes: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
     dropped: int
 
 
@@ -39,9 +40,9 @@ def finite_boxes(predicted: Mapping[str, Any], frame: str = '') -> FiniteBoxes:
     return FiniteBoxes(boxes[finite], scores[finite], labels[finite], int((~finite).sum()))
 
 
-def lidar_boxes(boxes: Any, frame: str = '') -> np.ndarray:
+def lidar_boxes(boxes: Any, frame: str = '') -> npt.NDArray[Any]:
     """Returns LiDARInstance3DBoxes as (M, 7) float64; InputError for boxes of another frame, which names `frame`."""
     if not isinstance(boxes, LiDARInstance3DBoxes):
         raise InputError(f'frame {frame} has {type(boxes).__name__}: expected LiDARInstance3DBoxes')
-    array: np.ndarray = boxes.tensor.detach().cpu().double().numpy()[:, :7]
+    array: npt.NDArray[Any] = boxes.tensor.detach().cpu().double().numpy()[:, :7]
     return array

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from perception3d.simulation.profiles import Profile
 
+_Profile = TypeVar('_Profile', bound=Profile)
+
 
 @dataclass(frozen=True)
-class Request:
+class Request(Generic[_Profile]):
     """What to write: where, from which seed, at which profile, how many scenes of the two splits."""
 
     out: Path
     seed: int
-    profile: Profile
+    profile: _Profile
     scenes: int
     val_scenes: int
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[_Profile]):
     """One scene of a request: `index` is its number in the seed's world, `name` the data set's name for it."""
 
-    request: Request
+    request: Request[_Profile]
     index: int
     name: str
 
@@ -41,6 +43,6 @@ class Writer:
     """
 
     name: str
-    write_scene: Callable[[Job], Any]
-    finish: Callable[[Request, list[Job], list[Any]], None]
+    write_scene: Callable[[Job[Any]], Any]
+    finish: Callable[[Request[Any], list[Job[Any]], list[Any]], None]
     version: int = 0

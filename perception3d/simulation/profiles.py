@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from perception3d.checks import unknown_name
 
@@ -19,11 +19,23 @@ class Profile(Protocol):
         shadow_m: size of a cell of the shadow map, in metres.
     """
 
-    name: str
-    oversampling: int
-    scenes: int
-    val_scenes: int
-    shadow_m: float
+    # What makes it a dataclass; the rest as properties, since a frozen one has no fields that can be set.
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def oversampling(self) -> int: ...
+
+    @property
+    def scenes(self) -> int: ...
+
+    @property
+    def val_scenes(self) -> int: ...
+
+    @property
+    def shadow_m(self) -> float: ...
 
 
 def find_profile(name: str, profiles: Mapping[str, Any]) -> Any:

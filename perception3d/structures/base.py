@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.frame import SensorFrame
@@ -72,11 +73,11 @@ class Structure:
         """Whether arrows of motion may be drawn."""
         return False
 
-    def footprints(self) -> np.ndarray:
+    def footprints(self) -> npt.NDArray[Any]:
         """Returns points (N, 2), metres along x and y of the LiDAR frame, which a BEV view should cover."""
         return np.zeros((0, 2))
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> npt.NDArray[Any]:
         """Returns the number of objects of each class (K + 1,); the last one is that of unknown labels."""
         return np.zeros(len(self.classes) + 1, np.int64)
 
@@ -109,7 +110,7 @@ class Structure:
         return cls(**{key: _from_plain(content[key]) for key in wanted})
 
 
-def checked(what: str, value: Any, shape: Sequence[int | None], dtype: Any, finite: bool = True) -> np.ndarray:
+def checked(what: str, value: Any, shape: Sequence[int | None], dtype: Any, finite: bool = True) -> npt.NDArray[Any]:
     """Returns `value` as an array of a shape and type.
 
     Args:
@@ -149,7 +150,7 @@ def checked_classes(what: str, classes: Any) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def count_labels(labels: np.ndarray, num_classes: int) -> np.ndarray:
+def count_labels(labels: npt.NDArray[Any], num_classes: int) -> npt.NDArray[Any]:
     """Returns how often each label occurs (num_classes + 1,); those outside 0..num_classes - 1 are counted last."""
     known = (labels >= 0) & (labels < num_classes)
     return np.bincount(np.where(known, labels, num_classes), minlength=num_classes + 1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.geometry.boxes import corners as box_corners
@@ -42,9 +43,9 @@ class Boxes(Structure):
     """
 
     name: ClassVar[str] = 'boxes'
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray | None = None
+    boxes: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    scores: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         boxes, labels = np.asarray(self.boxes, np.float64), np.asarray(self.labels, np.int64).reshape(-1)
@@ -62,7 +63,7 @@ class Boxes(Structure):
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def select(self, kept: np.ndarray) -> Boxes:
+    def select(self, kept: npt.NDArray[Any]) -> Boxes:
         """Returns the boxes of a boolean mask or an index array."""
         scores = None if self.scores is None else self.scores[kept]
         return replace(self, boxes=self.boxes[kept], labels=self.labels[kept], scores=scores)
@@ -77,12 +78,12 @@ class Boxes(Structure):
         return self.select(finite), int((~finite).sum())
 
     @property
-    def corners(self) -> np.ndarray:
+    def corners(self) -> npt.NDArray[Any]:
         """The corners (N, 8, 3) in metres, in mmdet3d's order."""
         return np.asarray(box_corners(self.boxes[:, :7]), np.float64).reshape(-1, 8, 3)
 
     @property
-    def velocities(self) -> np.ndarray | None:
+    def velocities(self) -> npt.NDArray[Any] | None:
         """The velocities (N, 2) in m/s, or None where the boxes carry none."""
         return self.boxes[:, 7:9] if self.boxes.shape[1] >= 9 else None
 
@@ -91,11 +92,11 @@ class Boxes(Structure):
         """Whether the boxes carry velocities."""
         return self.velocities is not None
 
-    def footprints(self) -> np.ndarray:
+    def footprints(self) -> npt.NDArray[Any]:
         """Returns the corners of all boxes seen from above, (8N, 2)."""
         return self.corners[..., :2].reshape(-1, 2)
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> npt.NDArray[Any]:
         """Returns the number of boxes of each class, and of unknown labels."""
         return count_labels(self.labels, len(self.classes))
 
@@ -208,7 +209,7 @@ def box_footprints(
     return primitives
 
 
-def _texts_right_of(boxes: Boxes, view: BevView, footprint: np.ndarray, texts: list[str]) -> list[Primitive]:
+def _texts_right_of(boxes: Boxes, view: BevView, footprint: npt.NDArray[Any], texts: list[str]) -> list[Primitive]:
     text_px, center = 7.5 * view.scale, footprint.mean(axis=1)
     inside = (center >= 0).all(axis=1) & (center < (view.width_px, view.height_px)).all(axis=1)
     shown = np.array([k for k in np.flatnonzero(inside) if texts[k]], np.int64)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, unknown_name
 
@@ -71,9 +73,9 @@ class SensorFrame:
         axes: how the LiDAR frame lies.
     """
 
-    images: Mapping[str, np.ndarray] = field(default_factory=dict)
-    img_from_lidar: Mapping[str, np.ndarray] = field(default_factory=dict)
-    points: np.ndarray | None = None
+    images: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    img_from_lidar: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    points: npt.NDArray[Any] | None = None
     axes: LidarAxes = X_FORWARD
 
     def __post_init__(self) -> None:

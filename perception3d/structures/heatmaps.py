@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes
@@ -32,7 +33,7 @@ class Heatmaps(Structure):
     """
 
     name: ClassVar[str] = 'heatmaps'
-    values: np.ndarray
+    values: npt.NDArray[Any]
     range_m: tuple[float, float, float, float] | None = None
     camera: str | None = None
 
@@ -55,17 +56,17 @@ class Heatmaps(Structure):
         x0, y0, x1, y1 = map(float, range_m)
         return cls(best[None], (x0, y0, x1, y1))
 
-    def footprints(self) -> np.ndarray:
+    def footprints(self) -> npt.NDArray[Any]:
         """Returns the corners of the range."""
         return np.zeros((0, 2)) if self.range_m is None else np.reshape(self.range_m, (2, 2))
 
-    def best(self) -> tuple[np.ndarray, np.ndarray]:
+    def best(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Returns the greatest value (H, W) over the classes, and whose it is (H, W)."""
         if not self.values.size:
             return np.zeros(self.values.shape[1:], np.float32), np.zeros(self.values.shape[1:], np.int64)
         return self.values.max(axis=0), self.values.argmax(axis=0)
 
-    def _rasters(self, canvas_from_map: np.ndarray) -> list[Primitive]:
+    def _rasters(self, canvas_from_map: npt.NDArray[Any]) -> list[Primitive]:
         look = Style(opacity=_OPACITY)
         return [
             Raster(np.array([k]), self.classes, values, canvas_from_map, style=look)
@@ -101,7 +102,7 @@ class Heatmaps(Structure):
         return [Points(labels[tuple(shown.T)], self.classes, points, style=look)]
 
 
-def canvas_from_cells(view: BevView, range_m: Sequence[float], shape: Sequence[int]) -> np.ndarray:
+def canvas_from_cells(view: BevView, range_m: Sequence[float], shape: Sequence[int]) -> npt.NDArray[Any]:
     """Returns the matrix (2, 3) from (column, row, 1) of a map (X, Y) over `range_m` to the pixels of a BEV view."""
     low, high = np.split(np.asarray(range_m, np.float64), 2)
     cell = (high - low) / shape

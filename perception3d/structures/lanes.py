@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes, count_labels
@@ -30,9 +31,9 @@ class Lanes(Structure):
     """
 
     name: ClassVar[str] = 'lanes'
-    polylines: tuple[np.ndarray, ...]
-    labels: np.ndarray
-    scores: np.ndarray | None = None
+    polylines: tuple[npt.NDArray[Any], ...]
+    labels: npt.NDArray[Any]
+    scores: npt.NDArray[Any] | None = None
     camera: str | None = None
 
     def __post_init__(self) -> None:
@@ -68,18 +69,18 @@ class Lanes(Structure):
         lines = tuple(self.polylines[k] for k in kept)
         return replace(self, polylines=lines, labels=self.labels[kept], scores=self.scores[kept])
 
-    def footprints(self) -> np.ndarray:
+    def footprints(self) -> npt.NDArray[Any]:
         """Returns the points of lanes in metres, seen from above."""
         if self.in_image or not self.polylines:
             return np.zeros((0, 2))
-        below: np.ndarray = np.concatenate(self.polylines)[:, :2]
+        below: npt.NDArray[Any] = np.concatenate(self.polylines)[:, :2]
         return below
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> npt.NDArray[Any]:
         """Returns the number of lanes of each class, and of unknown labels."""
         return count_labels(self.labels, len(self.classes))
 
-    def _segments(self) -> tuple[np.ndarray, np.ndarray]:
+    def _segments(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The segments (S, 2, D) of all polylines, and the labels (S,)."""
         segments = [np.stack([line[:-1], line[1:]], axis=1) for line in self.polylines]
         labels = np.repeat(self.labels, [len(part) for part in segments])

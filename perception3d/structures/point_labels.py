@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes, count_labels
@@ -28,9 +29,9 @@ class PointLabels(Structure):
     """
 
     name: ClassVar[str] = 'point_labels'
-    labels: np.ndarray
-    instances: np.ndarray | None = None
-    points: np.ndarray | None = None
+    labels: npt.NDArray[Any]
+    instances: npt.NDArray[Any] | None = None
+    points: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         labels = checked('point labels', self.labels, (None,), np.int64)
@@ -63,11 +64,11 @@ class PointLabels(Structure):
         instances = None if self.instances is None else self.instances[finite]
         return replace(self, labels=self.labels[finite], instances=instances, points=xyz[finite])
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> npt.NDArray[Any]:
         """Returns the number of points of each class; points without a class, which are not drawn, do not count."""
         return np.append(count_labels(self.labels, len(self.classes))[:-1], 0)
 
-    def _known(self) -> tuple[np.ndarray, np.ndarray]:
+    def _known(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The points (M, 3) with a known label, and these labels."""
         if self.points is None:
             return np.zeros((0, 3)), np.zeros(0, np.int64)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Painter(Protocol):
 class _Classed:
     """What all primitives have; `labels` index `classes`, a label outside them means an unknown class."""
 
-    labels: np.ndarray
+    labels: npt.NDArray[Any]
     classes: tuple[str, ...]
     style: Style = field(default_factory=Style, kw_only=True)
 
@@ -95,7 +96,7 @@ class _Classed:
 class Points(_Classed):
     """Points: `positions` (N, D) with `labels` (N,)."""
 
-    positions: np.ndarray
+    positions: npt.NDArray[Any]
 
     def paint_with(self, painter: Painter) -> None:
         """Paints itself."""
@@ -106,7 +107,7 @@ class Points(_Classed):
 class Lines(_Classed):
     """Line segments: `segments` (N, 2, D) with `labels` (N,)."""
 
-    segments: np.ndarray
+    segments: npt.NDArray[Any]
 
     def paint_with(self, painter: Painter) -> None:
         """Paints itself."""
@@ -128,7 +129,7 @@ class Polygons(_Classed):
 class Texts(_Classed):
     """Texts: `texts`, N of them, with their top left corners `positions` (N, D) and `labels` (N,)."""
 
-    positions: np.ndarray
+    positions: npt.NDArray[Any]
     texts: tuple[str, ...]
 
     def paint_with(self, painter: Painter) -> None:
@@ -143,8 +144,8 @@ class Raster(_Classed):
     `canvas_from_map` (2, 3) maps (column, row, 1) of the map to pixels; whole numbers are the centres of cells.
     """
 
-    values: np.ndarray
-    canvas_from_map: np.ndarray
+    values: npt.NDArray[Any]
+    canvas_from_map: npt.NDArray[Any]
 
     def paint_with(self, painter: Painter) -> None:
         """Paints itself."""

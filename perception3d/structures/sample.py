@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
@@ -99,7 +100,7 @@ def resolve(
     return named if score is None else tuple(structure.above(score) for structure in named)
 
 
-def to_numpy(value: Any) -> np.ndarray:
+def to_numpy(value: Any) -> npt.NDArray[Any]:
     """Returns a tensor of any device, or what numpy takes, as an array; half precision becomes float32."""
     return value.detach().float().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
 

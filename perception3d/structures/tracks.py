@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked
@@ -31,8 +32,8 @@ class Tracks(Structure):
 
     name: ClassVar[str] = 'tracks'
     boxes: Boxes
-    ids: np.ndarray
-    history: tuple[np.ndarray, ...] | None = None
+    ids: npt.NDArray[Any]
+    history: tuple[npt.NDArray[Any], ...] | None = None
 
     def __post_init__(self) -> None:
         boxes = Boxes.from_json(self.boxes) if isinstance(self.boxes, Mapping) else self.boxes
@@ -51,7 +52,7 @@ class Tracks(Structure):
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def select(self, kept: np.ndarray) -> Tracks:
+    def select(self, kept: npt.NDArray[Any]) -> Tracks:
         """Returns the tracks of a boolean mask or an index array."""
         rows = np.arange(len(self))[kept]
         history = None if self.history is None else tuple(self.history[k] for k in rows)
@@ -76,11 +77,11 @@ class Tracks(Structure):
         """Whether the boxes carry velocities."""
         return self.boxes.has_motion
 
-    def footprints(self) -> np.ndarray:
+    def footprints(self) -> npt.NDArray[Any]:
         """Returns the corners of the current boxes, seen from above."""
         return self.boxes.footprints()
 
-    def counts(self) -> np.ndarray:
+    def counts(self) -> npt.NDArray[Any]:
         """Returns the number of tracks of each class, and of unknown labels."""
         return self.boxes.counts()
 
@@ -88,7 +89,7 @@ class Tracks(Structure):
         """What is written at each box: its identity."""
         return [f'#{k}' for k in self.ids]
 
-    def _trails(self) -> tuple[np.ndarray, np.ndarray]:
+    def _trails(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """The segments (S, 2, 3) of all histories, up to the current box, in metres, and the labels (S,)."""
         segments, labels = [np.zeros((0, 2, 3))], [np.zeros(0, np.int64)]
         for line, box, label in zip(self.history or (), self.boxes.boxes, self.boxes.labels):

@@ -7,9 +7,10 @@ of its own sort, so that a further view or structure needs no list of the others
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.geometry.frustum import clip_polygon, clip_segments, frustum, to_homogeneous
 from perception3d.structures.primitives import Primitive, StructureStyle
@@ -50,31 +51,33 @@ class CameraView:
     """
 
     name: str
-    canvas_from_lidar: np.ndarray
+    canvas_from_lidar: npt.NDArray[Any]
     width_px: int
     height_px: int
-    canvas_from_img: np.ndarray = field(default_factory=lambda: np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]]))
+    canvas_from_img: npt.NDArray[Any] = field(
+        default_factory=lambda: np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
+    )
     scale: float = 1.0
     image_wh: tuple[int, int] | None = None
 
     @property
-    def planes(self) -> np.ndarray:
+    def planes(self) -> npt.NDArray[Any]:
         """The half spaces (5, 4) of what the canvas shows, see `geometry.frustum`."""
         return frustum(self.width_px, self.height_px)
 
-    def homogeneous(self, points: np.ndarray) -> np.ndarray:
+    def homogeneous(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps points (..., 3) in metres to homogeneous pixels (..., 3), the last one the depth in metres."""
         return to_homogeneous(points, self.canvas_from_lidar)
 
-    def segments(self, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def segments(self, ends: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Returns segments (N, 2, 3) in metres as (M, 2, 2) pixels, and the indices (M,) of those in view."""
         return clip_segments(self.homogeneous(ends), self.planes)
 
-    def polygon(self, corners: np.ndarray) -> np.ndarray:
+    def polygon(self, corners: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns the part in view of a convex polygon (N, 3) in metres as (M, 2) pixels; M may be 0."""
         return clip_polygon(self.homogeneous(corners), self.planes)
 
-    def points(self, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def points(self, xyz: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Returns points (N, 3) in metres as (M, 2) pixels, far ones first, and the indices (M,) of those in view."""
         homogeneous = self.homogeneous(xyz)
         inside = (homogeneous @ self.planes[:, :3].T + self.planes[:, 3] >= 0).all(axis=1)
@@ -82,10 +85,10 @@ class CameraView:
         kept = kept[np.argsort(-homogeneous[kept, 2], kind='stable')]
         return homogeneous[kept, :2] / homogeneous[kept, 2:], kept
 
-    def image_points(self, uv: np.ndarray) -> np.ndarray:
+    def image_points(self, uv: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps pixels (..., 2) of the image as stored to pixels of the canvas."""
         matrix = np.asarray(self.canvas_from_img, np.float64)
-        pixels: np.ndarray = np.asarray(uv, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+        pixels: npt.NDArray[Any] = np.asarray(uv, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
         return pixels
 
     def shows(self, camera: str | None) -> bool:
@@ -130,27 +133,27 @@ class BevView:
         """Height in pixels."""
         return round((self.ahead_m[1] - self.ahead_m[0]) * self.px_per_m)
 
-    def to_map(self, xy: np.ndarray) -> np.ndarray:
+    def to_map(self, xy: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps (..., 2) metres along x and y of the LiDAR frame to (..., 2) metres (to the right, ahead)."""
         xy, (x, y) = np.asarray(xy, np.float64), self.forward
         return np.stack([xy[..., 0] * y - xy[..., 1] * x, xy[..., 0] * x + xy[..., 1] * y], axis=-1)
 
-    def map_to_pixels(self, right_ahead: np.ndarray) -> np.ndarray:
+    def map_to_pixels(self, right_ahead: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps (..., 2) metres (to the right, ahead) to (..., 2) pixels, see `to_pixels`."""
         right_ahead = np.asarray(right_ahead, np.float64)
         u = (right_ahead[..., 0] - self.right_m[0]) * self.px_per_m - 0.5
         v = (self.ahead_m[1] - right_ahead[..., 1]) * self.px_per_m - 0.5
         return np.stack([u, v], axis=-1)
 
-    def to_pixels(self, xy: np.ndarray) -> np.ndarray:
+    def to_pixels(self, xy: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps (..., 2) metres to (..., 2) pixels (u right, v down); whole numbers are pixel centres."""
         return self.map_to_pixels(self.to_map(xy))
 
-    def contains(self, xy: np.ndarray) -> np.ndarray:
+    def contains(self, xy: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns a mask (...) of the points (..., 2) in metres that lie strictly inside."""
         right_ahead = self.to_map(xy)
         low, high = np.array([self.right_m, self.ahead_m]).T
-        inside: np.ndarray = ((right_ahead > low) & (right_ahead < high)).all(axis=-1)
+        inside: npt.NDArray[Any] = ((right_ahead > low) & (right_ahead < high)).all(axis=-1)
         return inside
 
     def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -132,11 +133,11 @@ class ImageAugment(BaseTransform):
         shift_x = shift_y = 0
         rotate_rad, flip = 0.0, self.flip
         if not self.test_mode:
-            ratio += np.random.uniform(*self.resize)
-            shift_x = int(np.random.uniform(*self.crop) * width)
-            shift_y = int(np.random.uniform(*self.crop) * height)
+            ratio += _uniform(self.resize)
+            shift_x = int(_uniform(self.crop) * width)
+            shift_y = int(_uniform(self.crop) * height)
             flip = bool(np.random.uniform() < self.flip_prob)
-            rotate_rad = math.radians(np.random.uniform(*self.rotate_deg))
+            rotate_rad = math.radians(_uniform(self.rotate_deg))
         # A hair is added so that 1600 * 0.44, which is 703.99.. in floating point, is 704 pixels.
         resized = max(1, int(raw_wh[0] * ratio + 1e-6)), max(1, int(raw_wh[1] * ratio + 1e-6))
         crop = (resized[0] - width) // 2 + shift_x, (resized[1] - height) // 2 + shift_y
@@ -191,8 +192,7 @@ class BEVAugment(BaseTransform):
         """Draws one augmentation and applies it to whatever of boxes, points and cameras is there."""
         flip_x = np.random.uniform() < self.flip_x_prob
         flip_y = np.random.uniform() < self.flip_y_prob
-        angle = float(np.random.uniform(*self.rotate_rad))
-        scale = float(np.random.uniform(*self.scale))
+        angle, scale = _uniform(self.rotate_rad), _uniform(self.scale)
         shift_m = np.random.normal(0, self.translate_std_m, 3)
 
         cos, sin = math.cos(angle), math.sin(angle)
@@ -211,7 +211,12 @@ class BEVAugment(BaseTransform):
         return results
 
 
-def _move(things: object, flip_x: bool, flip_y: bool, angle: float, scale: float, shift_m: np.ndarray) -> None:
+def _uniform(bounds: tuple[float, ...]) -> float:
+    low, high = bounds
+    return float(np.random.uniform(low, high))
+
+
+def _move(things: Any, flip_x: bool, flip_y: bool, angle: float, scale: float, shift_m: np.ndarray) -> None:
     """Moves mmdet3d boxes or points in place; both know these verbs ('horizontal' mirrors y, 'vertical' mirrors x)."""
     if flip_y:
         things.flip('horizontal')

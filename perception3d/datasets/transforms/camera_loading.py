@@ -33,9 +33,10 @@ def read_sized_image(path: str, size_wh: tuple[int, int], reduce: int = 1) -> np
         image = read_image(path)
     else:
         stored = np.fromfile(require_file(path), np.uint8)
-        image = cv2.imdecode(stored, _REDUCED[reduce]) if stored.size else None
-        if image is None:
+        decoded = cv2.imdecode(stored, _REDUCED[reduce]) if stored.size else None
+        if decoded is None:
             raise InputError(f'{path} does not decode as an image: it is damaged, copy or download it again')
+        image = decoded
     if image.shape[1::-1] != expected:
         found, stated = 'x'.join(map(str, image.shape[1::-1])), 'x'.join(map(str, expected))
         raise InputError(

@@ -259,7 +259,8 @@ class MoveObjects(BaseTransform):
         points = results['points'].tensor.numpy()
         count = len(boxes)
         shifts = np.random.normal(scale=self.translation_std_m, size=(count, self.num_try, 3))
-        turns = np.random.uniform(*self.rot_range_rad, size=(count, self.num_try))
+        lowest, highest = self.rot_range_rad
+        turns = np.random.uniform(lowest, highest, size=(count, self.num_try))
         chosen = _choose_moves(prepare_flat(boxes[:, _BEV]), shifts, turns)
         moved = boxes.copy()
         owned = np.zeros(len(points), bool)

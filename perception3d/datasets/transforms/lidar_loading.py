@@ -56,7 +56,7 @@ class LoadAlignedSweeps(LoadPointsFromMultiSweeps):
             return super().transform(results)
         chosen = np.arange(min(len(sweeps), self.sweeps_num))
         if len(sweeps) > self.sweeps_num and not self.test_mode:
-            chosen = np.random.choice(len(sweeps), self.sweeps_num, replace=False)
+            chosen = np.random.choice(np.arange(len(sweeps)), self.sweeps_num, replace=False)
         points = results['points']
         points.tensor[:, 4] = 0
         earlier = [read_sweep(sweeps[k], results['timestamp'], self.load_dim, self.remove_close) for k in chosen]

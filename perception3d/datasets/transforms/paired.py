@@ -51,7 +51,7 @@ class PairedViews(BaseTransform):
 
 def _check_frames(mine: dict, theirs: dict) -> None:
     frames = [view['data_samples'].metainfo.get('aug_from_lidar', np.eye(4)) for view in (mine, theirs)]
-    if not np.allclose(*frames, atol=1e-6):
+    if not np.allclose(frames[0], frames[1], atol=1e-6):
         raise InputError(
             'the views of student and teacher have different lidar frames: their pipelines must draw the same '
             'random numbers in the same order (or set same_frame=False)'

@@ -50,9 +50,9 @@ class PointBoxDataset(SingleFrameDataset):
         if ann_info is None:
             ann_info = {'gt_bboxes_3d': np.zeros((0, 7), np.float32), 'gt_labels_3d': np.zeros(0, np.int64)}
             ann_info['num_lidar_pts'] = np.zeros(0, np.int64)
-        ann_info = self._remove_dontcare(ann_info)
-        ann_info['gt_bboxes_3d'] = LiDARInstance3DBoxes(ann_info['gt_bboxes_3d'])
-        return ann_info
+        kept: dict[str, Any] = self._remove_dontcare(ann_info)
+        kept['gt_bboxes_3d'] = LiDARInstance3DBoxes(kept['gt_bboxes_3d'])
+        return kept
 
     def write_result(self, sample: Any, path: str | Path) -> bool:
         """Writes a result file: a label line with a score for each box.

@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, require_file
 from perception3d.files import write_whole
@@ -28,10 +30,10 @@ class BoxLabels:
     from 1; scores (M,) of results, None for labels.
     """
 
-    boxes: np.ndarray
+    boxes: npt.NDArray[Any]
     names: list[str]
     lines: list[int]
-    scores: np.ndarray | None = None
+    scores: npt.NDArray[Any] | None = None
 
 
 def read_labels(path: str | Path, scored: bool = False) -> BoxLabels:
@@ -86,7 +88,9 @@ def require_result_file(path: str | Path) -> None:
         raise InputError(f'{path} is not a result file and would be lost: choose another folder ({error})') from None
 
 
-def write_labels(path: str | Path, boxes: np.ndarray, names: Sequence[str], scores: np.ndarray | None = None) -> None:
+def write_labels(
+    path: str | Path, boxes: npt.NDArray[Any], names: Sequence[str], scores: npt.NDArray[Any] | None = None
+) -> None:
     """Writes a label file of boxes (M, 7) with the BOTTOM's middle, or with `scores` (M,) a result file.
 
     `read_labels` gives the boxes back to 1e-6 and the scores exactly.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, require_file
 from perception3d.files import write_whole
@@ -29,26 +30,26 @@ class Objects:
     frame; rotation_y_rad (N,); scores (N,) or None for labels. All float64 but `names` and `occluded`.
     """
 
-    names: np.ndarray
-    truncated: np.ndarray
-    occluded: np.ndarray
-    alpha_rad: np.ndarray
-    boxes_2d: np.ndarray
-    sizes_m: np.ndarray
-    places_m: np.ndarray
-    rotation_y_rad: np.ndarray
-    scores: np.ndarray | None = None
+    names: npt.NDArray[Any]
+    truncated: npt.NDArray[Any]
+    occluded: npt.NDArray[Any]
+    alpha_rad: npt.NDArray[Any]
+    boxes_2d: npt.NDArray[Any]
+    sizes_m: npt.NDArray[Any]
+    places_m: npt.NDArray[Any]
+    rotation_y_rad: npt.NDArray[Any]
+    scores: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def pick(self, rows: np.ndarray) -> Objects:
+    def pick(self, rows: npt.NDArray[Any]) -> Objects:
         """Returns the objects of the rows (indices or mask)."""
         picked: dict[str, Any] = {key: None if value is None else value[rows] for key, value in vars(self).items()}
         return replace(self, **picked)
 
 
-def objects_from_table(names: list[str], table: np.ndarray, scored: bool) -> Objects:
+def objects_from_table(names: list[str], table: npt.NDArray[Any], scored: bool) -> Objects:
     """Returns objects from type names and the numbers behind them, (N, 14) or with a score (N, 15)."""
     table = np.asarray(table, np.float64).reshape(len(names), 15 if scored else 14)
     return Objects(
@@ -163,17 +164,17 @@ def write_objects(path: str | Path, objects: Objects) -> None:
 class Calibration:
     """The matrices of one frame: projections P0..P3 (3, 4), R0_rect (3, 3), Tr_velo_to_cam (3, 4), float64."""
 
-    projections: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-    rectification: np.ndarray
-    cam0_from_lidar_3x4: np.ndarray
+    projections: tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]
+    rectification: npt.NDArray[Any]
+    cam0_from_lidar_3x4: npt.NDArray[Any]
 
-    def cam_from_lidar(self) -> np.ndarray:
+    def cam_from_lidar(self) -> npt.NDArray[Any]:
         """Returns (4, 4): rectified camera 0 from the LiDAR."""
         rectify, move = np.eye(4), np.eye(4)
         rectify[:3, :3], move[:3] = self.rectification, self.cam0_from_lidar_3x4
         return rectify @ move
 
-    def img_from_cam(self, camera: int = 2) -> np.ndarray:
+    def img_from_cam(self, camera: int = 2) -> npt.NDArray[Any]:
         """Returns (4, 4): pixels of a camera (times depth) from rectified camera 0; camera 2 is the left colour one."""
         matrix = np.eye(4)
         matrix[:3] = self.projections[camera]
@@ -183,7 +184,7 @@ class Calibration:
 def read_calibration(path: str | Path) -> Calibration:
     """Returns the calibration of a frame; InputError names the file, and the matrix that is missing or malformed."""
     path = require_file(path)
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, npt.NDArray[Any]] = {}
     for number, line in enumerate(path.read_text(encoding='ascii', errors='replace').splitlines(), start=1):
         key, colon, rest = line.partition(':')
         size = _CALIBRATION_KEYS.get(key.strip())
@@ -216,12 +217,13 @@ def write_calibration(path: str | Path, calibration: Calibration) -> None:
         temporary.write_text('\n'.join(lines) + '\n', encoding='ascii')
 
 
-def wrap_angle(angle_rad: np.ndarray) -> np.ndarray:
+def wrap_angle(angle_rad: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns angles in [-pi, pi)."""
-    return angle_rad - np.floor(angle_rad / (2 * np.pi) + 0.5) * 2 * np.pi
+    wrapped: npt.NDArray[Any] = angle_rad - np.floor(angle_rad / (2 * np.pi) + 0.5) * 2 * np.pi
+    return wrapped
 
 
-def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: np.ndarray) -> np.ndarray:
+def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns boxes (N, 7) in the LiDAR frame: x, y, z of the bottom's middle, l, w, h, yaw (mmdet3d >= 1.0)."""
     places = objects.places_m @ lidar_from_cam[:3, :3].T + lidar_from_cam[:3, 3]
     yaw = wrap_angle(-objects.rotation_y_rad - np.pi / 2)
@@ -229,23 +231,26 @@ def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: np.ndarray) -> np.
 
 
 def camera_fields_from_lidar(
-    boxes: np.ndarray, cam_from_lidar: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    boxes: npt.NDArray[Any], cam_from_lidar: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Returns sizes_m (N, 3), places_m (N, 3) and rotation_y_rad (N,) of boxes (N, 7) in the LiDAR frame."""
     places = boxes[:, :3] @ cam_from_lidar[:3, :3].T + cam_from_lidar[:3, 3]
     return boxes[:, [5, 4, 3]], places, wrap_angle(-boxes[:, 6] - np.pi / 2)
 
 
-def camera_corners(sizes_m: np.ndarray, places_m: np.ndarray, rotation_y_rad: np.ndarray) -> np.ndarray:
+def camera_corners(
+    sizes_m: npt.NDArray[Any], places_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]
+) -> npt.NDArray[Any]:
     """Returns the corners (N, 8, 3) of boxes in the camera frame; the first four are the bottom (y down)."""
     height, width, length = sizes_m[:, 0, None], sizes_m[:, 1, None], sizes_m[:, 2, None]
     x = length * np.array([0.5, 0.5, -0.5, -0.5] * 2)
     z = width * np.array([0.5, -0.5, -0.5, 0.5] * 2)
     y = height * np.array([0.0] * 4 + [-1.0] * 4)
     cos, sin = np.cos(rotation_y_rad)[:, None], np.sin(rotation_y_rad)[:, None]
-    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1) + places_m[:, None]
+    corners: npt.NDArray[Any] = np.stack([cos * x + sin * z, y, cos * z - sin * x], -1) + places_m[:, None]
+    return corners
 
 
-def observation_angle(places_m: np.ndarray, rotation_y_rad: np.ndarray) -> np.ndarray:
+def observation_angle(places_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns alpha (N,): the heading relative to the ray from the camera."""
     return wrap_angle(rotation_y_rad - np.arctan2(places_m[:, 0], places_m[:, 2]))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, require_folder
 from perception3d.datasets.frame_building import (
@@ -77,7 +78,7 @@ class Frame:
         return f'{self.folder}/{part}/{self.frame_id}{_SUFFIXES[part]}'
 
 
-def difficulties(objects: Objects) -> np.ndarray:
+def difficulties(objects: Objects) -> npt.NDArray[Any]:
     """Returns (N,) int64: 0 easy, 1 moderate, 2 hard, -1 none of them, by the rules of the benchmark."""
     height = objects.boxes_2d[:, 3] - objects.boxes_2d[:, 1]
     level = np.full(len(objects), -1)
@@ -105,7 +106,7 @@ def _images(frame: Frame, calibration: Calibration, size_hw: tuple[int, int]) ->
     return images
 
 
-def _instances(objects: Objects, calibration: Calibration, counts: np.ndarray) -> list[dict[str, Any]]:
+def _instances(objects: Objects, calibration: Calibration, counts: npt.NDArray[Any]) -> list[dict[str, Any]]:
     """Lists the objects in the order of the file, DontCare included; bbox_3d is x, y, z, l, h, w, rotation_y (camera).
 
     center_2d (pixels) and depth (m) are those of the box's middle in camera 2, counts (N,) the points in each box.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.evaluation.predictions import finite_boxes
 from perception3d.formats.kitti.files import (
@@ -20,8 +21,8 @@ _EDGES = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3], [1, 2, 3, 0, 5, 6, 7, 4
 
 
 def image_boxes(
-    corners_cam: np.ndarray, img_from_cam: np.ndarray, image_hw: Sequence[int]
-) -> tuple[np.ndarray, np.ndarray]:
+    corners_cam: npt.NDArray[Any], img_from_cam: npt.NDArray[Any], image_hw: Sequence[int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Projects boxes into an image: the rectangle around the part that is in front of the camera, clipped to the image.
 
     A box that reaches behind the camera is cut 0.1 m before it, where mmdet3d would mirror the corners behind.
@@ -49,13 +50,13 @@ def image_boxes(
 
 
 def result_objects(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    names: np.ndarray,
-    cam_from_lidar: np.ndarray,
-    img_from_cam: np.ndarray,
+    boxes: npt.NDArray[Any],
+    scores: npt.NDArray[Any],
+    names: npt.NDArray[Any],
+    cam_from_lidar: npt.NDArray[Any],
+    img_from_cam: npt.NDArray[Any],
     image_hw: Sequence[int],
-) -> tuple[Objects, np.ndarray]:
+) -> tuple[Objects, npt.NDArray[Any]]:
     """Converts boxes of the LiDAR frame to what a result file holds.
 
     Args:
@@ -76,8 +77,8 @@ def result_objects(
 
 
 def predicted_objects(
-    sample: Any, classes: Sequence[str], limit_range_m: np.ndarray | None = None
-) -> tuple[Objects, np.ndarray, int]:
+    sample: Any, classes: Sequence[str], limit_range_m: npt.NDArray[Any] | None = None
+) -> tuple[Objects, npt.NDArray[Any], int]:
     """Converts the predictions of a sample to what its result file holds.
 
     Args:

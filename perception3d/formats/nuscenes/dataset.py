@@ -49,7 +49,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
         InputError: The info file is missing, of another format, or does not have the frames or cameras asked for.
     """
 
-    METAINFO = {**NuScenesDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
+    METAINFO: dict[str, Any] = {**NuScenesDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
     own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'v1.0-*', 'perception3d_*')
 
     def __init__(
@@ -60,8 +60,8 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
         offsets_s: Sequence[float] | None = None,
         cameras: Sequence[str] | None = None,
         filter_empty_gt: bool = False,
-        modality: dict | None = None,
-        data_prefix: dict | None = None,
+        modality: dict[str, Any] | None = None,
+        data_prefix: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if num_frames is not None and offsets_s is not None:
@@ -82,7 +82,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
             **kwargs,
         )
 
-    def load_data_list(self) -> list[dict]:
+    def load_data_list(self) -> list[dict[str, Any]]:
         """Returns the parsed samples of the info file; the version and split in it become part of `metainfo`."""
         hint = f'run: python tools/create_data.py nuscenes --root {self.data_root}'
         content = read_pickle(self.ann_file, hint)
@@ -121,7 +121,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
         self.label_mapping[-1] = -1
         self.num_ins_per_cat = [0] * len(classes)
 
-    def _count_objects(self, infos: Sequence[dict], names: Sequence[str]) -> ObjectCount:
+    def _count_objects(self, infos: Sequence[dict[str, Any]], names: Sequence[str]) -> ObjectCount:
         """Counts the objects and those that `parse_ann_info` leaves out."""
         count = ObjectCount(self.ann_file, object_range(self.pipeline))
         without_points = NO_POINTS if self.use_valid_flag else NO_LIDAR_POINTS
@@ -132,7 +132,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
             count.add(names[label] if 0 <= label < len(names) else 'other', reason)
         return count
 
-    def parse_data_info(self, info: dict) -> dict:
+    def parse_data_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turns one info into a sample: absolute paths, flat image arrays, boxes in `ann_info` or `eval_ann_info`."""
         frames = [info['images'], *(entry['images'] for entry in self._history(info))]
         names = self._camera_names(info)
@@ -162,7 +162,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
             sample['eval_ann_info'] = self.parse_ann_info(info)
         return sample
 
-    def parse_ann_info(self, info: dict) -> dict:
+    def parse_ann_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Returns boxes (M, 9) as LiDARInstance3DBoxes and labels (M,); unknown velocities are NaN.
 
         Boxes without LiDAR points are left out (or, with use_valid_flag, without LiDAR and radar points).
@@ -197,9 +197,9 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
             num_frames = self.num_frames or 1 + len(self.offsets_s or info['history'])
             yield self.parse_data_info(repeat_history(info, num_frames))
 
-    def _history(self, info: dict) -> list[dict]:
+    def _history(self, info: dict[str, Any]) -> list[dict[str, Any]]:
         """Returns the history entries of an info that were asked for."""
-        entries = info['history']
+        entries: list[dict[str, Any]] = info['history']
         available = [entry['offset_s'] for entry in entries]
         if self.offsets_s is not None:
             by_offset = dict(zip(available, entries))
@@ -214,7 +214,7 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
             )
         return entries[:wanted]
 
-    def _camera_names(self, info: dict) -> list[str]:
+    def _camera_names(self, info: dict[str, Any]) -> list[str]:
         """Returns the cameras to use; InputError where neither the info nor another of the file has one of them."""
         known = self._rig.names or list(info['images'])
         names = list(self.cameras or known)
@@ -223,11 +223,11 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
                 raise unknown_name(f'camera (sample {info["token"]} of {self.ann_file})', name, known)
         return names
 
-    def _lidar_fields(self, info: dict) -> dict:
+    def _lidar_fields(self, info: dict[str, Any]) -> dict[str, Any]:
         """Returns lidar_path, num_pts_feats and lidar_sweeps, in which the paths are absolute."""
         prefix = self.data_prefix.get('pts', '')
 
-        def located(points: dict) -> dict:
+        def located(points: dict[str, Any]) -> dict[str, Any]:
             return {**points, 'lidar_path': osp.join(prefix, points['lidar_path'])}
 
         points = located(info['lidar_points'])

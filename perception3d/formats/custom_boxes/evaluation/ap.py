@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from perception3d.checks import InputError
@@ -35,10 +36,10 @@ class LidarBoxes:
     detections.
     """
 
-    boxes: np.ndarray
-    labels: np.ndarray
-    starts: np.ndarray
-    scores: np.ndarray | None = None
+    boxes: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    starts: npt.NDArray[Any]
+    scores: npt.NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class LidarScores:
     bev, space: (C,) by IoU; distance: (C, 4) by DISTANCES_M; objects, detections: (C,) numbers.
     """
 
-    bev: np.ndarray
-    space: np.ndarray
-    distance: np.ndarray
-    objects: np.ndarray
-    detections: np.ndarray
+    bev: npt.NDArray[Any]
+    space: npt.NDArray[Any]
+    distance: npt.NDArray[Any]
+    objects: npt.NDArray[Any]
+    detections: npt.NDArray[Any]
 
 
 def lidar_scores(
@@ -112,9 +113,9 @@ def _check(table: LidarBoxes, what: str, classes: int) -> None:
 class _Rows(NamedTuple):
     """The boxes of all frames as rows of `prepare`, with their labels and the rows at which frames start."""
 
-    boxes: np.ndarray
-    labels: np.ndarray
-    starts: np.ndarray
+    boxes: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    starts: npt.NDArray[Any]
 
 
 def _rows(table: LidarBoxes) -> _Rows:
@@ -124,7 +125,7 @@ def _rows(table: LidarBoxes) -> _Rows:
 
 
 @njit(cache=True, nogil=True, error_model='numpy')
-def _match(truth: _Rows, pred: _Rows, order: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _match(truth: _Rows, pred: _Rows, order: npt.NDArray[Any], bounds: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns the object of each detection, or -1, by measure: (K, M).
 
     `order` (M,) is by frame, then falling score; `bounds` (K, C): IoU in the bird's-eye view, IoU in space, then
@@ -162,12 +163,12 @@ def _match(truth: _Rows, pred: _Rows, order: np.ndarray, bounds: np.ndarray) -> 
 
 
 def _scores_of_bin(
-    true_inside: np.ndarray,
-    own_inside: np.ndarray,
-    truth_labels: np.ndarray,
-    labels: np.ndarray,
-    order: np.ndarray,
-    matches: np.ndarray,
+    true_inside: npt.NDArray[Any],
+    own_inside: npt.NDArray[Any],
+    truth_labels: npt.NDArray[Any],
+    labels: npt.NDArray[Any],
+    order: npt.NDArray[Any],
+    matches: npt.NDArray[Any],
     classes: int,
 ) -> LidarScores:
     """Scores of the objects `true_inside` (N,), with the detections matched to them and the false ones `own_inside`."""
@@ -185,7 +186,7 @@ def _scores_of_bin(
     return LidarScores(aps[0], aps[1], aps[2:].T, objects, detections)
 
 
-def interpolated_ap(hits: np.ndarray, objects: int) -> float:
+def interpolated_ap(hits: npt.NDArray[Any], objects: int) -> float:
     """AP in percent at 40 recalls of detections by falling score, of which `hits` (M,) are true, for `objects` > 0."""
     found = np.cumsum(hits)
     precision = np.maximum.accumulate((found / np.arange(1, len(hits) + 1))[::-1])[::-1]
@@ -194,7 +195,7 @@ def interpolated_ap(hits: np.ndarray, objects: int) -> float:
     return float(np.append(precision, 0.0)[np.searchsorted(found, needed)].sum() / 40 * 100)
 
 
-def nuscenes_ap(hits: np.ndarray, objects: int) -> float:
+def nuscenes_ap(hits: npt.NDArray[Any], objects: int) -> float:
     """AP in percent as in nuScenes of detections by falling score, of which `hits` (M,) are true, for `objects` > 0."""
     if not hits.any():
         return 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
@@ -29,8 +30,8 @@ class _Frame:
     """One tested frame: its objects (N, 7) and their labels (N,), the predictions, and names of other objects."""
 
     frame_id: str
-    truth: np.ndarray
-    truth_labels: np.ndarray
+    truth: npt.NDArray[Any]
+    truth_labels: npt.NDArray[Any]
     found: FiniteBoxes
     left_out: list[str]
 
@@ -79,7 +80,7 @@ class LidarDetectionMetric(BaseMetric):
         """Raises InputError if the thresholds name a class that is not among `classes`, or lack one."""
         class_thresholds(self.iou_thresholds, classes)
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Keeps boxes, scores and labels of a batch, and the objects that come with it."""
         class_thresholds(self.iou_thresholds, self.dataset_meta['classes'])
         for sample in data_samples:
@@ -147,7 +148,7 @@ class LidarDetectionMetric(BaseMetric):
         return flatten(classes, self.range_bins_m, every)
 
 
-def _notes(classes: Sequence[str], objects: np.ndarray, left_out: Sequence[list[str]]) -> list[str]:
+def _notes(classes: Sequence[str], objects: npt.NDArray[Any], left_out: Sequence[list[str]]) -> list[str]:
     """Says which objects are not scored, and which classes have none."""
     notes = describe_other_classes('objects', Counter(name for names in left_out for name in names))
     empty = [name for name, count in zip(classes, objects, strict=True) if not count]

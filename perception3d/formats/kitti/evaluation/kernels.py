@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from perception3d.formats.kitti.evaluation.reading import (
@@ -46,10 +47,10 @@ _jit = partial(njit, cache=True, nogil=True, error_model='numpy')
 class Boxes(NamedTuple):
     """Labels or results of F frames: codes (N,), numbers (N, 14 or 15), `ground_rows` (N, 10), starts (F + 1,)."""
 
-    codes: np.ndarray
-    numbers: np.ndarray
-    ground: np.ndarray
-    starts: np.ndarray
+    codes: npt.NDArray[Any]
+    numbers: npt.NDArray[Any]
+    ground: npt.NDArray[Any]
+    starts: npt.NDArray[Any]
 
 
 class Pairs(NamedTuple):
@@ -59,10 +60,10 @@ class Pairs(NamedTuple):
     space; dontcare_overlap (M, 3): the largest share of each detection that lies in a DontCare region.
     """
 
-    starts: np.ndarray
-    detections: np.ndarray
-    overlaps: np.ndarray
-    dontcare_overlap: np.ndarray
+    starts: npt.NDArray[Any]
+    detections: npt.NDArray[Any]
+    overlaps: npt.NDArray[Any]
+    dontcare_overlap: npt.NDArray[Any]
 
 
 class Rule(NamedTuple):
@@ -89,22 +90,22 @@ class _Candidates(NamedTuple):
     roles (n,), starts (n + 1,), and by pair the detection, the overlap and the difference of alpha.
     """
 
-    roles: np.ndarray
-    starts: np.ndarray
-    detections: np.ndarray
-    overlaps: np.ndarray
-    differences: np.ndarray
+    roles: npt.NDArray[Any]
+    starts: npt.NDArray[Any]
+    detections: npt.NDArray[Any]
+    overlaps: npt.NDArray[Any]
+    differences: npt.NDArray[Any]
 
 
 class _Detections(NamedTuple):
     """By detection (M,): its role, its score, and whether it lies in a DontCare region."""
 
-    roles: np.ndarray
-    scores: np.ndarray
-    in_dontcare: np.ndarray
+    roles: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    in_dontcare: npt.NDArray[Any]
 
 
-def ground_rows(numbers: np.ndarray) -> np.ndarray:
+def ground_rows(numbers: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Rows of `geometry.overlap.prepare` for labels (N, 14) or results (N, 15), on the ground plane (x, z)."""
     sizes = numbers[:, [LENGTH, WIDTH]]
     # Both negative is the same rectangle rotated by pi: that is how DontCare regions are written.
@@ -115,13 +116,13 @@ def ground_rows(numbers: np.ndarray) -> np.ndarray:
 
 @_jit()
 def _three_overlaps(
-    pred: np.ndarray,
-    truth: np.ndarray,
-    pred_row: np.ndarray,
-    truth_row: np.ndarray,
+    pred: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
+    pred_row: npt.NDArray[Any],
+    truth_row: npt.NDArray[Any],
     of_pred: bool,
-    scratch: np.ndarray,
-    out: np.ndarray,
+    scratch: npt.NDArray[Any],
+    out: npt.NDArray[Any],
 ) -> None:
     """Fills `out` (3,): intersection over union in the image, on the ground and in space; 0 where it is undefined.
 
@@ -148,7 +149,7 @@ def _three_overlaps(
 
 
 @_jit()
-def _twice_as_long(partners: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _twice_as_long(partners: npt.NDArray[Any], overlaps: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     size = partners.shape[0]
     # Loops, because numba takes seconds to compile the checks of an assignment to a slice.
     more, more_overlaps = np.empty(2 * size, np.int64), np.empty((2 * size, 3))
@@ -161,8 +162,12 @@ def _twice_as_long(partners: np.ndarray, overlaps: np.ndarray) -> tuple[np.ndarr
 
 @_jit()
 def find_pairs(
-    truth: Boxes, pred: Boxes, min_overlaps: np.ndarray, counts: np.ndarray, dontcare_overlap: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    truth: Boxes,
+    pred: Boxes,
+    min_overlaps: npt.NDArray[Any],
+    counts: npt.NDArray[Any],
+    dontcare_overlap: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Finds the objects and detections of the same frame that overlap by more than `min_overlaps` (3,) in any metric.
 
     Args:
@@ -201,7 +206,7 @@ def find_pairs(
 
 
 @_jit()
-def object_role(code: int, label: np.ndarray, rule: Rule) -> int:
+def object_role(code: int, label: npt.NDArray[Any], rule: Rule) -> int:
     """0: must be detected; 1: may be detected, of a neighbouring class or too hard; -1: another class."""
     if code == rule.class_code:
         height = label[BOX_2D + 3] - label[BOX_2D + 1]
@@ -212,7 +217,7 @@ def object_role(code: int, label: np.ndarray, rule: Rule) -> int:
 
 
 @_jit()
-def _thresholds(falling: np.ndarray, count: int, objects: int, out: np.ndarray) -> int:
+def _thresholds(falling: npt.NDArray[Any], count: int, objects: int, out: npt.NDArray[Any]) -> int:
     """Writes the scores at which recall comes closest to 0, 1/40 .. 1; returns their number, at most 41.
 
     `falling` holds the `count` scores of true positives, sorted.
@@ -231,7 +236,7 @@ def _thresholds(falling: np.ndarray, count: int, objects: int, out: np.ndarray) 
 
 
 @_jit()
-def _true_positives(candidates: _Candidates, pred: _Detections) -> np.ndarray:
+def _true_positives(candidates: _Candidates, pred: _Detections) -> npt.NDArray[Any]:
     """Says which detections (M,) are true positives if each object takes the best-scored one that is left."""
     taken, out = np.zeros(pred.scores.shape[0], np.bool_), np.zeros(pred.scores.shape[0], np.bool_)
     for i in range(candidates.roles.shape[0]):
@@ -248,7 +253,7 @@ def _true_positives(candidates: _Candidates, pred: _Detections) -> np.ndarray:
 
 @_jit()
 def _match(
-    threshold: float, mark: int, candidates: _Candidates, pred: _Detections, taken: np.ndarray
+    threshold: float, mark: int, candidates: _Candidates, pred: _Detections, taken: npt.NDArray[Any]
 ) -> tuple[int, int, float]:
     """True positives, detections that counted as false and are matched, and the similarity of orientation.
 
@@ -279,7 +284,7 @@ def _match(
 
 
 @_jit()
-def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> np.ndarray:
+def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> npt.NDArray[Any]:
     roles = np.empty(pred.numbers.shape[0], np.int8)
     for j in range(pred.numbers.shape[0]):
         # The kit tests the height first: low boxes of any class may be absorbed by an object, and are never false.
@@ -289,7 +294,9 @@ def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> np.n
 
 
 @_jit()
-def _candidates(rule: Rule, truth: Boxes, pred: Boxes, roles: np.ndarray, pairs: Pairs) -> tuple[_Candidates, int]:
+def _candidates(
+    rule: Rule, truth: Boxes, pred: Boxes, roles: npt.NDArray[Any], pairs: Pairs
+) -> tuple[_Candidates, int]:
     """The objects of the class and its neighbour that any detection matches, with those detections.
 
     `roles` (M,) are those of the detections. Also returns the number of objects that count, matched or not.
@@ -318,8 +325,8 @@ def _candidates(rule: Rule, truth: Boxes, pred: Boxes, roles: np.ndarray, pairs:
 
 @_jit()
 def precision_curve(
-    rule: Rule, truth: Boxes, pred: Boxes, order: np.ndarray, pairs: Pairs
-) -> tuple[np.ndarray, np.ndarray, int]:
+    rule: Rule, truth: Boxes, pred: Boxes, order: npt.NDArray[Any], pairs: Pairs
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
     """Precision and similarity of orientation (41,) at the recalls 0, 1/40 .. 1, each the best from there on.
 
     Args:

@@ -77,7 +77,7 @@ class KittiFrameMetric(BaseMetric):
         self.limit_range_m = None if limit_range_m is None else np.asarray(limit_range_m, np.float64)
         self.loose = loose
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
         self.check_classes(self.dataset_meta['classes'])
         for sample in data_samples:
@@ -90,7 +90,7 @@ class KittiFrameMetric(BaseMetric):
                 require_file(self.gt_dir / f'{frame}.txt', 'gt_dir must have the labels of every tested frame')
             self.results.append((frame, *self._convert(sample)))
 
-    def _convert(self, sample: dict) -> tuple[Objects, int]:
+    def _convert(self, sample: dict[str, Any]) -> tuple[Objects, int]:
         """Returns the objects of a sample's result file, and how many predictions were not finite."""
         objects, seen, dropped = predicted_objects(sample, self.dataset_meta['classes'], self.limit_range_m)
         return objects.pick(seen) if self.drop_outside_image else objects, dropped

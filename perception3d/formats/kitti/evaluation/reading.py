@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import require_folder
 from perception3d.evaluation.frame_lists import label_frames, require_frames
@@ -33,9 +34,9 @@ class FrameTable:
     the type, or (N, 15) with the score; starts (F + 1,) int64: frame f has the rows starts[f] to starts[f + 1].
     """
 
-    codes: np.ndarray
-    numbers: np.ndarray
-    starts: np.ndarray
+    codes: npt.NDArray[Any]
+    numbers: npt.NDArray[Any]
+    starts: npt.NDArray[Any]
 
 
 def read_frames(folder: str | Path, frames: Sequence[str], scored: bool) -> FrameTable:
@@ -74,7 +75,7 @@ def _parse(contents: Sequence[bytes], columns: int) -> FrameTable | None:
     return FrameTable(_codes(names)[places], numbers, np.array(starts)) if np.isfinite(numbers).all() else None
 
 
-def _codes(names: Sequence[str]) -> np.ndarray:
+def _codes(names: Sequence[str]) -> npt.NDArray[Any]:
     code_of = {name: code for code, name in enumerate(TYPES)}
     return np.array([code_of.get(str(name).lower(), OTHER) for name in names], np.int64)
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.evaluation.frame_lists import describe_unscored, label_frames, list_frames
 from perception3d.evaluation.notes import describe_ignored
@@ -127,7 +128,7 @@ def evaluate_tables(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = _all_pairs(labels, results, sets, pool)
 
-        def curve(task: tuple[str, ScoredClass, str, Difficulty]) -> tuple[np.ndarray, np.ndarray, int]:
+        def curve(task: tuple[str, ScoredClass, str, Difficulty]) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
             return precision_curve(_rule(*task, above_min_height), labels, results, order, pairs)
 
         curves = dict(zip(tasks, pool.map(curve, tasks), strict=True))
@@ -206,7 +207,7 @@ def _all_pairs(truth: Boxes, pred: Boxes, sets: Sequence[str], pool: ThreadPoolE
     edges = np.linspace(0, frames, min(frames, 4 * (os.cpu_count() or 1)) + 1).astype(int)
     counts, dontcare_overlap = np.zeros(len(truth.codes), np.int64), np.zeros((len(pred.codes), 3))
 
-    def chunk(first: int, last: int) -> tuple[np.ndarray, np.ndarray]:
+    def chunk(first: int, last: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         own, other = (part._replace(starts=part.starts[first : last + 1]) for part in (truth, pred))
         return find_pairs(own, other, np.array(least), counts, dontcare_overlap)
 
@@ -215,7 +216,7 @@ def _all_pairs(truth: Boxes, pred: Boxes, sets: Sequence[str], pool: ThreadPoolE
     return Pairs(starts, np.concatenate(partners), np.concatenate(overlaps), dontcare_overlap)
 
 
-def _average(curve: np.ndarray) -> Average:
+def _average(curve: npt.NDArray[Any]) -> Average:
     return {'R11': float(curve[::4].sum() / 11 * 100), 'R40': float(curve[1:].sum() / (POINTS - 1) * 100)}
 
 

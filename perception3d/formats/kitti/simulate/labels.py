@@ -9,8 +9,10 @@ There are no sitting people in this world, so there is no `Person_sitting`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.formats.kitti.files import Objects, camera_corners, objects_from_table, observation_angle
 from perception3d.geometry.frustum import NEAR_M, near_cuts
@@ -53,11 +55,11 @@ class Observation:
     cover if it were alone in the image, and what is visible of it; points (A,): in the box.
     """
 
-    boxes: np.ndarray
-    pixels: np.ndarray
-    points: np.ndarray
+    boxes: npt.NDArray[Any]
+    pixels: npt.NDArray[Any]
+    points: npt.NDArray[Any]
 
-    def pick(self, rows: np.ndarray) -> Observation:
+    def pick(self, rows: npt.NDArray[Any]) -> Observation:
         """Returns the agents of the rows (indices or mask)."""
         return Observation(self.boxes[rows], self.pixels[rows], self.points[rows])
 
@@ -67,12 +69,13 @@ def kitti_type(body: Body) -> str:
     return (RIDDEN_TYPES if body.rider else TYPES).get(body.name, '')
 
 
-def occlusion_levels(shares: np.ndarray) -> np.ndarray:
+def occlusion_levels(shares: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns KITTI's occlusion 0..3 of visible shares (N,); see `OCCLUSION_SHARES`."""
-    return (np.asarray(shares)[:, None] < OCCLUSION_SHARES).sum(1)
+    levels: npt.NDArray[Any] = (np.asarray(shares)[:, None] < OCCLUSION_SHARES).sum(1)
+    return levels
 
 
-def project_boxes(corners: np.ndarray, img_from_cam: np.ndarray) -> np.ndarray:
+def project_boxes(corners: npt.NDArray[Any], img_from_cam: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns the rectangles (N, 4) x1 y1 x2 y2 in pixels round boxes, given by corners (N, 8, 3) in the camera frame.
 
     img_from_cam (3, 4). What lies behind the camera is cut off; a box that lies there altogether gives NaN.
@@ -91,7 +94,7 @@ def project_boxes(corners: np.ndarray, img_from_cam: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(rects), rects, np.nan)
 
 
-def camera_fields(boxes: np.ndarray, cam_from_world: np.ndarray) -> np.ndarray:
+def camera_fields(boxes: npt.NDArray[Any], cam_from_world: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns h, w, l, x, y, z, rotation_y (N, 7), rounded to two decimals as in a label file, of world boxes (N, 7).
 
     The heading is rotated into the camera frame as a vector: the axes of LiDAR and camera need not be parallel.
@@ -105,7 +108,11 @@ def camera_fields(boxes: np.ndarray, cam_from_world: np.ndarray) -> np.ndarray:
 
 
 def make_labels(
-    names: list[str], observed: Observation, cam_from_world: np.ndarray, img_from_cam: np.ndarray, size: tuple[int, int]
+    names: list[str],
+    observed: Observation,
+    cam_from_world: npt.NDArray[Any],
+    img_from_cam: npt.NDArray[Any],
+    size: tuple[int, int],
 ) -> Objects:
     """Returns the objects of one frame, `DontCare` last.
 

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from perception3d.files import write_bytes, write_image, write_whole
 from perception3d.formats.kitti.files import Calibration, write_calibration, write_objects
 from perception3d.formats.kitti.simulate.labels import Observation, kitti_type, make_labels
+from perception3d.formats.kitti.simulate.profiles import KittiProfile
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.jobs import Job, Request, Writer
 from perception3d.simulation.rig import Rig, draw_kitti_rig
@@ -41,7 +43,7 @@ def calibrate(rig: Rig) -> Calibration:
     return Calibration(tuple(projections), RECTIFICATION, RECTIFICATION.T @ rect_from_velo[:3])
 
 
-def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
+def record_points(recorder: Recorder) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Returns points (N, 4) float32, x forward, y left, z up in metres and reflectance 0..1, and the solid of each.
 
     The LiDAR's frame is that of time 0; the solid (N,) is -1 for the ground. Rounded as KITTI's: 1 mm and 0.01.
@@ -58,18 +60,20 @@ def record_points(recorder: Recorder) -> tuple[np.ndarray, np.ndarray]:
     return points, sweep.solid
 
 
-def _world_from_velo(recorder: Recorder) -> np.ndarray:
-    return recorder.scene.world_from_ego(0.0) @ recorder.rig.lidar.ego_from_lidar() @ _LIDAR_FROM_VELO
+def _world_from_velo(recorder: Recorder) -> npt.NDArray[Any]:
+    lidar = recorder.rig.lidar
+    world_from_velo: npt.NDArray[Any] = recorder.scene.world_from_ego(0.0) @ lidar.ego_from_lidar() @ _LIDAR_FROM_VELO
+    return world_from_velo
 
 
-def make_recorder(request: Request, index: int) -> Recorder:
+def make_recorder(request: Request[KittiProfile], index: int) -> Recorder:
     """Returns the recorder of scene `index`."""
     scene = make_scene(request.seed, index, 0.0, population=KITTI_POPULATION)
     rig = draw_kitti_rig(np.random.default_rng([request.seed, index, 64]), request.profile.columns)
     return Recorder(scene, rig, request.profile)
 
 
-def _write_frame(request: Request, index: int, folder: Path, name: str, labelled: bool) -> None:
+def _write_frame(request: Request[KittiProfile], index: int, folder: Path, name: str, labelled: bool) -> None:
     """Writes all files of one frame; the calibration last."""
     recorder = make_recorder(request, index)
     scene, rig = recorder.scene, recorder.rig
@@ -95,14 +99,14 @@ def _write_frame(request: Request, index: int, folder: Path, name: str, labelled
     write_calibration(folder / 'calib' / f'{name}.txt', calibrate(rig))
 
 
-def write_scene(job: Job) -> dict[str, Any]:
+def write_scene(job: Job[KittiProfile]) -> dict[str, Any]:
     """Writes the one frame of a scene; returns its name, which is the scene's number."""
     name = f'{job.index:06d}'
     _write_frame(job.request, job.index, job.request.out / 'training', name, labelled=True)
     return {'frame': name}
 
 
-def finish(request: Request, jobs: list[Job], records: list[dict[str, Any]]) -> None:
+def finish(request: Request[KittiProfile], jobs: list[Job[KittiProfile]], records: list[dict[str, Any]]) -> None:
     """Writes the lists of frames and, if they are not there yet, the frames of `testing/`."""
     names = [record['frame'] for record in records]
     tests = [f'{k:06d}' for k in range(TEST_FRAMES)]

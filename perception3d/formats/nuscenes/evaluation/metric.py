@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
@@ -60,11 +61,11 @@ class SampleBoxes:
     """
 
     token: str
-    boxes: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
-    ego_from_lidar: np.ndarray
-    global_from_ego: np.ndarray
+    boxes: npt.NDArray[Any]
+    scores: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    ego_from_lidar: npt.NDArray[Any]
+    global_from_ego: npt.NDArray[Any]
 
 
 def submission_boxes(sample: SampleBoxes, classes: Sequence[str], config: DetectionConfig) -> list[dict[str, Any]]:
@@ -169,7 +170,7 @@ class NuScenesDetectionMetric(BaseMetric):
             return self.config, None
         return config_of_classes(self.config, self.dataset_meta['classes']), mapping
 
-    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+    def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
         classes, (config, _) = self.dataset_meta['classes'], self._settings()
         for sample in data_samples:
@@ -188,7 +189,7 @@ class NuScenesDetectionMetric(BaseMetric):
             )
             self.results.append((own.token, submission_boxes(own, classes, config)))
 
-    def compute_metrics(self, results: list[tuple[str, list[dict]]]) -> dict[str, float]:
+    def compute_metrics(self, results: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, float]:
         """Writes the submission if asked to, then scores it; returns the keys that `flatten` describes."""
         by_token = dict(results)
         if len(by_token) < len(results):
@@ -214,7 +215,7 @@ class NuScenesDetectionMetric(BaseMetric):
     def _submission_meta() -> dict[str, bool]:
         return dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False)
 
-    def _meta(self, sample: dict) -> dict:
+    def _meta(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Returns token and poses of a sample whose pipeline packed only its index."""
         if self.ann_file is None or 'sample_idx' not in sample:
             raise InputError(
@@ -224,7 +225,7 @@ class NuScenesDetectionMetric(BaseMetric):
         return self._metas_by_index[sample['sample_idx']]
 
     @cached_property
-    def _metas_by_index(self) -> dict[int, dict]:
+    def _metas_by_index(self) -> dict[int, dict[str, Any]]:
         infos = read_pickle(Path(self.data_root) / str(self.ann_file))['data_list']
         return {
             info['sample_idx']: {

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def official_config(name: str = CONFIG) -> DetectionConfig:
 
 def evaluate_boxes(
     nusc: NuScenes,
-    results: dict[str, list[dict]],
+    results: dict[str, list[dict[str, Any]]],
     config: DetectionConfig | None = None,
     ignored: dict[str, Counter[str]] | None = None,
     mapping: Mapping[str, str] | None = None,
@@ -94,7 +94,7 @@ def evaluate_boxes(
     return metrics, counts
 
 
-def _count_ignored(boxes: list, config: DetectionConfig, ignored: dict[str, Counter[str]]) -> None:
+def _count_ignored(boxes: list[Any], config: DetectionConfig, ignored: dict[str, Counter[str]]) -> None:
     """Adds the annotated boxes that the devkit's filter leaves out, by their first reason and their class."""
     for box in boxes:
         reach = config.class_range[box.detection_name]
@@ -149,7 +149,7 @@ def table(metrics: DetectionMetrics, counts: dict[str, int], notes: Sequence[str
     return '\n'.join(lines)
 
 
-def read_submission(path: str | Path, nusc: NuScenes, config: DetectionConfig) -> dict[str, list[dict]]:
+def read_submission(path: str | Path, nusc: NuScenes, config: DetectionConfig) -> dict[str, list[dict[str, Any]]]:
     """Returns `results` of a submission file; InputError names what in it the benchmark would refuse."""
     content = read_json(path, 'give a submission in the nuScenes detection format')
     results = content.get('results') if isinstance(content, dict) else None

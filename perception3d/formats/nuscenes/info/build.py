@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.files import read_json, read_pickle, write_json, write_pickle
@@ -64,7 +65,9 @@ class InfoSettings:
 class SceneInfos:
     """Builds the infos of one scene. Its poses are computed at once, so that a sample is a few look-ups."""
 
-    def __init__(self, nusc: NuScenes, scene: dict, frames: dict[str, list[dict]], settings: InfoSettings) -> None:
+    def __init__(
+        self, nusc: NuScenes, scene: dict[str, Any], frames: dict[str, list[dict[str, Any]]], settings: InfoSettings
+    ) -> None:
         self.nusc = nusc
         self.scene = scene
         self.settings = settings
@@ -73,9 +76,9 @@ class SceneInfos:
         self.tracks = {channel: make_track(nusc, frames[channel]) for channel in channels}
         if LIDAR not in self.tracks:
             raise InputError(f'scene {scene["name"]} has no {LIDAR} frames, whose frame the boxes are given in')
-        self._shared: dict[tuple, list] = {}
+        self._shared: dict[tuple[Any, ...], list[Any]] = {}
 
-    def samples(self) -> Iterator[dict]:
+    def samples(self) -> Iterator[dict[str, Any]]:
         """Gives the rows of the table `sample` in order of time."""
         token = self.scene['first_sample_token']
         while token:
@@ -83,7 +86,7 @@ class SceneInfos:
             yield sample
             token = sample['next']
 
-    def build(self) -> list[dict]:
+    def build(self) -> list[dict[str, Any]]:
         """Returns one info a sample, in order of time; `sample_idx` is set later."""
         return [self._info(sample) for sample in self.samples()]
 
@@ -103,14 +106,14 @@ class SceneInfos:
                 paths.update(track.records[row]['filename'] for row in rows)
         return paths
 
-    def _keyframe_tracks(self, sample: dict) -> list[tuple[str, Track]]:
+    def _keyframe_tracks(self, sample: dict[str, Any]) -> list[tuple[str, Track]]:
         """Returns (channel, track) of the sensors that have a keyframe in this sample: LiDAR first, then cameras."""
         if LIDAR not in sample['data']:
             raise InputError(f'sample {sample["token"]} has no {LIDAR} keyframe, whose frame the boxes are given in')
         cameras = order_cameras(c for c in sample['data'] if c in self.tracks and c != LIDAR)
         return [(channel, self.tracks[channel]) for channel in (LIDAR, *cameras)]
 
-    def _share(self, name: str, track: Track, row: int, matrix: np.ndarray) -> list:
+    def _share(self, name: str, track: Track, row: int, matrix: npt.NDArray[Any]) -> list[Any]:
         """Returns a matrix as nested lists, the same object for the same frame: the pickle then holds it once."""
         record = track.records[row]
         key = (name, record['token' if name == 'ego2global' else 'calibrated_sensor_token'])
@@ -118,7 +121,7 @@ class SceneInfos:
             self._shared[key] = np.asarray(matrix).tolist()
         return self._shared[key]
 
-    def _info(self, sample: dict) -> dict:
+    def _info(self, sample: dict[str, Any]) -> dict[str, Any]:
         (_, lidar), *cameras = self._keyframe_tracks(sample)
         current = lidar.row[sample['data'][LIDAR]]
         global_from_lidar = lidar.global_from_sensor[current]
@@ -152,7 +155,7 @@ class SceneInfos:
             'history': past,
         }
 
-    def _image(self, track: Track, row: int, global_from_lidar: np.ndarray) -> dict:
+    def _image(self, track: Track, row: int, global_from_lidar: npt.NDArray[Any]) -> dict[str, Any]:
         """Describes one camera frame; lidar2cam starts at the CURRENT keyframe's LiDAR, through both ego poses."""
         record = track.records[row]
         return {
@@ -167,7 +170,7 @@ class SceneInfos:
             'height': record['height'],
         }
 
-    def _sweeps(self, lidar: Track, current: int) -> list[dict]:
+    def _sweeps(self, lidar: Track, current: int) -> list[dict[str, Any]]:
         """Lists the sweeps before the keyframe, newest first; lidar2sensor takes keyframe points to the sweep."""
         if 'lidar' not in self.settings.sensors:
             return []
@@ -189,8 +192,12 @@ class SceneInfos:
 
 
 def instances(
-    nusc: NuScenes, sample: dict, lidar_from_global: np.ndarray, mapping: dict[str, str], classes: Sequence[str]
-) -> list[dict]:
+    nusc: NuScenes,
+    sample: dict[str, Any],
+    lidar_from_global: npt.NDArray[Any],
+    mapping: dict[str, str],
+    classes: Sequence[str],
+) -> list[dict[str, Any]]:
     """Returns the annotations of the categories in `mapping` (category -> class) in the LiDAR frame.
 
     bbox_3d is (x, y, z of the centre, l, w, h, yaw) in metres and radians; velocity (vx, vy) in m/s, the devkit's
@@ -203,7 +210,7 @@ def instances(
         return []
     annotations = [annotation for annotation, _, _ in kept]
     centres = transform(np.array([a['translation'] for a in annotations], np.float64), lidar_from_global)
-    rotated = chain(lidar_from_global[:3, :3], rotation_matrix([a['rotation'] for a in annotations]))
+    rotated = chain(lidar_from_global[:3, :3], rotation_matrix(np.array([a['rotation'] for a in annotations])))
     yaw = np.arctan2(rotated[:, 1, 0], rotated[:, 0, 0])
     # The devkit's velocities are used in the plane only, so their vertical part is dropped before the rotation.
     flat = np.array([nusc.box_velocity(a['token']) for a in annotations]) * [1, 1, 0]
@@ -338,7 +345,7 @@ def _write_split(
     return {'path': path, 'samples': len(data_list), 'scenes': len(scenes), 'classes': classes, 'notes': notes}
 
 
-def _notes_on_points(data_list: Sequence[dict]) -> list[str]:
+def _notes_on_points(data_list: Sequence[dict[str, Any]]) -> list[str]:
     """Returns a line for the boxes that training, and one for those that the evaluation leaves out."""
     boxes = [box for info in data_list for box in info['instances']]
     lines = []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.frame_building import map_frames
@@ -42,7 +43,7 @@ class Frame:
     path: str
     time_s: float
     sweeps: list[dict[str, Any]]
-    boxes: np.ndarray
+    boxes: npt.NDArray[Any]
     names: list[str]
 
 
@@ -86,7 +87,7 @@ def _frame(info: dict[str, Any], names: list[str], root: str) -> Frame:
     return Frame(f'{info["sample_idx"]:06d}', path, info['timestamp'], sweeps, boxes, labels)
 
 
-def load_sweeps(frame: Frame) -> np.ndarray:
+def load_sweeps(frame: Frame) -> npt.NDArray[Any]:
     """Returns the points (N, 5) float32 of a keyframe and of the sweeps before it, in the keyframe's LiDAR frame.
 
     The cloud that CenterPoint's configs load, without torch: processes start in a fraction of the time.
@@ -104,7 +105,8 @@ def cut_objects(frame: Frame, database: Path) -> list[dict[str, Any]]:
     """
     note = database / f'{frame.frame_id}.pkl'
     if note.is_file():
-        return read_pickle(note)
+        known: list[dict[str, Any]] = read_pickle(note)
+        return known
     points = load_sweeps(frame)
     rows = rows_in_boxes(points, frame.boxes[:, :7])
     easy = [0] * len(frame.names)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.geometry.camera import chain, invert_rigid, rigid
@@ -29,28 +30,28 @@ class Track:
     ego_pose and calibrated_sensor. Matrices are made when they are first asked for.
     """
 
-    records: list[dict]
-    time_us: np.ndarray
-    poses: list[dict]
-    sensors: list[dict]
+    records: list[dict[str, Any]]
+    time_us: npt.NDArray[Any]
+    poses: list[dict[str, Any]]
+    sensors: list[dict[str, Any]]
 
     @cached_property
-    def global_from_ego(self) -> np.ndarray:
+    def global_from_ego(self) -> npt.NDArray[Any]:
         """(n, 4, 4), each at the frame's own time."""
         return _matrices(self.poses)
 
     @cached_property
-    def ego_from_sensor(self) -> np.ndarray:
+    def ego_from_sensor(self) -> npt.NDArray[Any]:
         """(n, 4, 4), the calibration."""
         return _matrices(self.sensors)
 
     @cached_property
-    def global_from_sensor(self) -> np.ndarray:
+    def global_from_sensor(self) -> npt.NDArray[Any]:
         """(n, 4, 4)."""
         return chain(self.global_from_ego, self.ego_from_sensor)
 
     @cached_property
-    def sensor_from_global(self) -> np.ndarray:
+    def sensor_from_global(self) -> npt.NDArray[Any]:
         """(n, 4, 4)."""
         return invert_rigid(self.global_from_sensor)
 
@@ -71,21 +72,21 @@ class Track:
         return min(candidates, key=lambda row: abs(int(past_us[row]) - int(wanted_us)))
 
 
-def group_frames(nusc: NuScenes) -> dict[str, dict[str, list[dict]]]:
+def group_frames(nusc: NuScenes) -> dict[str, dict[str, list[dict[str, Any]]]]:
     """Returns scene token -> channel -> rows of sample_data, unsorted; one pass over the table."""
     scene_of = {sample['token']: sample['scene_token'] for sample in nusc.sample}
-    grouped: dict[str, dict[str, list[dict]]] = defaultdict(lambda: defaultdict(list))
+    grouped: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for record in nusc.sample_data:
         if record['sensor_modality'] in ('camera', 'lidar'):
             grouped[scene_of[record['sample_token']]][record['channel']].append(record)
     return grouped
 
 
-def _matrices(rows: list[dict]) -> np.ndarray:
-    return rigid([row['rotation'] for row in rows], [row['translation'] for row in rows])
+def _matrices(rows: list[dict[str, Any]]) -> npt.NDArray[Any]:
+    return rigid(np.array([row['rotation'] for row in rows]), np.array([row['translation'] for row in rows]))
 
 
-def make_track(nusc: NuScenes, records: list[dict]) -> Track:
+def make_track(nusc: NuScenes, records: list[dict[str, Any]]) -> Track:
     """Sorts the rows of one sensor and looks up their poses and calibrations."""
     records = sorted(records, key=lambda record: record['timestamp'])
     return Track(

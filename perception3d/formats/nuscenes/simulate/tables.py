@@ -6,6 +6,7 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 CATEGORIES = {
     'car': 'vehicle.car',
@@ -94,7 +95,7 @@ def attribute_name(name: str, speed: float, parked: bool, rider: bool) -> str:
     return 'vehicle.moving' if speed > 0.3 else 'vehicle.stopped'
 
 
-def quaternion(rotation: np.ndarray) -> list[float]:
+def quaternion(rotation: npt.NDArray[Any]) -> list[float]:
     """Returns w, x, y, z of a rotation matrix (3, 3)."""
     # scipy's Rotation differs in the last digit for every third matrix, and with it the bytes of the tables.
     r = rotation

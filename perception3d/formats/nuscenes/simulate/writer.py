@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.files import write_bytes, write_image, write_json
+from perception3d.formats.nuscenes.simulate.profiles import NuScenesProfile
 from perception3d.formats.nuscenes.simulate.tables import (
     attribute_name,
     attribute_token,
@@ -55,12 +57,12 @@ class Placement:
     """Where a scene is in the global frame and in time: yaw, shift in metres, time stamp of scene time 0."""
 
     yaw_rad: float
-    shift_m: np.ndarray
+    shift_m: npt.NDArray[Any]
     extent_m: float
     start_us: int
     logfile: str
 
-    def world(self) -> np.ndarray:
+    def world(self) -> npt.NDArray[Any]:
         """Returns global_from_scene (4, 4)."""
         pose = np.eye(4)
         cos, sin = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
@@ -73,7 +75,7 @@ class Placement:
         return self.start_us + int(round(time_s * 1e6))
 
 
-def place_scene(rng: np.random.Generator, job: Job, scene: Scene) -> Placement:
+def place_scene(rng: np.random.Generator, job: Job[NuScenesProfile], scene: Scene) -> Placement:
     """Draws where a scene is; each has its own map, log and minute."""
     radius = np.abs(scene.ego_track[:, :2]).max() + 110.0
     begin = EPOCH + timedelta(minutes=job.index)
@@ -101,7 +103,7 @@ def plan_files(cameras: tuple[CameraMount, ...], lidar: str, keyframes: int, swe
     return sorted(files, key=lambda s: (s.time_s, s.channel))
 
 
-def write_scene(job: Job) -> dict[str, Any]:
+def write_scene(job: Job[NuScenesProfile]) -> dict[str, Any]:
     """Writes one scene's images, sweeps and map; returns its rows of the tables."""
     request = job.request
     profile = request.profile
@@ -124,7 +126,7 @@ def write_scene(job: Job) -> dict[str, Any]:
                 points[file.keyframe] = points_here
             continue
         revolution_end_s = round((file.time_s + tables.mounts[file.channel].lead_s) / REVOLUTION_S) * REVOLUTION_S
-        if shadow_time != revolution_end_s:
+        if shadow is None or shadow_time != revolution_end_s:
             shadow, shadow_time = recorder.shadow(revolution_end_s), revolution_end_s
         image = recorder.camera_image(tables.mounts[file.channel], file.time_s, shadow)
         write_image(path, image.image, profile.jpeg_quality)
@@ -135,7 +137,7 @@ def write_scene(job: Job) -> dict[str, Any]:
     return tables.rows
 
 
-def _write_sweep(recorder: Recorder, file: SensorFile, path: Path) -> np.ndarray:
+def _write_sweep(recorder: Recorder, file: SensorFile, path: Path) -> npt.NDArray[Any]:
     sweep, _ = recorder.sweep(file.time_s)
     write_bytes(path, sweep.points)
     world_from_lidar = recorder.scene.world_from_ego(file.time_s) @ recorder.rig.lidar.ego_from_lidar()
@@ -149,14 +151,14 @@ def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
     write_image(path, mask.repeat(int(MAP_STEP_M / MAP_PIXEL_M), 0).repeat(int(MAP_STEP_M / MAP_PIXEL_M), 1))
 
 
-def _pose_fields(pose: np.ndarray) -> dict[str, list[float]]:
+def _pose_fields(pose: npt.NDArray[Any]) -> dict[str, list[float]]:
     return {'translation': pose[:3, 3].tolist(), 'rotation': quaternion(pose[:3, :3])}
 
 
 class _SceneRows:
     """Collects one scene's rows of all tables."""
 
-    def __init__(self, job: Job, placement: Placement, recorder: Recorder) -> None:
+    def __init__(self, job: Job[NuScenesProfile], placement: Placement, recorder: Recorder) -> None:
         self.job, self.placement, self.recorder = job, placement, recorder
         self.base = (job.request.seed, job.request.profile.name, job.name)
         self.mounts = {c.name: c for c in recorder.rig.cameras}
@@ -198,7 +200,7 @@ class _SceneRows:
 
     def _add_sensors(self) -> None:
         rig = self.recorder.rig
-        mounts = [(rig.lidar.name, rig.lidar.ego_from_lidar(), [])]
+        mounts: list[tuple[str, npt.NDArray[Any], list[Any]]] = [(rig.lidar.name, rig.lidar.ego_from_lidar(), [])]
         mounts += [(c.name, c.ego_from_cam(), c.intrinsics().tolist()) for c in rig.cameras]
         for channel, pose, intrinsic in mounts:
             self.rows['calibrated_sensor'].append({
@@ -232,7 +234,7 @@ class _SceneRows:
         })  # fmt: skip
         return self.job.request.out / filename
 
-    def add_annotations(self, points: np.ndarray, pixels: np.ndarray) -> None:
+    def add_annotations(self, points: npt.NDArray[Any], pixels: npt.NDArray[Any]) -> None:
         """Adds the boxes of all agents that a sensor saw at least once.
 
         points (K, A): LiDAR points in the box at each keyframe; pixels (K, A, 2): covered and visible pixels.
@@ -241,7 +243,8 @@ class _SceneRows:
         boxes = [self.recorder.boxes(k * KEYFRAME_S) for k in range(len(points))]
         observed = (points.sum(0) > 0) | (pixels[..., 1].sum(0) > 0)
         for a in np.flatnonzero(observed):
-            agent, rows = scene.agents[a], []
+            agent = scene.agents[a]
+            rows: list[dict[str, Any]] = []
             for k in range(len(points)):
                 time_s = k * KEYFRAME_S
                 box = boxes[k][a]
@@ -274,7 +277,7 @@ class _SceneRows:
         self.rows['sample_annotation'] += rows
 
 
-def finish(request: Request, jobs: list[Job], records: list[dict[str, Any]]) -> None:
+def finish(request: Request[NuScenesProfile], jobs: list[Job[NuScenesProfile]], records: list[dict[str, Any]]) -> None:
     """Writes the thirteen tables and the custom splits `sim_train` and `sim_val`."""
     channels = [NUSCENES_RIG.lidar.name] + [c.name for c in NUSCENES_RIG.cameras]
     tables = fixed_tables(channels)
