@@ -56,8 +56,8 @@ def latest_checkpoint(folder: str | Path, report: Callable[[str], None] = lambda
     pointed = pointed_checkpoint(folder)
     if pointed is not None and _progress(pointed):
         return pointed
-    others = {path: _progress(path) for path in training_checkpoints(folder) if path != pointed}
-    others = {path: progress for path, progress in others.items() if progress}
+    read = {path: _progress(path) for path in training_checkpoints(folder) if path != pointed}
+    others = {path: progress for path, progress in read.items() if progress}
     if not others:
         return None
     newest = max(others, key=lambda path: others[path])
