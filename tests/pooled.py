@@ -1,10 +1,16 @@
-"""Pooling kernels with their gradients, joined for autograd as mmcv joins them."""
+"""Kernels that pool, group and interpolate with their gradients, joined for autograd as mmcv joins them."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from perception3d.ops.neighbors import (
+    gather_columns,
+    interpolate_columns,
+    interpolate_columns_backward,
+    scatter_add_columns,
+)
 from perception3d.ops.points_in_boxes import cells_of_boxes, pool_cells, pool_cells_backward
 from perception3d.ops.voxels import reduce_by_row, reduce_by_row_backward, unique_voxels
 
@@ -52,3 +58,37 @@ def pool_by_voxel(features: Tensor, coords: Tensor, reduction: str = 'mean') -> 
     """
     voxels, row, count = unique_voxels(coords)
     return _PoolByVoxel.apply(features, row, count, reduction), voxels
+
+
+class _Group(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features: Tensor, indices: Tensor) -> Tensor:
+        ctx.save_for_backward(indices)
+        ctx.num_points = features.shape[2]
+        return gather_columns(features, indices)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        return scatter_add_columns(grad, *ctx.saved_tensors, ctx.num_points).to(grad.dtype), None
+
+
+class _Interpolate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(indices, weights)
+        ctx.num_points = features.shape[2]
+        return interpolate_columns(features, indices, weights)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
+        return interpolate_columns_backward(grad, *ctx.saved_tensors, ctx.num_points).to(grad.dtype), None, None
+
+
+def group_points(features: Tensor, indices: Tensor) -> Tensor:
+    """Features (B, C, ...) of features (B, C, N) at indices (B, ...) int32; differentiable in the features."""
+    return _Group.apply(features, indices.flatten(1)).view(*features.shape[:2], *indices.shape[1:])
+
+
+def three_interpolate(features: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums (B, C, n) of three of features (B, C, m) each, by indices and weights (B, n, 3)."""
+    return _Interpolate.apply(features, indices, weights)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from perception3d.checks import InputError
+from perception3d.geometry.boxes import Array
 
-Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
-
-def aug_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
+def aug_from_lidar(metas: Mapping[str, Any]) -> npt.NDArray[np.float64]:
     """Returns the matrix (4, 4) float64 that takes points of the stored cloud to the augmented one.
 
     Reads mmdet3d's `transformation_3d_flow`, the order of the steps R (`pcd_rotation_angle`, radians about z), S
@@ -42,7 +42,7 @@ def aug_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
     return matrix
 
 
-def move_boxes(boxes: Array, b_from_a: np.ndarray) -> Array:
+def move_boxes(boxes: Array, b_from_a: npt.NDArray[Any]) -> Array:
     """Returns boxes (N, 7 or 9) of frame a in frame b: x, y, z of the bottom, l, w, h, yaw, and where known vx, vy.
 
     b_from_a (4, 4) turns about z, scales alike along all axes, shifts, and may mirror x or y; sizes and velocities
@@ -65,4 +65,5 @@ def move_boxes(boxes: Array, b_from_a: np.ndarray) -> Array:
 
 def _turn(vectors: Array, matrix: Array) -> Array:
     # Not a matrix product, which autocast would round to bf16.
-    return (vectors[:, None, :] * matrix).sum(-1)
+    turned: Array = (vectors[:, None, :] * matrix).sum(-1)
+    return turned

@@ -2,18 +2,19 @@
 
 A box is (x, y, z_bottom, l, w, h, yaw) in metres and radians: z is the height of the bottom face, l lies along the
 heading, yaw is 0 at +x and grows counter-clockwise (the convention of mmdet3d >= 1.0). Further columns are ignored.
-Every function takes a numpy array or a torch tensor and returns the same kind.
+Every function takes a numpy array or a torch tensor and returns the same type.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-Array = TypeVar('Array', np.ndarray, torch.Tensor)
+Array = TypeVar('Array', npt.NDArray[Any], torch.Tensor)
 
 # Corner order of mmdet3d: x0y0z0, x0y0z1, x0y1z1, x0y1z0, then the same four at the front (x1).
 _CORNER_SIGNS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
@@ -22,7 +23,8 @@ _CORNER_SIGNS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1
 def limit_period(value: Array, offset: float = 0.5, period: float = 2 * math.pi) -> Array:
     """Shifts values by whole periods into [-offset * period, (1 - offset) * period); any shape."""
     floor = torch.floor if isinstance(value, torch.Tensor) else np.floor
-    return value - floor(value / period + offset) * period
+    shifted: Array = value - floor(value / period + offset) * period
+    return shifted
 
 
 def corners(boxes: Array) -> Array:
@@ -40,7 +42,8 @@ def corners(boxes: Array) -> Array:
     local = boxes[:, None, 3:6] * unit
     x = local[..., 0] * cos[:, None] - local[..., 1] * sin[:, None]
     y = local[..., 0] * sin[:, None] + local[..., 1] * cos[:, None]
-    return stack([x, y, local[..., 2]], -1) + boxes[:, None, :3]
+    points: Array = stack([x, y, local[..., 2]], -1) + boxes[:, None, :3]
+    return points
 
 
 def to_bev(boxes: Array) -> Array:
@@ -77,4 +80,5 @@ def aligned_iou(first: Array, second: Array, smallest_union: float = 1e-6) -> Ar
     u0, v0, u1, v1 = (second[..., i] for i in range(4))
     overlap = (high(x1, u1) - low(x0, u0)).clip(0) * (high(y1, v1) - low(y0, v0)).clip(0)
     union = (x1 - x0) * (y1 - y0) + (u1 - u0) * (v1 - v0) - overlap
-    return overlap / union.clip(smallest_union)
+    iou: Array = overlap / union.clip(smallest_union)
+    return iou

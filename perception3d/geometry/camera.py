@@ -7,16 +7,17 @@ continuous with the origin at the upper left corner of the upper left pixel: pix
 
 from __future__ import annotations
 
+import operator
 from functools import reduce
-from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-Array = TypeVar('Array', np.ndarray, torch.Tensor)
+from perception3d.geometry.boxes import Array
 
 
-def rotation_matrix(quaternion_wxyz: np.ndarray) -> np.ndarray:
+def rotation_matrix(quaternion_wxyz: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Returns the rotation matrices (..., 3, 3) of quaternions (..., 4) in the order w, x, y, z, of any length."""
     # Not by scipy's Rotation: its last digits differ, and with them the numbers in info files.
     q = np.asarray(quaternion_wxyz, np.float64)
@@ -29,7 +30,7 @@ def rotation_matrix(quaternion_wxyz: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(row, -1) for row in rows], -2)
 
 
-def rigid(quaternion_wxyz: np.ndarray, translation_m: np.ndarray) -> np.ndarray:
+def rigid(quaternion_wxyz: npt.ArrayLike, translation_m: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Returns the transforms (..., 4, 4) float64 that rotate by quaternions (..., 4), then shift by (..., 3) metres."""
     rotation = rotation_matrix(quaternion_wxyz)
     matrix = np.zeros((*rotation.shape[:-2], 4, 4))
@@ -44,18 +45,22 @@ def invert_rigid(a_from_b: Array) -> Array:
 
     Not for matrices that scale or mirror.
     """
-    is_array = isinstance(a_from_b, np.ndarray)
-    rotation = np.swapaxes(a_from_b[..., :3, :3], -1, -2) if is_array else a_from_b[..., :3, :3].transpose(-1, -2)
-    inverse = np.zeros_like(a_from_b) if is_array else torch.zeros_like(a_from_b)
-    inverse[..., :3, :3] = rotation
-    inverse[..., :3, 3:] = -(rotation @ a_from_b[..., :3, 3:])
-    inverse[..., 3, 3] = 1
-    return inverse
+    b_from_a = np.zeros_like(a_from_b) if isinstance(a_from_b, np.ndarray) else torch.zeros_like(a_from_b)
+    rotation = _transposed(a_from_b[..., :3, :3])
+    b_from_a[..., :3, :3] = rotation
+    b_from_a[..., :3, 3:] = -(rotation @ a_from_b[..., :3, 3:])
+    b_from_a[..., 3, 3] = 1
+    return b_from_a
+
+
+def _transposed(matrix: Array) -> Array:
+    return np.swapaxes(matrix, -1, -2) if isinstance(matrix, np.ndarray) else matrix.transpose(-1, -2)
 
 
 def chain(*matrices: Array) -> Array:
     """Returns the product of matrices, left to right: chain(a_from_b, b_from_c) is a_from_c. Leading axes broadcast."""
-    return reduce(lambda left, right: left @ right, matrices)
+    product: Array = reduce(operator.matmul, matrices)
+    return product
 
 
 def homogeneous(matrix: Array) -> Array:
@@ -71,6 +76,5 @@ def homogeneous(matrix: Array) -> Array:
 
 def transform(points: Array, a_from_b: Array) -> Array:
     """Returns points (..., N, 3) of frame b in frame a; a_from_b is (..., 4, 4) and its leading axes broadcast."""
-    turned = a_from_b[..., :3, :3]
-    turned = np.swapaxes(turned, -1, -2) if isinstance(turned, np.ndarray) else turned.transpose(-1, -2)
-    return points @ turned + a_from_b[..., None, :3, 3]
+    moved: Array = points @ _transposed(a_from_b[..., :3, :3]) + a_from_b[..., None, :3, 3]
+    return moved

@@ -5,20 +5,25 @@ The cut comes before the division by depth, so that nothing behind a camera is m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 
 NEAR_M = 0.1
 """Depth of the near plane: what is closer to a camera, or behind it, is cut off."""
 
 
-def to_homogeneous(points: np.ndarray, img_from_lidar: np.ndarray) -> np.ndarray:
+def to_homogeneous(points: npt.NDArray[Any], img_from_lidar: npt.NDArray[Any]) -> Floats:
     """Maps points (..., 3) in metres to (..., 3) homogeneous pixels (u*d, v*d, d) with d the depth in metres."""
     matrix = np.asarray(img_from_lidar, np.float64)[:3]
-    pixels: np.ndarray = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
+    pixels: Floats = np.asarray(points, np.float64) @ matrix[:, :3].T + matrix[:, 3]
     return pixels
 
 
-def frustum(width: int, height: int, near_m: float = NEAR_M, margin_px: float = 4.0) -> np.ndarray:
+def frustum(width: int, height: int, near_m: float = NEAR_M, margin_px: float = 4.0) -> Floats:
     """Returns the half spaces (5, 4) of an image: a homogeneous pixel h is inside where planes @ (h, 1) >= 0."""
     right, low = width - 1 + margin_px, height - 1 + margin_px
     return np.array(
@@ -27,7 +32,7 @@ def frustum(width: int, height: int, near_m: float = NEAR_M, margin_px: float = 
     )
 
 
-def near_cuts(start: np.ndarray, end: np.ndarray, near_m: float = NEAR_M) -> tuple[np.ndarray, np.ndarray]:
+def near_cuts(start: Floats, end: Floats, near_m: float = NEAR_M) -> tuple[Floats, Floats]:
     """Cuts segments at the near plane.
 
     Args:
@@ -44,7 +49,7 @@ def near_cuts(start: np.ndarray, end: np.ndarray, near_m: float = NEAR_M) -> tup
     return start + share[..., None] * (end - start), crosses
 
 
-def clip_segments(segments: np.ndarray, planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def clip_segments(segments: Floats, planes: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
     """Cuts segments in homogeneous pixels.
 
     Args:
@@ -69,7 +74,7 @@ def clip_segments(segments: np.ndarray, planes: np.ndarray) -> tuple[np.ndarray,
     return cut[..., :2] / cut[..., 2:], kept
 
 
-def clip_polygon(polygon: np.ndarray, planes: np.ndarray) -> np.ndarray:
+def clip_polygon(polygon: Floats, planes: Floats) -> Floats:
     """Cuts a convex polygon (N, 3) in homogeneous pixels (Sutherland-Hodgman); returns (M, 2) pixels, M may be 0."""
     for plane in planes:
         if not len(polygon):
@@ -83,5 +88,5 @@ def clip_polygon(polygon: np.ndarray, planes: np.ndarray) -> np.ndarray:
             if (a >= 0) != (b >= 0):
                 pieces.append(here + a / (a - b) * (there - here))
         polygon = np.array(pieces).reshape(-1, 3)
-    pixels: np.ndarray = polygon[:, :2] / polygon[:, 2:]
+    pixels: Floats = polygon[:, :2] / polygon[:, 2:]
     return pixels

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError
 
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """A box of space cut into equal voxels, along x, y, z of the lidar frame.
+    """A box of space cut into equal voxels, along x, y, z of the LiDAR frame.
 
     `range_m` is (x0, y0, z0, x1, y1, z1) in metres, `shape` the number of voxels (X, Y, Z).
 
@@ -33,16 +34,16 @@ class VoxelGrid:
     @property
     def voxel_size_m(self) -> tuple[float, float, float]:
         """Edge lengths of one voxel along x, y, z, in metres."""
-        lower, upper = self.range_m[:3], self.range_m[3:]
-        return tuple((hi - lo) / n for lo, hi, n in zip(lower, upper, self.shape, strict=True))
+        x0, y0, z0, x1, y1, z1 = self.range_m
+        return (x1 - x0) / self.shape[0], (y1 - y0) / self.shape[1], (z1 - z0) / self.shape[2]
 
-    def axes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def axes(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Returns the lower-corner coordinates along x (X,), y (Y,), z (Z,), float32, metres."""
         lower = np.asarray(self.range_m[:3], np.float32)
         size = np.asarray(self.voxel_size_m, np.float32)
         xs, ys, zs = (np.arange(n, dtype=np.float32) * size[a] + lower[a] for a, n in enumerate(self.shape))
         return xs, ys, zs
 
-    def points(self) -> np.ndarray:
-        """Returns the lower corner of every voxel, (X, Y, Z, 3) float32, metres in the lidar frame."""
+    def points(self) -> npt.NDArray[np.float32]:
+        """Returns the lower corner of every voxel, (X, Y, Z, 3) float32, metres in the LiDAR frame."""
         return np.stack(np.meshgrid(*self.axes(), indexing='ij'), axis=-1)

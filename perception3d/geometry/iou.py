@@ -7,31 +7,34 @@ IoU of CUDA tensors in the bird's-eye view is left to mmcv's kernel.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 
 from perception3d.geometry.boxes import Array
-from perception3d.geometry.overlap import overlap_area, prepare
+from perception3d.geometry.overlap import Floats, overlap_area, prepare
 from perception3d.geometry.threads import share_threads_with_torch
 
 _PARALLEL_PAIRS = 200_000
 
 
 @njit(cache=True)
-def _compare(a: np.ndarray, b: np.ndarray, ratio: bool, poly: np.ndarray, spare: np.ndarray) -> float:
+def _compare(a: Floats, b: Floats, ratio: bool, poly: Floats, spare: Floats) -> float:
     """Common volume of two prepared rows, or their IoU if `ratio`."""
     tall = min(a[8], b[8]) - max(a[7], b[7])
     if not tall > 0.0:
         return 0.0
-    both = overlap_area(a, b, poly, spare) * tall
+    both: float = overlap_area(a, b, poly, spare) * tall
     if ratio and both > 0.0:
-        return both / (a[9] + b[9] - both)
+        both /= a[9] + b[9] - both
     return both
 
 
 @njit(cache=True)
-def _one_row(box: np.ndarray, others: np.ndarray, columns: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+def _one_row(box: Floats, others: Floats, columns: Floats, ratio: bool, out: npt.NDArray[Any]) -> None:
     """Fills `out` (M,) for one prepared box and `others` (M, 10); `columns` (3, M) are their x, y and radius."""
     poly, spare = np.empty((12, 2)), np.empty((12, 2))
     near = np.empty(others.shape[0], np.bool_)
@@ -44,27 +47,27 @@ def _one_row(box: np.ndarray, others: np.ndarray, columns: np.ndarray, ratio: bo
 
 
 @njit(cache=True)
-def _all_pairs_serial(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+def _all_pairs_serial(first: Floats, second: Floats, ratio: bool, out: npt.NDArray[Any]) -> None:
     columns = np.stack((second[:, 0], second[:, 1], second[:, 6]))
     for i in range(first.shape[0]):
         _one_row(first[i], second, columns, ratio, out[i])
 
 
 @njit(cache=True, parallel=True)
-def _all_pairs_parallel(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+def _all_pairs_parallel(first: Floats, second: Floats, ratio: bool, out: npt.NDArray[Any]) -> None:
     columns = np.stack((second[:, 0], second[:, 1], second[:, 6]))
     for i in prange(first.shape[0]):
         _one_row(first[i], second, columns, ratio, out[i])
 
 
 @njit(cache=True)
-def _each_pair(first: np.ndarray, second: np.ndarray, ratio: bool, out: np.ndarray) -> None:
+def _each_pair(first: Floats, second: Floats, ratio: bool, out: npt.NDArray[Any]) -> None:
     poly, spare = np.empty((12, 2)), np.empty((12, 2))
     for i in range(first.shape[0]):
         out[i] = _compare(first[i], second[i], ratio, poly, spare)
 
 
-def to_numpy(array: Array) -> np.ndarray:
+def to_numpy(array: npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
     """The array, or the tensor's values on the CPU, as float32 where numpy has no such type (bfloat16)."""
     if not isinstance(array, torch.Tensor):
         return np.asarray(array)
@@ -72,13 +75,13 @@ def to_numpy(array: Array) -> np.ndarray:
     return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
 
 
-def prepare_flat(bev: np.ndarray) -> np.ndarray:
+def prepare_flat(bev: npt.NDArray[Any]) -> Floats:
     """Rows of `prepare` for bird's-eye boxes (N, 5): as if each were one metre high."""
     bev = np.ascontiguousarray(bev[:, :5], np.float64)
     return prepare(bev, np.zeros(len(bev)), np.ones(len(bev)))
 
 
-def _prepare_boxes(boxes: np.ndarray) -> np.ndarray:
+def _prepare_boxes(boxes: npt.NDArray[Any]) -> Floats:
     boxes = np.asarray(boxes[:, :7], np.float64)
     bev = np.ascontiguousarray(boxes[:, [0, 1, 3, 4, 6]])
     return prepare(bev, boxes[:, 2].copy(), boxes[:, 2] + boxes[:, 5])
@@ -110,7 +113,8 @@ def bev_iou(first: Array, second: Array, aligned: bool = False) -> Array:
     if isinstance(first, torch.Tensor) and first.is_cuda:
         from mmcv.ops import box_iou_rotated
 
-        return box_iou_rotated(first.float(), second.float(), aligned=aligned).to(first)
+        iou: Array = box_iou_rotated(first.float(), second.float(), aligned=aligned).to(first)
+        return iou
     return _run(first, second, aligned, flat=True, ratio=True)
 
 

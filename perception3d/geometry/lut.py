@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 
 from perception3d.checks import InputError
+from perception3d.geometry.boxes import Array
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.geometry.threads import share_threads_with_torch
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
 PRIORITIES = ('last', 'first', 'mean')
 # Columns of voxels that are looked at together before they are one by one.
 _BLOCK = 8
-Array = TypeVar('Array', np.ndarray, torch.Tensor)
 
 
-def scale_to_features(img_from_lidar: np.ndarray, image_hw: tuple[int, int], feature_hw: tuple[int, int]) -> np.ndarray:
+def scale_to_features(
+    img_from_lidar: npt.NDArray[Any], image_hw: tuple[int, int], feature_hw: tuple[int, int]
+) -> Floats:
     """Returns projections (..., 3, 4) float32 into a feature map from those into its image (..., 3|4, 4).
 
     The stride is ceil(image width / feature width) for both axes, with no half-pixel shift.
@@ -52,7 +58,8 @@ def build_lut(
     """Builds the table of one frame: for every voxel the flat feature index that it reads, or -1.
 
     Args:
-        img_from_lidar: (C, 3|4, 4) projections from lidar-frame metres to feature-map pixels (see `scale_to_features`).
+        img_from_lidar: (C, 3|4, 4) projections from metres in the LiDAR frame to pixels of the feature maps (see
+            `scale_to_features`).
         grid: voxels, sampled at their lower corners.
         feature_hw: (H, W) of the feature maps.
         priority: which camera a voxel reads when several see it. 'last' is what Fast-BEV trains with, 'first' what its
@@ -66,8 +73,8 @@ def build_lut(
     valid_hw = valid_hw or feature_hw
     if priority == 'mean':
         return _candidate_lut(img_from_lidar, grid, feature_hw, valid_hw)
-    table = build_frames_lut(img_from_lidar[None], grid, feature_hw, priority, valid_hw)
-    return table[..., 0]
+    table: Array = build_frames_lut(img_from_lidar[None], grid, feature_hw, priority, valid_hw)[..., 0]
+    return table
 
 
 def build_frames_lut(
@@ -76,7 +83,7 @@ def build_frames_lut(
     feature_hw: tuple[int, int],
     priority: str = 'last',
     valid_hw: tuple[int, int] | None = None,
-    first_rows: np.ndarray | None = None,
+    first_rows: npt.NDArray[Any] | None = None,
     out: Array | None = None,
 ) -> Array:
     """Builds the tables of several frames interleaved, in the order in which the gather writes: (X, Y, Z, F) int32.
@@ -111,15 +118,25 @@ def build_frames_lut(
     return torch.from_numpy(table) if isinstance(img_from_lidar, torch.Tensor) else table
 
 
-def find_overlaps(
-    views: Sequence[tuple[np.ndarray, tuple[int, int], tuple[int, int], np.ndarray]], grid: VoxelGrid
-) -> tuple[np.ndarray, np.ndarray]:
+class MapView(NamedTuple):
+    """Where the feature maps of the cameras of B samples lie: in space, and in the rows of all maps.
+
+    `img_from_lidar` (B, C, 3|4, 4) are the projections of every sample and camera to pixels of the maps, `feature_hw`
+    (H, W) the size of a map, `valid_hw` that of its part that holds image, `first_rows` (B, C) the row of each map's
+    first pixel.
+    """
+
+    img_from_lidar: npt.NDArray[Any]
+    feature_hw: tuple[int, int]
+    valid_hw: tuple[int, int]
+    first_rows: npt.NDArray[Any]
+
+
+def find_overlaps(views: Sequence[MapView], grid: VoxelGrid) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Finds the voxels that two cameras of a sample see in both of two views: their pixels in first and last camera.
 
     Args:
-        views: two of (img_from_lidar, feature_hw, valid_hw, first_rows): (B, C, 3|4, 4) projections of every sample and
-            camera to feature-map pixels; (H, W) of the feature maps; their part that holds image; (B, C) index of each
-            feature map's first pixel in the gathered rows.
+        views: two, of equal samples and cameras.
         grid: voxels, sampled at their lower corners.
 
     Returns:
@@ -129,14 +146,14 @@ def find_overlaps(
     InputError on projections that do not fit.
     """
     for view in views:
-        _check(view[0], 'first')
-    shapes = [view[0].shape[:2] for view in views]
+        _check(view.img_from_lidar, 'first')
+    shapes = [view.img_from_lidar.shape[:2] for view in views]
     if len(shapes) != 2 or shapes[0] != shapes[1]:
         raise InputError(f'overlaps need two views of equal samples and cameras, got {shapes}')
-    matrices = np.stack([view[0][:, :, :3] for view in views]).astype(np.float32, copy=False)
-    widths = np.array([view[1][1] for view in views], np.int64)
-    bounds = np.array([view[2] for view in views], np.int64)
-    starts = np.stack([view[3] for view in views]).astype(np.int64, copy=False)
+    matrices = np.stack([view.img_from_lidar[:, :, :3] for view in views]).astype(np.float32, copy=False)
+    widths = np.array([view.feature_hw[1] for view in views], np.int64)
+    bounds = np.array([view.valid_hw for view in views], np.int64)
+    starts = np.stack([view.first_rows for view in views]).astype(np.int64, copy=False)
     x, y, z = grid.shape
     rows, counts = np.empty((shapes[0][0], x, y * z, 4), np.int32), np.empty((shapes[0][0], x), np.int32)
     share_threads_with_torch()
@@ -146,30 +163,33 @@ def find_overlaps(
 
 def _check(img_from_lidar: Array, priority: str) -> tuple[int, int]:
     if priority not in PRIORITIES[:2]:
-        raise InputError(f'priority {priority!r} is none of {", ".join(PRIORITIES)} (mean: one frame at a time)')
+        raise InputError(f'unknown priority {priority!r}: expected last or first, or mean for the table of one frame')
     if img_from_lidar.ndim != 4 or img_from_lidar.shape[2] not in (3, 4) or img_from_lidar.shape[3] != 4:
         raise InputError(f'projections must be (frames, cameras, 3 or 4, 4), got {tuple(img_from_lidar.shape)}')
     return int(img_from_lidar.shape[0]), int(img_from_lidar.shape[1])
 
 
 @njit(cache=True, inline='always', error_model='numpy')
-def _plane(m, x, y):
+def _plane(m: Floats, x: float, y: float) -> tuple[float, float, float]:
     """The part of a projection (numerators of u and v, depth) that does not depend on z."""
     return m[0, 0] * x + m[0, 1] * y, m[1, 0] * x + m[1, 1] * y, m[2, 0] * x + m[2, 1] * y
 
 
 @njit(cache=True, inline='always', error_model='numpy')
-def _is_beside(m, a0, d0, low, high, width):
+def _is_out_of_view(m: Floats, a0: float, d0: float, low: float, high: float, width: np.float32) -> bool:
     """Tells whether a column from `low` to `high` cannot be seen: all is linear in z, so both ends decide."""
     d1, d2 = d0 + m[2, 2] * low + m[2, 3], d0 + m[2, 2] * high + m[2, 3]
     if d1 <= 0 and d2 <= 0:
         return True
     a1, a2 = a0 + m[0, 2] * low + m[0, 3], a0 + m[0, 2] * high + m[0, 3]
-    return (a1 < -d1 and a2 < -d2) or (a1 > width * d1 and a2 > width * d2)
+    aside: bool = (a1 < -d1 and a2 < -d2) or (a1 > width * d1 and a2 > width * d2)
+    return aside
 
 
 @njit(cache=True, inline='always', error_model='numpy')
-def _is_block_beside(m, x, left, right, low, high, width):
+def _is_block_out_of_view(
+    m: Floats, x: float, left: float, right: float, low: float, high: float, width: np.float32
+) -> bool:
     """Tells whether no column from y = `left` to `right` can be seen: all is linear in y and z, so corners decide."""
     behind, before, past = True, True, True
     for y in (left, right):
@@ -181,7 +201,9 @@ def _is_block_beside(m, x, left, right, low, high, width):
 
 
 @njit(cache=True, inline='always', error_model='numpy')
-def _pixel(m, a0, b0, d0, z, width, height, row_length):
+def _pixel(
+    m: Floats, a0: float, b0: float, d0: float, z: float, width: np.float32, height: np.float32, row_length: int
+) -> int | np.int64:
     """Index of the pixel that a voxel falls on, or -1."""
     zero = np.float32(0)
     depth = (d0 + m[2, 2] * z) + m[2, 3]
@@ -201,7 +223,10 @@ def _pixel(m, a0, b0, d0, z, width, height, row_length):
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, row_length, table):
+def _fill_table(
+    matrices: Floats, order: Indices, first_rows: Indices, xs: Floats, ys: Floats, zs: Floats, bounds: Indices,
+    row_length: int, table: Indices,
+) -> None:  # fmt: skip
     frames, cameras = first_rows.shape
     height, width = np.float32(bounds[0]), np.float32(bounds[1])
     for i in prange(xs.size):
@@ -216,7 +241,7 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, row_length, tab
                     cam = order[n]
                     m = matrices[f, cam]
                     a0, b0, d0 = _plane(m, xs[i], ys[j])
-                    if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+                    if _is_out_of_view(m, a0, d0, zs[0], zs[-1], width):
                         continue
                     for k in range(zs.size):
                         if table[i, j, k, f] >= 0:
@@ -228,15 +253,18 @@ def _fill_table(matrices, order, first_rows, xs, ys, zs, bounds, row_length, tab
 
 
 @njit(cache=True, error_model='numpy')
-def _see_slice(m, start_row, x, ys, zs, height, width, row_length, view, seen):
+def _see_slice(
+    m: Floats, start_row: int, x: float, ys: Floats, zs: Floats, height: np.float32, width: np.float32, row_length: int,
+    view: int, seen: Indices,
+) -> None:  # fmt: skip
     """Enters the pixels of one camera's view of the voxels at `x` into `seen` (Y, Z, 4)."""
     for start in range(0, ys.size, _BLOCK):
         stop = min(start + _BLOCK, ys.size)
-        if _is_block_beside(m, x, ys[start], ys[stop - 1], zs[0], zs[-1], width):
+        if _is_block_out_of_view(m, x, ys[start], ys[stop - 1], zs[0], zs[-1], width):
             continue
         for j in range(start, stop):
             a0, b0, d0 = _plane(m, x, ys[j])
-            if _is_beside(m, a0, d0, zs[0], zs[-1], width):
+            if _is_out_of_view(m, a0, d0, zs[0], zs[-1], width):
                 continue
             for k in range(zs.size):
                 # What the first view does not see twice need not be looked at in the second.
@@ -250,7 +278,10 @@ def _see_slice(m, start_row, x, ys, zs, height, width, row_length, view, seen):
 
 
 @njit(cache=True, parallel=True, error_model='numpy')
-def _fill_overlaps(matrices, starts, xs, ys, zs, bounds, widths, rows, counts):
+def _fill_overlaps(
+    matrices: Floats, starts: Indices, xs: Floats, ys: Floats, zs: Floats, bounds: Indices, widths: Indices,
+    rows: Indices, counts: Indices,
+) -> None:  # fmt: skip
     _, samples, cameras = starts.shape
     for job in prange(samples * xs.size):
         sample, i = job // xs.size, job % xs.size
@@ -290,7 +321,7 @@ def _frames_lut_torch(
     feature_hw: tuple[int, int],
     priority: str,
     valid_hw: tuple[int, int],
-    first_rows: np.ndarray,
+    first_rows: npt.NDArray[Any],
     out: torch.Tensor | None,
 ) -> torch.Tensor:
     """The table of `build_frames_lut` by torch operations, without waiting for the device."""
@@ -314,8 +345,10 @@ def _candidate_lut(
 ) -> Array:
     """All cameras that see a voxel, (X, Y, Z, K) int32, valid ones first in camera order; K is what a voxel needs."""
     _check(img_from_lidar[None], 'last')
-    is_tensor = isinstance(img_from_lidar, torch.Tensor)
-    matrices = img_from_lidar if is_tensor else torch.from_numpy(np.asarray(img_from_lidar, np.float32))
+    if not isinstance(img_from_lidar, torch.Tensor):
+        matrices = torch.from_numpy(np.asarray(img_from_lidar, np.float32))
+        return _candidate_lut(matrices, grid, feature_hw, valid_hw).numpy()
+    matrices = img_from_lidar
     v, u, valid = _project_torch(matrices, grid, valid_hw)
     camera = torch.arange(len(matrices), device=matrices.device)[:, None, None, None]
     rows = torch.where(valid, (camera * feature_hw[0] + v) * feature_hw[1] + u, -1)
@@ -323,5 +356,4 @@ def _candidate_lut(
     table = rows.gather(0, order).permute(1, 2, 3, 0)
     if not table.is_cuda:
         table = table[..., : max(int(valid.sum(0).max()), 1)]
-    table = table.to(torch.int32).contiguous()
-    return table if is_tensor else table.numpy()
+    return table.to(torch.int32).contiguous()

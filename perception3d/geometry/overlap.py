@@ -2,7 +2,7 @@
 
 One box is clipped by the other in the other's own axes (Sutherland and Hodgman 1974, against four axis-parallel lines),
 in float64 and in coordinates relative to the two centres, so that large coordinates, slivers and coincident edges are
-harmless. Pairs whose circumscribed circles or axis projections are apart are never clipped.
+harmless. Pairs whose circumscribed circles or projections on the axes of a box are apart are never clipped.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+Floats = npt.NDArray[np.float64]
 
 
 @njit(cache=True)
-def _clip(poly: np.ndarray, other: np.ndarray, count: int, axis: int, sign: float, bound: float) -> int:
+def _clip(poly: Floats, other: Floats, count: int, axis: int, sign: float, bound: float) -> int:
     """Keeps the part of `poly` (count, 2) where sign * coordinate <= bound; writes it to `other`, returns its size."""
     kept = 0
     for i in range(count):
@@ -34,7 +37,7 @@ def _clip(poly: np.ndarray, other: np.ndarray, count: int, axis: int, sign: floa
 
 
 @njit(cache=True)
-def prepare(bev: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def prepare(bev: Floats, low: Floats, high: Floats) -> Floats:
     """Rows (N, 10) that the kernels here take, from bird's-eye boxes (N, 5) that reach from `low` to `high` (N,).
 
     Columns: x, y, l/2, w/2, cos, sin, circumradius, low, high, volume.
@@ -53,7 +56,12 @@ def prepare(bev: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True)
-def overlap_area(a: np.ndarray, b: np.ndarray, poly: np.ndarray, spare: np.ndarray) -> float:
+def overlap_area(
+    a: Floats,
+    b: Floats,
+    poly: Floats,
+    spare: Floats,
+) -> float:
     """Overlap in square metres of two rows of `prepare`; `poly` and `spare` are (12, 2) float64 scratch.
 
     A numba function for use inside other kernels.

@@ -45,7 +45,7 @@ def parallel_kernels() -> Iterator[None]:
     """
     # numba chooses its layer when its threads are first asked for.
     share_threads_with_torch()
-    if numba.threading_layer() == 'workqueue':
+    if numba.threading_layer() == 'workqueue':  # type: ignore[attr-defined]
         with _KERNELS:
             yield
     else:
@@ -59,6 +59,7 @@ def share_threads_with_torch() -> None:
     cores; torch gets its own number back.
     """
     threads = torch.get_num_threads()
-    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    numba.set_num_threads(max(1, min(threads, most)))
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)

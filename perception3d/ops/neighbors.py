@@ -6,7 +6,10 @@ runs of near points (`geometry/point_runs.py`), and builds no matrix of distance
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -22,8 +25,14 @@ _WORDS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @njit(cache=True)
 def _fill_run(
-    index: np.ndarray, columns: np.ndarray, run: int, center: tuple, bound: float, below: int, squared: np.ndarray
-) -> int:
+    index: npt.NDArray[Any],
+    columns: npt.NDArray[Any],
+    run: int,
+    center: tuple,
+    bound: float,
+    below: int,
+    squared: npt.NDArray[Any],
+) -> np.int32:
     """Writes squared distances (P,) of the points of a run; counts those up to `bound` with an index under `below`."""
     x, y, z = center
     close = np.int32(0)
@@ -147,7 +156,7 @@ def _exact(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
-def _runs_and_centers(points: Tensor, centers: Tensor) -> tuple[Runs, np.ndarray]:
+def _runs_and_centers(points: Tensor, centers: Tensor) -> tuple[Runs, npt.NDArray[Any]]:
     shapes = tuple(points.shape), tuple(centers.shape)
     if any(len(shape) != 3 or shape[2] != 3 for shape in shapes) or len(points) != len(centers) or not shapes[0][1]:
         raise InputError(f'expected points (B, N >= 1, 3) and centres (B, M, 3), got {shapes[0]} and {shapes[1]}')
@@ -188,16 +197,7 @@ def nearest_points(points: Tensor, centers: Tensor, k: int, far: float = _FAR_SQ
     return torch.from_numpy(indices), torch.from_numpy(squared)
 
 
-def knn(points: Tensor, centers: Tensor, k: int) -> Tensor:
-    """Indices (B, M, k) int32 of the k nearest of points (B, N, 3) to each centre (B, M, 3), nearest first."""
-    if points.is_cuda:
-        from mmcv.ops import knn as cuda_knn
-
-        return cuda_knn(k, points.contiguous(), centers.contiguous()).transpose(1, 2)
-    return nearest_points(points, centers, k)[0]
-
-
-def _checked(indices: Tensor, num_points: int) -> np.ndarray:
+def _checked(indices: Tensor, num_points: int) -> npt.NDArray[Any]:
     # The kernels do not look: a wrong index would read foreign memory.
     if indices.numel():
         low, high = (int(v) for v in indices.aminmax())
@@ -240,52 +240,3 @@ def interpolate_columns_backward(grad: Tensor, indices: Tensor, weights: Tensor,
     weights = _exact(weights).to(grad.dtype)
     _interpolate_backward(grad.numpy(), _checked(indices, num_points), weights.numpy(), sums.numpy())
     return sums
-
-
-class _Group(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, indices: Tensor) -> Tensor:
-        ctx.save_for_backward(indices)
-        ctx.num_points = features.shape[2]
-        return gather_columns(features, indices)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        return scatter_add_columns(grad, *ctx.saved_tensors, ctx.num_points).to(grad.dtype), None
-
-
-class _Interpolate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, features: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(indices, weights)
-        ctx.num_points = features.shape[2]
-        return interpolate_columns(features, indices, weights)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        return interpolate_columns_backward(grad, *ctx.saved_tensors, ctx.num_points).to(grad.dtype), None, None
-
-
-def group_points(features: Tensor, indices: Tensor) -> Tensor:
-    """Features (B, C, ...) of features (B, C, N) at indices (B, ...) int32; differentiable in the features."""
-    flat = indices.flatten(1)
-    if features.is_cuda:
-        grouped = features.gather(2, flat.long()[:, None].expand(-1, features.shape[1], -1))
-    else:
-        grouped = _Group.apply(features, flat)
-    return grouped.view(*features.shape[:2], *indices.shape[1:])
-
-
-def three_interpolate(features: Tensor, indices: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sums (B, C, n) of three features each (PointNet++, arXiv 1706.02413); differentiable in the features.
-
-    Args:
-        features: (B, C, m).
-        indices: (B, n, 3) int32, of points among the m.
-        weights: (B, n, 3), without gradient.
-    """
-    if features.is_cuda:
-        from mmcv.ops import three_interpolate as cuda_interpolate
-
-        return cuda_interpolate(features.contiguous(), indices.contiguous(), weights.contiguous())
-    return _Interpolate.apply(features, indices, weights)

@@ -9,8 +9,10 @@ boxes, by mmcv's rule and rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit
 
@@ -20,7 +22,7 @@ from perception3d.geometry.overlap import overlap_area
 
 
 @njit(cache=True)
-def _greedy(boxes: np.ndarray, circle: bool, bound: float, limit: int, keep: np.ndarray) -> None:
+def _greedy(boxes: npt.NDArray[Any], circle: bool, bound: float, limit: int, keep: npt.NDArray[Any]) -> None:
     """Marks in `keep` (N,) the survivors among prepared boxes (N, 10) that are sorted by falling score."""
     poly, spare = np.empty((12, 2)), np.empty((12, 2))
     # Survivors so far: place in `boxes`, then columns for the test of distance.
@@ -53,8 +55,12 @@ def _greedy(boxes: np.ndarray, circle: bool, bound: float, limit: int, keep: np.
 
 @njit(cache=True)
 def _greedy_groups(
-    boxes: np.ndarray, starts: np.ndarray, circle: np.ndarray, bound: np.ndarray, limit: np.ndarray
-) -> np.ndarray:
+    boxes: npt.NDArray[Any],
+    starts: npt.NDArray[Any],
+    circle: npt.NDArray[Any],
+    bound: npt.NDArray[Any],
+    limit: npt.NDArray[Any],
+) -> npt.NDArray[Any]:
     keep = np.zeros(boxes.shape[0], np.bool_)
     for group in range(starts.shape[0] - 1):
         part = slice(starts[group], starts[group + 1])
@@ -65,7 +71,7 @@ def _greedy_groups(
 def nms_groups(
     bev: Array,
     scores: Array,
-    labels: Array,
+    labels: Array | npt.NDArray[Any],
     bounds: Sequence[float],
     circle: Sequence[bool] | None = None,
     limits: Sequence[int] | None = None,
@@ -102,10 +108,9 @@ def nms_rotated(bev: Array, scores: Array, iou_threshold: float, labels: Array |
     """Indices (K,), by falling score, of bird's-eye boxes (N, 5) that survive rotated NMS, per class if `labels`."""
     if isinstance(bev, torch.Tensor) and bev.is_cuda:
         return _nms_by_mmcv(bev[:, :5].float(), scores.float(), iou_threshold, labels)
-    if labels is None:
-        labels = np.zeros(len(bev), np.int64)
-    classes = int(labels.max()) + 1 if len(labels) else 1
-    return nms_groups(bev, scores, labels, [iou_threshold] * classes)
+    groups = np.zeros(len(bev), np.int64) if labels is None else to_numpy(labels)
+    classes = int(groups.max()) + 1 if len(groups) else 1
+    return nms_groups(bev, scores, groups, [iou_threshold] * classes)
 
 
 def _nms_by_mmcv(
@@ -122,7 +127,9 @@ def _nms_by_mmcv(
 
 
 @njit(cache=True, error_model='numpy')
-def _suppress_2d(corners: np.ndarray, area: np.ndarray, bound: float, offset: float, zero: float) -> np.ndarray:
+def _suppress_2d(
+    corners: npt.NDArray[Any], area: npt.NDArray[Any], bound: float, offset: float, zero: float
+) -> npt.NDArray[Any]:
     """Marks (N,) the survivors of boxes, sorted by falling score; `corners` are columns (4, N), all of one type."""
     x0, y0, x1, y1 = corners
     keep = np.ones(area.shape[0], np.bool_)

@@ -7,9 +7,10 @@ even in the last bit, so that a search that leaves out runs by it finds what a s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from perception3d.checks import InputError
@@ -20,24 +21,24 @@ RUN_POINTS = 64
 class Runs(NamedTuple):
     """B clouds of N points in R runs of `RUN_POINTS`; the last run is filled up with points at infinity.
 
-    `index` (B, R, P) int32 is the place of each point in its cloud, N in what is filled up; `columns` (B, 3, R, P) are
+    `places` (B, R, P) int32 is the place of each point in its cloud, N in what is filled up; `columns` (B, 3, R, P) are
     x, y, z; `low` and `high` (B, 3, R) are the corners of the runs' boxes.
     """
 
-    index: np.ndarray
-    columns: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    places: npt.NDArray[np.int32]
+    columns: npt.NDArray[Any]
+    low: npt.NDArray[Any]
+    high: npt.NDArray[Any]
 
 
-def _spread_bits(values: np.ndarray) -> np.ndarray:
+def _spread_bits(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Puts two zero bits between the lower 10 bits of int32 values."""
     for shift, mask in ((16, 0x030000FF), (8, 0x0300F00F), (4, 0x030C30C3), (2, 0x09249249)):
         values = (values | (values << shift)) & mask
     return values
 
 
-def _curve_order(cloud: np.ndarray) -> np.ndarray:
+def _curve_order(cloud: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Indices (N,) of points (N, 3) along a Morton curve."""
     low = cloud.min(0)
     extent = float((cloud.max(0) - low).max()) or 1.0
@@ -46,7 +47,7 @@ def _curve_order(cloud: np.ndarray) -> np.ndarray:
     return np.argsort(x | (y << 1) | (z << 2), kind='stable')
 
 
-def cut_into_runs(points: np.ndarray) -> Runs:
+def cut_into_runs(points: npt.NDArray[Any]) -> Runs:
     """Cuts clouds (B, N >= 1, 3), float32 or float64 and finite, into runs."""
     if not np.isfinite(points).all():
         raise InputError('a point that is not finite has no distance to others: drop such points first')
@@ -64,7 +65,9 @@ def cut_into_runs(points: np.ndarray) -> Runs:
 
 
 @njit(cache=True)
-def fill_bounds(low: np.ndarray, high: np.ndarray, x: float, y: float, z: float, bounds: np.ndarray) -> None:
+def fill_bounds(
+    low: npt.NDArray[Any], high: npt.NDArray[Any], x: float, y: float, z: float, bounds: npt.NDArray[Any]
+) -> None:
     """Writes for each run of one cloud (R,) the squared distance that no point of it is nearer than to x, y, z."""
     zero = x - x
     for run in range(bounds.shape[0]):

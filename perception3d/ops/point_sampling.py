@@ -6,7 +6,10 @@ picks are those of the plain method. CUDA tensors go to mmcv.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -19,7 +22,7 @@ from perception3d.ops.point_runs import cut_into_runs, fill_bounds
 _FAR_SQUARED = np.float32(1e10)
 
 
-def _tie_ranks(num_points: int) -> np.ndarray:
+def _tie_ranks(num_points: int) -> npt.NDArray[Any]:
     """Rank (N + 1,) int64 by which mmcv's CUDA kernel prefers one of equally far points: by thread, then by index.
 
     Its T threads, the largest power of two up to N and 1024, take the points k, k + T, ... in turn. Then the lower half
@@ -35,7 +38,7 @@ def _tie_ranks(num_points: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _largest_bits(values: np.ndarray) -> int:
+def _largest_bits(values: npt.NDArray[np.int32]) -> np.int32:
     # Floats that are not negative sort like the integers of their bits, and of integers a maximum is vectorised.
     largest = np.int32(-1)
     for k in range(values.shape[0]):
@@ -45,7 +48,12 @@ def _largest_bits(values: np.ndarray) -> int:
 
 @njit(cache=True)
 def _pick(
-    index: np.ndarray, columns: np.ndarray, low: np.ndarray, high: np.ndarray, ranks: np.ndarray, out: np.ndarray
+    index: npt.NDArray[Any],
+    columns: npt.NDArray[Any],
+    low: npt.NDArray[Any],
+    high: npt.NDArray[Any],
+    ranks: npt.NDArray[Any],
+    out: npt.NDArray[Any],
 ) -> None:
     """Fills `out` (M,) for the runs of one cloud; `ranks` (N + 1,) decide between equally far points."""
     runs, size = index.shape
@@ -119,7 +127,8 @@ def furthest_point_sample(points: Tensor, num_samples: int) -> Tensor:
     runs = cut_into_runs(xyz)
     ranks = _tie_ranks(xyz.shape[1])
     if len(xyz) == 1:
-        _pick(*(part[0] for part in runs), ranks, out[0])
+        places, columns, low, high = (part[0] for part in runs)
+        _pick(places, columns, low, high, ranks, out[0])
     else:
         share_threads_with_torch()
         _pick_all(*runs, ranks, out)

@@ -6,7 +6,10 @@ between the sides, and between bottom and top or on them: mmcv's rule and roundi
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -19,7 +22,7 @@ _BLOCK = 256
 _ROI_REDUCTIONS = ('max', 'avg')
 
 
-def _columns(boxes: Tensor) -> np.ndarray:
+def _columns(boxes: Tensor) -> npt.NDArray[Any]:
     """Columns (..., 9, T) float32, as `inside_boxes` takes them, of boxes (..., T, >=7) by mmcv's rule."""
     array = boxes.detach().float().numpy()
     half = array[..., 3:6] / np.float32(2)
@@ -34,7 +37,7 @@ def _columns(boxes: Tensor) -> np.ndarray:
     return np.ascontiguousarray(np.swapaxes(rows, -1, -2))
 
 
-def _coordinates(points: Tensor) -> np.ndarray:
+def _coordinates(points: Tensor) -> npt.NDArray[Any]:
     """Points (..., N, >=3) as contiguous columns (..., 3, N) float32."""
     return points.detach()[..., :3].float().transpose(-1, -2).contiguous().numpy()
 
@@ -60,7 +63,7 @@ def _mark_first(points, boxes, out):
 
 
 @njit(cache=True)
-def _points_of_box(points: np.ndarray, box: tuple, out: np.ndarray) -> int:
+def _points_of_box(points: npt.NDArray[Any], box: tuple, out: npt.NDArray[Any]) -> int:
     """Writes the first indices of points (3, N) inside a box into `out`, and returns how many there are of them."""
     flags, found = np.empty(_BLOCK, np.bool_), 0
     for start in range(0, points.shape[1], _BLOCK):
@@ -270,6 +273,6 @@ def pool_cells_backward(grad: Tensor, cells: Tensor, winners: Tensor, reduction:
     exact = grad.detach().contiguous()
     exact = exact if exact.dtype == torch.float64 else exact.float()
     sums = exact.new_zeros(num_points, grad.shape[-1])
-    arrays = [t.flatten(0, -2).numpy() for t in (exact, cells, winners)]
-    _pool_cells_backward(*arrays, reduction == 'avg', sums.numpy())
+    flat, flat_cells, flat_winners = (t.flatten(0, -2).numpy() for t in (exact, cells, winners))
+    _pool_cells_backward(flat, flat_cells, flat_winners, reduction == 'avg', sums.numpy())
     return sums.to(grad.dtype)

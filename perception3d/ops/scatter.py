@@ -6,8 +6,11 @@ The adjoint adds in a fixed order, whatever the number of threads.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 
@@ -63,10 +66,10 @@ def scatter_add_rows(values: torch.Tensor, table: torch.Tensor, num_rows: int) -
     return sums
 
 
-def _as_words(*tensors: torch.Tensor) -> list[np.ndarray]:
+def _as_words(*tensors: torch.Tensor) -> list[npt.NDArray[Any]]:
     """Views contiguous tensors (.., C) of one dtype as the widest integers that fit the rows and the starts of all."""
-    spans = [tensors[0].shape[1] * tensors[0].element_size()]
-    spans += [tensor.storage_offset() * tensor.element_size() for tensor in tensors]
+    spans = [int(tensors[0].shape[1]) * tensors[0].element_size()]
+    spans += [int(tensor.storage_offset()) * tensor.element_size() for tensor in tensors]
     dtype = next(dtype for size, dtype in _WORDS if all(span % size == 0 for span in spans))
     return [tensor.view(dtype).numpy() for tensor in tensors]
 

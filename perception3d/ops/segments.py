@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -48,7 +48,9 @@ class _SegmentMax(torch.autograd.Function):
 
 
 @njit(cache=True, parallel=True)
-def _max_of_runs(rows: np.ndarray, ends: np.ndarray, out: np.ndarray, winners: np.ndarray) -> None:
+def _max_of_runs(
+    rows: npt.NDArray[Any], ends: npt.NDArray[Any], out: npt.NDArray[Any], winners: npt.NDArray[Any]
+) -> None:
     channels = rows.shape[1]
     for v in prange(ends.size):
         first = ends[v - 1] if v else 0

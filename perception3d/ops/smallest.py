@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -18,7 +21,7 @@ _PARALLEL_VALUES = 2**20
 
 
 @njit(cache=True)
-def _kth_smallest(values: np.ndarray, count: int, k: int) -> float:
+def _kth_smallest(values: npt.NDArray[Any], count: int, k: int) -> float:
     """Reorders the first `count` values (Hoare's quickselect) and returns the one of rank k, from 0."""
     low, high = 0, count - 1
     while low < high:
@@ -42,7 +45,7 @@ def _kth_smallest(values: np.ndarray, count: int, k: int) -> float:
 
 
 @njit(cache=True)
-def _upper_bound(row: np.ndarray, k: int, lanes: int) -> float:
+def _upper_bound(row: npt.NDArray[Any], k: int, lanes: int) -> float:
     """A value that at least k of the row do not exceed: each of the k lanes with the smallest minima has one.
 
     Lane j has the columns j, j + lanes, ...: what is alike lies side by side, and comes into different lanes.
@@ -56,7 +59,7 @@ def _upper_bound(row: np.ndarray, k: int, lanes: int) -> float:
 
 
 @njit(cache=True)
-def _select(row: np.ndarray, out: np.ndarray) -> None:
+def _select(row: npt.NDArray[Any], out: npt.NDArray[Any]) -> None:
     """Fills `out` (k,) with the columns of the k smallest values, in order of columns."""
     k, lanes = len(out), min(len(row), _LANES * len(out))
     bound = _upper_bound(row, k, lanes)

@@ -6,7 +6,10 @@ adds up its neighbours in a fixed order, so that results do not depend on the nu
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -73,7 +76,7 @@ def _numbers(counts: Tensor, subm: bool) -> list[int]:
     return numbers
 
 
-def _table(pairs: Tensor, counts: Tensor, num_out: int, inverse: bool, subm: bool) -> np.ndarray:
+def _table(pairs: Tensor, counts: Tensor, num_out: int, inverse: bool, subm: bool) -> npt.NDArray[Any]:
     """Returns (M, V) int32: the input of each output at each kernel position, or -1."""
     numbers = np.asarray(_numbers(counts, subm))
     table = np.full((num_out, len(numbers)), -1, np.int32)
@@ -83,7 +86,7 @@ def _table(pairs: Tensor, counts: Tensor, num_out: int, inverse: bool, subm: boo
     return table
 
 
-def _run(features: Tensor, weight: Tensor, table: np.ndarray) -> Tensor:
+def _run(features: Tensor, weight: Tensor, table: npt.NDArray[Any]) -> Tensor:
     """Multiplies and adds; weight (V, C, K)."""
     kind = features.dtype if features.dtype in (torch.float32, torch.float64) else torch.float32
     rows = features.detach().to(kind).contiguous().numpy()

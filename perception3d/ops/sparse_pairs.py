@@ -6,8 +6,10 @@ Sites are looked up in a hash table as large as the sites need. The lists are sp
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -64,7 +66,7 @@ def strided_pairs(
     return torch.from_numpy(outputs[:number].copy()), torch.from_numpy(pairs), torch.from_numpy(counts)
 
 
-def _offsets(kernel: Sequence[int], dilation: Sequence[int]) -> np.ndarray:
+def _offsets(kernel: Sequence[int], dilation: Sequence[int]) -> npt.NDArray[Any]:
     """Returns (V, 3) places in a kernel, the last axis fastest."""
     grid = np.meshgrid(*(np.arange(size) * step for size, step in zip(kernel, dilation, strict=True)), indexing='ij')
     return np.stack(grid, -1).reshape(-1, 3)
@@ -76,7 +78,7 @@ def _bits(count: int) -> int:
 
 
 @njit(cache=True, inline='always')
-def _find(keys: np.ndarray, bits: int, key: int) -> int:
+def _find(keys: npt.NDArray[np.int64], bits: int, key: int) -> np.int64:
     """Returns the entry that holds `key`, or the empty one where it belongs."""
     mask = (1 << bits) - 1
     at = np.int64((np.uint64(key) * _SCATTER) >> np.uint64(64 - bits))

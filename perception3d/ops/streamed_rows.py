@@ -11,6 +11,7 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from llvmlite import ir
 from numba import njit, prange, types
 from numba.core import cgutils
@@ -24,13 +25,13 @@ _AHEAD = 12
 _PARTS_A_THREAD = 8
 
 
-def can_stream(source: np.ndarray, target: np.ndarray) -> bool:
+def can_stream(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> bool:
     """Whether `stream_rows` takes these rows: 16 or 32 words of 8 bytes, and a target on a boundary of 32 bytes."""
     fits = source.dtype == np.int64 and source.shape[1] in (16, 32)
     return fits and source.flags.c_contiguous and target.flags.c_contiguous and target.ctypes.data % _VECTOR_BYTES == 0
 
 
-def stream_rows(source: np.ndarray, table: np.ndarray, target: np.ndarray) -> None:
+def stream_rows(source: npt.NDArray[Any], table: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
     """Writes row `table[n]` of `source` (R, W) int64 into row n of `target` (N, W), zeros where `table` (N,) is -1."""
     _stream(source, table, target, min(len(table), _PARTS_A_THREAD * numba.get_num_threads()))
 

@@ -8,9 +8,11 @@ as large as the points need, not in a grid of the whole range (360 MB a frame fo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import torch
 from numba import njit, prange
 from torch import Tensor
@@ -32,14 +34,19 @@ def grid_size(voxel_size: Sequence[float], point_range: Sequence[float]) -> tupl
     cells = np.floor(((span[3:] - span[:3]) / size).astype(np.float64) + 0.5)
     if not (np.isfinite(cells).all() and (cells >= 1).all()):
         raise InputError(f'voxels of {size.tolist()} m do not fill the range {span.tolist()}')
-    return tuple(int(n) for n in cells)
+    x, y, z = (int(n) for n in cells)
+    return x, y, z
 
 
 # One thread, here and below: it takes a millisecond or two, and workers of a data loader, which must not start
 # threads after a fork, may call it.
 @njit(cache=True)
 def _cells_of_points(
-    points: np.ndarray, size: np.ndarray, low: np.ndarray, grid: np.ndarray, cells: np.ndarray
+    points: npt.NDArray[Any],
+    size: npt.NDArray[Any],
+    low: npt.NDArray[Any],
+    grid: npt.NDArray[Any],
+    cells: npt.NDArray[Any],
 ) -> None:
     """Writes the flat cell (z, y, x) of each point, -1 outside the range; NaN fails every comparison."""
     limit_x, limit_y, limit_z = np.float32(grid[0]), np.float32(grid[1]), np.float32(grid[2])
@@ -52,7 +59,9 @@ def _cells_of_points(
 
 
 @njit(cache=True)
-def _number_cells(cells: np.ndarray, bits: int, hashed: bool, voxel_cell: np.ndarray) -> tuple[np.ndarray, int]:
+def _number_cells(
+    cells: npt.NDArray[Any], bits: int, hashed: bool, voxel_cell: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], int]:
     """Numbers distinct cells in the order in which they appear; -1 for cells of -1 and after `voxel_cell` is full.
 
     `voxel_cell` (V,) receives the cell of each number. The table has 2**bits entries, or one a cell if not `hashed`.
@@ -80,7 +89,9 @@ def _number_cells(cells: np.ndarray, bits: int, hashed: bool, voxel_cell: np.nda
 
 
 @njit(cache=True)
-def _fill_voxels(points: np.ndarray, numbers: np.ndarray, voxels: np.ndarray, count: np.ndarray) -> None:
+def _fill_voxels(
+    points: npt.NDArray[Any], numbers: npt.NDArray[Any], voxels: npt.NDArray[Any], count: npt.NDArray[Any]
+) -> None:
     """Copies the first points of each voxel into zeros `voxels` (V, max_points, F) and counts them in zeros `count`."""
     for i in range(numbers.shape[0]):
         voxel = numbers[i]
@@ -91,7 +102,7 @@ def _fill_voxels(points: np.ndarray, numbers: np.ndarray, voxels: np.ndarray, co
 
 
 @njit(cache=True)
-def _unflatten(cells: np.ndarray, grid: np.ndarray, coords: np.ndarray) -> None:
+def _unflatten(cells: npt.NDArray[Any], grid: npt.NDArray[Any], coords: npt.NDArray[Any]) -> None:
     """Writes coordinates (N, 3) as z, y, x of flat cells (N,); -1, -1, -1 for -1."""
     for i in range(cells.shape[0]):
         if cells[i] < 0:
@@ -101,7 +112,7 @@ def _unflatten(cells: np.ndarray, grid: np.ndarray, coords: np.ndarray) -> None:
             coords[i, 0], coords[i, 1], coords[i, 2] = row // grid[1], row % grid[1], cells[i] - row * grid[0]
 
 
-def _number(cells: np.ndarray, num_cells: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _number(cells: npt.NDArray[Any], num_cells: int, most: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Numbers (N,) int32 of the cells (N,) int64 below `num_cells`, at most `most` of them, and the cell of each."""
     hashed = num_cells > _SMALL_GRID_CELLS
     most = max(1, min(most, len(cells)))
@@ -113,7 +124,7 @@ def _number(cells: np.ndarray, num_cells: int, most: int) -> tuple[np.ndarray, n
 
 def _point_cells(
     points: Tensor, voxel_size: Sequence[float], point_range: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Points as an array, their flat cells (N,) int64, and the grid (x, y, z)."""
     grid = np.array(grid_size(voxel_size, point_range), np.int64)
     if points.ndim != 2 or points.shape[1] < 3 or points.dtype != torch.float32:
@@ -197,7 +208,9 @@ def unique_voxels(coords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @njit(cache=True, parallel=True)
-def _max_rows(values: np.ndarray, row_of: np.ndarray, best: np.ndarray, winner: np.ndarray, parts: int) -> None:
+def _max_rows(
+    values: npt.NDArray[Any], row_of: npt.NDArray[Any], best: npt.NDArray[Any], winner: npt.NDArray[Any], parts: int
+) -> None:
     # Each part owns a range of rows and reads all values, in order: the first of equal values wins on any machine.
     for part in prange(parts):
         low, high = best.shape[0] * part // parts, best.shape[0] * (part + 1) // parts

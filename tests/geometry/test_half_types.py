@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from pooled import pool_box_cells, pool_by_voxel
+from pooled import group_points, pool_box_cells, pool_by_voxel, three_interpolate
 
 from perception3d.checks import InputError
 from perception3d.geometry import iou
@@ -65,10 +65,10 @@ OPS = {
         BOXES,
     ),
     'ball_query': (lambda points, centers: neighbors.ball_query(points, centers, 0.0, 1.5, 8), POINTS, CENTERS),
-    'knn': (lambda points, centers: neighbors.knn(points, centers, 5), POINTS, CENTERS),
-    'group_points': (lambda features: neighbors.group_points(features, INDICES), FEATURES),
+    'nearest_points': (lambda points, centers: neighbors.nearest_points(points, centers, 5)[0], POINTS, CENTERS),
+    'group_points': (lambda features: group_points(features, INDICES), FEATURES),
     'three_interpolate': (
-        lambda features, weights: neighbors.three_interpolate(features, INDICES, weights),
+        lambda features, weights: three_interpolate(features, INDICES, weights),
         FEATURES,
         _random(2, 10, 3, seed=4),
     ),

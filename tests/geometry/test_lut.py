@@ -10,7 +10,7 @@ from camera_rig import REAL_RIG_16X44, rig_for_images
 from perception3d.checks import InputError
 from perception3d.geometry import lut as lut_module
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_frames_lut, build_lut, find_overlaps, scale_to_features
+from perception3d.geometry.lut import MapView, build_frames_lut, build_lut, find_overlaps, scale_to_features
 from perception3d.ops.scatter import gather_rows, gather_rows_torch, scatter_add_rows
 
 PUBLISHED_GRID = VoxelGrid((-50, -50, -4, 50, 50, 2), (128, 128, 6))
@@ -141,7 +141,10 @@ def test_overlaps_are_the_voxels_whose_first_and_last_camera_differ_in_both_view
     starts = np.array([[5000 + 700 * c for c in range(6)], [704 * c for c in range(6)]])
     coarse = samples.copy()
     coarse[:, :, :2] /= 1.7
-    views = [(samples, (16, 44), (14, 40), starts), (coarse, (9, 26), (6, 25), starts // 2)]
+    views = [
+        MapView(samples, (16, 44), (14, 40), starts),
+        MapView(coarse, (9, 26), (6, 25), starts // 2),
+    ]
     rows, counts = find_overlaps(views, SMALL_GRID)
     for n in range(2):
         tables = [
@@ -161,9 +164,9 @@ def test_bad_arguments_are_named():
         build_lut(REAL_RIG_16X44, SMALL_GRID, (16, 44), 'middle')
     with pytest.raises(InputError, match=r'\(1, 6, 4, 3\)'):
         build_lut(np.zeros((6, 4, 3), np.float32), SMALL_GRID, (16, 44))
-    view = np.stack([REAL_RIG_16X44]), (16, 44), (16, 44), np.zeros((1, 6))
+    view = MapView(np.stack([REAL_RIG_16X44]), (16, 44), (16, 44), np.zeros((1, 6)))
     with pytest.raises(InputError, match=r'equal samples and cameras.*\(1, 6\), \(1, 5\)'):
-        find_overlaps([view, (view[0][:, 1:], *view[1:])], SMALL_GRID)
+        find_overlaps([view, view._replace(img_from_lidar=view.img_from_lidar[:, 1:])], SMALL_GRID)
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16, torch.float64])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pooled import group_points, three_interpolate
 
 from perception3d.checks import InputError
 from perception3d.ops import neighbors
@@ -45,7 +46,6 @@ def test_the_nearest_come_sorted_and_equally_near_ones_by_index(number, k, latti
     indices, squared = neighbors.nearest_points(points, centers, k)
     wanted, order = _squared(points, centers).sort(stable=True)
     assert torch.equal(indices, order[..., :k].int()) and torch.equal(squared, wanted[..., :k])
-    assert torch.equal(neighbors.knn(points, centers, k), indices)
 
 
 def test_missing_neighbours_are_index_0_at_the_far_distance():
@@ -62,7 +62,7 @@ def test_large_coordinates_and_single_points_are_found():
     points = torch.rand(1, 300, 3, generator=torch.Generator().manual_seed(0)) * 1e-2 + 1000
     indices, _ = neighbors.nearest_points(points, points, 1)
     assert torch.equal(_squared(points, points).argmin(2, keepdim=True).int(), indices)
-    assert neighbors.knn(points[:, :1], points[:, :2], 1).tolist() == [[[0], [0]]]
+    assert neighbors.nearest_points(points[:, :1], points[:, :2], 1)[0].tolist() == [[[0], [0]]]
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64, torch.bfloat16, torch.int8])
@@ -70,7 +70,7 @@ def test_grouping_is_indexing(dtype):
     generator = torch.Generator().manual_seed(0)
     features = (torch.randn(2, 5, 40, generator=generator) * 10).to(dtype)
     indices = torch.randint(0, 40, (2, 7, 3), generator=generator, dtype=torch.int32)
-    grouped = neighbors.group_points(features, indices)
+    grouped = group_points(features, indices)
     for b in range(2):
         assert torch.equal(grouped[b], features[b][:, indices[b].long()])
 
@@ -78,23 +78,23 @@ def test_grouping_is_indexing(dtype):
 def test_grouping_has_the_gradient_of_indexing():
     features = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
     indices = torch.randint(0, 9, (2, 4, 5), dtype=torch.int32)
-    assert torch.autograd.gradcheck(lambda f: neighbors.group_points(f, indices), features)
+    assert torch.autograd.gradcheck(lambda f: group_points(f, indices), features)
 
 
 def test_interpolation_is_a_weighted_sum_and_has_its_gradient():
     features = torch.randn(2, 3, 9, dtype=torch.float64, requires_grad=True)
     indices = torch.randint(0, 9, (2, 6, 3), dtype=torch.int32)
     weights = torch.rand(2, 6, 3, dtype=torch.float64)
-    wanted = (neighbors.group_points(features, indices) * weights[:, None]).sum(-1)
-    assert torch.allclose(neighbors.three_interpolate(features, indices, weights), wanted)
-    assert torch.autograd.gradcheck(lambda f: neighbors.three_interpolate(f, indices, weights), features)
-    half = neighbors.three_interpolate(features.bfloat16(), indices, weights.bfloat16())
+    wanted = (group_points(features, indices) * weights[:, None]).sum(-1)
+    assert torch.allclose(three_interpolate(features, indices, weights), wanted)
+    assert torch.autograd.gradcheck(lambda f: three_interpolate(f, indices, weights), features)
+    half = three_interpolate(features.bfloat16(), indices, weights.bfloat16())
     assert half.dtype == torch.bfloat16 and torch.allclose(half.double(), wanted, atol=0.1)
 
 
 def test_bfloat16_gradients_are_summed_in_float32():
     features = torch.zeros(1, 1, 2, dtype=torch.bfloat16, requires_grad=True)
-    grouped = neighbors.group_points(features, torch.zeros(1, 1000, dtype=torch.int32))
+    grouped = group_points(features, torch.zeros(1, 1000, dtype=torch.int32))
     grouped.backward(torch.full_like(grouped, 0.25))
     assert features.grad.tolist() == [[[250, 0]]]
 
@@ -102,12 +102,12 @@ def test_bfloat16_gradients_are_summed_in_float32():
 def test_wrong_input_says_so():
     points = torch.zeros(1, 4, 3)
     with pytest.raises(InputError, match='4 points'):
-        neighbors.group_points(points.transpose(1, 2), torch.tensor([[4]], dtype=torch.int32))
+        group_points(points.transpose(1, 2), torch.tensor([[4]], dtype=torch.int32))
     with pytest.raises(InputError, match='reach from -1'):
-        neighbors.three_interpolate(points.transpose(1, 2), torch.full((1, 1, 3), -1).int(), torch.ones(1, 1, 3))
+        three_interpolate(points.transpose(1, 2), torch.full((1, 1, 3), -1).int(), torch.ones(1, 1, 3))
     with pytest.raises(InputError, match=r'\(B, M, 3\)'):
         neighbors.ball_query(points, points[0], 0.0, 1.0, 4)
     with pytest.raises(InputError, match='not finite'):
-        neighbors.knn(points * torch.nan, points, 1)
+        neighbors.nearest_points(points * torch.nan, points, 1)
     with pytest.raises(InputError, match='1 or more neighbours'):
-        neighbors.knn(points, points, 0)
+        neighbors.nearest_points(points, points, 0)

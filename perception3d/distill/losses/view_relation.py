@@ -15,7 +15,7 @@ from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import full_precision, tempered_kl
 from perception3d.distill.losses.view_kernels import CpuViewRelation, ViewImages
 from perception3d.geometry.grid import VoxelGrid
-from perception3d.geometry.lut import build_lut, find_overlaps, scale_to_features, valid_part
+from perception3d.geometry.lut import MapView, build_lut, find_overlaps, scale_to_features, valid_part
 from perception3d.registry import MODELS
 
 
@@ -53,7 +53,9 @@ def _on_cpu(
     views = (student, teacher)
     images = tuple(ViewImages(view[0][0].first[:, 0], view[0][0].hw, _valid_hw(view)) for view in views)
     scaled = [scale_to_features(view[1], view[2], part.hw)[:, 0] for view, part in zip(views, images, strict=True)]
-    seen = [(matrices, part.hw, part.valid_hw, part.first) for matrices, part in zip(scaled, images, strict=True)]
+    seen = [
+        MapView(matrices, part.hw, part.valid_hw, part.first) for matrices, part in zip(scaled, images, strict=True)
+    ]
     rows, teacher_rows = _rows(student), _rows(teacher).detach()
     return CpuViewRelation.apply(rows, teacher_rows, find_overlaps(seen, grid), images, gram_weight, temperature)
 
