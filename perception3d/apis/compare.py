@@ -32,10 +32,10 @@ class CompareOptions:
     """How detectors are compared.
 
     Attributes:
-        logits: tap of the class logits (B, K, X, Y), or of a list that holds them alone.
-        transposed: the logits are (B, K, Y, X), as those of Fast-BEV's own head; those of LiDAR detectors always are,
-            which their models know.
-        score_thr: lowest score of what is drawn.
+        logits: tap of the class logits (B, K, X, Y), or of a list with these as its one entry.
+        transposed: the logits are (B, K, Y, X), as those of Fast-BEV's own head. LiDAR detectors need no setting: their
+            models know the order of their axes.
+        score_thr: boxes with lower scores are not drawn.
         device: 'cpu', 'cuda', ...; a GPU by default if there is one.
     """
 
@@ -52,18 +52,18 @@ def compare(
     overrides: dict[str, Any] | None = None,
     options: CompareOptions | None = None,
 ) -> list[Path]:
-    """Draws what detectors predict in samples of their test data, and their class responses; returns the pictures.
+    """Draws the predictions and BEV class-score maps of detectors for samples of their test data; returns the pictures.
 
     Args:
-        models: TITLE=CONFIG,CHECKPOINT of each detector. The sample is that of each one's own test data, which may
-            differ in the size of images, not in the scenes.
+        models: TITLE=CONFIG,CHECKPOINT of each detector. Each one reads its own test data, which may differ in the
+            size of images, not in the scenes.
         indices: samples of the test data.
         out: folder for the pictures.
         overrides: changes to every config.
         options: what is drawn.
 
     Raises:
-        InputError: a model is not of that form or does not load, a sample does not exist, or the models see others.
+        InputError: a model is not of that form or does not load, a sample does not exist or differs between the models.
     """
     check_outputs(folders=[out])
     options = options or CompareOptions()
@@ -75,7 +75,7 @@ def compare(
         infos = [detector.dataset.get_data_info(index) for detector in detectors]
         if len({info.get('token') for info in infos}) > 1:
             raise InputError(f'sample {index} differs between the models: their test data must be the same')
-        # A data set without annotations has none; the last one with any counts.
+        # A data set may have no annotations; those of the last one that has some are drawn.
         truths = [detector.ground_truth(info) for detector, info in zip(detectors, infos)]
         truth = next((one for one in reversed(truths) if one is not None), None)
         results = [detector.detect(index, options) for detector in detectors]
@@ -101,12 +101,12 @@ class _Detector:
             raise InputError(f'there is no sample {index}: the test data of {self.title} has 0 to {count - 1}')
 
     def ground_truth(self, info: Any) -> tuple[Structure, ...] | None:
-        """Returns what is annotated in a sample as it is on disk."""
+        """Returns the annotations of a sample, not augmented."""
         return resolve(structures_of(info).ground_truth, self.dataset.metainfo['classes'])
 
     @torch.no_grad()
     def detect(self, index: int, options: CompareOptions) -> tuple[Detection, LidarAxes]:
-        """Returns what the detector predicts in a sample, and how the LiDAR frame of the sample lies."""
+        """Returns the predictions for a sample, and the axes of its LiDAR frame."""
         with self.taps.record() as records:
             result = self.model.test_step(pseudo_collate([self.dataset[index]]))[0]
         tap, logits = next(iter(records.items()))

@@ -1,4 +1,4 @@
-"""Makes a data set: scenes in parallel, finished scenes kept after an interruption, settings guarded."""
+"""Makes a data set: scenes in parallel, finished scenes kept after an interruption, settings checked."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def simulate(writer: Writer, request: Request, jobs: int = 1) -> dict[str, Any]:
     if request.out.exists() and not request.out.is_dir():
         raise InputError(f'{request.out} is a file: give --out a folder')
     check_outputs(folders=[request.out])
-    # Before the lock too, so that a folder which is refused is left as it was.
+    # Checked before the lock too, so that a refused folder is not changed.
     _require_own_folder(writer, request)
     with folder_lock(request.out, 'being written'):
         _require_own_folder(writer, request)
@@ -96,12 +96,12 @@ def _settings(writer: Writer, request: Request) -> dict[str, Any]:
     }
     if writer.version:
         settings['format_version'] = writer.version
-    # JSON turns tuples into lists, and what is compared was read back.
+    # JSON turns tuples into lists, and the settings to compare with were read from JSON.
     return json.loads(json.dumps(settings))
 
 
 def _require_own_folder(writer: Writer, request: Request) -> None:
-    """Makes sure that the folder is new or was made with the same settings; more scenes than before are fine."""
+    """Refuses a folder with other files or other settings; more scenes than before are allowed."""
     out, wanted = request.out, _settings(writer, request)
     if out.is_dir() and any(map(_is_data, out.iterdir())):
         if not (out / SETTINGS).is_file():
@@ -116,7 +116,7 @@ def _require_own_folder(writer: Writer, request: Request) -> None:
 
 
 def _is_data(path: Path) -> bool:
-    """Tells whether a file belongs to a data set; the lock's files and remains of killed runs do not."""
+    """Tells whether a file belongs to a data set; lock files and temporary files of killed runs do not."""
     return path.name not in LOCK_FILES and not path.name.startswith(f'.{Path(SETTINGS).stem}-')
 
 
@@ -166,5 +166,5 @@ def _log_progress(done: int, total: int, seconds: float) -> None:
 
 
 def default_jobs() -> int:
-    """Returns how many processes make sense here: one per usable core."""
+    """Returns the default number of processes: one per usable core."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1)

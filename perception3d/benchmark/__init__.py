@@ -1,7 +1,7 @@
 """What `tools/benchmark.py` measures: one module for each system.
 
 A module has `BENCHMARKS`: for each name that `--part` takes, a function `(config, settings)` that returns the rows of
-tables by their titles. `timing` has what they share, `report` makes tables.
+tables by their titles. `timing` has the measurements that they share, `report` makes tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Settings:
 
     Args:
         device: where the model runs.
-        runs: times that each median is taken over.
+        runs: number of measurements of each median.
         dtypes: 'fp32', 'bf16' and 'fp16', for the benchmarks that compare them.
         checkpoint: weights; random ones by default.
     """

@@ -1,4 +1,4 @@
-"""Reading of info files whose samples are single frames, with errors that say how to make them."""
+"""Reads info files whose samples are single frames; errors say which command makes the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_frame_infos(
 ) -> dict[str, Any]:
     """Returns the content {'metainfo', 'data_list'} of an info file of `tools/create_data.py <format_name>`.
 
-    `aliases` are older names of the format, which older info files have.
+    `aliases` are older names of the format, as in older info files.
 
     Raises:
         InputError: the file is missing, holds no frames, or was made by another tool or for another format.
@@ -36,9 +36,9 @@ def read_frame_infos(
 
 
 def require_classes(path: str | Path, wanted: Iterable[str], content: dict[str, Any]) -> None:
-    """Raises InputError unless every class is one that the info file knows.
+    """Raises InputError for a class that the info file does not list.
 
-    Where it knows none, there are no labels at all: a training says so by the count of its objects.
+    An info file that lists none has no labels; a training reports that when it counts its objects.
     """
     known: Sequence[str] = [name for name in content['metainfo']['categories'] if name != 'DontCare']
     for name in wanted:
@@ -47,7 +47,7 @@ def require_classes(path: str | Path, wanted: Iterable[str], content: dict[str, 
 
 
 def label_by_name(info: dict[str, Any], classes: Sequence[str]) -> None:
-    """Sets the labels of an info's instances to their place in `classes`, -1 for a class that is not among them."""
+    """Sets the labels of an info's instances to the indices of their classes in `classes`, -1 for other classes."""
     label_of = {name: label for label, name in enumerate(classes)}
     for instance in info['instances']:
         instance['bbox_label'] = instance['bbox_label_3d'] = label_of.get(instance['name'], -1)

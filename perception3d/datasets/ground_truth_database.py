@@ -1,7 +1,7 @@
 """The ground-truth database: the points of every labelled object, to be pasted into other frames (SECOND, 2018).
 
 Layout, as mmdet3d's DataBaseSampler reads it: `perception3d_gt_database/<frame>_<class>_<k>.bin`, float32 points with
-x, y, z relative to the middle of the box's bottom, and `perception3d_dbinfos_train.pkl`, class -> list of objects.
+x, y, z relative to the centre of the bottom of the box, and `perception3d_dbinfos_train.pkl`, class -> list of objects.
 A box has 7 numbers, or 9 where the data set knows velocities.
 """
 
@@ -26,11 +26,11 @@ _MARK = 'mark.json'
 
 @contextmanager
 def new_database(root: Path, mark: str | None = None) -> Iterator[Path]:
-    """Gives an empty folder for the objects' files; on success it takes the place of the database of `root`.
+    """Yields an empty folder for the objects' files; on success it replaces the database of `root`.
 
-    On an error the earlier database stays. Without a `mark` what was done until then is removed. With one it is kept,
-    and a later call with the same mark gives that folder again; the mark stands for all that the objects depend on.
-    Files other than `.bin` are notes for that call and do not get into the database.
+    On an error the earlier database stays. Without a `mark` the new folder is removed then. With one it is kept, and a
+    later call with the same mark yields it again, to resume; the mark identifies everything that the objects depend on.
+    Files other than `.bin` are notes for that call and are not part of the database.
     """
     partial = root / f'.{FOLDER}.partial'
     stamp = partial / _MARK
@@ -61,11 +61,15 @@ def write_objects_of_frame(
     names: Sequence[str],
     difficulties: Sequence[int],
 ) -> list[dict[str, Any]]:
-    """Writes the points of a frame's objects to `folder`, one file an object; returns what the database says of them.
+    """Writes the points of a frame's objects to `folder`, one file per object; returns their database entries.
 
-    points (N, F) float32; boxes (M, 7), or (M, 9) with velocities, with the bottom's middle, in the frame of the
-    points; `rows` the points in each box, as of `rows_in_boxes`; names and difficulties (M). An object without points
-    is left out: there is nothing to paste.
+    Args:
+        points: (N, F) float32.
+        boxes: (M, 7), or (M, 9) with velocities, in the frame of the points; x, y, z are the centre of the bottom.
+        rows: for each box the indices of the points in it, as `rows_in_boxes` returns them.
+        names, difficulties: (M,).
+
+    An object without points is left out: there is nothing to paste.
     """
     entries = []
     for k, name in enumerate(names):
@@ -73,7 +77,7 @@ def write_objects_of_frame(
             continue
         own = points[rows[k]]
         own[:, :3] -= boxes[k, :3]
-        # A class is called as the label file says, which may be anything.
+        # The class name comes from the label file and may contain any character.
         file_name = f'{frame_id}_{safe_name(name)}_{k}.bin'
         write_bytes(folder / file_name, own)
         entries.append(
@@ -91,7 +95,7 @@ def write_objects_of_frame(
 
 
 def require_own_files(entries: Iterable[dict[str, Any]]) -> None:
-    """Raises InputError where objects of two frames have one file: `a_b` with `c`, and `a` with `b_c`."""
+    """Raises InputError if objects of two frames have one file name, as `c` of frame `a_b` and `b_c` of frame `a`."""
     frame_of: dict[str, str] = {}
     for entry in entries:
         other = frame_of.setdefault(entry['path'].casefold(), entry['image_idx'])
@@ -106,7 +110,7 @@ def write_database_info(root: Path, entries: Iterable[dict[str, Any]]) -> dict[s
     """Writes the table of the database, objects in the order given, classes by name; returns class -> objects."""
     table: dict[str, list[dict[str, Any]]] = {}
     for group, entry in enumerate(entries):
-        # Every object is its own group: mmdet3d knows groups that are pasted together, KITTI has none.
+        # mmdet3d pastes the objects of a group together; here every object is its own group.
         table.setdefault(entry['name'], []).append({**entry, 'group_id': group})
     write_pickle(root / INFO_FILE, dict(sorted(table.items())))
     return {name: len(table[name]) for name in sorted(table)}

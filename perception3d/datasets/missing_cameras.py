@@ -1,8 +1,7 @@
-"""Cameras that some samples of a data set lack: a black image is used there.
+"""Cameras that some samples of a data set lack: they get a black image.
 
-In the place of the image stands a black one without a path, and a camera so far behind everything that no point of the
-scene is in front of it. The network then runs on the same cameras in every sample, and its detections do not depend on
-the other samples of a batch.
+The black image has no path, and its camera is placed so far away that no point of the scene is in front of it. So the
+network runs on the same cameras in every sample, and its detections do not depend on the other samples of a batch.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class CameraRig:
 
     Args:
         infos: entries of the file's `data_list`.
-        past: for each of them the images of its history frames that are used; by default none.
+        past: for each entry the images of the history frames in use; by default none.
     """
 
     def __init__(
@@ -31,16 +30,16 @@ class CameraRig:
         self._counts: Counter[str] = Counter()
         self._first_lacking: dict[str, str] = {}
         self._num_samples = len(infos)
-        fullest: Mapping[str, Any] = max(infos, key=lambda info: len(info['images']), default={'images': {}})
-        for info in (fullest, *infos):
+        most_complete: Mapping[str, Any] = max(infos, key=lambda info: len(info['images']), default={'images': {}})
+        for info in (most_complete, *infos):
             for name, view in info['images'].items():
                 self._views.setdefault(name, view)
         for info, frames in zip(infos, past if past is not None else [()] * len(infos), strict=True):
-            whole = set(self._views)
+            present = set(self._views)
             for images in (info['images'], *frames):
-                whole = whole & images.keys()
-            self._counts.update(whole)
-            for name in self._views.keys() - whole:
+                present = present & images.keys()
+            self._counts.update(present)
+            for name in self._views.keys() - present:
                 self._first_lacking.setdefault(name, info['token'])
 
     @property
@@ -49,7 +48,7 @@ class CameraRig:
         return list(self._views)
 
     def notes(self, names: Sequence[str]) -> list[str]:
-        """Returns a line for each of the cameras `names` that some samples lack, in the present frame or a past one."""
+        """Returns a line for each of the cameras `names` that some samples lack, in the current frame or a past one."""
         return [
             f'{self._num_samples - self._counts[name]} of {self._num_samples} samples lack an image of {name} (first: '
             f'sample {self._first_lacking[name]}): a black image is used there'
@@ -58,7 +57,7 @@ class CameraRig:
         ]
 
     def black_view(self, name: str) -> dict[str, Any]:
-        """Describes a black image of the camera `name`; its time is infinite, as there was none."""
+        """Returns a black image of the camera `name`, as an entry of an info file; its time is infinite."""
         view = self._views[name]
         lidar2cam = np.array(view['lidar2cam'], np.float64)
         lidar2cam[2, 3] -= _FAR_BEHIND_M

@@ -1,4 +1,4 @@
-"""What a model tells about its ONNX file: the network in it, its inputs and outputs, and the steps outside of it."""
+"""The ONNX file of a model: the network in it, its inputs and outputs, and the steps outside of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ExportInput:
     Attributes:
         name: its name in the file.
         example: a tensor of the shape and type that the file takes; the exported file is compared with torch on it.
-        meaning: what it holds: axes, units, value range.
+        meaning: axes, units, value range.
     """
 
     name: str
@@ -68,7 +68,7 @@ def export_spec(model: Any, read_sample: ReadSample) -> ExportSpec:
 def spec_of_class(model: Any, read_sample: ReadSample) -> ExportSpec:
     """Returns the export specification of a model of mmdet3d, whose classes have no method `export_spec`.
 
-    `spec_of_class.register(Class)` gives the function for a class and its subclasses.
+    `spec_of_class.register(Class)` registers a function for a class and its subclasses.
 
     Raises:
         InputError: the class is not registered, or its function says why the model cannot be exported.

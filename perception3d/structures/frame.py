@@ -21,12 +21,12 @@ _TEXTS = {
 
 @dataclass(frozen=True)
 class LidarAxes:
-    """How the LiDAR frame of a data set lies; z is up.
+    """The axes of the LiDAR frame of a data set; z is up.
 
     Attributes:
-        forward: the axis along which the vehicle drives, (1, 0) for x, (0, 1) for y, and so on; x by default, as in
+        forward: the axis along which the ego vehicle drives, (1, 0) for x, (0, 1) for y, and so on; x by default, as in
             mmdet3d and most LiDAR data sets.
-        only_ahead: nothing is known of what is behind the vehicle, as in KITTI, where one camera looks ahead.
+        only_ahead: only what is in front of the ego vehicle is annotated, as in KITTI with its one camera.
     """
 
     forward: tuple[int, int] = (1, 0)
@@ -44,10 +44,10 @@ class LidarAxes:
 
     @classmethod
     def from_text(cls, text: str, only_ahead: bool = False) -> LidarAxes:
-        """Returns the axes of such words.
+        """Returns the axes that a text such as 'x forward, y left' states.
 
         Raises:
-            InputError: the words are others.
+            InputError: an unknown text.
         """
         for forward, words in _TEXTS.items():
             if text == words:
@@ -67,10 +67,10 @@ class SensorFrame:
 
     Attributes:
         images: camera name -> (H, W, 3) uint8 BGR; any number, sizes may differ.
-        img_from_lidar: camera name -> (4, 4) or (3, 4), metres of the LiDAR frame to the pixels of that very image,
+        img_from_lidar: camera name -> (4, 4) or (3, 4), metres of the LiDAR frame to the pixels of this image,
             augmentation included; (0, 0) is the corner of the image. It may hold cameras without an image.
-        points: (N, 3 or more) x, y, z in metres, or None. Rows that are not finite are drawn nowhere.
-        axes: how the LiDAR frame lies.
+        points: (N, 3 or more) x, y, z in metres, or None. Rows that are not finite are not drawn.
+        axes: those of the LiDAR frame.
     """
 
     images: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Strokes, fills and text on a BGR picture: anti-aliased, placed to a sixteenth of a pixel, cut where they leave it.
+"""Lines, polygons and text on a BGR picture: anti-aliased, placed to a sixteenth of a pixel, clipped to the picture.
 
 Coordinates are (u, v) in pixels, u to the right, v down; whole numbers are pixel centres.
 """
@@ -31,12 +31,12 @@ def stroke(
 
     Args:
         canvas: (H, W, 3) uint8.
-        segments: (N, 2, 2) end points (u, v) in pixels; anything outside the canvas is cut off first.
+        segments: (N, 2, 2) end points (u, v) in pixels; clipped to the canvas first.
         color: blue, green, red.
         thickness: in pixels.
-        dash_px: lengths of dash and gap; a segment shorter than two dashes stays whole so that small boxes keep
+        dash_px: lengths of dash and gap; a segment shorter than two dashes is drawn solid, so that small boxes keep
             their shape. None draws solid lines.
-        halo: puts a dark line two pixels wider underneath, which keeps a colour legible on any background.
+        halo: draws a dark line underneath, two pixels wider, so that the line is visible on any background.
     """
     height, width = canvas.shape[:2]
     segments = clip_to_rectangle(np.asarray(segments, np.float64), width, height, margin=8.0)
@@ -44,10 +44,10 @@ def stroke(
         segments = _dashes(segments, *dash_px)
     fixed = np.rint(segments * _ONE).astype(np.int64)
     passes = [(_DARK, thickness + 2), (color, thickness)] if halo else [(color, thickness)]
-    for tone, wide in passes:
-        tone = _plain(tone)
+    for pass_color, width_px in passes:
+        bgr = _plain(pass_color)
         for start, end in fixed.tolist():
-            cv2.line(canvas, start, end, tone, wide, cv2.LINE_AA, _SHIFT)
+            cv2.line(canvas, start, end, bgr, width_px, cv2.LINE_AA, _SHIFT)
 
 
 def polyline(points: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ def polyline(points: np.ndarray) -> np.ndarray:
 
 
 def fill(canvas: np.ndarray, polygons: Sequence[np.ndarray], colors: Sequence[Color], opacity: float) -> None:
-    """Fills convex polygons, each (N, 2) pixels, in place; all are mixed with the picture at once by `opacity` 0..1."""
+    """Fills convex polygons, each (N, 2) pixels, in place; all are blended at once, with `opacity` 0..1."""
     if not len(polygons) or opacity <= 0:
         return
     layer = canvas.copy()
@@ -101,9 +101,9 @@ def text(
     height_px: float = 10.0,
     plate: float = 0.0,
 ) -> None:
-    """Writes `text` in place, its top left corner at `corner`, moved inside the canvas where it would leave it.
+    """Writes `text` in place, its top left corner at `corner`, moved into the canvas where it would not fit.
 
-    `plate` 0..1 darkens a box behind the text by that much. Signs outside ASCII are replaced: the font has none.
+    `plate` 0..1 darkens a box behind the text by that much. Characters outside ASCII are replaced: the font has none.
     """
     text = text.encode('ascii', 'replace').decode()
     wide, high = text_size(text, height_px)
@@ -118,7 +118,7 @@ def text(
 
 
 def clip_to_rectangle(segments: np.ndarray, width: float, height: float, margin: float = 0.0) -> np.ndarray:
-    """Cuts segments (N, 2, 2) to the rectangle of `width` x `height` pixels plus `margin`; drops those outside.
+    """Clips segments (N, 2, 2) to the rectangle of `width` x `height` pixels plus `margin`; drops those outside.
 
     Liang-Barsky, all segments at once. Non-finite segments are dropped.
     """
@@ -152,7 +152,7 @@ def _dashes(segments: np.ndarray, dash: float, gap: float) -> np.ndarray:
         if count < 2:
             pieces.append(np.stack([start, end])[None])
             continue
-        # Stretched so that a dash begins at one corner and another ends at the other: corners stay visible.
+        # The period is stretched so that the segment starts and ends with a dash: corners stay visible.
         period = (length + gap) / count
         begin = np.arange(count) * period / length
         finish = np.minimum(begin + (period - gap) / length, 1.0)

@@ -82,7 +82,7 @@ def _rider(
 
 
 def bicycle(rng: np.random.Generator, length: float, width: float, height: float, rider: bool = False) -> Primitives:
-    """A bicycle, ridden or not, of the given outer size in metres; x is forward."""
+    """A bicycle with or without a rider, of the given outer size in metres; x is forward."""
     shape = ShapeBuilder()
     color = paint(rng)
     wheel = 0.66
@@ -106,7 +106,7 @@ def bicycle(rng: np.random.Generator, length: float, width: float, height: float
 
 
 def motorcycle(rng: np.random.Generator, length: float, width: float, height: float, rider: bool = False) -> Primitives:
-    """A motorcycle or scooter, ridden or not, of the given outer size in metres; x is forward."""
+    """A motorcycle or scooter with or without a rider, of the given outer size in metres; x is forward."""
     shape = ShapeBuilder()
     color = paint(rng)
     wheel = 0.6
@@ -132,7 +132,7 @@ def motorcycle(rng: np.random.Generator, length: float, width: float, height: fl
 
 
 def traffic_cone(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
-    """A traffic cone with a square foot, of the given outer size in metres."""
+    """A traffic cone with a square base, of the given outer size in metres."""
     shape = ShapeBuilder()
     orange = (0.85, rng.uniform(0.10, 0.2), 0.01)
     shape.box((0, 0, 0.03), (length, width, 0.06), orange if rng.random() < 0.5 else DARK, MATTE)
@@ -143,14 +143,14 @@ def traffic_cone(rng: np.random.Generator, length: float, width: float, height: 
 def barrier(rng: np.random.Generator, length: float, width: float, height: float) -> Primitives:
     """A plastic or concrete barrier; x, its heading, is the thin direction, as nuScenes labels barriers."""
     shape = ShapeBuilder()
-    kind = rng.choice(['plastic', 'concrete', 'board'], p=[0.55, 0.25, 0.2])
-    if kind == 'board':
+    design = rng.choice(['plastic', 'concrete', 'board'], p=[0.55, 0.25, 0.2])
+    if design == 'board':
         shape.box((0, 0, 0.78 * height), (0.08, width, 0.34 * height), (0.7, 0.05, 0.03), BARRIER)
         for side in (-1, 1):
             shape.box((0, side * 0.42 * width, 0.48 * height), (0.07, 0.1, 0.96 * height), (0.6, 0.6, 0.58), MATTE)
             shape.box((0, side * 0.42 * width, 0.04), (length, 0.2, 0.08), DARK, MATTE)
         return shape.build()
-    color = (0.75, 0.10, 0.03) if kind == 'plastic' and rng.random() < 0.6 else (0.6, 0.6, 0.57)
+    color = (0.75, 0.10, 0.03) if design == 'plastic' and rng.random() < 0.6 else (0.6, 0.6, 0.57)
     shape.box((0, 0, 0.18 * height), (length, width, 0.36 * height), color, MATTE, (0.2, 0.2, 0))
     shape.box((0, 0, 0.66 * height), (0.72 * length, width, 0.68 * height), color, MATTE, (0.35, 0.35, 0.0))
     return shape.build()
