@@ -153,18 +153,20 @@ def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_files_and_links_of_a_page_exist(page):
+def test_files_links_and_options_of_a_page_exist(page):
     text = page.read_text()
     assert not _missing_files(text)
     assert not _broken_links(text, page.parent)
+    assert not _unknown_options(text)
 
 
-def test_missing_files_and_links_are_found(tmp_path):
+def test_missing_files_links_and_options_are_found(tmp_path):
     (tmp_path / 'other.md').write_text('# Some words, `and code`\n\n```\n# no heading\n```\n')
     names = '`configs/gone.py` `tools/test.py` `apis/gone.py` `apis/testing.py` `gone_4x.py` configs/FILE.py tools/a.py'
     assert _missing_files(names) == ['configs/gone.py', 'tools/a.py', 'apis/gone.py', 'gone_4x.py']
     links = '[a](other.md) [b](other.md#some-words-and-code) [c](gone.md) [d](other.md#no-heading) [e](https://a.b)'
     assert _broken_links(links + ' `f[0](x)`', tmp_path) == ['gone.md', 'other.md#no-heading']
+    assert _unknown_options('`--work-dir DIR` [--video mp4] (--gone) `--tables-only`') == ['--gone', '--tables-only']
 
 
 @functools.cache
@@ -191,6 +193,20 @@ def _broken_links(text, folder):
         if '://' not in link and (not target.exists() or heading and heading not in _headings(target.read_text())):
             broken.append(link)
     return broken
+
+
+@functools.cache
+def _options():
+    """The options of the tools and of the scripts in tests/, and those of pip and argparse that pages name."""
+    sources = [
+        path for folder in ('perception3d', 'tools', 'tests/robustness') for path in (ROOT / folder).rglob('*.py')
+    ]
+    found = {name for path in sources for name in re.findall(r"'(--[a-z][a-z-]+)'", path.read_text())}
+    return found | {'--help', '--index-url'}
+
+
+def _unknown_options(text):
+    return [name for name in dict.fromkeys(re.findall(r'(?<![\w-])--[a-z][a-z-]+', text)) if name not in _options()]
 
 
 def _headings(text):
