@@ -101,11 +101,17 @@ def collect_projections(images: Tensor, samples: list[Det3DDataSample]) -> np.nd
     return np.stack(collected)
 
 
+def plane_shape(maps: Tensor) -> tuple[int, int]:
+    """Returns the size of the last two axes of images or maps: height and width, or cells along x and y."""
+    first, second = maps.shape[-2:]
+    return first, second
+
+
 def unpadded_hw(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
     """Height and width of the images before padding; the size of `images` where samples have no `img_shape`."""
     shape = samples[0].metainfo.get('img_shape')
     if not shape:
-        return tuple(images.shape[-2:])
+        return plane_shape(images)
     first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
     return int(first[0]), int(first[1])
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmdet3d.models import Det3DDataPreprocessor
-from torch import Tensor, nn
+from mmengine.model import BaseDataPreprocessor
+from torch import Tensor
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
@@ -44,7 +45,7 @@ def _require_equal_views(counts: Sequence[int], samples: Sequence[Any]) -> None:
     )
 
 
-def normalise_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
+def normalise_images(preprocessor: BaseDataPreprocessor, images: Tensor) -> Tensor:
     """Returns images (N, 3, H, W) 0..255 as float32, normalised as by a detector's data preprocessor, without padding.
 
     Raises:
@@ -61,7 +62,7 @@ def normalise_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
     return normalise(tall).unflatten(1, (len(images), images.shape[2])).transpose(0, 1)
 
 
-def pad_images(preprocessor: nn.Module, images: Tensor) -> Tensor:
+def pad_images(preprocessor: BaseDataPreprocessor, images: Tensor) -> Tensor:
     """Returns normalised images (N, 3, H, W) padded at the bottom and on the right as by a data preprocessor."""
     height, width = images.shape[-2:]
     bottom, right = (-size % getattr(preprocessor, 'pad_size_divisor', 1) for size in (height, width))

@@ -83,7 +83,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 # Sums of channels may be added in any order; NaN and infinities stay what they are.
-_KERNEL = dict(cache=True, nogil=True, fastmath={'reassoc', 'contract', 'nsz'})
+_KERNEL: dict[str, Any] = dict(cache=True, nogil=True, fastmath={'reassoc', 'contract', 'nsz'})
 
 
 @njit(cache=True)

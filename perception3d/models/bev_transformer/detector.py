@@ -19,6 +19,7 @@ from perception3d.models.blocks import (
     collect_projections,
     follow_ground,
     lift_to_lidar,
+    plane_shape,
     require_head_range,
     sample_planes,
     samples_above_ground,
@@ -106,11 +107,12 @@ class BEVFormer(Base3DDetector):
         if older_bev is None:
             older_from_newer, step_s = np.tile(np.eye(4), (batch, 1, 1)), np.full(batch, np.nan)
             known = np.zeros(batch, bool)
+        assert older_from_newer is not None and step_s is not None and known is not None, 'given with older_bev'
         signals = torch.from_numpy(motion_signals(older_from_newer, step_s, known)).to(images.device)
         memory = None
-        if known.any():
+        if older_bev is not None and known.any():
             memory = align_memory(older_bev, older_from_newer, known, self.encoder.grid)
-        views = view_pillars(self.encoder.grid, img_from_lidar, tuple(images.shape[-2:]), valid_hw, images.device)
+        views = view_pillars(self.encoder.grid, img_from_lidar, plane_shape(images), valid_hw, images.device)
         return self.encoder(self.extract_images(images), views, signals, memory).float()
 
     def extract_feat(self, batch_inputs: dict[str, Tensor], batch_data_samples: list[Det3DDataSample]) -> Tensor:
@@ -128,13 +130,14 @@ class BEVFormer(Base3DDetector):
         valid_hw = unpadded_hw(images, batch_data_samples)
         bev = None
         for f in range(frames - 1, -1, -1):
-            past = {}
+            past: dict[str, Any] = {}
             if bev is not None:
                 step_s = times[:, f] - times[:, f + 1]
                 older_from_newer = motions[:, f + 1] @ np.linalg.inv(motions[:, f])
                 past = dict(older_bev=bev, older_from_newer=older_from_newer, step_s=step_s, known=step_s != 0)
             with self._history() if f else nullcontext():
                 bev = self.encode(images[:, f], matrices[:, f], valid_hw, **past)
+        assert bev is not None, 'a sample has one frame or more'
         return bev
 
     @contextmanager

@@ -16,6 +16,7 @@ from perception3d.models.bev_transformer.motion import SIGNALS
 from perception3d.models.bev_transformer.pillars import PillarGrid, PillarViews
 from perception3d.models.bev_transformer.spatial_attention import SpatialCrossAttention
 from perception3d.models.bev_transformer.temporal_attention import Memory, TemporalSelfAttention
+from perception3d.models.blocks import plane_shape
 from perception3d.registry import MODELS
 
 
@@ -134,9 +135,10 @@ class BEVFormerEncoder(BaseModule):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         for layer in self.layers:
+            assert isinstance(layer, BEVFormerLayer)
             layer.temporal_attention.reset_parameters()
             layer.spatial_attention.reset_parameters()
-        init_projection(self.can_bus_mlp[0], self.can_bus_mlp[2])
+        init_projection(*(part for part in self.can_bus_mlp if isinstance(part, nn.Linear)))
         nn.init.uniform_(self.column_embedding.weight)
         nn.init.uniform_(self.row_embedding.weight)
 
@@ -155,7 +157,7 @@ class BEVFormerEncoder(BaseModule):
             InputError: the number of levels or of cameras is not that of the embeddings.
         """
         value, shapes = self.flatten_levels(levels)
-        batch = len(views.index)
+        batch = len(views.queries)
         initial = self.bev_embedding.weight + self.can_bus_mlp(signals)[:, None]
         initial = initial.expand(batch, -1, -1)
         frame = EncodedFrame(
@@ -190,7 +192,7 @@ class BEVFormerEncoder(BaseModule):
             raise InputError(
                 f'the samples have {levels[0].shape[1]} cameras, the encoder num_cams={len(self.camera_embeds)}'
             )
-        shapes = [tuple(level.shape[-2:]) for level in levels]
+        shapes = [plane_shape(level) for level in levels]
         rows = []
         for level, embedding in zip(levels, self.level_embeds, strict=True):
             own = (self.camera_embeds + embedding)[:, None].to(level.dtype)

@@ -75,14 +75,15 @@ class BEVFormerHead(BaseModule):
         self.layers = nn.ModuleList(
             DecoderLayer(embed_dims, feedforward_channels, num_heads, num_points, dropout) for _ in range(num_layers)
         )
-        self.cls_branches = nn.ModuleList(
-            _branch(embed_dims, num_classes, num_fcs, norm=True) for _ in range(num_layers)
-        )
+        cls_branches = [_branch(embed_dims, num_classes, num_fcs, norm=True) for _ in range(num_layers)]
+        self.cls_branches = nn.ModuleList(cls_branches)
         self.reg_branches = nn.ModuleList(
             _branch(embed_dims, CODE_SIZE, num_fcs, norm=False) for _ in range(num_layers)
         )
-        for branch in self.cls_branches:
-            nn.init.constant_(branch[-1].bias, bias_init_with_prob(0.01))
+        for branch in cls_branches:
+            last = branch[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.constant_(last.bias, bias_init_with_prob(0.01))
         self.loss_cls = MODELS.build(
             loss_cls or dict(type='mmdet.FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0)
         )

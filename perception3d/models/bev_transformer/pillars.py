@@ -22,13 +22,13 @@ _NEAREST_M = 1e-5
 class PillarViews(NamedTuple):
     """Which pillars each of N cameras sees; K is the largest number that a camera sees.
 
-    index: (B, N, K) queries that the camera sees, padded with 0.
+    queries: (B, N, K) indices of those that the camera sees, padded with 0.
     valid: (B, N, K) False for padding.
     points: (B, N, K, D, 2) the D points of these pillars, fractions of the width and height of the image.
     cameras: (B, Q) how many cameras see a pillar.
     """
 
-    index: Tensor
+    queries: Tensor
     valid: Tensor
     points: Tensor
     cameras: Tensor

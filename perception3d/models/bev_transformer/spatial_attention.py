@@ -92,9 +92,9 @@ class SpatialCrossAttention(nn.Module):
         """
         batch, queries, channels = query.shape
         first = torch.arange(batch, device=query.device)[:, None, None] * queries
-        rows = (views.index + first).flatten()
+        rows = (views.queries + first).flatten()
         # Only pairs of a camera and a pillar that it sees are computed.
-        own = query.reshape(-1, channels).index_select(0, rows).view(-1, views.index.shape[2], channels)
+        own = query.reshape(-1, channels).index_select(0, rows).view(-1, views.queries.shape[2], channels)
         sampled = self.deformable_attention(own, value, shapes, views.points.flatten(0, 1))
         sampled = sampled.flatten(0, 1) * views.valid.flatten()[:, None]
         total = sampled.new_zeros(batch * queries, channels).index_add(0, rows, sampled)

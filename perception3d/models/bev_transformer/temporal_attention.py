@@ -79,6 +79,7 @@ class TemporalSelfAttention(nn.Module):
         if memory is None:
             value = self.value_proj(query).repeat(1, 2, 1)
         else:
+            assert initial is not None, 'given with the memory'
             known = memory.known[:, None, None]
             past = torch.where(known, memory.queries.to(query.dtype), query)
             value = self.value_proj(torch.cat([past, torch.where(known, initial, query)], 1))

@@ -40,7 +40,7 @@ def select_bags(targets: Targets, grid: AnchorGrid, shape: tuple[int, int], size
     Within one anchor shape the IoU falls with the distance along each axis, so the best `size` cells form a staircase
     around the box that fits in a window of size + 2 cells, moved inside the map: nothing outside needs a look.
     """
-    span = tuple(min(n, size + 2) for n in shape)
+    span = min(shape[0], size + 2), min(shape[1], size + 2)
     parts = [_bags_of_rows(b, grid, shape, span, size) for b in targets.boxes.split(_ROWS_BAG)]
     return Bags(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
@@ -80,7 +80,8 @@ def _shifted_iou(rect: Tensor, shift_x: Tensor, shift_y: Tensor, other: Tensor) 
 @torch.no_grad()
 def predicted_rectangles(reg: Tensor, grid: AnchorGrid) -> Tensor:
     """Nearest bird's-eye rectangles (4, B, A, X, Y) of the boxes that `reg` (B, A, 9, X, Y) predicts, metres."""
-    field = grid.fields(tuple(reg.shape[-2:]), reg.device)
+    size_x, size_y = reg.shape[-2:]
+    field = grid.fields((size_x, size_y), reg.device)
     dx, dy, log_l, log_w, turn = (
         reg[:, :, i].float().clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT).contiguous() for i in (0, 1, 3, 4, 6)
     )
@@ -155,7 +156,7 @@ class _Strided(NamedTuple):
 
 
 @njit(cache=True, fastmath={'nnan', 'nsz'})
-def _overlaps(rect: np.ndarray, box: np.ndarray, b: int, first: int, last: int, out: np.ndarray) -> bool:
+def _overlaps(rect: np.ndarray, box: np.ndarray, b: int, first: int, last: int, out: np.ndarray) -> np.bool_:
     """Overlap areas `out` (last - first,) of rectangles `rect` (4, B, M) with `box` (4,); whether any is positive."""
     most = np.float32(0.0)
     for i in range(last - first):
@@ -180,7 +181,7 @@ def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, both: float) -> floa
 
 
 @njit(cache=True)
-def _explain_kernel(rect: np.ndarray, truth: _Truth, threshold: float, target: _Strided) -> None:
+def _explain_kernel(rect: np.ndarray, truth: _Truth, threshold: np.float32, target: _Strided) -> None:
     """Fills `target`, an array (B, A, C, X, Y), in two passes over blocks.
 
     Not parallel on purpose: it takes milliseconds, and a second pool of threads would fight with torch's.

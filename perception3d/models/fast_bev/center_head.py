@@ -105,6 +105,7 @@ class CenterBEVHead(BaseModule):
         self.shared_conv = ConvModule(in_channels, hidden_channels, 3, padding=1, norm_cfg=norm_cfg)
         self.out_conv = nn.Conv2d(hidden_channels, num_classes + CODE_SIZE, 1)
         nn.init.normal_(self.out_conv.weight, std=0.01)
+        assert self.out_conv.bias is not None
         nn.init.zeros_(self.out_conv.bias)
         nn.init.constant_(self.out_conv.bias[:num_classes], -math.log((1 - _PRIOR) / _PRIOR))
 

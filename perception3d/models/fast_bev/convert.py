@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -129,12 +129,14 @@ def backbone_name(names: Collection[str]) -> str:
 
 def describe(state: Mapping[str, Tensor]) -> Variant:
     """The variant that a released checkpoint or a state dict of ours holds; zeros for parts that it lacks."""
-    shapes = {our_name(name, 'fastbev'): tuple(value.shape) for name, value in strip_wrappers(state).items()}
+    named = ((our_name(name, 'fastbev'), value) for name, value in strip_wrappers(state).items())
+    shapes = {name: tuple(value.shape) for name, value in named if name is not None}
     blocks = {name.split('.')[2] for name in shapes if re.match(r'neck_3d\.model\.\d+\.conv0\.', name)}
     levels = sorted(int(name.split('.')[2]) for name in shapes if re.match(r'neck_fuse\.convs\.\d+\.weight', name))
+    fuse = shapes.get('neck_3d.fuse.weight', (0, 0))
     return Variant(
         backbone=backbone_name([name for name in shapes if name.startswith('backbone.')]),
-        fuse=shapes.get('neck_3d.fuse.weight', (0, 0))[:2],
+        fuse=(fuse[0], fuse[1]),
         encoder=(shapes.get('neck_3d.model.1.conv.weight', (0,))[0], max(len(blocks) - 1, 0)),
         levels=tuple(levels),
     )
@@ -195,7 +197,8 @@ def _difference(result: Conversion, plain: Mapping[str, Tensor], wanted: Mapping
 
 
 def _require_released_anchors(model: nn.Module) -> None:
-    ours, released = model.bbox_head.grid, AnchorGrid()
+    head: Any = model.bbox_head
+    ours, released = head.grid, AnchorGrid()
     for name in ('sizes', 'rotations', 'bottom_z'):
         if getattr(ours, name) != getattr(released, name):
             raise InputError(

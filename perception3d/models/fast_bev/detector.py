@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from perception3d.models.blocks import (
     collect_projections,
     follow_ground,
     lift_to_lidar,
+    plane_shape,
     require_head_range,
     sample_planes,
     samples_above_ground,
@@ -79,7 +80,9 @@ class FastBEV(Base3DDetector):
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.neck_fuse = MODELS.build(neck_fuse)
-        self.view_transforms = nn.ModuleList(LookupViewTransform(grid, priority) for grid in grids)
+        # A ModuleList does not know of which class its modules are.
+        transforms = nn.ModuleList(LookupViewTransform(grid, priority) for grid in grids)
+        self.view_transforms = cast('Sequence[LookupViewTransform]', transforms)
         self.neck_3d = MODELS.build(neck_3d)
         self.bbox_head = MODELS.build(bbox_head)
         self.flip_tta = flip_tta
@@ -181,7 +184,7 @@ class FastBEV(Base3DDetector):
         else:
             maps = self.extract_images(images.flatten(0, 1))
             levels = [FeatureRows.from_maps(m, batch, frames) for m in maps]
-        return self.encode(levels, matrices, tuple(images.shape[-2:]), unpadded_hw(images, batch_data_samples))
+        return self.encode(levels, matrices, plane_shape(images), unpadded_hw(images, batch_data_samples))
 
     def response_map(self, logits: Tensor) -> Heatmaps:
         """Returns the best class score in every cell of the BEV grid, of class logits (K, X, Y) of one sample."""

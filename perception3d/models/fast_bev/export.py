@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.acceleration import fold_batch_norms
 from perception3d.ops.scatter import gather_rows_torch
 from perception3d.structures.export_spec import ExportInput, ExportSpec
+
+if TYPE_CHECKING:
+    from perception3d.models.fast_bev.detector import FastBEV
 
 _IMAGES = (
     'uint8 BGR images 0..255 of the present frame (camera, channel, y, x), resized and cropped as by the test '
@@ -46,7 +49,7 @@ class FastBEVNetwork(nn.Module):
         tables: (X, Y, Z, L*F) int32 of each grid, from `lookup_tables`; None if they are inputs.
     """
 
-    def __init__(self, model: nn.Module, tables: Sequence[Tensor] | None) -> None:
+    def __init__(self, model: FastBEV, tables: Sequence[Tensor] | None) -> None:
         super().__init__()
         self.model = fold_batch_norms(copy.deepcopy(model).eval().requires_grad_(False))
         self.tables_inside = tables is not None
@@ -58,7 +61,7 @@ class FastBEVNetwork(nn.Module):
         features = self.features(images)
         count = len(features)
         if self.tables_inside:
-            tables = [getattr(self, f'table{i}') for i in range(len(self.model.view_transforms))]
+            tables: Sequence[Tensor] = [getattr(self, f'table{i}') for i in range(len(self.model.view_transforms))]
             levels = features
         else:
             history, tables = inputs[:count], inputs[count:]
@@ -87,7 +90,7 @@ def _lift(levels: Sequence[Tensor], table: Tensor, shape: tuple[int, int, int]) 
 
 
 def lookup_tables(
-    model: nn.Module,
+    model: FastBEV,
     features: Sequence[Tensor],
     img_from_lidar: np.ndarray,
     image_hw: tuple[int, int],
@@ -116,7 +119,7 @@ def lookup_tables(
 
 
 @torch.no_grad()
-def fast_bev_spec(model: nn.Module, sample: Mapping[str, Any]) -> ExportSpec:
+def fast_bev_spec(model: FastBEV, sample: Mapping[str, Any]) -> ExportSpec:
     """Returns the specification for the calibration and the image size of a sample of the test pipeline.
 
     Raises:

@@ -51,7 +51,7 @@ class FeatureCache:
         if missing:
             # Without the lock: two threads that miss the same image compute it twice, to the same features.
             maps = extract(flat[sorted(missing.values())])
-            for row, key in enumerate(sorted(missing, key=missing.get)):
+            for row, key in enumerate(sorted(missing, key=missing.__getitem__)):
                 needed[key] = [level[row : row + 1].clone() for level in maps]
         order = {key: i for i, key in enumerate(needed)}
         which = np.array([order[key] for key in keys], np.int64).reshape(len(images), frames, -1)

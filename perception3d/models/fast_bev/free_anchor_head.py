@@ -13,6 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
+from perception3d.models.blocks import plane_shape
 from perception3d.models.fast_bev.anchors import (
     LARGEST_OUTPUT,
     AnchorGrid,
@@ -101,7 +102,9 @@ class FreeAnchorBEVHead(BaseModule):
         """Draws weights from N(0, 0.01); the class bias starts every score at 0.01."""
         for conv in (self.conv_cls, self.conv_reg, self.conv_dir_cls):
             nn.init.normal_(conv.weight, std=0.01)
+            assert conv.bias is not None
             nn.init.zeros_(conv.bias)
+        assert self.conv_cls.bias is not None
         nn.init.constant_(self.conv_cls.bias, -math.log((1 - 0.01) / 0.01))
 
     def draw_varied_weights(self) -> None:
@@ -113,6 +116,7 @@ class FreeAnchorBEVHead(BaseModule):
         generator = torch.Generator().manual_seed(1)
         for conv in (self.conv_cls, self.conv_reg, self.conv_dir_cls):
             conv.weight.data.copy_(torch.randn(conv.weight.shape, generator=generator) * 0.03)
+        assert self.conv_cls.bias is not None
         self.conv_cls.bias.data.fill_(-4.0)
 
     @property
@@ -129,7 +133,8 @@ class FreeAnchorBEVHead(BaseModule):
         with torch.autocast(bev.device.type, enabled=False):
             # One convolution reads the map once, and sums its gradient once, for all three outputs.
             convs = (self.conv_cls, self.conv_reg, self.conv_dir_cls)
-            weight, bias = torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs])
+            weight = torch.cat([conv.weight for conv in convs])
+            bias = torch.cat([conv.bias for conv in convs if conv.bias is not None])
             joint = nn.functional.conv2d(bev.to(weight.dtype), weight, bias).float().transpose(2, 3)
             return joint.split([conv.out_channels for conv in convs], dim=1)
 
@@ -174,7 +179,7 @@ class FreeAnchorBEVHead(BaseModule):
     def decode_outputs(self, outputs: HeadOutput) -> tuple[Tensor, Tensor]:
         """Boxes (B, K, 9) and class scores (B, K, C) of the K best anchors of each sample, before suppression."""
         cls, reg, direction = self._by_anchor(outputs)
-        shape = tuple(cls.shape[-2:])
+        shape = plane_shape(cls)
         # topk takes NaN for the largest number.
         best = cls.amax(2).flatten(1).nan_to_num(nan=-LARGEST_OUTPUT)
         index = best.topk(min(self.max_candidates, best.shape[1]), dim=1).indices
@@ -246,7 +251,7 @@ class FreeAnchorBEVHead(BaseModule):
     def _bag_losses(self, outputs: HeadOutput, targets: Targets) -> Tensor:
         """Positive loss (N,) of every ground-truth row, 0 for invalid ones."""
         cls, reg, direction = outputs
-        shape = tuple(cls.shape[-2:])
+        shape = plane_shape(cls)
         at = select_bags(targets, self.grid, shape, self.pre_anchor_topk)
         rows = targets.sample[:, None]
         anchors = self.grid.boxes(*at, shape)

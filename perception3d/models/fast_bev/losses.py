@@ -42,7 +42,7 @@ def positive_bag_loss(class_logits: Tensor, penalty: Tensor) -> Tensor:
 
 def memory_order(tensor: Tensor) -> list[int]:
     """Dimensions of `tensor` from the one with the longest stride to the one with the shortest, the first one first."""
-    return [0, *sorted(range(1, tensor.dim()), key=lambda i: -tensor.stride(i))]
+    return [0, *sorted(range(1, tensor.dim()), key=lambda i: -tensor.stride()[i])]
 
 
 def _as_row(tensor: Tensor, order: list[int]) -> Tensor:

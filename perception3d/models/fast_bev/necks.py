@@ -128,15 +128,14 @@ class M2BEVNeck(nn.Module):
         if self.fuse is None:
             return torch.cat([self._resize(volume, size) for volume in volumes], dim=1)
         weights = self.fuse.weight.split([volume.shape[1] for volume in volumes], dim=1)
-        joined = None
-        for volume, weight in zip(volumes, weights, strict=True):
-            part = self._resize(F.conv2d(volume, weight, self.fuse.bias if joined is None else None), size)
-            joined = part if joined is None else joined + part
+        joined = self._resize(F.conv2d(volumes[0], weights[0], self.fuse.bias), size)
+        for volume, weight in zip(volumes[1:], weights[1:], strict=True):
+            joined = joined + self._resize(F.conv2d(volume, weight), size)
         return joined
 
     def _resize(self, volume: Tensor, size: torch.Size) -> Tensor:
         if volume.shape[2:] == size:
             return volume
         if self.scaler == 'pool':
-            return F.adaptive_avg_pool2d(volume, size)
+            return F.adaptive_avg_pool2d(volume, (size[0], size[1]))
         return F.interpolate(volume, size, mode='bilinear', align_corners=False)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.geometry.devices import fast_dtype
-from perception3d.models.blocks import follow_ground, ground_offset, ground_plane
+from perception3d.models.blocks import follow_ground, ground_offset, ground_plane, plane_shape
 from perception3d.models.camera_batch import normalise_images, pad_images
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
@@ -209,7 +209,7 @@ class FastBEVStream:
                 store[: len(self._features[i])] = self._features[i]
             grown.append(store)
         self._features = grown
-        self._hw = [tuple(m.shape[-2:]) for m in maps]
+        self._hw = [plane_shape(m) for m in maps]
 
     def _history(self, frame: StreamFrame, now: _Kept) -> tuple[list[FeatureRows], np.ndarray]:
         """Picks the frames of all offsets: rows of every level, and projections (1, F, N, 4, 4) of the LiDAR frame."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -10,6 +12,7 @@ from perception3d.models.inference.active_convolutions import ActiveBackbone
 from perception3d.models.inference.upsampled_maps import UpsampledMaps
 from perception3d.models.inference.winograd import Workspace, use_winograd
 
+_Module = TypeVar('_Module', bound=nn.Module)
 _SPARSE = ('SubMConv3d', 'SparseConv3d', 'SparseInverseConv3d', 'SubMConv2d', 'SparseConv2d')
 
 
@@ -28,9 +31,11 @@ def accelerate(module: nn.Module, cpu_kernels: bool | None = None) -> nn.Module:
     for part in module.modules():
         # A kernel of one pixel takes the layout of its input: PointNets, whose maps are groups of points, keep theirs.
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) and part.kernel_size != (1, 1):
-            part.to(memory_format=torch.channels_last)
-        if hasattr(part, 'prepare_for_inference'):
-            part.prepare_for_inference()
+            # Torch's types do not know this argument.
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        prepare = getattr(part, 'prepare_for_inference', None)
+        if prepare is not None:
+            prepare()
     device = next(module.parameters()).device
     if device.type == 'cpu' if cpu_kernels is None else cpu_kernels:
         workspace = Workspace()
@@ -41,7 +46,8 @@ def accelerate(module: nn.Module, cpu_kernels: bool | None = None) -> nn.Module:
 
 def _use_cpu_kernels(module: nn.Module, workspace: Workspace) -> None:
     """Replaces, in place, the backbones and necks of SECOND that are nothing but plain convolutions."""
-    for name, child in list(module.named_children()):
+    children: list[tuple[str, Any]] = list(module.named_children())
+    for name, child in children:
         name_of_class = type(child).__name__
         if name_of_class == 'SECOND' and ActiveBackbone.fits(child.blocks):
             setattr(module, name, ActiveBackbone(child.blocks, workspace))
@@ -51,7 +57,7 @@ def _use_cpu_kernels(module: nn.Module, workspace: Workspace) -> None:
             _use_cpu_kernels(child, workspace)
 
 
-def fold_batch_norms(module: nn.Module) -> nn.Module:
+def fold_batch_norms(module: _Module) -> _Module:
     """Folds, in place, every batch norm into the convolution that is registered right before it; returns `module`.
 
     Dense, transposed and sparse (spconv) convolutions. A norm without running statistics stays.
@@ -81,6 +87,8 @@ def _channels_axis(conv: nn.Module) -> int | None:
 class Shift(nn.Module):
     """Adds a vector to the channels of (N, C) rows: what is left of a norm behind a convolution without bias."""
 
+    shift: Tensor
+
     def __init__(self, shift: Tensor) -> None:
         super().__init__()
         self.register_buffer('shift', shift)
@@ -91,13 +99,14 @@ class Shift(nn.Module):
 
 
 @torch.no_grad()
-def _fold(conv: nn.Module, norm: _BatchNorm) -> nn.Module:
+def _fold(conv: Any, norm: _BatchNorm) -> nn.Module:
     """Changes the weights of `conv`; returns what takes the place of `norm`."""
+    axis = _channels_axis(conv)
+    assert axis is not None and norm.running_mean is not None and norm.running_var is not None
     scale = torch.rsqrt(norm.running_var + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
     shift = -norm.running_mean * scale
     shift = shift if norm.bias is None else shift + norm.bias
-    axis = _channels_axis(conv)
     shape = [1] * conv.weight.dim()
     shape[axis] = -1
     conv.weight.mul_(scale.view(shape))

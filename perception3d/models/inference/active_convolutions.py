@@ -50,6 +50,10 @@ class ActiveConv2d(nn.Module):
     The output lies in `maps`, at `slot`; `workspace` is scratch memory within a call.
     """
 
+    weight: Tensor
+    bias: Tensor
+    columns: Tensor
+
     def __init__(self, conv: nn.Conv2d, workspace: Workspace, maps: Workspace, slot: str) -> None:
         super().__init__()
         self.maps, self.slot = maps, slot
@@ -123,7 +127,7 @@ class ActiveBackbone(nn.Module):
         active, outs = ActiveMap.of(x), []
         with torch.autocast('cpu', enabled=False):
             for block in self.blocks:
-                for conv in block:
+                for conv in block.children():
                     active = conv(active)
                 outs.append(active.dense())
         return tuple(outs)

@@ -32,9 +32,11 @@ class UpsampledMaps(nn.Module):
     def __init__(self, deblocks: Sequence[nn.Sequential], workspace: Workspace) -> None:
         super().__init__()
         self.workspace, self.joined = workspace, Workspace()
-        self.scales = [deblock[0].stride[0] for deblock in deblocks]
+        self.scales: list[int] = []
         for i, deblock in enumerate(deblocks):
             conv = deblock[0]
+            assert isinstance(conv, nn.ConvTranspose2d), 'as `fits` says'
+            self.scales.append(conv.stride[0])
             bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float().clone()
             # Inputs x (rows of the block, columns, outputs).
             weight = conv.weight.detach().float().permute(0, 2, 3, 1).flatten(1).contiguous()

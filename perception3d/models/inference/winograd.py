@@ -8,6 +8,8 @@ about 1e-5 of their size. Tiles that need no work may be left out (`active_convo
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 import numpy as np
 import torch
 from numba import njit, prange
@@ -55,6 +57,9 @@ class WinogradConv2d(nn.Module):
     InputError if `conv` has another shape.
     """
 
+    weight: Tensor
+    bias: Tensor
+
     def __init__(self, conv: nn.Conv2d, workspace: Workspace | None = None) -> None:
         super().__init__()
         if not fits(conv):
@@ -93,7 +98,7 @@ class WinogradConv2d(nn.Module):
             _from_tiles(products.numpy(), block, bias, relu, out.numpy())
 
 
-def fits(conv: nn.Module) -> bool:
+def fits(conv: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Returns whether a module is a convolution that `WinogradConv2d` can replace."""
     if type(conv) is not nn.Conv2d or conv.groups != 1 or conv.padding_mode != 'zeros':
         return False

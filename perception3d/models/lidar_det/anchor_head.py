@@ -69,6 +69,8 @@ class FastAnchor3DHead(Anchor3DHead):
     to mmdet3d's. Arguments are those of mmdet3d's class.
     """
 
+    prior_generator: Any
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         generator = dict(kwargs.get('anchor_generator') or {})
         sizes, ranges = len(generator.get('sizes') or ()), len(generator.get('ranges') or ())
@@ -83,8 +85,12 @@ class FastAnchor3DHead(Anchor3DHead):
         parts = [self.conv_cls, self.conv_reg, *([self.conv_dir_cls] if self.use_direction_classifier else [])]
         together = nn.Conv2d(parts[0].in_channels, sum(part.out_channels for part in parts), 1)
         together.weight.data = torch.cat([part.weight.data for part in parts])
+        assert together.bias is not None
         together.bias.data = torch.cat([part.bias.data for part in parts])
-        self._together = together.to(parts[0].weight.device, memory_format=torch.channels_last).requires_grad_(False)
+        # Torch's types do not know the memory format here.
+        device = parts[0].weight.device
+        self._together = together.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        together.requires_grad_(False)
 
     def forward_single(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """Returns the maps of scores, box deltas and directions (None without them) of one level."""

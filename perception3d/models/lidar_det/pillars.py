@@ -83,12 +83,15 @@ def _norm_with_padding(norm: nn.BatchNorm1d, rows: Tensor, count: int) -> tuple[
         squares = (rows - mean).square().sum(0) + (count - len(rows)) * mean.square()
         variance = squares / count
         if norm.training and norm.track_running_stats:
+            assert norm.running_mean is not None and norm.running_var is not None
+            assert norm.num_batches_tracked is not None
             with torch.no_grad():
                 norm.num_batches_tracked.add_(1)
                 share = norm.momentum if norm.momentum is not None else 1.0 / float(norm.num_batches_tracked)
                 norm.running_mean.lerp_(mean, share)
                 norm.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
     else:
+        assert norm.running_mean is not None and norm.running_var is not None
         mean, variance = norm.running_mean, norm.running_var
     scale = torch.rsqrt(variance + norm.eps)
     scale = scale if norm.weight is None else scale * norm.weight
@@ -121,6 +124,7 @@ class Canvas:
         last.rows = None
         if kept is None or kept.shape != (count, channels) or kept.dtype != like.dtype or kept.device != like.device:
             return allocate_to_keep(torch.zeros, count, channels, dtype=like.dtype, device=like.device)
+        assert last.filled is not None, 'kept with the rows'
         return kept.index_fill_(0, last.filled, 0)
 
     def keep(self, rows: Tensor, filled: Tensor) -> None:

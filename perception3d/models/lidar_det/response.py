@@ -34,8 +34,9 @@ def response_map(model: nn.Module, logits: Tensor) -> Heatmaps:
     Raises:
         InputError: the model's logits are not a map of the ground.
     """
-    if hasattr(model, 'response_map'):
-        return model.response_map(logits)
+    own = getattr(model, 'response_map', None)
+    if own is not None:
+        return own(logits)
     for cls in type(model).__mro__:
         if cls in _RESPONSES:
             return _RESPONSES[cls](model, logits)

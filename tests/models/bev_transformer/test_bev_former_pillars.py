@@ -50,7 +50,7 @@ def test_views_equal_a_loop_over_cameras_and_pillars() -> None:
                     seen.append((q, [(u / HW[1], v / HW[0]) for u, v, d in places], [d for _, _, d in places]))
                     count[b, q] += 1
             valid = views.valid[b, n]
-            assert views.index[b, n][valid].tolist() == [q for q, _, _ in seen]
+            assert views.queries[b, n][valid].tolist() == [q for q, _, _ in seen]
             for row, (_, places, depths) in enumerate(seen):
                 for d in range(3):
                     if depths[d] > 0:
@@ -59,7 +59,9 @@ def test_views_equal_a_loop_over_cameras_and_pillars() -> None:
     assert views.cameras.tolist() == count.tolist()
     assert count.max() == 2 and (count == 0).any()
     # Padding reads nothing.
-    assert not views.valid.all() and (views.points[~views.valid] == -1).all() and (views.index[~views.valid] == 0).all()
+    assert (
+        not views.valid.all() and (views.points[~views.valid] == -1).all() and (views.queries[~views.valid] == 0).all()
+    )
 
 
 def test_points_behind_a_camera_are_not_seen_and_stay_finite() -> None:
@@ -88,7 +90,7 @@ def test_a_camera_that_sees_nothing_is_not_an_error() -> None:
     blind = np.zeros((1, 1, 4, 4))
     blind[..., 2, 3] = -1
     views = view_pillars(GRID, blind, HW, HW, 'cpu')
-    assert views.index.shape == (1, 1, 1) and not views.valid.any() and views.cameras.sum() == 0
+    assert views.queries.shape == (1, 1, 1) and not views.valid.any() and views.cameras.sum() == 0
 
 
 def test_axis_two_of_a_map_is_x_and_axis_three_is_y() -> None:
