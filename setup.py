@@ -22,7 +22,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['perception3d', 'perception3d.*']),
-    package_data={'perception3d': ['weights/*.pth']},
+    package_data={'perception3d': ['py.typed', 'weights/*.pth']},
     install_requires=[
         'torch>=2.6',
         'numpy<2',
@@ -43,7 +43,7 @@ setup(
         'deploy': DEPLOY,
         # The old name of deploy.
         'onnx': DEPLOY,
-        'dev': ['pytest', 'ruff'],
+        'dev': ['mypy==2.4.1', 'pytest', 'ruff'],
     },
     classifiers=[
         'Programming Language :: Python :: 3',
