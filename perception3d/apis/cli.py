@@ -1,4 +1,4 @@
-"""What every command shares: one line for a mistake of the user, and an exit code."""
+"""What all commands share: the parser, one line for a mistake of the user, and exit codes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def command_parser(description: str, example: str) -> argparse.ArgumentParser:
 def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
     """Runs a command's `main` and exits.
 
-    Exit codes: 0 or the command's own; 2 with one line for an InputError, and for what the system refused (a full
+    Exit codes: 0 or the command's own; 2 with one line for an InputError, and for an OSError (a full
     disk, no permission); 130 when interrupted; 141 without a message when the reader of the output has gone. With
     PERCEPTION3D_TRACEBACK=1 in the environment, the traceback is printed before the line.
     """
-    # A log that finds no place on the disk shall not print a traceback for each of its lines.
+    # With a full disk, logging would print a traceback for each line.
     logging.raiseExceptions = False
     if 'TORCHELASTIC_RUN_ID' in os.environ:
         # torchrun, when killed, leaves its processes behind.
@@ -65,7 +65,7 @@ def _refuse(line: str) -> int:
 
 
 def _reader_is_gone() -> bool:
-    """Says whether nobody reads the standard output any more, as after `| head`; then nothing is written to it."""
+    """Returns whether the reader of the standard output has closed it, as `head` does; then discards more output."""
     try:
         descriptor = sys.stdout.fileno()
         state = select.poll()
@@ -75,6 +75,6 @@ def _reader_is_gone() -> bool:
     state.register(descriptor, 0)
     if not any(events & select.POLLERR for _, events in state.poll(0)):
         return False
-    # Python flushes once more at its end.
+    # Python flushes the output again when it exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
     return True

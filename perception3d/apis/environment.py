@@ -1,4 +1,4 @@
-"""What this package needs, what is there, and how to get the rest. Imports only what it can do without."""
+"""What this package needs, what is installed, and how to install the rest. Imports no required package at the top."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import re
 import sys
 from dataclasses import dataclass
 
-# Built in pip's isolated environment, where there is no torch, mmcv is a wheel without compiled ops, in seconds. pip
-# keeps the wheels that it builds: from its cache might come one with ops, of another torch.
+# Built in pip's isolated environment, which has no torch, mmcv becomes a wheel without compiled ops, in seconds. pip's
+# cache is not used: it may have a wheel with ops for another torch.
 _MMCV = 'pip install --no-deps --no-cache-dir onedl-mmcv==2.3.6'
 
-# The wheel with windows writes the same files and needs libGL; the one that is installed last wins.
+# opencv-python writes the same files and needs libGL; the package that is installed last is the one in use.
 _HEADLESS = 'pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86'
 
 _ABSENT = 'not installed'
@@ -90,7 +90,7 @@ def _inspect(part: Part) -> tuple[str, str]:
     if part.rejects and version.startswith(part.rejects):
         return version, f'version {version} does not work here'
     try:
-        # open3d loads half a gigabyte of libraries; that it is installed must do here.
+        # open3d is not imported: it loads half a gigabyte of libraries.
         if part.module != 'open3d':
             importlib.import_module('mmcv.ops' if part.module == 'mmcv' else part.module)
     except Exception as error:
@@ -114,21 +114,21 @@ def _fix(part: Part, problem: str) -> str:
 
 
 def _ops_line() -> str:
-    """What mmcv's compiled ops can do here, and how to get those that are missing."""
+    """Returns whether mmcv's ops are compiled, and the command that compiles them."""
     from mmcv import _ext
 
     from perception3d.compat.mmcv_ext import BUILD_COMMAND, ops_are_compiled
 
     if not ops_are_compiled():
         return (
-            'ops of mmcv: not compiled; on the CPU our own do what the models here need: 2D and rotated NMS and IoU, '
+            'ops of mmcv: not compiled; this package has those that its models need on a CPU: 2D and rotated NMS, IoU, '
             'modulated deformable convolution, voxels, points in boxes, neighbours and pooling of points\n'
             f'{"":24} fix, for a GPU or for other ops: {BUILD_COMMAND}'
         )
     cuda = _ext.get_compiling_cuda_version()
     if cuda == 'not available':
         needs = f'\n{"":24} fix, for a GPU: {BUILD_COMMAND} (needs nvcc)'
-        return f'ops of mmcv: compiled for the CPU alone, {_ext.get_compiler_version()}{needs}'
+        return f'ops of mmcv: compiled for the CPU only, {_ext.get_compiler_version()}{needs}'
     return f'ops of mmcv: compiled with CUDA {cuda}, {_ext.get_compiler_version()}'
 
 

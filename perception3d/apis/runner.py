@@ -56,7 +56,7 @@ def build_runner(
     config.work_dir = str(work_folder(config, work_dir))
     check_outputs(folders=[config.work_dir])
     if for_test:
-        # With load_from, mmengine would test those weights in place of the checkpoint that is asked for.
+        # With load_from, mmengine would test those weights instead of the given checkpoint.
         for key in (*_TRAINING, 'val_dataloader', 'val_cfg', 'val_evaluator', 'load_from', 'resume'):
             config.pop(key, None)
     else:
@@ -89,7 +89,7 @@ def use_mixed_precision(config: Config) -> None:
 
 
 def _warn_of_other_schedule(config: Config) -> None:
-    """Prints a warning if the rates of `config` end at another epoch than its training."""
+    """Prints a warning if the learning rate schedules of `config` end at another epoch than its training."""
     fault = schedule_ends_elsewhere(config)
     if fault:
         hint = '; max_epochs at the top sets both where the file computes both from it'
@@ -103,13 +103,13 @@ def work_folder(config: Config, work_dir: str | Path | None = None) -> Path:
 
 
 def checkpoint_folder(config: Config, folder: Path) -> Path:
-    """Returns where checkpoints go: the work folder, or the folder of its name in `out_dir` of the checkpoint hook."""
+    """Returns the folder of the checkpoints: the work folder, or one of its name in `out_dir` of CheckpointHook."""
     out_dir = ((config.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
     return folder if not out_dir or '://' in str(out_dir) else Path(out_dir) / folder.absolute().name
 
 
 def checkpoint_to_resume(config: Config, resume: str | os.PathLike[str] | bool) -> str | os.PathLike[str] | bool:
-    """Returns what a training resumes: `resume`, else what the config sets; see build_runner."""
+    """Returns `resume`, or else what the config sets; see build_runner."""
     return resume or (config.get('resume') and (config.get('load_from') or True)) or False
 
 
@@ -122,8 +122,8 @@ def checkpoints_to_replace(
         template: `filename_tmpl` of the config.
 
     Raises:
-        InputError: the training would overwrite checkpoints of another one, or those that are further than the one to
-            resume, and it was not asked to.
+        InputError: without `overwrite`, checkpoints of another training, or later ones than the one to resume, would be
+            overwritten.
     """
     if resume is True and overwrite:
         raise InputError(
@@ -185,7 +185,7 @@ def parameter_table(model: Any, depth: int = 1) -> str:
 
 
 def shape_table(batch: Mapping[str, Any], prefix: str = '') -> str:
-    """Returns the shapes and types of the tensors in a batch, one a line."""
+    """Returns the shapes and types of the tensors in a batch, one per line."""
     lines = []
     for key, value in batch.items():
         name = f'{prefix}{key}'

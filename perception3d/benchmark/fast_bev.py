@@ -1,4 +1,4 @@
-"""What Fast-BEV gains by a lookup table and by keeping features, compared with the released implementation."""
+"""Speed of Fast-BEV's lookup table and stream, compared with the released implementation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 
 
 def drive(image_hw: tuple[int, int], count: int, step_s: float = 0.5) -> list[StreamFrame]:
-    """Returns frames of noise of six cameras, mounted about as in nuScenes, while the ego vehicle turns at 8 m/s."""
+    """Returns frames of random images of six cameras, mounted as in nuScenes, of an ego vehicle in a bend at 8 m/s."""
     height, width = image_hw
     cameras = [camera.resized(width, height) for camera in NUSCENES_RIG.cameras]
     intrinsics = np.tile(np.eye(4), (len(cameras), 1, 1))
@@ -55,14 +55,14 @@ def drive(image_hw: tuple[int, int], count: int, step_s: float = 0.5) -> list[St
 
 
 def projections(frames: list[StreamFrame]) -> np.ndarray:
-    """(1, F, N, 4, 4) from the lidar frame of frames[0], the current one, to the pixels of all frames."""
+    """Returns (1, F, N, 4, 4), from the LiDAR frame of frames[0], the current one, to the pixels of all frames."""
     return np.stack([frame.img_from_global() for frame in frames])[None] @ frames[0].global_from_lidar()
 
 
 def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) -> dict[str, Any]:
     """Times the view transformation of one sample: table, gather, both, the released way, a plain copy of the output.
 
-    Memory is what each way needs at most on top of its inputs, its output included.
+    Memory is the peak of each way without its inputs, its output included.
     """
     limit_blas_threads()
     image_hw = tuple(config.image_hw)
@@ -116,10 +116,10 @@ def benchmark_view(config: Config, dtype: str, device: torch.device, runs: int) 
 
 
 def prepare_model(model: FastBEV) -> FastBEV:
-    """Gives an untrained model scores and boxes that differ, so that decoding and suppression have work to do.
+    """Sets varied weights in the head of an untrained model, so that decoding and suppression get different boxes.
 
     Raises:
-        InputError: its head cannot do so.
+        InputError: the head has no method for it.
     """
     if not hasattr(model.bbox_head, 'draw_varied_weights'):
         raise InputError(
@@ -131,7 +131,7 @@ def prepare_model(model: FastBEV) -> FastBEV:
 
 
 class ReleasedWay:
-    """The same network as it was released: every frame computed again, masked writes, no folding, NCHW memory."""
+    """The network as released: all frames computed each time, masked writes, batch norms not folded, NCHW memory."""
 
     def __init__(self, model: FastBEV, dtype: torch.dtype, device: torch.device) -> None:
         self.model = copy.deepcopy(model).eval().to(device)
@@ -153,7 +153,7 @@ class ReleasedWay:
         return self.model.neck_3d(volumes).float()
 
     def network_2d(self, images: Tensor) -> list[Tensor]:
-        """Returns the maps to lift, NCHW."""
+        """Returns the image feature maps, NCHW, that are lifted into the BEV grid."""
         return self.model.neck_fuse(self.model.neck(self.model.backbone(images)))
 
     def lift(self, maps: Tensor, frames: list[StreamFrame], scale: int) -> Tensor:
@@ -234,14 +234,14 @@ def _name(dtype: torch.dtype) -> str:
 
 def _parts(timer: PartTimer) -> dict[str, float]:
     parts = timer.medians_ms()
-    # Measured from outside, so it holds the head's convolutions.
+    # `predict_passes` calls the head, so its time includes the head's convolutions.
     parts['decoding and suppression'] -= parts['head']
     return parts
 
 
 @torch.no_grad()
 def box_difference(model: FastBEV, expected: Tensor, got: Tensor) -> dict[str, float]:
-    """Returns the largest differences of boxes and scores of two BEV maps (1, C, X, Y), as the head compares them."""
+    """Returns the largest differences of boxes and scores of two BEV maps (1, C, X, Y), as the head defines them."""
     head = copy.deepcopy(model.bbox_head).to(expected.device)
     return head.output_differences(head(expected), head(got))
 
@@ -249,9 +249,9 @@ def box_difference(model: FastBEV, expected: Tensor, got: Tensor) -> dict[str, f
 def compare_stream(config: Config, settings: Settings) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Measures the released way and the stream in every dtype, each compared with the released way in float32.
 
-    Returns a row for each of them (times, memory, differences of boxes), and a row for each of their parts. Weights are
-    random without a checkpoint. The released way in a half type is left out where the device has no instructions for
-    it: one frame would take minutes.
+    Returns a row for each of them (times, memory, differences of boxes), and a row for each of their parts. Without a
+    checkpoint the weights are random. The released way in bf16 or fp16 is left out where the device has no instructions
+    for it: one frame would take minutes.
     """
     limit_blas_threads()
     torch.manual_seed(0)

@@ -7,15 +7,15 @@ from typing import Any
 
 from perception3d.checks import InputError
 
-# What the parts of one joined data set may differ in.
-_OF_THE_PART = 'split'
+# The key of metainfo in which the parts of a ConcatDataset may differ.
+_SPLIT = 'split'
 
 
 def join_splits(dataset_wrapper: ModuleType) -> None:
     """Lets ConcatDataset join splits of one data set, and gives the labels of a sample in wrapped data sets.
 
-    ConcatDataset refuses parts whose `split` differs, which is why they are joined; its own `split` becomes that of its
-    parts with a plus between. Parts that differ in more, such as the order of the classes, are an InputError.
+    mmengine's ConcatDataset refuses parts whose `split` differs. Here its `split` becomes those of its parts, joined
+    by '+'. Parts that differ in more, such as the order of the classes, are an InputError.
     """
     joined = dataset_wrapper.ConcatDataset
     if hasattr(joined, 'get_cat_ids'):
@@ -25,16 +25,16 @@ def join_splits(dataset_wrapper: ModuleType) -> None:
     def __init__(self: Any, datasets: Any, lazy_init: bool = False, ignore_keys: Any = None) -> None:
         keys = [ignore_keys] if isinstance(ignore_keys, str) else list(ignore_keys or ())
         try:
-            original(self, datasets, lazy_init, [*keys, _OF_THE_PART])
+            original(self, datasets, lazy_init, [*keys, _SPLIT])
         except (TypeError, ValueError) as error:
             parts = getattr(self, 'datasets', [])
-            differ = _difference([part.metainfo for part in parts], {*keys, _OF_THE_PART})
+            differ = _difference([part.metainfo for part in parts], {*keys, _SPLIT})
             if not differ:
                 raise
             raise InputError(f'ConcatDataset joins data sets that differ in {differ}') from error
-        splits = [part.metainfo.get(_OF_THE_PART) for part in self.datasets]
+        splits = [part.metainfo.get(_SPLIT) for part in self.datasets]
         if all(splits):
-            self._metainfo = {**self._metainfo, _OF_THE_PART: '+'.join(dict.fromkeys(map(str, splits)))}
+            self._metainfo = {**self._metainfo, _SPLIT: '+'.join(dict.fromkeys(map(str, splits)))}
 
     def get_cat_ids(self: Any, idx: int) -> set[int]:
         """Returns the labels in a sample, for wrappers that balance classes."""
@@ -50,7 +50,7 @@ def join_splits(dataset_wrapper: ModuleType) -> None:
 def join_splits_as_mmengine(dataset_wrappers: ModuleType) -> None:
     """Lets mmdet's ConcatDataset join data sets as mmengine's does, see `join_splits`.
 
-    Its own way gives a list of `metainfo` where the splits differ, which no model or metric can read.
+    If the splits differ, mmdet's class returns a list of `metainfo`, which models and metrics cannot read.
     """
     joined = dataset_wrappers.ConcatDataset
     from mmengine.dataset import ConcatDataset
@@ -65,7 +65,7 @@ def join_splits_as_mmengine(dataset_wrappers: ModuleType) -> None:
 
 
 def _difference(metas: list[dict[str, Any]], ignored: set[str]) -> str:
-    """Returns the first key that not all of `metas` have with the same value, with two of its values; else ''."""
+    """Returns the first key in which `metas` differ, with two of its values; '' if they are equal."""
     for meta in metas[1:]:
         for key in sorted({*metas[0], *meta} - ignored):
             values = [m.get(key) for m in (metas[0], meta)]

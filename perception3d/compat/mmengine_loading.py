@@ -13,9 +13,9 @@ from urllib.parse import unquote, urlparse
 def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
     """Lists what a checkpoint of mmengine may hold next to tensors.
 
-    The log of a run holds methods of HistoryBuffer, which pickle writes as getattr(HistoryBuffer, name); getattr at
-    large reaches any code, so that this one form of it takes its place. What is of numpy here is narrowed down further
-    by `perception3d.pickles`, which reads the file first.
+    The log of a run has methods of HistoryBuffer, which pickle writes as getattr(HistoryBuffer, name). As getattr can
+    reach any code, it is replaced by a function that allows only this form. `perception3d.pickles`, which reads the
+    file first, further restricts the types of numpy.
     """
     import numpy as np
     from mmengine.logging import HistoryBuffer
@@ -31,9 +31,9 @@ def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
 
 
 def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
-    """Replaces mmengine's loader, which runs a pickle that the safe loader refuses, by one that refuses it too.
+    """Replaces mmengine's loader, which runs pickles that torch's safe loader refuses, by one that refuses them too.
 
-    What its schemes download goes the same way, and what cannot be a weight of the model is refused.
+    Downloaded files are loaded in the same way. Tensors that cannot be weights of the model are refused.
     """
     if hasattr(mmengine_checkpoint, 'load_state_dict_of_any_type'):
         return
@@ -78,7 +78,7 @@ def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
 
 
 def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
-    """Wraps the loader of all schemes: a wrong name or address is an error of one line, and no text is run later."""
+    """Wraps the loader of paths and URLs: a wrong one is an error of one line; text in a file is not run later."""
 
     def load_checkpoint(cls: Any, filename: str, map_location: Any = None, logger: Any = 'current') -> Any:
         from perception3d.checks import InputError
@@ -92,7 +92,7 @@ def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
             raise InputError(f'checkpoint {filename} cannot be loaded: {reason}') from error
         meta = content.get('meta') if isinstance(content, Mapping) else None
         if isinstance(meta, dict):
-            # Runner.resume runs a text under this name as a Python config; mmengine's own name for it is `cfg`.
+            # Runner.resume runs a text under this key as a Python config; checkpoints of mmengine have it under `cfg`.
             meta.pop('config', None)
         return content
 
@@ -118,7 +118,7 @@ def _download(url: str, model_dir: str | None, progress: bool, check_hash: bool,
 
 
 def read_files_safely(mmengine_io: ModuleType) -> None:
-    """Replaces the readers of mmengine's handlers of pickles and YAML, which run code from a file, by safe ones.
+    """Makes mmengine's readers of pickles and YAML safe; its own run code from a file.
 
     Data sets, evaluators, configs and database samplers of mmengine, mmdet and mmdet3d all read through `load` of this
     module. Writing stays as it is.

@@ -7,7 +7,7 @@ from types import ModuleType
 
 
 def find_checkpoints_by_name(mmengine_checkpoint: ModuleType) -> None:
-    """Replaces mmengine's finder, which takes the path in last_checkpoint as it is, by one that looks in the folder."""
+    """Replaces mmengine's search, which trusts the path in last_checkpoint, by one that looks in the folder."""
 
     def find_latest_checkpoint(path: str | os.PathLike[str]) -> str | None:
         from perception3d.training_folder import latest_checkpoint

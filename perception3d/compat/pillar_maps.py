@@ -1,4 +1,4 @@
-"""A voxel outside its map is an error, not one of the next row; also in mmdet3d's PointPillarsScatter."""
+"""A voxel outside of its BEV map is an error, in mmdet3d's PointPillarsScatter too, which would write it elsewhere."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from perception3d.checks import InputError
 
 
 def require_pillars_inside(module: ModuleType) -> None:
-    """Compares x and y of each pillar with the map, see `require_inside`: on the CPU only."""
+    """Makes PointPillarsScatter check x and y of each pillar, on the CPU only; see `require_inside`."""
     scatter = module.PointPillarsScatter
     original = scatter.forward
 
     def forward(self: Any, voxel_features: Any, coors: Any, batch_size: Any = None) -> Any:
-        """Scatter features into a map (B, C, ny, nx)."""
+        """Scatters features into a map (B, C, ny, nx)."""
         require_inside(coors, (self.ny, self.nx))
         return original(self, voxel_features, coors, batch_size)
 
@@ -23,14 +23,14 @@ def require_pillars_inside(module: ModuleType) -> None:
 
 
 def require_inside(coors: Any, shape: Sequence[int]) -> None:
-    """Raises InputError if a voxel lies outside the map: its flat index would be that of another place.
+    """Raises InputError if a voxel lies outside of the map: its flat index would be that of another cell.
 
-    On a GPU, where it would wait for the device, nothing is done. There only the check at build time guards
-    (`checked_models.py`): it compares range, size of the voxels and map when a model is built.
+    On a GPU nothing is checked here, since that would wait for the device; `checked_models.py` compares range, voxel
+    size and map when a model is built.
 
     Args:
         coors: (V, 4) batch, z, y, x.
-        shape: cells of the last axes of coors, such as (y, x).
+        shape: numbers of cells along the last axes of coors, such as (ny, nx).
     """
     if coors.is_cuda or not len(coors):
         return

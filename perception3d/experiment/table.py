@@ -22,7 +22,7 @@ _NONE = '-'
 
 
 class Spread(NamedTuple):
-    """Number of values, their mean, and their sample standard deviation (n - 1), which needs two of them."""
+    """Number of values, their mean, and their sample standard deviation (n - 1); None with fewer than two values."""
 
     n: int
     mean: float | None
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Number of pairs, mean difference, and the ends of its confidence interval, which need two pairs."""
+    """Number of pairs, mean difference, and the ends of its confidence interval; None with fewer than two pairs."""
 
     n: int
     mean: float | None
@@ -47,7 +47,7 @@ def spread(values: Sequence[float]) -> Spread:
 def paired_difference(
     values: Mapping[int, float], baseline: Mapping[int, float], confidence: float = 0.95
 ) -> Difference:
-    """Returns how far `values` lie above `baseline`, paired by their keys (seeds).
+    """Returns the mean of `values` minus `baseline`, paired by their keys (seeds).
 
     The interval is that of the paired t test: mean difference +- t * s / sqrt(n), with the quantile of Student's t of
     n - 1 degrees of freedom. It assumes normal and independent differences.
@@ -61,9 +61,9 @@ def paired_difference(
 
 
 def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Returns a row for every arm from the records of its cells, metrics as the tests gave them.
+    """Returns a row for every arm from the records of its cells, with metrics on the scale of the tests.
 
-    A metric that is null in a record (NaN: undefined in that test) does not count; `n` of the metric is smaller then.
+    A metric that is null in a record (NaN: undefined in that test) is left out; `n` of the metric is then smaller.
     """
     values = {arm: {name: _values(records, arm, name) for name in experiment.metrics} for arm in experiment.arms}
     rows = []
@@ -92,10 +92,10 @@ def summarise(experiment: Experiment, records: Sequence[Mapping[str, Any]]) -> l
 
 
 def wall_times(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Returns seconds: of all cells one after another, of the cells side by side as they ran, of what ran before them.
+    """Returns seconds: the sum over all cells, their estimated wall time in parallel, and the commands before them.
 
-    Side by side, a cell counts its time divided by the number of cells that ran at once: the wall time of the whole if
-    that many are running all the time.
+    In parallel, the time of each cell is divided by the number of cells that ran at once: the wall time of all, if that
+    many were always running.
     """
     seconds = [record['train_seconds'] + record['test_seconds'] for record in records]
     jobs = [record['machine'].get('cells side by side', 1) for record in records]
@@ -119,7 +119,7 @@ def markdown(
     command: Sequence[str],
     repository: Path,
 ) -> str:
-    """Returns the page of an experiment: the table, and below it what a reader needs to repeat a row.
+    """Returns the page of an experiment: the table, and the commands, commits and machine to repeat a row.
 
     Args:
         rows: as `summarise` returns them.
@@ -176,7 +176,7 @@ def _table(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> list[di
 
 
 def _digits(values: Iterable[float]) -> int:
-    """Returns the decimals that show the largest of a column's means with four digits, at most four decimals."""
+    """Returns how many decimals show the largest mean of a column with four digits; at most four."""
     largest = max(map(abs, values), default=0.0)
     return min(4, max(0, 3 - math.floor(math.log10(largest)))) if largest else 4
 

@@ -127,11 +127,11 @@ def test_mmcv_is_fixed_by_the_wheel_without_ops(broken, capsys: pytest.CaptureFi
     [
         (
             {'is_replacement': True},
-            r'not compiled; on the CPU our own do .*2D and rotated NMS.* -> make setup MMCV_OPS=1',
+            r'not compiled; this package has those .* on a CPU: 2D and rotated NMS.* -> make setup MMCV_OPS=1',
         ),
         (
             {'get_compiling_cuda_version': lambda: 'not available'},
-            r'compiled for the CPU alone, GCC 12.2 -> make setup MMCV_OPS=1 \(needs nvcc\)',
+            r'compiled for the CPU only, GCC 12.2 -> make setup MMCV_OPS=1 \(needs nvcc\)',
         ),
         ({'get_compiling_cuda_version': lambda: '12.4'}, r'compiled with CUDA 12.4, GCC 12.2'),
     ],
