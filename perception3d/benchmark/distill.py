@@ -25,9 +25,9 @@ from perception3d.registry import MODELS
 def benchmark_distill(config: Config, device: torch.device, runs: int) -> dict[str, Any]:
     """Times steps on the first batch of the training data: student alone, teacher forward, distillation.
 
-    They are alternated in every run, so that a noisy machine disturbs them alike; `both in a row` is the teacher's
-    forward pass and the student's step one after the other, which can take longer than each by itself: a cache holds
-    one network, not two. A step is data preprocessing, forward, loss, backward and AdamW. Weights are random; all links
+    They are alternated in every run, so that other work on the machine affects them equally. `both in a row` is the
+    teacher's forward pass and then the student's step: it can take longer than their sum, since a cache holds one
+    network, not two. A step is data preprocessing, forward, loss, backward and AdamW. Weights are random; all links
     have their full weight. Where links are not in every iteration (`every`), the step is the mean over the number of
     iterations after which all of them repeat.
 

@@ -45,8 +45,8 @@ def aug_from_lidar(metas: Mapping[str, Any]) -> npt.NDArray[np.float64]:
 def move_boxes(boxes: Array, b_from_a: npt.NDArray[Any]) -> Array:
     """Returns boxes (N, 7 or 9) of frame a in frame b: x, y, z of the bottom, l, w, h, yaw, and where known vx, vy.
 
-    b_from_a (4, 4) turns about z, scales alike along all axes, shifts, and may mirror x or y; sizes and velocities
-    scale with it, and a heading is turned and mirrored. Yaws come back in [-pi, pi].
+    b_from_a (4, 4) rotates about z, scales all axes by one factor, shifts, and may mirror x or y; sizes and velocities
+    are scaled with it, headings rotated and mirrored. Returned yaws are in [-pi, pi].
     """
     scale = abs(np.linalg.det(b_from_a[:3, :3])) ** (1 / 3)
     if isinstance(boxes, torch.Tensor):

@@ -97,10 +97,9 @@ def _write_gif(path: Path, frames: Iterator[np.ndarray], fps: float) -> int:
 
 
 def _with_few_colors(frame_rgb: np.ndarray) -> Image.Image:
-    """Returns the frame with 256 colours: 192 that suit it, and the 64 vivid ones that it uses most.
+    """Returns the frame with 256 colours: 192 chosen by Pillow, and the 64 saturated ones that it uses most.
 
-    Left alone, the choice would go to the greys of streets and clouds, and the thin lines in the colours of classes
-    would lose theirs.
+    Pillow alone would choose mostly greys of streets and clouds, and thin lines would lose the colours of classes.
     """
     picture = Image.fromarray(frame_rgb)
     suited = (picture.quantize(192).getpalette() or [])[: 3 * 192]

@@ -94,7 +94,7 @@ def extents(
 ) -> tuple[tuple[float, float], tuple[float, float]]:
     """Returns borders (left, right) and (behind, ahead) in metres around objects, ego vehicle and almost all points.
 
-    They are rounded to 5 m, so that the frames of one drive look alike.
+    They are rounded to 5 m, so that the frames of one scene have the same views.
     """
     to_map = BevView((-1, 1), (-1, 1), 2, axes.forward).to_map
     low, high = np.array([-_LEAST_SIDE_M, -_BEHIND_M]), np.array([_LEAST_SIDE_M, _LEAST_AHEAD_M])

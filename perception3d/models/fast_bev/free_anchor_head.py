@@ -55,7 +55,7 @@ class FreeAnchorBEVHead(BaseModule):
         code_weights: weights of the nine box codes in the localisation loss.
         loc_weight, loc_beta: factor and kink of its smooth L1; dir_weight: factor of the direction cross entropy.
         dir_offset: where direction bin 0 starts, radians. +pi/4 makes the bins equal to the released ones (the
-            stock -pi/4 of nuScenes configs agrees on half of all yaws only).
+            -pi/4 of mmdet3d's nuScenes configs agrees on half of all yaws only).
         score_thr, max_candidates, max_boxes: lowest score, anchors decoded in one pass, boxes returned for a sample.
         nms: arguments of ClassNMS, dict(iou=0.2) for plain rotated NMS, or None for the released scale-NMS.
     """

@@ -34,7 +34,7 @@ def assign(assigner: Max3DIoUAssigner, anchors: Tensor, boxes: Tensor) -> Tensor
     Args:
         assigner: an assigner that `is_supported`.
         anchors: rectangles (A, 4) of `nearest_bev`, float32, on the CPU.
-        boxes: rectangles (G, 4) of the objects, alike.
+        boxes: rectangles (G, 4) of the objects, in the same form.
 
     Returns:
         (A,) int64: 1 + the object's index, 0 for background, -1 for neither.
