@@ -186,7 +186,7 @@ def training_sample(dataset: Any, index: int, history: int = 0, seed: int = 0) -
     title = f'as it enters the network{f", history frame {history}" if history else ""}'
     images = inputs.get('img')
     # No pipeline of a LiDAR detector reads the image next to a cloud; the images of camera data are left out there.
-    with_cameras = images is not None or 'img_paths' not in metas
+    with_cameras = images is not None or bool(metas.get('only_ahead')) or 'img_paths' not in metas
     frame, notes = read_frame(metas, images, history, with_cameras, with_points='points' not in inputs)
     if 'points' in inputs:
         frame = replace(frame, points=inputs['points'].numpy())

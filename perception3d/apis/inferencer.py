@@ -161,7 +161,7 @@ def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
 
 def _files_of(metas: dict[str, Any]) -> list[str]:
     """Returns the images and the cloud that a sample was made from."""
-    return [str(path) for path in (*metas.get('img_paths', ()), metas.get('img_path'), metas.get('lidar_path')) if path]
+    return [str(path) for path in (*metas.get('img_paths', ()), metas.get('lidar_path')) if path]
 
 
 def _visualizer(metainfo: dict[str, Any]) -> Any:

@@ -21,24 +21,28 @@ def ground_plane(ego_from_lidar: np.ndarray) -> np.ndarray:
     """Plane (..., 3) of the ego frame's ground, z = p[0] + p[1]*x + p[2]*y in metres of the LiDAR frame (..., 4, 4)."""
     row = ego_from_lidar[..., 2, :]
     if np.any(np.abs(row[..., 2]) < 0.1):
-        raise InputError('the z axis of the lidar frame lies in the ground plane: lidar2ego must map x forward, z up')
+        raise InputError(
+            'the z axis of the LiDAR frame lies in the ground plane: ego_from_lidar (lidar_points.lidar2ego of an info '
+            'file or JSON frame) must lead to x forward, z up'
+        )
     return np.stack([-row[..., 3], -row[..., 0], -row[..., 1]], -1) / row[..., 2:3]
 
 
 def sample_planes(samples: Sequence[Det3DDataSample]) -> np.ndarray:
     """Planes (B, 3) of samples in their present LiDAR frame, which augmentation may have moved.
 
-    Raises InputError where a sample has no `lidar2ego`.
+    Raises InputError where a sample has no `ego_from_lidar`.
     """
     poses = []
     for sample in samples:
-        if 'lidar2ego' not in sample.metainfo:
+        if 'ego_from_lidar' not in sample.metainfo:
             token = sample.metainfo.get('token', '')
             raise InputError(
-                f'sample {token} has no lidar2ego, but the grid of this model follows the ground (ground_z_m): give '
-                'the frame lidar_points.lidar2ego, 4 x 4, to the ego frame on the road, and let the pipeline pack it'
+                f'sample {token} has no ego_from_lidar, but the grid of this model follows the ground (ground_z_m): '
+                'give the frame lidar_points.lidar2ego, 4 x 4, to the ego frame on the road, and let the pipeline pack '
+                'ego_from_lidar'
             )
-        pose = np.asarray(sample.metainfo['lidar2ego'], np.float64)
+        pose = np.asarray(sample.metainfo['ego_from_lidar'], np.float64)
         poses.append(pose @ np.linalg.inv(sample.metainfo.get('aug_from_lidar', np.eye(4))))
     return ground_plane(np.stack(poses))
 
@@ -108,12 +112,9 @@ def plane_shape(maps: Tensor) -> tuple[int, int]:
 
 
 def unpadded_hw(images: Tensor, samples: list[Det3DDataSample]) -> tuple[int, int]:
-    """Height and width of the images before padding; the size of `images` where samples have no `img_shape`."""
-    shape = samples[0].metainfo.get('img_shape')
-    if not shape:
-        return plane_shape(images)
-    first = shape[0] if isinstance(shape[0], (tuple, list)) else shape
-    return int(first[0]), int(first[1])
+    """Height and width of the images before padding; the size of `images` where samples have no `img_hw`."""
+    height, width = samples[0].metainfo.get('img_hw') or plane_shape(images)
+    return int(height), int(width)
 
 
 def require_head_range(place: str, range_m: Sequence[float], head: nn.Module) -> None:

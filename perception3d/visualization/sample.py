@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,12 @@ from perception3d.geometry.augmentation import aug_from_lidar
 from perception3d.geometry.frustum import to_homogeneous
 from perception3d.structures.frame import X_FORWARD, LidarAxes, SensorFrame
 from perception3d.structures.sample import to_numpy
+from perception3d.structures.sample_schema import from_mmdet3d, stored_from_lidar
 from perception3d.visualization.draw import title_line
 
 Cameras = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+# What a sample must have for pictures of its images on disk.
+_STORED = ('img_paths', 'stored_from_cam', 'cam_from_lidar')
 
 
 def read_frame(
@@ -30,10 +33,9 @@ def read_frame(
     """Returns the sensor frame of a sample, and notes for the legend about what is not there.
 
     Args:
-        metas: of the sample, or its entry in an info file, paths complete. The keys of cameras are one of these sets:
-            with `images`, `img_from_lidar` (F*N, 4, 4); on disk `img_paths`, `cam2img` and `lidar2cam`, one entry an
-            image, current frame first; `img_path`, `cam2img` and `lidar2cam` of a single camera, as in KITTI; `images`
-            in mmdet3d's layout. Where known `cam_names`, `num_frames`, `lidar_path`, `num_pts_feats`, `lidar_axes`.
+        metas: of the sample, by the keys of `structures.sample_schema`: `img_from_lidar` with `images`, else
+            `img_paths`, `stored_from_cam` and `cam_from_lidar`. A sample of mmdet3d, or its entry in an info file,
+            paths complete, is read as well.
         images: the images as they entered the network, (F*N, 3, H, W) uint8 tensor or a sequence of (H, W, 3) uint8
             BGR, flat index frame * N + camera; None reads those on disk, as they were before any augmentation.
         history: 0 is the current frame, 1 the one before; only of `images`. In an older one, boxes (of the current
@@ -45,6 +47,7 @@ def read_frame(
         InputError: images and matrices do not fit each other, there is no such frame, or a file cannot be read. A cloud
             or the image of a single camera that is missing on disk is a note: data sets are often unpacked in part.
     """
+    metas = from_mmdet3d(metas)
     points, notes = read_cloud(metas) if with_points else (None, [])
     cameras: Cameras = ({}, {})
     if with_cameras and images is not None:
@@ -58,17 +61,18 @@ def read_frame(
 def axes_of(metas: Mapping[str, Any]) -> LidarAxes:
     """Returns how the LiDAR frame of a sample lies, as its data set states it in `lidar_axes`; by default x forward.
 
-    Where the frame has a single camera, only what is ahead is labelled.
+    Where a data set says `only_ahead`, only what its one camera sees is labelled.
     """
-    return LidarAxes.from_text(metas.get('lidar_axes') or X_FORWARD.text, only_ahead=has_one_camera(metas))
+    only_ahead = bool(from_mmdet3d(metas).get('only_ahead'))
+    return LidarAxes.from_text(metas.get('lidar_axes') or X_FORWARD.text, only_ahead)
 
 
 def read_cloud(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
     """Returns the points (N, 3) of the LiDAR file that `metas` names, or None, and notes for the legend.
 
-    They are moved as the frame was augmented, so that they fit the boxes. Where a frame has one camera, only the points
-    that it sees are returned: nothing else is labelled. A missing file is a note, not an error: camera data sets are
-    often unpacked without their point clouds.
+    They are moved as the frame was augmented, so that they fit the boxes. Of a frame that is `only_ahead`, only the
+    points that its camera sees are returned: nothing else is labelled. A missing file is a note, not an error: camera
+    data sets are often unpacked without their point clouds.
     """
     path = metas.get('lidar_path')
     if not path:
@@ -76,9 +80,10 @@ def read_cloud(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
     if not Path(path).is_file():
         return None, ['no point cloud on disk']
     points = read_xyz(path, int(metas.get('num_pts_feats') or 5))
-    if has_one_camera(metas) and metas.get('image_hw'):
-        scaled = to_homogeneous(points, _single_img_from_lidar(metas))
-        height, width = metas['image_hw']
+    if metas.get('only_ahead') and metas.get('stored_hw'):
+        # The file has the points as stored, so the matrices of stored points are meant.
+        scaled = to_homogeneous(points, (_matrices(metas, 'stored_from_cam') @ _matrices(metas, 'cam_from_lidar'))[0])
+        height, width = metas['stored_hw'][0]
         inside = (scaled >= 0).all(axis=1) & (scaled[:, :2] < scaled[:, 2:] * [width, height]).all(axis=1)
         points = points[inside]
     move = _to_4x4(metas['aug_from_lidar']) if 'aug_from_lidar' in metas else aug_from_lidar(metas)
@@ -105,20 +110,10 @@ def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
     return title_line('' if token is None else str(token), str(scene or ''), time_s, extra)
 
 
-def has_one_camera(metas: Mapping[str, Any]) -> bool:
-    """Whether the matrices of a sample are those of a single camera, as KITTI's are."""
-    matrices = [metas.get(key) for key in ('cam2img', 'lidar2cam')]
-    return all(matrix is not None and np.ndim(matrix) == 2 for matrix in matrices)
-
-
 def names_images(metas: Mapping[str, Any]) -> bool:
-    """Whether a sample names images on disk, with their matrices; see `read_frame` for the keys."""
-    cameras = metas.get('images')
-    listed = cameras.values() if isinstance(cameras, Mapping) else ()
-    if all(key in metas for key in ('img_paths', 'cam2img', 'lidar2cam')):
-        return any(metas['img_paths'])
-    single = has_one_camera(metas) and isinstance(metas.get('img_path'), str | Path)
-    return single or any(camera.get('img_path') for camera in listed)
+    """Whether a sample names images on disk, with their matrices."""
+    metas = from_mmdet3d(metas)
+    return all(key in metas for key in _STORED) and any(metas['img_paths'])
 
 
 def _camera_names(metas: Mapping[str, Any], num_images: int) -> list[str]:
@@ -133,7 +128,8 @@ def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cam
         if images.dtype != torch.uint8:
             raise InputError(f'images of type {images.dtype} cannot be drawn: hand in those before normalisation')
         images = images.detach().cpu().permute(0, 2, 3, 1).numpy()
-    matrices = _matrices(metas, 'img_from_lidar', len(images))
+    matrices = _matrices(metas, 'img_from_lidar')
+    _require_one_each(matrices, 'img_from_lidar', len(images))
     names = _camera_names(metas, len(images))
     first = history * len(names)
     if not 0 <= first < len(images):
@@ -147,49 +143,32 @@ def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cam
 
 def _stored_cameras(metas: Mapping[str, Any]) -> tuple[Cameras, list[str]]:
     """The images on disk that a sample names, their matrices, and notes; without any, nothing."""
-    if all(key in metas for key in ('img_paths', 'cam2img', 'lidar2cam')):
-        return _stored_rig(metas), []
-    if has_one_camera(metas) and isinstance(metas.get('img_path'), str | Path):
-        path = Path(metas['img_path'])
-        if not path.is_file():
-            return ({}, {}), ['no camera image on disk']
-        # The folder is the name of the camera: image_2 is the left colour camera of KITTI.
-        name = path.parent.name or 'camera'
-        # What mmdet3d's augmentation did to the boxes is undone: the image is as stored.
-        matrix = _single_img_from_lidar(metas) @ np.linalg.inv(aug_from_lidar(metas))
-        return ({name: read_image(path)}, {name: matrix}), []
-    images, matrices = {}, {}
-    cameras = metas.get('images')
-    for name, camera in cameras.items() if isinstance(cameras, Mapping) else ():
-        if camera.get('img_path'):
-            images[name] = read_image(camera['img_path'])
-            matrices[name] = _to_4x4(camera['cam2img']) @ _to_4x4(camera['lidar2cam'])
-    return (images, matrices), []
-
-
-def _stored_rig(metas: Mapping[str, Any]) -> Cameras:
+    if not all(key in metas for key in _STORED):
+        return ({}, {}), []
     paths = list(metas['img_paths'])
+    for key in _STORED[1:]:
+        _require_one_each(metas[key], key, len(paths))
     names = _camera_names(metas, len(paths))
-    cam2img = [_to_4x4(matrix) for matrix in metas['cam2img'][: len(names)]]
-    lidar2cam = _matrices(metas, 'lidar2cam', len(paths))
+    if metas.get('only_ahead') and not (paths[0] and Path(paths[0]).is_file()):
+        return ({}, {}), ['no camera image on disk'] if paths[0] else []
+    matrices = stored_from_lidar(metas)
     return (
-        # A camera that the sample lacks has no path.
+        # An image that the sample lacks has no path.
         {name: read_image(path) for name, path in zip(names, paths, strict=False) if path},
-        {name: cam2img[i] @ lidar2cam[i] for i, name in enumerate(names)},
-    )
+        {name: matrices[i] for i, name in enumerate(names)},
+    ), []
 
 
-def _single_img_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
-    return _to_4x4(metas['cam2img']) @ _to_4x4(metas['lidar2cam'])
-
-
-def _matrices(metas: Mapping[str, Any], key: str, num_images: int) -> np.ndarray:
+def _matrices(metas: Mapping[str, Any], key: str) -> np.ndarray:
+    """Returns the matrices (I, 4, 4) of a key of the sample."""
     if key not in metas:
         raise InputError(f'the sample carries no {key!r}: add it to the meta keys of the last pipeline step')
-    matrices = np.stack([_to_4x4(matrix) for matrix in metas[key]])
+    return np.stack([_to_4x4(matrix) for matrix in metas[key]])
+
+
+def _require_one_each(matrices: Sequence[Any], key: str, num_images: int) -> None:
     if len(matrices) < num_images:
         raise InputError(f'{len(matrices)} matrices {key!r} came with {num_images} images: one is needed for each')
-    return matrices
 
 
 def _to_4x4(matrix: Any) -> np.ndarray:

@@ -26,8 +26,8 @@ class MultiViewVisualizer(Visualizer):
     Args:
         name: of this instance.
         style: fields of `perception3d.visualization.draw.PictureStyle`, such as `dict(width_px=1280, range_m=60.0)`.
-        raw_images: reads the original images where the sample names them with their matrices (`img_paths`, or one
-            `img_path`, `cam2img`, `lidar2cam`); otherwise, and with False, the images as they entered the network.
+        raw_images: reads the images on disk where the sample names them with their matrices (`img_paths`,
+            `stored_from_cam`, `cam_from_lidar`); otherwise, and with False, the images as they entered the network.
         draw_points: reads the LiDAR file of the sample for the BEV views.
         kwargs: further arguments of mmengine's Visualizer, such as `vis_backends` and `save_dir`.
     """
@@ -138,9 +138,9 @@ class MultiViewVisualizer(Visualizer):
             image = image.get('img')
         if image is not None and len(image):
             return read_frame(metas, image, with_points=self.draw_points)
-        if metas.get('lidar_path') and not metas.get('img_paths'):
+        if metas.get('lidar_path') and (metas.get('only_ahead') or not any(metas.get('img_paths', ()))):
             return read_frame(metas, with_cameras=False, with_points=self.draw_points)
         raise InputError(
-            'the sample names no images to draw: hand in the images of the network, or add img_paths, cam2img and '
-            'lidar2cam to the meta keys of the last pipeline step'
+            'the sample names no images to draw: hand in the images of the network, or add img_paths, '
+            'stored_from_cam and cam_from_lidar to the meta keys of the last pipeline step'
         )

@@ -143,14 +143,14 @@ def test_the_network_gets_what_the_camera_sees(
     calibration = tree.calibration
     img_from_lidar = calibration.img_from_cam() @ calibration.cam_from_lidar()
     np.testing.assert_array_equal(entered[0], in_range(points[in_image(points, img_from_lidar, IMAGE_HW)]))
-    np.testing.assert_allclose(with_camera.metainfo['lidar2img'], img_from_lidar)
-    assert with_camera.metainfo['img_path'] == str(tree.root / 'training' / 'image_2' / '000000.png')
+    np.testing.assert_allclose(with_camera.metainfo['img_from_lidar'], img_from_lidar[None])
+    assert with_camera.metainfo['img_paths'] == [str(tree.root / 'training' / 'image_2' / '000000.png')]
     # Alone, the cloud is used whole; as an array in any float type too.
     shutil.copy(cloud, tmp_path / 'cloud.bin')
     np.save(tmp_path / 'array.npy', points.astype(np.float64))
     for name in ('cloud.bin', 'array.npy'):
         (alone,) = inferencer(tmp_path / name)
-        assert 'lidar2cam' not in alone.metainfo and 'img_path' not in alone.metainfo
+        assert not {'cam_from_lidar', 'img_paths', 'only_ahead'} & set(alone.metainfo)
         np.testing.assert_array_equal(entered[-1], in_range(points))
     assert len(entered[0]) < len(entered[1]) == len(entered[2])
     assert read_image(inferencer.write(tmp_path / 'array.npy', tmp_path)[0]).shape == (34 + 840, 1920, 3)
@@ -218,12 +218,12 @@ def test_a_calibration_without_an_image_has_the_usual_size(tree: KittiTree, tmp_
     cloud = tmp_path / 'training' / 'velodyne' / '000000.bin'
     dataset = data_set(KittiFrameDataset, tmp_path)
     (sample,) = dataset.sample_from_file(cloud)
-    assert sample['image_hw'] == IMAGE_HW and sample['img_path'].endswith('image_2/000000.png')
+    assert sample['stored_hw'] == [IMAGE_HW] and sample['img_paths'][0].endswith('image_2/000000.png')
     (tmp_path / 'training' / 'image_2' / '000000.png').unlink()
     (sample,) = dataset.sample_from_file(cloud)
-    assert sample['image_hw'] == (375, 1242) and 'img_path' not in sample and 'lidar2img' in sample
+    assert sample['stored_hw'] == [(375, 1242)] and sample['img_paths'] == [''] and 'img_from_lidar' in sample
     (sample,) = data_set(PointBoxDataset, tmp_path).sample_from_file(cloud)
-    assert 'lidar2cam' not in sample and sample['lidar_axes'] == 'x forward, y left'
+    assert 'cam_from_lidar' not in sample and sample['lidar_axes'] == 'x forward, y left'
 
 
 def test_result_files_score_as_the_boxes_that_were_written(tree: KittiTree, tmp_path: Path):

@@ -28,13 +28,13 @@ RAW_WH = (320, 180)
 def camera_sample(rng: np.random.Generator, cameras: int = 4) -> dict:
     """A sample of cameras around the origin, with boxes and points; matrices as after loading."""
     forward = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    lidar2cam = []
+    cam_from_lidar = []
     for index in range(cameras):
         turn = rigid([math.cos(index * math.pi / cameras), 0, 0, math.sin(index * math.pi / cameras)], [0, 0, 0])
         cam = np.eye(4)
         cam[:3, :3] = forward @ turn[:3, :3]
         cam[:3, 3] = rng.normal(size=3) * 0.3
-        lidar2cam.append(cam)
+        cam_from_lidar.append(cam)
     intrinsics = np.array([[250.0, 0, 163], [0, 251, 88], [0, 0, 1]])
     count = 40
     boxes = np.concatenate(
@@ -48,11 +48,11 @@ def camera_sample(rng: np.random.Generator, cameras: int = 4) -> dict:
     )
     boxes[::5, 7:] = np.nan
     sample = {
-        'img_sizes': [RAW_WH] * cameras,
+        'stored_hw': [RAW_WH[::-1]] * cameras,
         'img': [rng.integers(0, 255, (RAW_WH[1], RAW_WH[0], 3), np.uint8) for _ in range(cameras)],
-        'cam2img': homogeneous(np.broadcast_to(intrinsics, (cameras, 3, 3))),
-        'lidar2cam': np.array(lidar2cam),
-        'img_post': np.broadcast_to(np.eye(4), (cameras, 4, 4)).copy(),
+        'stored_from_cam': homogeneous(np.broadcast_to(intrinsics, (cameras, 3, 3))),
+        'cam_from_lidar': np.array(cam_from_lidar),
+        'img_from_stored': np.broadcast_to(np.eye(4), (cameras, 4, 4)).copy(),
         'gt_bboxes_3d': LiDARInstance3DBoxes(torch.from_numpy(boxes).float(), box_dim=9),
         'gt_labels_3d': np.zeros(count, np.int64),
         'points': LiDARPoints(torch.from_numpy(rng.uniform(-40, 40, (100, 4))).float(), points_dim=4),
@@ -98,7 +98,7 @@ def test_a_corner_of_a_box_hits_its_transformed_pixel(seed: int):
     after_uv, after_depth = project(corners_of(sample['gt_bboxes_3d']), sample['img_from_lidar'])
 
     # What the images did to pixels, applied to where the corners were before any augmentation.
-    post = sample['img_post'][:, :3, :3]
+    post = sample['img_from_stored'][:, :3, :3]
     expected = np.concatenate([before_uv, np.ones((*before_uv.shape[:2], 1))], -1) @ post.transpose(0, 2, 1)
     shape = (len(before_uv), -1, 8, 2)
     in_front = (before_depth.reshape(shape[:3]) > 5).all(-1)
@@ -211,13 +211,13 @@ def test_every_image_draws_for_itself_and_test_mode_draws_nothing():
     np.random.seed(0)
     sample = camera_sample(np.random.default_rng(0))
     ImageAugment((96, 192))(sample)
-    assert len({post.tobytes() for post in sample['img_post']}) == 4
+    assert len({post.tobytes() for post in sample['img_from_stored']}) == 4
     state = np.random.get_state()[1].copy()
     for flip in (False, True):
         sample = camera_sample(np.random.default_rng(0))
         ImageAugment((96, 192), test_mode=True, flip=flip)(sample)
-        assert len({post.tobytes() for post in sample['img_post']}) == 1
-        assert (sample['img_post'][0, 0, 0] < 0) == flip
+        assert len({post.tobytes() for post in sample['img_from_stored']}) == 1
+        assert (sample['img_from_stored'][0, 0, 0] < 0) == flip
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
@@ -241,7 +241,7 @@ def test_loading_gives_every_image_and_reads_a_repeated_file_once(nuscenes_tree:
         assert len(sample['img']) == 16
         for image, path in zip(sample['img'], sample['img_paths']):
             np.testing.assert_array_equal(image, cv2.imread(path))
-        expected = sample['cam2img'] @ sample['lidar2cam']
+        expected = sample['stored_from_cam'] @ sample['cam_from_lidar']
         np.testing.assert_allclose(sample['img_from_lidar'], expected)
         threaded = LoadMultiViewHistory(threads=3)(dataset.get_data_info(index))
         assert all((a == b).all() for a, b in zip(sample['img'], threaded['img']))
@@ -251,7 +251,7 @@ def test_a_reduced_decode_keeps_the_matrices_true(nuscenes_tree: Path):
     dataset, augment = load(nuscenes_tree, num_frames=1), ImageAugment((24, 40), test_mode=True)
     full = augment(LoadMultiViewHistory()(dataset.get_data_info(0)))
     small = LoadMultiViewHistory(reduce=2)(dataset.get_data_info(0))
-    width, height = dataset.get_data_info(0)['img_sizes'][0]
+    height, width = dataset.get_data_info(0)['stored_hw'][0]
     assert small['img'][0].shape[:2] == (height // 2, width // 2)
     small = augment(small)
     np.testing.assert_allclose(small['img_from_lidar'], full['img_from_lidar'])
@@ -307,10 +307,16 @@ def test_the_whole_pipeline_packs_what_models_read(nuscenes_tree: Path):
     data = packed['data_samples']
     assert data.img_from_lidar.shape == (8, 4, 4)
     assert (data.num_frames, len(data.cam_names), len(data.img_paths)) == (2, 4, 8)
-    np.testing.assert_allclose(data.img_from_lidar, data.img_post @ data.cam2img @ data.lidar2cam)
-    assert {'token', 'scene_token', 'ego2global', 'lidar2ego', 'lidar_path', 'box_type_3d', 'box_mode_3d'} <= set(
-        data.metainfo_keys()
-    )
+    np.testing.assert_allclose(data.img_from_lidar, data.img_from_stored @ data.stored_from_cam @ data.cam_from_lidar)
+    assert {
+        'token',
+        'scene_token',
+        'global_from_ego',
+        'ego_from_lidar',
+        'lidar_path',
+        'box_type_3d',
+        'box_mode_3d',
+    } <= set(data.metainfo_keys())
     boxes = data.gt_instances_3d.bboxes_3d.tensor
     unknown = torch.isnan(boxes[:, 7:]).all(1)
     assert unknown.sum() == 1

@@ -266,5 +266,6 @@ def test_the_crop_keeps_what_lies_in_the_image():
     # A camera along x: u = 10 - 10 y / x, v = 5 - 10 z / x.
     matrix = np.array([[10.0, -10, 0, 0], [5, 0, -10, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     points = np.array([[10, 0, 0, 1], [-10, 0, 0, 2], [10, 9, 0, 3], [10, 11, 0, 4], [10, 0, 6, 5], [10, 0, -4, 6]])
-    data = {'points': LiDARPoints(points.astype(np.float32), points_dim=4), 'lidar2img': matrix, 'image_hw': (10, 20)}
+    data = {'points': LiDARPoints(points.astype(np.float32), points_dim=4)}
+    data.update(img_from_lidar=matrix[None], stored_hw=[(10, 20)])
     assert CropToImage()(data)['points'].tensor[:, 3].tolist() == [1, 3, 6]

@@ -80,13 +80,13 @@ def test_every_sample_has_the_cameras_of_the_file(datasets: tuple, caplog: pytes
     place = blind['cam_names'].index(LACKING)
     rows = [place, place + len(blind['cam_names'])]
     assert [blind['img_paths'][row] for row in rows] == ['', '']
-    assert [blind['img_sizes'][row] for row in rows] == [whole['img_sizes'][row] for row in rows]
+    assert [blind['stored_hw'][row] for row in rows] == [whole['stored_hw'][row] for row in rows]
     others = [row for row in range(len(blind['img_paths'])) if row not in rows]
     assert [blind['img_paths'][row] for row in others] == alone['img_paths']
-    np.testing.assert_array_equal(blind['lidar2cam'][others], alone['lidar2cam'])
+    np.testing.assert_array_equal(blind['cam_from_lidar'][others], alone['cam_from_lidar'])
     # No place within ten kilometres is in front of the camera.
     corners = np.array([[x, y, z, 1] for x in (-1e4, 1e4) for y in (-1e4, 1e4) for z in (-1e4, 1e4)])
-    assert all((blind['lidar2cam'][row] @ corners.T)[2].max() < 0 for row in rows)
+    assert all((blind['cam_from_lidar'][row] @ corners.T)[2].max() < 0 for row in rows)
     assert three._rig.notes(blind['cam_names']) == [
         f'1 of 3 samples lack an image of {LACKING} (first: sample {blind["token"]}): a black image is used there'
     ]

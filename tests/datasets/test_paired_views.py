@@ -55,10 +55,16 @@ def test_a_view_that_drops_the_sample_drops_the_pair():
 
 
 def test_keep_frames_leaves_the_newest():
-    sample = {'num_frames': 3, 'img': list(range(6)), 'img_paths': list('abcdef'), 'cam2img': np.arange(6), 'other': 7}
+    sample = {
+        'num_frames': 3,
+        'img': list(range(6)),
+        'img_paths': list('abcdef'),
+        'stored_from_cam': np.arange(6),
+        'other': 7,
+    }
     kept = KeepFrames(2)(dict(sample))
     assert kept['img'] == [0, 1, 2, 3] and kept['img_paths'] == list('abcd') and kept['num_frames'] == 2
-    assert kept['cam2img'].tolist() == [0, 1, 2, 3] and kept['other'] == 7
+    assert kept['stored_from_cam'].tolist() == [0, 1, 2, 3] and kept['other'] == 7
     with pytest.raises(InputError, match='has 3'):
         KeepFrames(4)(dict(sample))
 
@@ -71,7 +77,7 @@ def test_images_of_two_sizes_show_the_same_when_their_scales_draw_alike():
         def transform(self, results):
             from mmdet3d.structures import Det3DDataSample
 
-            return {'inputs': results['img_post'], 'data_samples': Det3DDataSample()}
+            return {'inputs': results['img_from_stored'], 'data_samples': Det3DDataSample()}
 
     small = dict(type=ImageAugment, final_hw=(64, 176))
     large = dict(type=ImageAugment, final_hw=(80, 220), resize=(-0.06 * 1.25, 0.11 * 1.25))
@@ -80,8 +86,13 @@ def test_images_of_two_sizes_show_the_same_when_their_scales_draw_alike():
     for _ in range(20):
         eye = np.tile(np.eye(4), (2, 1, 1))
         image = np.zeros((225, 400, 3), np.uint8)
-        sample = {'img': [image, image], 'img_sizes': [(400, 225)] * 2, 'img_post': eye.copy(), 'cam2img': eye.copy()}
-        views = step({**sample, 'lidar2cam': eye.copy()})
+        sample = {
+            'img': [image, image],
+            'stored_hw': [(225, 400)] * 2,
+            'img_from_stored': eye.copy(),
+            'stored_from_cam': eye.copy(),
+        }
+        views = step({**sample, 'cam_from_lidar': eye.copy()})
         sizes = np.array([176, 64, 1]), np.array([220, 80, 1])
         for posts in zip(views['inputs'], views['teacher']['inputs'], strict=True):
             # The same raw pixel under the middle and a corner of both views, to what whole pixels allow.

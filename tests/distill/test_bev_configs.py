@@ -69,15 +69,15 @@ def shrink_queries(model):
 
 def view(image_hw, frames):
     matrices = tiny_rig(frames, 2, image_hw)
-    lidar2cam = np.linalg.inv(np.tile(intrinsics(2, image_hw), (frames, 1, 1))) @ matrices
+    cam_from_lidar = np.linalg.inv(np.tile(intrinsics(2, image_hw), (frames, 1, 1))) @ matrices
     sample = Det3DDataSample()
     sample.set_metainfo(
         dict(
             img_from_lidar=matrices,
-            lidar2cam=lidar2cam,
+            cam_from_lidar=cam_from_lidar,
             num_frames=frames,
             box_type_3d=LiDARInstance3DBoxes,
-            lidar2ego=np.eye(4),
+            ego_from_lidar=np.eye(4),
         )
     )
     boxes = torch.tensor([[8.0, 1, -1, 4, 2, 1.5, 0.3, 1, 0], [-6.0, -9, -1, 1, 1, 1.7, 2.0, 0, 1]])

@@ -98,7 +98,7 @@ def _sample(number):
     sample.set_metainfo(
         {
             'img_from_lidar': np.stack(matrices),
-            'lidar2ego': ego_from_lidar,
+            'ego_from_lidar': ego_from_lidar,
             'num_frames': 1,
             'box_type_3d': LiDARInstance3DBoxes,
         }

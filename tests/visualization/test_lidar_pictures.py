@@ -44,8 +44,8 @@ SMALL = PictureStyle(width_px=640)
 KITTI = LidarAxes((1, 0), only_ahead=True)
 
 # A camera at the LiDAR's place that looks along x: 100 pixels a metre at 1 m, image 200 x 100.
-LIDAR2CAM = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
-CAM2IMG = np.array([[100.0, 0, 100, 0], [0, 100, 50, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+CAM_FROM_LIDAR = np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+STORED_FROM_CAM = np.array([[100.0, 0, 100, 0], [0, 100, 50, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 BOXES = np.array([[10.0, 0, -1, 2, 2, 2, 0], [12, 4, -1.5, 3.9, 1.6, 1.5, 0.6], [15, -5, -1, 0.8, 0.6, 1.7, -2.0]])
 
 
@@ -60,11 +60,13 @@ def metas(tmp_path: Path) -> dict[str, Any]:
         token='000007',
         lidar_path=str(tmp_path / '000007.bin'),
         num_pts_feats=4,
-        lidar2cam=LIDAR2CAM,
-        cam2img=CAM2IMG,
-        lidar2img=CAM2IMG @ LIDAR2CAM,
-        image_hw=(100, 200),
-        img_path=str(tmp_path / 'image_2' / '000007.png'),
+        cam_names=['image_2'],
+        img_paths=[str(tmp_path / 'image_2' / '000007.png')],
+        stored_hw=[(100, 200)],
+        stored_from_cam=STORED_FROM_CAM[None],
+        cam_from_lidar=CAM_FROM_LIDAR[None],
+        img_from_lidar=STORED_FROM_CAM[None] @ CAM_FROM_LIDAR[None],
+        only_ahead=True,
     )
 
 
@@ -280,7 +282,7 @@ class TestVisualizer:
         views, _ = read_frame(metas)
         expected = draw_sample(
             views.images,
-            {'image_2': CAM2IMG @ LIDAR2CAM},
+            {'image_2': STORED_FROM_CAM @ CAM_FROM_LIDAR},
             CLASSES,
             predictions=Boxes(BOXES.astype(np.float32), [2, 2, 0], [0.5] * 3),
             points=read_cloud(metas)[0],
@@ -293,7 +295,7 @@ class TestVisualizer:
 
     def test_a_missing_image_is_a_note(self, metas: dict[str, Any]):
         with_image = self.draw(metas, 'with image')
-        Path(metas['img_path']).unlink()
+        Path(metas['img_paths'][0]).unlink()
         without = self.draw(metas, 'without image')
         # The row of the image, 180 pixels, is gone; the windows are as before.
         assert without.shape[0] == with_image.shape[0] - 180
@@ -302,7 +304,7 @@ class TestVisualizer:
         assert (without[12:, 561:] != with_image[192:, 561:]).any()
 
     def test_a_damaged_image_is_an_error(self, metas: dict[str, Any]):
-        Path(metas['img_path']).write_bytes(b'no image')
+        Path(metas['img_paths'][0]).write_bytes(b'no image')
         with pytest.raises(InputError, match=r'000007\.png does not decode'):
             self.draw(metas, 'damaged')
 

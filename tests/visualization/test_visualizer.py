@@ -141,7 +141,7 @@ class TestVisualizer:
         names = metas['cam_names']
         # num_frames is 2: the files of the four current images come first.
         images = {name: read_image(metas['img_paths'][i]) for i, name in enumerate(names)}
-        matrices = {name: metas['cam2img'][i] @ metas['lidar2cam'][i] for i, name in enumerate(names)}
+        matrices = {name: metas['stored_from_cam'][i] @ metas['cam_from_lidar'][i] for i, name in enumerate(names)}
         truth = sample.eval_ann_info
         expected = draw_sample(
             images,

@@ -56,8 +56,8 @@ train_steps = dict(
     pack=dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
 )
 meta_keys = (
-    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'ego2global', 'lidar2ego', 'box_type_3d',
-    'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
+    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'global_from_ego', 'ego_from_lidar',
+    'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
     'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'lidar_axes',
 )  # fmt: skip
 test_steps = dict(

@@ -96,8 +96,8 @@ class ImageAugment(BaseTransform):
     """Resizes and cuts every image to `final_hw`; in training with random resize, crop, flip and rotation per image.
 
     The resize is final width / raw width plus a draw from `resize`; the cut is centred, shifted by a draw from `crop`
-    times the final size. Every image of every frame draws for itself. Updates `img`, `img_post` and `img_from_lidar`.
-    Raw sizes are those in `img_sizes`, whatever the size that images were decoded at.
+    times the final size. Every image of every frame draws for itself. Updates `img`, `img_from_stored`,
+    `img_from_lidar` and `img_hw`. Raw sizes are those in `stored_hw`, whatever the size that images were decoded at.
 
     Args:
         final_hw: Height and width of the network's input.
@@ -147,14 +147,14 @@ class ImageAugment(BaseTransform):
         """Transforms every image of `img`; all have `final_hw` afterwards."""
         images = []
         for index, image in enumerate(results['img']):
-            plan = self.plan(results['img_sizes'][index])
+            plan = self.plan(results['stored_hw'][index][::-1])
             images.append(plan.apply(image))
             # Homogeneous image points are (u*d, v*d, d, 1), so the shift belongs to the third column.
             post = np.eye(4)
             post[:3, :3] = plan.matrix(image.shape[1::-1])
-            results['img_post'][index] = post @ results['img_post'][index]
+            results['img_from_stored'][index] = post @ results['img_from_stored'][index]
         results['img'] = images
-        results['img_shape'] = self.final_hw
+        results['img_hw'] = self.final_hw
         update_matrices(results)
         return results
 
@@ -163,9 +163,9 @@ class ImageAugment(BaseTransform):
 class BEVAugment(BaseTransform):
     """Flips, rotates, scales and shifts the LiDAR frame of a sample: boxes, velocities, points and cameras together.
 
-    With aug_from_lidar = A, boxes and points become A·x, velocities rotate, mirror and scale with it, and lidar2cam
-    becomes lidar2cam · A^-1, so that pixels stay where they are and depth stays metric. Unknown (NaN) velocities stay
-    NaN. Sets `aug_from_lidar` (4, 4).
+    With aug_from_lidar = A, boxes and points become A·x, velocities rotate, mirror and scale with it, and
+    cam_from_lidar becomes cam_from_lidar · A^-1, so that pixels stay where they are and depth stays metric. Unknown
+    (NaN) velocities stay NaN. Sets `aug_from_lidar` (4, 4).
 
     Args:
         flip_x_prob, flip_y_prob: Probabilities of x -> -x and of y -> -y.
@@ -205,8 +205,8 @@ class BEVAugment(BaseTransform):
             if key in results:
                 _move(results[key], flip_x, flip_y, angle, scale, shift_m)
         results['aug_from_lidar'] = matrix @ results.get('aug_from_lidar', np.eye(4))
-        if 'lidar2cam' in results:
-            results['lidar2cam'] = results['lidar2cam'] @ np.linalg.inv(matrix)
+        if 'cam_from_lidar' in results:
+            results['cam_from_lidar'] = results['cam_from_lidar'] @ np.linalg.inv(matrix)
             update_matrices(results)
         return results
 

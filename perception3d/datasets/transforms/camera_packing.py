@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 from mmdet3d.datasets.transforms import Pack3DDetInputs
 
+from perception3d.checks import InputError
 from perception3d.registry import TRANSFORMS
+from perception3d.structures.sample_schema import CAMERA_KEYS, FRAME_KEYS, LIDAR_KEYS, RENAMED
 
-CAMERA_META_KEYS = (
-    'img_from_lidar', 'num_frames', 'cam_names', 'img_paths', 'img_timestamps_s', 'lidar_path', 'sample_idx', 'token',
-    'scene_token', 'scene_name', 'timestamp', 'ego2global', 'lidar2ego', 'aug_from_lidar', 'img_post', 'cam2img',
-    'lidar2cam', 'img_shape', 'ori_shape', 'num_pts_feats', 'lidar_axes', 'box_type_3d', 'box_mode_3d',
-)  # fmt: skip
+CAMERA_META_KEYS = (*CAMERA_KEYS, *LIDAR_KEYS, *FRAME_KEYS, 'box_type_3d', 'box_mode_3d')
+"""All keys of the sample schema, and what mmdet3d's boxes are made with; what a sample does not have is left out."""
 
 
 @TRANSFORMS.register_module()
@@ -22,6 +21,9 @@ class PackCameraInputs(Pack3DDetInputs):
     Args:
         keys: What to pack next to the metas; what a sample does not have is left out.
         meta_keys: What goes into `metainfo` of the data sample.
+
+    Raises:
+        InputError: a key has another name by now.
     """
 
     def __init__(
@@ -30,3 +32,11 @@ class PackCameraInputs(Pack3DDetInputs):
         meta_keys: Sequence[str] = CAMERA_META_KEYS,
     ) -> None:
         super().__init__(keys=tuple(keys), meta_keys=tuple(meta_keys))
+
+    def transform(self, results: dict) -> dict:
+        """Returns the packed sample."""
+        for key in self.meta_keys:
+            # A step of one's own may write such a key for a detector of mmdet3d.
+            if key in RENAMED and key not in results:
+                raise InputError(f'meta_keys of {type(self).__name__}: {key!r} is now {RENAMED[key]!r}')
+        return super().transform(results)

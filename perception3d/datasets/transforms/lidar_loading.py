@@ -79,7 +79,7 @@ class ZeroUnknownVelocities(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CropToImage(BaseTransform):
-    """Keeps the points that the camera of `lidar2img` (4, 4) and `image_hw` sees.
+    """Keeps the points that the one camera of `img_from_lidar` (1, 4, 4) and `stored_hw` sees.
 
     KITTI labels nothing else. mmdet3d writes a second, cropped copy of all scans for that; this takes less than a
     millisecond a frame. It belongs right behind the loading, before anything moves the points. All points of a frame
@@ -91,5 +91,6 @@ class CropToImage(BaseTransform):
         if results.get('without_camera'):
             return results
         points = results['points']
-        results['points'] = points[in_image(points.tensor.numpy(), results['lidar2img'], results['image_hw'])]
+        seen = in_image(points.tensor.numpy(), results['img_from_lidar'][0], results['stored_hw'][0])
+        results['points'] = points[seen]
         return results

@@ -14,6 +14,7 @@ from mmengine.dataset import Compose
 
 from perception3d.checks import InputError
 from perception3d.registry import TRANSFORMS
+from perception3d.structures.sample_schema import PER_IMAGE
 
 
 @TRANSFORMS.register_module()
@@ -58,9 +59,6 @@ def _check_frames(mine: dict, theirs: dict) -> None:
         )
 
 
-_PER_IMAGE = ('img', 'img_paths', 'img_sizes', 'img_timestamps_s', 'cam2img', 'lidar2cam', 'img_post', 'img_from_lidar')
-
-
 @TRANSFORMS.register_module()
 class KeepFrames(BaseTransform):
     """Leaves the newest `num_frames` of a multi-frame sample, for a student that sees fewer than its teacher."""
@@ -73,7 +71,7 @@ class KeepFrames(BaseTransform):
         have = results['num_frames']
         if not 1 <= self.num_frames <= have:
             raise InputError(f'a sample has {have} frames: KeepFrames({self.num_frames}) keeps 1 to {have} of them')
-        for key in _PER_IMAGE:
+        for key in ('img', *PER_IMAGE):
             if key in results:
                 results[key] = results[key][: len(results[key]) // have * self.num_frames]
         results['num_frames'] = self.num_frames

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os.path as osp
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,16 @@ from mmdet3d.datasets import KittiDataset
 from perception3d.datasets.frame_dataset import SingleFrameDataset
 from perception3d.formats.kitti.files import image_hw, read_calibration, require_result_file, write_objects
 from perception3d.formats.kitti.info import InfoSettings
-from perception3d.formats.kitti.results import predicted_objects
+from perception3d.formats.kitti.results import CAMERA_OF_RESULTS, predicted_objects
 from perception3d.formats.kitti.rules import CLASSES
 from perception3d.registry import DATASETS
+from perception3d.structures.sample_schema import camera_keys
 
 FRAME_META_KEYS = (
-    'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'lidar2cam', 'cam2img', 'lidar2img', 'image_hw',
-    'img_path', 'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation',
-    'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip', 'lidar_axes',
+    'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'lidar_axes', 'only_ahead', 'cam_names',
+    'img_paths', 'stored_hw', 'stored_from_cam', 'cam_from_lidar', 'img_from_lidar', 'box_type_3d', 'box_mode_3d',
+    'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans',
+    'transformation_3d_flow', 'flip',
 )  # fmt: skip
 """What `Pack3DDetInputs(meta_keys=...)` should keep of a frame; what a sample does not have is left out."""
 
@@ -29,9 +30,10 @@ FRAME_META_KEYS = (
 class KittiFrameDataset(SingleFrameDataset, KittiDataset):
     """Frames of a KITTI tree, from the info files of `tools/create_data.py kitti`.
 
-    A sample carries `frame_id` ('000123', also as `token`), `lidar_path`, `lidar2cam` (4, 4) to the rectified camera 0,
-    `cam2img` (4, 4) of camera 2, `lidar2img` their product, `image_hw` and `img_path`; with labels also `ann_info` in
-    training and `eval_ann_info` in testing. Its boxes are LiDARInstance3DBoxes (x, y, z of the bottom, l, w, h, yaw).
+    A sample has the keys of `structures.sample_schema`: `frame_id` ('000123', also as `token`), `lidar_path`, and of
+    one camera, `image_2`, its image, `cam_from_lidar` to the rectified camera 0, `stored_from_cam` from there to pixels
+    of camera 2, and `img_from_lidar`, their product; with labels also `ann_info` in training and `eval_ann_info` in
+    testing. Its boxes are LiDARInstance3DBoxes (x, y, z of the bottom, l, w, h, yaw).
     DontCare and classes that are not asked for are never boxes.
 
     Arguments and errors are those of SingleFrameDataset; the classes are Pedestrian, Cyclist, Car by default.
@@ -47,15 +49,9 @@ class KittiFrameDataset(SingleFrameDataset, KittiDataset):
         """Turns one info into a sample; only camera 2 is kept of its cameras."""
         camera = info['images']['CAM2']
         info['images'] = {'CAM2': camera}
-        info['img_path'] = osp.join(self.data_prefix.get('img', ''), camera['img_path'])
-        sample = super().parse_data_info(info)
-        sample.update(
-            lidar2cam=np.array(camera['lidar2cam']),
-            cam2img=np.array(camera['cam2img']),
-            lidar2img=np.array(camera['lidar2img']),
-            image_hw=(camera['height'], camera['width']),
-        )
-        return sample
+        # With modality=dict(use_camera=True) the base class completes the path in `camera`, for steps of mmdet3d.
+        keys = _camera_keys(camera, self.data_prefix.get('img', ''))
+        return {**super().parse_data_info(info), **keys}
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
         """Yields the sample of a cloud, with its camera where that lies next to it.
@@ -72,15 +68,18 @@ class KittiFrameDataset(SingleFrameDataset, KittiDataset):
             calibration_path = cloud.parents[1] / 'calib' / f'{cloud.stem}.txt'
             if calibration_path.is_file():
                 calibration = read_calibration(calibration_path)
-                lidar2cam, cam2img = calibration.cam_from_lidar(), calibration.img_from_cam()
+                cam_from_lidar, img_from_cam = calibration.cam_from_lidar(), calibration.img_from_cam()
                 image = cloud.parents[1] / 'image_2' / f'{cloud.stem}.png'
-                seen = {'img_path': str(image), 'image_hw': image_hw(image)} if image.is_file() else {}
-                sample.update(
-                    lidar2cam=lidar2cam,
-                    cam2img=cam2img,
-                    lidar2img=cam2img @ lidar2cam,
-                    **{'image_hw': InfoSettings().image_hw, **seen},
-                )
+                height, width = image_hw(image) if image.is_file() else InfoSettings().image_hw
+                camera = {
+                    'img_path': str(image) if image.is_file() else '',
+                    'lidar2cam': cam_from_lidar,
+                    'cam2img': img_from_cam,
+                    'lidar2img': img_from_cam @ cam_from_lidar,
+                    'height': height,
+                    'width': width,
+                }
+                sample.update(_camera_keys(camera))
             else:
                 sample['without_camera'] = True
             yield sample
@@ -91,9 +90,16 @@ class KittiFrameDataset(SingleFrameDataset, KittiDataset):
         Raises:
             InputError: there is another file at `path`, which is not a result file.
         """
-        if any(sample.get(key) is None for key in ('lidar2cam', 'cam2img', 'image_hw')):
+        if any(sample.get(key) is None for key in CAMERA_OF_RESULTS):
             return False
         require_result_file(path)
         objects, seen, _ = predicted_objects(sample, self.metainfo['classes'])
         write_objects(path, objects.pick(seen))
         return True
+
+
+def _camera_keys(camera: dict[str, Any], folder: str = '') -> dict[str, Any]:
+    """Returns the keys of a sample for camera 2, which is described as in an info file."""
+    # Its image is always as stored.
+    img_from_lidar = np.array(camera['lidar2img'])[None]
+    return {**camera_keys({'image_2': [camera]}, folder), 'img_from_lidar': img_from_lidar, 'only_ahead': True}

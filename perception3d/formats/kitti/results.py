@@ -17,6 +17,9 @@ from perception3d.formats.kitti.files import (
 )
 from perception3d.geometry.frustum import NEAR_M, near_cuts
 
+CAMERA_OF_RESULTS = ('cam_from_lidar', 'stored_from_cam', 'stored_hw')
+"""Keys of a sample that its result file needs, see `structures.sample_schema`; each of one camera."""
+
 _EDGES = np.array([[0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3], [1, 2, 3, 0, 5, 6, 7, 4, 4, 5, 6, 7]])
 
 
@@ -82,7 +85,7 @@ def predicted_objects(
     """Converts the predictions of a sample to what its result file holds.
 
     Args:
-        sample: with `pred_instances_3d` (LiDARInstance3DBoxes), `lidar2cam` (4, 4), `cam2img` (4, 4) and `image_hw`: a
+        sample: with `pred_instances_3d` (LiDARInstance3DBoxes) and CAMERA_OF_RESULTS of its one camera: a
             Det3DDataSample, or the dict of one.
         classes: class names by label.
         limit_range_m: boxes whose bottom's middle is outside x0, y0, z0, x1, y1, z1 are left out; None for no limit.
@@ -95,8 +98,7 @@ def predicted_objects(
     if limit_range_m is not None:
         kept = ((found.boxes[:, :3] > limit_range_m[:3]) & (found.boxes[:, :3] < limit_range_m[3:])).all(1)
     names = np.array(classes, dtype='U32')[found.labels[kept]]
-    lidar2cam, cam2img = (np.asarray(sample.get(key), np.float64) for key in ('lidar2cam', 'cam2img'))
-    objects, seen = result_objects(
-        found.boxes[kept], found.scores[kept], names, lidar2cam, cam2img, sample.get('image_hw')
-    )
+    cam_from_lidar, img_from_cam, (image_hw,) = (sample.get(key) for key in CAMERA_OF_RESULTS)
+    matrices = np.asarray(cam_from_lidar, np.float64)[0], np.asarray(img_from_cam, np.float64)[0]
+    objects, seen = result_objects(found.boxes[kept], found.scores[kept], names, *matrices, image_hw)
     return objects, seen, found.dropped

@@ -21,21 +21,20 @@ from perception3d.datasets.frame_dataset import FrameDataset
 from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
 from perception3d.files import holds_frames, read_pickle
-from perception3d.geometry.camera import homogeneous
 from perception3d.registry import DATASETS
 from perception3d.structures.frame import Y_FORWARD
+from perception3d.structures.sample_schema import camera_keys
 
 
 @DATASETS.register_module()
 class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
     """Samples of six (or any number of) cameras, the current frame and history frames.
 
-    Reads the info files of `tools/create_data.py nuscenes`; paths in them are relative to `data_root`. A sample carries
-    flat arrays over images, index = frame * cameras + camera, frame 0 the current one: `img_paths`, `img_sizes` (w, h),
-    `img_timestamps_s`, `cam2img` (F*N, 4, 4), `lidar2cam` (F*N, 4, 4) from the CURRENT LiDAR frame, and `num_frames`,
-    `cam_names`. Unlike the stock data set, velocities that nuScenes does not know stay NaN in gt_bboxes_3d[:, 7:9], so
-    that a head can mask them, and samples without boxes are kept. For a camera that a sample lacks and others
-    have, a black image is used (`missing_cameras`), so that samples of any batch have the same cameras.
+    Reads the info files of `tools/create_data.py nuscenes`; paths in them are relative to `data_root`. A sample has the
+    keys of `structures.sample_schema`, also `lidar_points` and `lidar_sweeps`. Unlike the stock data set, velocities
+    that nuScenes does not know stay NaN in gt_bboxes_3d[:, 7:9], so that a head can mask them, and samples without
+    boxes are kept. For a camera that a sample lacks and others have, a black image is used (`missing_cameras`), so that
+    samples of any batch have the same cameras.
 
     Args:
         data_root: The folder that holds `samples/` and `sweeps/`.
@@ -138,24 +137,19 @@ class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
         names = self._camera_names(info)
         # Loaded lazily, the data set knows no other sample.
         rig = self._rig if self._rig.names else CameraRig([info])
-        images = [frame.get(name) or rig.black_view(name) for frame in frames for name in names]
-        prefix = self.data_prefix.get('img', '')
+        views = {name: [frame.get(name) or rig.black_view(name) for frame in frames] for name in names}
         sample = {key: info[key] for key in ('sample_idx', 'token', 'scene_token', 'scene_name', 'timestamp')}
         sample.update(
-            ego2global=np.array(info['ego2global']),
+            global_from_ego=np.array(info['ego2global']),
             lidar_axes=info.get('lidar_axes', self._metainfo['lidar_axes']),
             num_frames=len(frames),
-            cam_names=names,
-            img_paths=[image['img_path'] and osp.join(prefix, image['img_path']) for image in images],
-            img_sizes=[(images[i % len(names)]['width'], images[i % len(names)]['height']) for i in range(len(images))],
-            img_timestamps_s=np.array([image['timestamp'] for image in images]),
-            cam2img=homogeneous(np.array([image['cam2img'] for image in images], np.float64)),
-            lidar2cam=np.array([image['lidar2cam'] for image in images], np.float64),
+            img_timestamps_s=np.array([views[name][i]['timestamp'] for i in range(len(frames)) for name in names]),
+            **camera_keys(views, self.data_prefix.get('img', '')),
         )
         sample.update(self._lidar_fields(info))
         if 'lidar2ego' in info['lidar_points']:
             # A frame that a user describes may not say how its LiDAR is mounted.
-            sample['lidar2ego'] = np.array(info['lidar_points']['lidar2ego'])
+            sample['ego_from_lidar'] = np.array(info['lidar_points']['lidar2ego'])
         if not self.test_mode:
             sample['ann_info'] = self.parse_ann_info(info)
         elif self.load_eval_anns:

@@ -28,15 +28,15 @@ def lidar_motion(samples: Sequence[Det3DDataSample], frames: int) -> np.ndarray:
     """Motions (B, F, 4, 4): from the present LiDAR frame to the LiDAR frame of each frame of the sample.
 
     Taken from the camera whose present image is nearest in time to the sample, of those that have an image in both
-    frames. Raises InputError where samples of several frames have no `lidar2cam`, or no such camera.
+    frames. Raises InputError where samples of several frames have no `cam_from_lidar`, or no such camera.
     """
     motions = np.tile(np.eye(4), (len(samples), frames, 1, 1))
     if frames == 1:
         return motions
     for motion, sample in zip(motions, samples, strict=True):
-        if 'lidar2cam' not in sample.metainfo:
-            raise InputError('samples of several frames need lidar2cam: let the pipeline pack it')
-        poses = np.asarray(sample.metainfo['lidar2cam'], np.float64).reshape(frames, -1, 4, 4)
+        if 'cam_from_lidar' not in sample.metainfo:
+            raise InputError('samples of several frames need cam_from_lidar: let the pipeline pack it')
+        poses = np.asarray(sample.metainfo['cam_from_lidar'], np.float64).reshape(frames, -1, 4, 4)
         chosen = nearest_cameras(sample, frames)
         motion[:] = np.linalg.inv(poses[0, chosen]) @ poses[np.arange(frames), chosen]
     return motions

@@ -16,9 +16,7 @@ from perception3d.checks import InputError
 from perception3d.models.bev_transformer.detector import BEVFormer
 from perception3d.models.bev_transformer.motion import frame_times
 from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
-
-# Metas of a sample that have one entry for each image of each frame, and are read here.
-_OF_IMAGES = ('img_from_lidar', 'img_timestamps_s', 'lidar2cam')
+from perception3d.structures.sample_schema import PER_IMAGE
 
 
 class _Kept(NamedTuple):
@@ -59,8 +57,9 @@ class BEVFormerStream:
 
         Args:
             images: (N, 3, H, W) BGR 0..255 in the network's size, as the test pipeline makes them.
-            metainfo: of a sample of one frame, as the test pipeline packs it: `img_from_lidar` (N, 4, 4), `lidar2ego`
-                and `ego2global` (4, 4); `img_timestamps_s`, `timestamp` and `scene_token` where known.
+            metainfo: of a sample of one frame, as the test pipeline packs it: `img_from_lidar` (N, 4, 4),
+                `ego_from_lidar` and `global_from_ego` (4, 4); `img_timestamps_s`, `timestamp` and `scene_token` where
+                known.
 
         Raises:
             InputError: a pose is missing, or the frame is not later than the one before: call `reset` first.
@@ -85,7 +84,7 @@ class BEVFormerStream:
     def step_sample(self, images: Tensor, metainfo: Mapping[str, Any]) -> InstanceData:
         """As `step`, for a packed sample of the test pipeline; of its frames only the present one is used."""
         count = len(images) // int(metainfo.get('num_frames', 1))
-        present = {key: metainfo[key][:count] for key in _OF_IMAGES if key in metainfo}
+        present = {key: metainfo[key][:count] for key in PER_IMAGE if key in metainfo}
         return self.step(images[:count], {**metainfo, **present, 'num_frames': 1})
 
     def _past(self, pose: np.ndarray, time_s: float) -> dict[str, Any]:
@@ -104,7 +103,7 @@ class BEVFormerStream:
 
 
 def _lidar_pose(metainfo: Mapping[str, Any]) -> np.ndarray:
-    for key in ('ego2global', 'lidar2ego'):
+    for key in ('global_from_ego', 'ego_from_lidar'):
         if key not in metainfo:
             raise InputError(f'a stream needs {key} of every frame: let the pipeline pack it')
-    return np.asarray(metainfo['ego2global'], np.float64) @ np.asarray(metainfo['lidar2ego'], np.float64)
+    return np.asarray(metainfo['global_from_ego'], np.float64) @ np.asarray(metainfo['ego_from_lidar'], np.float64)

@@ -51,14 +51,14 @@ class StreamFrame:
     def from_meta(cls, meta: Mapping[str, Any], images: Tensor) -> StreamFrame:
         """Takes the present frame of a packed sample: `images` (F*N, 3, H, W) and the matrices of its metainfo."""
         count = len(meta['cam_names'])
-        ego_from_lidar = np.asarray(meta['lidar2ego'], np.float64)
-        global_from_ego = np.asarray(meta['ego2global'], np.float64)
-        intrinsics = np.asarray(meta['img_post'], np.float64)[:count] @ np.asarray(meta['cam2img'])[:count]
-        # lidar2cam holds the ego motion between lidar and camera, so all cameras share the pose of the LiDAR here.
-        cam_from_ego = np.asarray(meta['lidar2cam'], np.float64)[:count] @ np.linalg.inv(ego_from_lidar)
+        ego_from_lidar = np.asarray(meta['ego_from_lidar'], np.float64)
+        global_from_ego = np.asarray(meta['global_from_ego'], np.float64)
+        img_from_stored = np.asarray(meta['img_from_stored'], np.float64)[:count]
+        # cam_from_lidar holds the ego motion between LiDAR and camera, so all cameras share the pose of the LiDAR here.
+        cam_from_ego = np.asarray(meta['cam_from_lidar'], np.float64)[:count] @ np.linalg.inv(ego_from_lidar)
         return cls(
             images=images[:count],
-            img_from_cam=intrinsics,
+            img_from_cam=img_from_stored @ np.asarray(meta['stored_from_cam'])[:count],
             cam_from_ego=cam_from_ego,
             global_from_ego=np.broadcast_to(global_from_ego, (count, 4, 4)),
             ego_from_lidar=ego_from_lidar,

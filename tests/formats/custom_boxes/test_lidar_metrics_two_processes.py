@@ -42,7 +42,7 @@ def frame(index: int) -> tuple[dict, list[str]]:
         line(CLASSES[label], 0, 0, (b[5], b[4], b[3]), (-b[1], -0.08 - b[2], b[0] - 0.27), -b[6] - math.pi / 2)
         for label, b in zip(labels[:objects], truth)
     ]
-    camera = dict(lidar2cam=CAM_FROM_LIDAR, cam2img=IMG_FROM_CAM, image_hw=(375, 1242))
+    camera = dict(cam_from_lidar=CAM_FROM_LIDAR[None], stored_from_cam=IMG_FROM_CAM[None], stored_hw=[(375, 1242)])
     return dict(pred_instances_3d=predicted, eval_ann_info=annotations, frame_id=f'{index:06d}', **camera), lines
 
 

@@ -53,12 +53,12 @@ def test_a_sample_is_known_by_its_frame_and_carries_its_camera(tree: KittiTree):
     sample = load(tree).get_data_info(2)
     assert sample['frame_id'] == sample['token'] == '000004'
     assert sample['lidar_path'] == str(tree.root / 'training' / 'velodyne' / '000004.bin')
-    assert Path(sample['img_path']).is_file()
-    assert sample['image_hw'] == (375, 1242)
+    assert [Path(path).is_file() for path in sample['img_paths']] == [True]
+    assert sample['stored_hw'] == [(375, 1242)] and sample['only_ahead']
     calibration = read_calibration(tree.root / 'training' / 'calib' / '000004.txt')
-    np.testing.assert_allclose(sample['lidar2cam'], calibration.cam_from_lidar())
-    np.testing.assert_allclose(sample['cam2img'], calibration.img_from_cam())
-    np.testing.assert_allclose(sample['lidar2img'], sample['cam2img'] @ sample['lidar2cam'])
+    np.testing.assert_allclose(sample['cam_from_lidar'], calibration.cam_from_lidar()[None])
+    np.testing.assert_allclose(sample['stored_from_cam'], calibration.img_from_cam()[None])
+    np.testing.assert_allclose(sample['img_from_lidar'], sample['stored_from_cam'] @ sample['cam_from_lidar'])
 
 
 def test_boxes_of_the_classes_are_there_and_no_others(tree: KittiTree):
@@ -153,9 +153,9 @@ def test_the_test_pipeline_of_the_base_config_keeps_every_frame(tree: KittiTree)
         packed = dataset[index]
         metas = packed['data_samples'].metainfo
         assert metas['frame_id'] == frame_id
-        for key in ('lidar2cam', 'cam2img'):
-            assert np.asarray(metas[key]).shape == (4, 4)
-        assert metas['image_hw'] == (375, 1242)
+        for key in ('cam_from_lidar', 'stored_from_cam', 'img_from_lidar'):
+            assert np.asarray(metas[key]).shape == (1, 4, 4)
+        assert metas['stored_hw'] == [(375, 1242)]
         assert metas['lidar_path'].endswith(f'{frame_id}.bin')
         assert len(packed['inputs']['points']) > POINTS_IN_BOX
         assert packed['data_samples'].eval_ann_info is not None

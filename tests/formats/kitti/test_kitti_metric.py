@@ -48,7 +48,7 @@ def sample(frame: str, boxes: np.ndarray, labels: list[int], scores: list[float]
         labels_3d=torch.tensor(labels, dtype=torch.long),
         scores_3d=torch.tensor(scores or [0.9 - 0.01 * k for k in range(len(boxes))], dtype=torch.float32),
     )
-    places = dict(lidar2cam=CAM_FROM_LIDAR, cam2img=IMG_FROM_CAM, image_hw=HW)
+    places = dict(cam_from_lidar=CAM_FROM_LIDAR[None], stored_from_cam=IMG_FROM_CAM[None], stored_hw=[HW])
     return dict(pred_instances_3d=predicted, frame_id=frame, **{**places, **metas})
 
 
@@ -73,7 +73,10 @@ def test_the_truth_of_real_frames_comes_back_from_the_lidar_frame(real_frames: P
         objects = objects.pick(np.isin(objects.names, CLASSES))
         calibration = read_calibration(real_frames / 'calib' / f'{frame}.txt')
         boxes = boxes_lidar_from_camera(objects, np.linalg.inv(calibration.cam_from_lidar()))
-        metas = dict(lidar2cam=calibration.cam_from_lidar(), cam2img=calibration.img_from_cam(2))
+        metas = dict(
+            cam_from_lidar=calibration.cam_from_lidar()[None],
+            stored_from_cam=calibration.img_from_cam(2)[None],
+        )
         samples.append(sample(frame, boxes, [CLASSES.index(name) for name in objects.names], **metas))
     scores = run(samples, gt_dir=str(real_frames / 'label_2'), format_dir=str(tmp_path / 'out'))
     for frame in frames:
@@ -213,8 +216,8 @@ def test_bad_samples_and_settings_get_one_line(tmp_path: Path):
     labelled(tmp_path / 'gt', {'000000': []})
     item = sample('000000', [20.0, 0, -1.6, 4, 2, 1.5, 0], [2])
     gt = dict(gt_dir=str(tmp_path / 'gt'))
-    with pytest.raises(InputError, match='carry no frame_id, image_hw: pack them'):
-        run([{key: value for key, value in item.items() if key not in ('frame_id', 'image_hw')}], **gt)
+    with pytest.raises(InputError, match='carry no frame_id, stored_hw: pack them'):
+        run([{key: value for key, value in item.items() if key not in ('frame_id', 'stored_hw')}], **gt)
     with pytest.raises(InputError, match=r'000005.txt does not exist: gt_dir must have the labels'):
         run([{**item, 'frame_id': '000005'}], **gt)
     with pytest.raises(InputError, match='frame 000000 was predicted more than once'):

@@ -39,9 +39,9 @@ def test_flat_arrays_are_frame_times_cameras_plus_camera(nuscenes_tree: Path):
             image = frames[flat // 4][names[flat % 4]]
             assert sample['img_paths'][flat] == str(nuscenes_tree / image['img_path'])
             assert Path(sample['img_paths'][flat]).is_file()
-            assert sample['img_sizes'][flat] == (image['width'], image['height'])
-            np.testing.assert_array_equal(sample['lidar2cam'][flat], image['lidar2cam'])
-            np.testing.assert_array_equal(sample['cam2img'][flat, :3, :3], image['cam2img'])
+            assert sample['stored_hw'][flat] == (image['height'], image['width'])
+            np.testing.assert_array_equal(sample['cam_from_lidar'][flat], image['lidar2cam'])
+            np.testing.assert_array_equal(sample['stored_from_cam'][flat, :3, :3], image['cam2img'])
             assert sample['img_timestamps_s'][flat] == image['timestamp']
 
 
@@ -53,7 +53,7 @@ def test_frames_and_cameras_are_chosen_by_number_time_and_name(nuscenes_tree: Pa
     names = whole['cam_names']
     rows = [4 * frame + names.index(name) for frame in (0, 3, 1) for name in ('CAM_BACK', 'CAM_BACK_RIGHT')]
     assert chosen['img_paths'] == [whole['img_paths'][row] for row in rows]
-    np.testing.assert_array_equal(chosen['lidar2cam'], whole['lidar2cam'][rows])
+    np.testing.assert_array_equal(chosen['cam_from_lidar'], whole['cam_from_lidar'][rows])
     assert load(nuscenes_tree, num_frames=1).get_data_info(0)['num_frames'] == 1
 
 
@@ -75,11 +75,11 @@ def test_a_point_of_the_world_is_seen_where_it_is_from_every_frame(nuscenes_tree
     sample, past = dataset.get_data_info(4), dataset.get_data_info(3)
     assert past['img_paths'][:4] == sample['img_paths'][4:8]
     point = np.array([[5.0, 9.0, 1.0]])
-    world = transform(point, sample['ego2global'] @ sample['lidar2ego'])
-    in_past = transform(world, np.linalg.inv(past['ego2global'] @ past['lidar2ego']))
+    world = transform(point, sample['global_from_ego'] @ sample['ego_from_lidar'])
+    in_past = transform(world, np.linalg.inv(past['global_from_ego'] @ past['ego_from_lidar']))
     for camera in range(4):
-        there = transform(point, sample['lidar2cam'][4 + camera])
-        np.testing.assert_allclose(there, transform(in_past, past['lidar2cam'][camera]), atol=1e-8)
+        there = transform(point, sample['cam_from_lidar'][4 + camera])
+        np.testing.assert_allclose(there, transform(in_past, past['cam_from_lidar'][camera]), atol=1e-8)
 
 
 def test_meta_information_comes_from_the_file(nuscenes_tree: Path):

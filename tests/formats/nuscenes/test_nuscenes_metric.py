@@ -48,7 +48,11 @@ def predictions(root: Path, split: str, noise_m: float = 0.0, extra: int = 0, se
             labels_3d=torch.from_numpy(labels),
             scores_3d=torch.from_numpy(rng.uniform(0.1, 1, len(boxes))).float(),
         )
-        metas = dict(token=info['token'], lidar2ego=info['lidar_points']['lidar2ego'], ego2global=info['ego2global'])
+        metas = dict(
+            token=info['token'],
+            ego_from_lidar=info['lidar_points']['lidar2ego'],
+            global_from_ego=info['ego2global'],
+        )
         samples.append(dict(pred_instances_3d=instances, sample_idx=info['sample_idx'], **metas))
     return samples
 
@@ -156,7 +160,7 @@ def test_the_submission_is_valid_and_within_the_benchmarks_limits(nuscenes_tree:
     for sample in samples:
         kept = boxes[sample['token']]
         assert 300 < len(kept) <= 500
-        centre = np.array(sample['ego2global'])[:2, 3]
+        centre = np.array(sample['global_from_ego'])[:2, 3]
         for box in kept:
             distance = np.linalg.norm(np.array(box.translation[:2]) - centre)
             assert distance < official_config().class_range[box.detection_name]

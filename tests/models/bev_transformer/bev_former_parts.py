@@ -100,9 +100,9 @@ def metas_at(times_s: list[float], scene: str = 'a') -> dict:
     poses = np.concatenate([cams @ np.linalg.inv(lidar_pose(t)) @ now for t in times_s])
     return dict(
         img_from_lidar=np.tile(intrinsics(CAMERAS, IMAGE_HW), (len(times_s), 1, 1)) @ poses,
-        lidar2cam=poses,
-        lidar2ego=lidar_on_car(),
-        ego2global=now @ np.linalg.inv(lidar_on_car()),
+        cam_from_lidar=poses,
+        ego_from_lidar=lidar_on_car(),
+        global_from_ego=now @ np.linalg.inv(lidar_on_car()),
         timestamp=times_s[0],
         img_timestamps_s=np.repeat(times_s, CAMERAS),
         num_frames=len(times_s),

@@ -156,8 +156,8 @@ def test_a_raised_lidar_sees_the_same_world() -> None:
         sample.set_metainfo(
             dict(
                 img_from_lidar=metas['img_from_lidar'] @ lift,
-                lidar2cam=metas['lidar2cam'] @ lift,
-                lidar2ego=lidar_on_car(2.2),
+                cam_from_lidar=metas['cam_from_lidar'] @ lift,
+                ego_from_lidar=lidar_on_car(2.2),
             )
         )
         sample.gt_instances_3d.bboxes_3d.tensor[:, 2] -= 0.4
@@ -206,8 +206,8 @@ def test_what_breaks_a_stream_is_named() -> None:
     with pytest.raises(InputError, match='not later'):
         stream.step(images_at(0.5), metas_at([0.5]))
     poseless = metas_at([0.9])
-    del poseless['ego2global']
-    with pytest.raises(InputError, match='ego2global'):
+    del poseless['global_from_ego']
+    with pytest.raises(InputError, match='global_from_ego'):
         stream.step(images_at(0.9), poseless)
     with pytest.raises(InputError, match='3 images, 6 projections'):
         stream.step(images_at(0.9), metas_at([0.9, 0.5]))

@@ -28,15 +28,17 @@ def test_motion_is_that_of_the_lidar() -> None:
 def test_augmentation_of_the_plane_moves_the_motion_with_it() -> None:
     """Each past frame is augmented as the present one: aug . motion . aug^-1, a rigid motion even after a mirror."""
     metas = metas_at([1.0, 0.5])
-    images = len(metas['lidar2cam'])
-    results = {key: metas[key].copy() for key in ('lidar2cam', 'img_from_lidar')}
-    results.update(img_post=np.tile(np.eye(4), (images, 1, 1)), cam2img=np.tile(np.eye(4), (images, 1, 1)))
+    images = len(metas['cam_from_lidar'])
+    results = {key: metas[key].copy() for key in ('cam_from_lidar', 'img_from_lidar')}
+    results.update(
+        img_from_stored=np.tile(np.eye(4), (images, 1, 1)), stored_from_cam=np.tile(np.eye(4), (images, 1, 1))
+    )
     np.random.seed(0)
     augment = BEVAugment(flip_x_prob=1.0, rotate_rad=(0.3, 0.3), scale=(1.2, 1.2), translate_std_m=0.5)
     results = augment.transform(results)
     aug = results['aug_from_lidar']
     assert abs(np.linalg.det(aug[:3, :3])) > 1.5
-    metas.update(lidar2cam=results['lidar2cam'], aug_from_lidar=aug)
+    metas.update(cam_from_lidar=results['cam_from_lidar'], aug_from_lidar=aug)
     motion = lidar_motion([sample_of(metas)], 2)[0, 1]
     plain = np.linalg.inv(lidar_pose(0.5)) @ lidar_pose(1.0)
     np.testing.assert_allclose(motion, aug @ plain @ np.linalg.inv(aug), atol=1e-9)
@@ -46,9 +48,9 @@ def test_augmentation_of_the_plane_moves_the_motion_with_it() -> None:
 def test_the_camera_nearest_in_time_gives_the_motion() -> None:
     metas = metas_at([1.0, 0.5])
     metas['img_timestamps_s'] = np.array([0.9, 1.02, 0.95, 0.4, 0.52, 0.45])
-    broken = metas['lidar2cam'].copy()
+    broken = metas['cam_from_lidar'].copy()
     broken[[0, 2, 3, 5], :3, 3] += 5
-    metas['lidar2cam'] = broken
+    metas['cam_from_lidar'] = broken
     sample = sample_of(metas)
     np.testing.assert_allclose(lidar_motion([sample], 2)[0, 1], np.linalg.inv(lidar_pose(0.5)) @ lidar_pose(1.0))
     assert frame_times([sample], 2).tolist() == [[1.02, 0.52]]
@@ -116,8 +118,8 @@ def test_in_a_still_world_the_aligned_map_is_the_present_map(range_m, way, turn)
 
 def test_several_frames_need_their_matrices() -> None:
     metas = metas_at([1.0, 0.5])
-    del metas['lidar2cam']
-    with pytest.raises(InputError, match='lidar2cam'):
+    del metas['cam_from_lidar']
+    with pytest.raises(InputError, match='cam_from_lidar'):
         lidar_motion([sample_of(metas)], 2)
     assert np.array_equal(lidar_motion([sample_of(metas)], 1), np.eye(4)[None, None])
-    assert len(metas_at([1.0])['lidar2cam']) == CAMERAS
+    assert len(metas_at([1.0])['cam_from_lidar']) == CAMERAS

@@ -206,6 +206,6 @@ def test_the_padded_part_of_an_image_is_not_lifted():
     model.neck_3d.register_forward_pre_hook(lambda module, args: seen.append(args[0][0] != 0))
     with torch.no_grad():
         model(inputs, samples, mode='tensor')
-        samples[0].set_metainfo({'img_shape': IMAGE_HW})
+        samples[0].set_metainfo({'img_hw': IMAGE_HW})
         model({'imgs': padded}, samples, mode='tensor')
     assert np.array_equal(seen[0].any(1).numpy(), seen[1].any(1).numpy())

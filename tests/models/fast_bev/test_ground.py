@@ -28,7 +28,7 @@ def ego_from_lidar(height_m: float, tilt_rad: float = 0.0, roll_rad: float = 0.0
 
 def with_pose(samples: list, pose: np.ndarray, aug: np.ndarray | None = None) -> list:
     for sample in samples:
-        sample.set_metainfo(dict(lidar2ego=pose))
+        sample.set_metainfo(dict(ego_from_lidar=pose))
         if aug is not None:
             sample.set_metainfo(dict(aug_from_lidar=aug))
     return samples
@@ -109,7 +109,7 @@ def test_a_stream_follows_the_ground_too() -> None:
 def test_missing_and_senseless_calibration_is_named() -> None:
     model = build(ground_z_m=GROUND_Z_M)
     inputs, samples = make_batch()
-    with pytest.raises(InputError, match='lidar2ego'):
+    with pytest.raises(InputError, match='ego_from_lidar'):
         model(inputs, samples, mode='predict')
     with pytest.raises(InputError, match='z axis'):
         ground_plane(ego_from_lidar(1.8, np.pi / 2))

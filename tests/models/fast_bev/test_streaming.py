@@ -99,7 +99,7 @@ def test_a_stream_pads_images_as_the_preprocessor_of_its_model(model):
     images = torch.cat([frame.images] * 3)
     sample = Det3DDataSample()
     matrices = np.tile(frame.img_from_global() @ frame.global_from_lidar(), (3, 1, 1))
-    sample.set_metainfo(dict(img_from_lidar=matrices, num_frames=3, img_shape=(64, 80)))
+    sample.set_metainfo(dict(img_from_lidar=matrices, num_frames=3, img_hw=(64, 80)))
     inputs = padded.data_preprocessor({'inputs': {'img': [images]}, 'data_samples': [sample]})['inputs']
     assert inputs['imgs'].shape[-2:] == (64, 96)
     with torch.no_grad():

@@ -16,7 +16,7 @@ from perception3d.checks import InputError, require_file
 from perception3d.evaluation.submissions import require_format_dir
 from perception3d.formats.kitti.evaluation.scores import evaluate_folders, flatten, table
 from perception3d.formats.kitti.files import Objects, write_objects
-from perception3d.formats.kitti.results import predicted_objects
+from perception3d.formats.kitti.results import CAMERA_OF_RESULTS, predicted_objects
 from perception3d.formats.kitti.rules import SCORED
 from perception3d.outputs import require_name
 from perception3d.registry import METRICS
@@ -26,10 +26,10 @@ from perception3d.registry import METRICS
 class KittiFrameMetric(BaseMetric):
     """2D, AOS, BEV and 3D AP of the tested frames, against the label files of the same frame ids.
 
-    Every sample must pack `frame_id` (the name of its files, '000123'), `lidar2cam` (4, 4) rectified camera 0 from
-    LiDAR, `cam2img` (4, 4) and `image_hw`. What is scored is what a result file holds, with its two decimals, so that
-    `tools/evaluate.py kitti` on the files gives the same numbers. mmdet3d's KittiMetric names frames by their position
-    in the data set, needs CUDA and misjudges equal boxes.
+    Every sample must pack `frame_id` (the name of its files, '000123'), `cam_from_lidar`, `stored_from_cam` and
+    `stored_hw` (see `structures.sample_schema`). What is scored is what a result file holds, with its two decimals, so
+    that `tools/evaluate.py kitti` on the files gives the same numbers. mmdet3d's KittiMetric names frames by their
+    position in the data set, needs CUDA and misjudges equal boxes.
 
     Scores: `3d/car/moderate/R40` and so on for 2d, aos, bev, 3d; `3d/mAP/moderate/R40` is the mean over those of the
     benchmark's classes that the data set has.
@@ -81,7 +81,7 @@ class KittiFrameMetric(BaseMetric):
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
         self.check_classes(self.dataset_meta['classes'])
         for sample in data_samples:
-            lacking = [key for key in ('frame_id', 'lidar2cam', 'cam2img', 'image_hw') if key not in sample]
+            lacking = [key for key in ('frame_id', *CAMERA_OF_RESULTS) if key not in sample]
             if lacking:
                 raise InputError(f'predictions carry no {", ".join(lacking)}: pack them as metas (meta_keys)')
             frame = require_name(str(sample['frame_id']), 'frame_id')

@@ -120,8 +120,8 @@ class NuScenesDetectionMetric(BaseMetric):
 
     Args:
         data_root: The nuScenes tree.
-        ann_file: Info file, relative to data_root; only needed for pipelines that do not pack `token`, `lidar2ego` and
-            `ego2global`, as mmdet3d's own.
+        ann_file: Info file, relative to data_root; only needed for pipelines that do not pack `token`,
+            `ego_from_lidar` and `global_from_ego`, as mmdet3d's own.
         version: Tables to score against; by default those that the tested data set names.
         format_only: Write the submission, compute nothing.
         format_dir: The submission goes to `results_nusc.json` in this folder; nothing is written if None.
@@ -174,7 +174,7 @@ class NuScenesDetectionMetric(BaseMetric):
         """Converts the predictions of a batch; each data sample holds `pred_instances_3d` and the metas."""
         classes, (config, _) = self.dataset_meta['classes'], self._settings()
         for sample in data_samples:
-            meta = sample if 'lidar2ego' in sample and 'token' in sample else self._meta(sample)
+            meta = sample if 'ego_from_lidar' in sample and 'token' in sample else self._meta(sample)
             predicted = sample['pred_instances_3d']
             boxes = predicted['bboxes_3d']
             values = boxes.tensor.detach().cpu().float().numpy().copy()
@@ -184,8 +184,8 @@ class NuScenesDetectionMetric(BaseMetric):
                 values,
                 predicted['scores_3d'].detach().cpu().float().numpy(),
                 predicted['labels_3d'].detach().cpu().numpy(),
-                np.asarray(meta['lidar2ego'], np.float64),
-                np.asarray(meta['ego2global'], np.float64),
+                np.asarray(meta['ego_from_lidar'], np.float64),
+                np.asarray(meta['global_from_ego'], np.float64),
             )
             self.results.append((own.token, submission_boxes(own, classes, config)))
 
@@ -219,7 +219,7 @@ class NuScenesDetectionMetric(BaseMetric):
         """Returns token and poses of a sample whose pipeline packed only its index."""
         if self.ann_file is None or 'sample_idx' not in sample:
             raise InputError(
-                'predictions carry no token, lidar2ego and ego2global: pack them as metas, or give '
+                'predictions carry no token, ego_from_lidar and global_from_ego: pack them as metas, or give '
                 'NuScenesDetectionMetric an ann_file and pack sample_idx'
             )
         return self._metas_by_index[sample['sample_idx']]
@@ -230,8 +230,8 @@ class NuScenesDetectionMetric(BaseMetric):
         return {
             info['sample_idx']: {
                 'token': info['token'],
-                'lidar2ego': info['lidar_points']['lidar2ego'],
-                'ego2global': info['ego2global'],
+                'ego_from_lidar': info['lidar_points']['lidar2ego'],
+                'global_from_ego': info['ego2global'],
             }
             for info in infos
         }
