@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.geometry.augmentation import aug_from_lidar
 
@@ -146,13 +147,13 @@ def from_mmdet3d(metas: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**metas, **camera_keys(views)} if views else metas
 
 
-def stored_from_lidar(metas: Mapping[str, Any]) -> np.ndarray:
+def stored_from_lidar(metas: Mapping[str, Any]) -> npt.NDArray[Any]:
     """Returns (I, 4, 4) float64 from the LiDAR frame of the points and boxes as they are now to the images on disk."""
     matrices = np.asarray(metas['stored_from_cam'], np.float64) @ np.asarray(metas['cam_from_lidar'], np.float64)
     return matrices @ np.linalg.inv(aug_from_lidar(metas))
 
 
-def _homogeneous(matrices: np.ndarray) -> np.ndarray:
+def _homogeneous(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns matrices (I, 3 or 4, 3 or 4) in the upper left of (I, 4, 4) identities."""
     full = np.tile(np.eye(4), (len(matrices), 1, 1))
     full[:, : matrices.shape[1], : matrices.shape[2]] = matrices

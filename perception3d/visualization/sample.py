@@ -166,7 +166,7 @@ def _matrices(metas: Mapping[str, Any], key: str) -> np.ndarray:
     return np.stack([_to_4x4(matrix) for matrix in metas[key]])
 
 
-def _require_one_each(matrices: Sequence[Any], key: str, num_images: int) -> None:
+def _require_one_each(matrices: np.ndarray | Sequence[Any], key: str, num_images: int) -> None:
     if len(matrices) < num_images:
         raise InputError(f'{len(matrices)} matrices {key!r} came with {num_images} images: one is needed for each')
 
