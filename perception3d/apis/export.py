@@ -22,7 +22,7 @@ class Exported:
     """A written ONNX file.
 
     Attributes:
-        spec: what is in it.
+        spec: its content.
         difference: largest difference of onnxruntime to torch on the example inputs, relative to the largest value of
             the output; None where onnxruntime is not installed.
     """
@@ -36,7 +36,7 @@ class Exported:
         return {value.name: tuple(value.example.shape) for value in self.spec.inputs}
 
     def report(self, path: str | Path) -> str:
-        """Returns what is in the file, what is left to the application, and how far onnxruntime is from torch."""
+        """Returns the content of the file, the steps left to the application, and the difference to torch."""
         spec = self.spec
         checked = 'not compared with torch: onnxruntime is not installed (pip install perception3d[deploy])'
         if self.difference is not None:
@@ -73,8 +73,8 @@ def export(
         sample: index of the sample of the test data whose calibration goes into the file, for camera models.
 
     Raises:
-        InputError: the model cannot be exported, a package is missing, the test data cannot be read, or onnxruntime
-            computes something else than torch.
+        InputError: the model cannot be exported, a package is missing, the test data cannot be read, or the outputs of
+            onnxruntime differ from those of torch.
     """
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     model = MODELS.build(config.model).eval()

@@ -1,4 +1,4 @@
-"""Turning weights from elsewhere into a checkpoint for one of our configs."""
+"""Converts weights of other projects into a checkpoint for one of our configs."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def convert_weights(
 
 
 def write_weights(source: str | Path, out: str | Path) -> None:
-    """Writes the weights of a checkpoint to `out`, without what only a resumed training needs.
+    """Writes the weights of a checkpoint to `out`, without the parts that only a resumed training needs.
 
-    Kept in `meta`: the experiment, the seed, how far the training was, and `dataset_meta`, which names the classes.
+    `meta` keeps the experiment, the seed, the epoch and iteration, and `dataset_meta` with the classes.
 
     Raises:
         InputError: the source is missing, damaged or refused.
@@ -69,7 +69,7 @@ def write_weights(source: str | Path, out: str | Path) -> None:
 
 
 def report(result: Conversion, source: str | Path, out: str | Path) -> str:
-    """Returns a table of the tensors that a conversion matched, left out, missed, or met in another shape."""
+    """Returns a table of tensors by the result of a conversion: matched, unused, missing, or of another shape."""
     shapes = [f'{name} {shape} for {expected}' for name, shape, expected in result.mismatched]
     values = sum(tensor.numel() for tensor in result.state.values())
     rows = [

@@ -1,4 +1,4 @@
-"""Results of measurements: the machine that they hold for, and tables in Markdown."""
+"""Results of measurements: facts of the machine, and tables in Markdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from perception3d.geometry.devices import has_bfloat16
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Returns what the figures were measured on."""
+    """Returns the processor, its instructions, the versions and the GPU of this machine."""
     facts = {
         'processor': _processor(),
         'threads': torch.get_num_threads(),

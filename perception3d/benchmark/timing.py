@@ -1,4 +1,4 @@
-"""Measuring: medians of wall times, times of the parts of a computation, peak memory of a stretch of code."""
+"""Measuring: medians of wall times, times of the parts of a computation, peak memory of a block of code."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def elapsed_ms(function: Callable[[], Any]) -> float:
 
 
 def median_ms(function: Callable[[], Any], runs: int = 7, warm_up: int = 1) -> float:
-    """Returns the median wall time of `function` in milliseconds, after `warm_up` calls that do not count."""
+    """Returns the median wall time of `function` in milliseconds, after `warm_up` calls that are not measured."""
     for _ in range(warm_up):
         function()
     return statistics.median(elapsed_ms(function) for _ in range(runs))
 
 
 class PartTimer:
-    """Times parts of a computation by wrapping the methods that do them.
+    """Times parts of a computation by wrapping their methods.
 
     >>> timer = PartTimer()
     >>> timer.wrap(model, 'extract_images', '2D network')
@@ -43,7 +43,7 @@ class PartTimer:
         self.times_ms: dict[str, list[float]] = {}
 
     def wrap(self, owner: Any, method: str, part: str) -> None:
-        """Counts calls of `owner.method` for `part`; `owner` stays wrapped."""
+        """Times the calls of `owner.method` as `part`; `owner` stays wrapped."""
         original = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -55,7 +55,7 @@ class PartTimer:
         setattr(owner, method, timed)
 
     def reset(self) -> None:
-        """Forgets what was measured."""
+        """Removes all measurements."""
         self.times_ms.clear()
 
     def medians_ms(self) -> dict[str, float]:
@@ -68,7 +68,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
     """Sets `peak_mib` of the dict that it yields: device memory on a GPU, else the process's resident memory.
 
     Resident memory counts the whole process; where the system does not let its peak be reset (Linux does), it is the
-    highest since the process began.
+    highest since the start of the process.
     """
     result: dict[str, float] = {}
     if device.type == 'cuda':
@@ -83,7 +83,7 @@ def peak_memory(device: torch.device) -> Iterator[dict[str, float]]:
 
 
 def added_mib(function: Callable[[], Any], device: torch.device) -> float:
-    """Returns by how many MiB memory rises at most above what is held before, while `function` runs."""
+    """Returns the peak memory of `function` in MiB, above the memory in use before the call."""
     gc.collect()
     with peak_memory(device) as before:
         pass

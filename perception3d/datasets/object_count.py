@@ -17,7 +17,7 @@ _REACH = 1.2
 
 
 def has_empty_2d_box(box: Sequence[float]) -> bool:
-    """Tells whether a 2D box (x1, y1, x2, y2) has no height, by which KITTI's benchmark judges an object."""
+    """Returns whether a 2D box (x1, y1, x2, y2) has no height; KITTI's benchmark selects objects by it."""
     return box[3] <= box[1]
 
 
@@ -26,7 +26,7 @@ class ObjectCount:
 
     Args:
         source: the info file.
-        range_m: x0, y0, z0, x1, y1, z1 in metres, outside of whose x and y objects are left out; None without.
+        range_m: x0, y0, z0, x1, y1, z1 in metres; objects outside in x or y are left out. None for no range.
     """
 
     def __init__(self, source: str, range_m: Sequence[float] | None = None) -> None:
@@ -45,11 +45,11 @@ class ObjectCount:
             self._left_out.setdefault(reason, Counter())[name] += 1
 
     def remark(self, name: str, text: str) -> None:
-        """Notes something of an object that was added; the line reads `<count> of <total> objects <text>`."""
+        """Adds a remark about a counted object; the line reads `<count> of <total> objects <text>`."""
         self._remarks.setdefault(text, Counter())[name] += 1
 
     def add_places(self, boxes: np.ndarray) -> None:
-        """Counts which of the boxes (N, >=2), by x and y of their middles in metres, are within the range."""
+        """Counts the boxes (N, >=2) that are within the range, by x and y of their centres in metres."""
         if self._range is None:
             self.in_range += len(boxes)
             self.in_reach += len(boxes)
@@ -73,7 +73,7 @@ class ObjectCount:
         return lines
 
     def notes(self) -> list[str]:
-        """Returns what a training should say before it begins, one line for each reason."""
+        """Returns the lines that a training prints before it starts, one for each reason."""
         lines = self.left_out()
         outside = self.kept - self.in_range
         if self._range is not None and outside:
@@ -121,7 +121,7 @@ def count_labels(
 
 
 def object_range(pipeline: Any) -> Sequence[float] | None:
-    """Returns the range of the first ObjectRangeFilter in a composed pipeline, also inside of its steps, or None."""
+    """Returns the range of the first ObjectRangeFilter in a composed pipeline or in one of its steps, or None."""
     from mmdet3d.datasets.transforms import ObjectRangeFilter
 
     for step in getattr(pipeline, 'transforms', ()):

@@ -1,4 +1,4 @@
-"""Populations: sizes, odds and numbers of road users. Each real data set has its own mix."""
+"""Populations: sizes, frequencies and numbers of road users. Each real data set has its own mix."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from perception3d.simulation.world.agents import OBJECT_CLASSES, ObjectClass
 class Population:
     """A mix of road users.
 
-    classes: sizes by class name; parked, moving: odds of the vehicles at the curb and in the lanes; curb: lowest and
-    highest share of a street's parking places that are occupied; people: how many pedestrians there are, 1 for the
-    usual number; riders: additional cyclists on each 13 m of every road's stretch `RIDERS_M`, on average; behind_m: how
-    far the world extends behind the start.
+    Attributes:
+        classes: sizes by class name.
+        parked, moving: relative frequencies of vehicles at the curb and in the lanes.
+        curb: lowest and highest share of occupied parking places of a street.
+        people: factor of the number of pedestrians.
+        riders: mean number of additional cyclists per 13 m of road, within the part `RIDERS_M` of each road.
+        behind_m: how far the world extends behind the start.
     """
 
     classes: Mapping[str, ObjectClass]
@@ -84,7 +87,7 @@ KITTI_POPULATION = Population(
     riders=0.55,
     behind_m=45.0,
 )
-"""About the sizes of KITTI's labels; every frame has enough objects of the scored classes to train on.
+"""Sizes as in KITTI's labels, and enough objects of the scored classes in every frame to train on.
 
-Boxes enclose mirrors and 3 cm of air, so that the sizes here are smaller than those of the labels.
+Labelled boxes include mirrors and a margin of 3 cm, so the sizes here are smaller.
 """
