@@ -21,7 +21,7 @@ class FrameDataset(Det3DDataset):
     """mmdet3d's Det3DDataset with what commands ask of a data set: raw files, results, and where it may not write.
 
     Attributes:
-        METAINFO: `lidar_axes` says in words how the LiDAR frame lies, see `structures.frame.LidarAxes`;
+        METAINFO: `lidar_axes` states the axes of the LiDAR frame, see `structures.frame.LidarAxes`;
             `metainfo=dict(lidar_axes=...)` states another.
         own_entries: patterns of the names in `data_root` that belong to the format. Results are not written there (see
             `engine/data_kept.py`).

@@ -53,7 +53,7 @@ def draw_comparison(
     Args:
         detections: one for each detector.
         ground_truth: what is annotated, where anything is.
-        axes: how the LiDAR frame lies.
+        axes: those of the LiDAR frame.
         width_px: of a column; the height follows.
 
     Raises:

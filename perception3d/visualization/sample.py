@@ -59,7 +59,7 @@ def read_frame(
 
 
 def axes_of(metas: Mapping[str, Any]) -> LidarAxes:
-    """Returns how the LiDAR frame of a sample lies, as its data set states it in `lidar_axes`; by default x forward.
+    """Returns the axes of the LiDAR frame of a sample, as its data set states them; by default x forward, y left.
 
     Where a data set says `only_ahead`, only what its one camera sees is labelled.
     """

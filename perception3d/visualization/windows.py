@@ -53,7 +53,7 @@ def fitted_panels(
     """Returns a view around all points and objects, and a near one next to it where there is room and it shows more.
 
     Args:
-        axes: how the LiDAR frame lies.
+        axes: those of the LiDAR frame.
         points: (N, 2 or more) in metres, or None.
         footprints: (M, 2) in metres, corners of objects.
         width_px: that the views with the gap between them take together.
