@@ -23,7 +23,6 @@ from perception3d.apis.runner import (
 )
 from perception3d.engine.agreement import check_runner
 from perception3d.engine.distributed import process_rank
-from perception3d.engine.object_report import report_objects
 from perception3d.locks import folder_lock
 from perception3d.outputs import check_outputs
 
@@ -81,14 +80,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     loaded.pop('resume', None)
     runner = build_runner(loaded, **settings)
     print(parameter_table(runner.model))
-    runner._train_dataloader = {**runner._train_dataloader, 'num_workers': 0}
-    loop = runner.train_loop
-    report_objects(loop.dataloader.dataset)
-    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    runner._init_model_weights()
-    if runner._val_loop is not None:
-        # Built, so that its data and metrics are compared with the model too.
-        _ = runner.val_loop
+    loop = runner.prepare_one_step()
     check_runner(runner)
     # As the hooks of a training would set them: schedules may use fractions of the training.
     runner.message_hub.update_info('iter', 0)

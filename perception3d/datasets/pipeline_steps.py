@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from perception3d.checks import InputError
@@ -65,10 +66,22 @@ def views_of(pipeline: Any) -> list[list[Any]]:
     return [shared + view for view in views or [[]]]
 
 
-def filter_ranges(pipeline: Any) -> list[list[tuple[str, list[float]]]]:
-    """Returns (name of the step, [x0, y0, z0, x1, y1, z1] in metres) of the steps of each view that keep a range."""
-    found = []
+@dataclass(frozen=True)
+class KeptRange:
+    """The range that a step keeps: its class, whether it filters points or objects, [x0, y0, z0, x1, y1, z1] metres."""
+
+    step: str
+    of_points: bool
+    range_m: list[float]
+
+
+def filter_ranges(pipeline: Any) -> list[list[KeptRange]]:
+    """Returns the ranges that the steps of each view keep."""
+    kept = []
     for view in views_of(pipeline):
         spans = [(type(step).__name__, getattr(step, 'pcd_range', None)) for step in view]
-        found.append([(name, [float(edge) for edge in span]) for name, span in spans if span is not None])
-    return found
+        kept.append([
+            KeptRange(name, name.startswith('Points'), [float(edge) for edge in span])
+            for name, span in spans if span is not None
+        ])  # fmt: skip
+    return kept

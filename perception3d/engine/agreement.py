@@ -41,13 +41,13 @@ class AgreementHook(Hook):
 
 
 def check_runner(runner: Runner) -> None:
-    """Compares the model, the data sets and the metrics of the loops of `runner` that are built.
+    """Compares the model, the data sets and the metrics of the built loops of a PerceptionRunner.
 
     Raises:
         InputError: two of them disagree, and names both; or an output lies in a folder that a data set reads.
     """
-    loops = {'train': runner._train_loop, 'val': runner._val_loop, 'test': runner._test_loop}
-    datasets = {name: loop.dataloader.dataset for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+    loops = runner.built_loops
+    datasets = {name: loop.dataloader.dataset for name, loop in loops.items()}
     for name, dataset in datasets.items():
         check_model_and_data(runner.model, dataset, f'{name}_dataloader')
     metrics = [metric for loop in loops.values() for metric in getattr(getattr(loop, 'evaluator', None), 'metrics', ())]
@@ -240,16 +240,15 @@ def _check_ranges(model: Any, dataset: Any, place: str) -> None:
         for number, filters in enumerate(filter_ranges(getattr(part, 'pipeline', ()))):
             # The first view is the student's, the model that is trained.
             whole = stated if number == 0 else None
-            for name, span in sorted(filters, key=lambda found: not found[0].startswith('Points')):
-                is_points = name.startswith('Points')
+            for kept in sorted(filters, key=lambda kept: not kept.of_points):
                 if whole is None:
                     # It is that of the filter of points.
-                    whole = (f'{name} of {place}', span) if is_points else None
-                elif not _fits(span, whole[1], is_points):
-                    wanted = 'both must be the same' if is_points else 'the former must lie in the latter'
+                    whole = (f'{kept.step} of {place}', kept.range_m) if kept.of_points else None
+                elif not _fits(kept.range_m, whole[1], kept.of_points):
+                    wanted = 'both must be the same' if kept.of_points else 'the former must lie in the latter'
                     raise InputError(
-                        f'{name} of {place} keeps the range {shown(span)}, but {whole[0]} has {shown(whole[1])}: '
-                        f'{wanted} in x and y'
+                        f'{kept.step} of {place} keeps the range {shown(kept.range_m)}, but {whole[0]} has '
+                        f'{shown(whole[1])}: {wanted} in x and y'
                     )
 
 

@@ -34,7 +34,7 @@ class AveragedWeightsHook(EMAHook):
 
     def before_run(self, runner: Runner) -> None:
         """Makes the copy that holds the average, unless the runner has nothing to train."""
-        if runner._train_loop is not None:
+        if runner.trains:
             super().before_run(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -44,10 +44,10 @@ class WholeCheckpointHook(CheckpointHook):
                 remove_unfinished(self.out_dir)
             if self._replaced(runner):
                 # A training that resumes an earlier checkpoint of the folder can be resumed from that one until then.
-                begins = Path(runner._load_from) if runner._resume and runner._load_from else None
+                begins = Path(runner.resumed_checkpoint) if runner.resumed_checkpoint else None
                 is_own = begins is not None and begins.resolve().parent == Path(runner.work_dir).resolve()
                 write_pointer(runner.work_dir, begins if is_own else None)
-        if self.save_best and runner._resume:
+        if self.save_best and runner.resumes:
             self._validate_once_more(runner)
 
     @staticmethod

@@ -89,18 +89,52 @@ class PerceptionRunner(Runner):
         finally:
             self._end_workers()
 
+    @property
+    def built_loops(self) -> dict[str, Any]:
+        """The loops that are built, by 'train', 'val' and 'test'; mmengine's properties would build the others."""
+        loops = {'train': self._train_loop, 'val': self._val_loop, 'test': self._test_loop}
+        return {name: loop for name, loop in loops.items() if hasattr(loop, 'dataloader')}
+
+    @property
+    def trains(self) -> bool:
+        """Whether the runner has a training loop, built or not."""
+        return self._train_loop is not None
+
+    @property
+    def resumes(self) -> bool:
+        """Whether its training is one that is resumed."""
+        return self._resume
+
+    @property
+    def resumed_checkpoint(self) -> str | None:
+        """The checkpoint that its training resumes; None where mmengine looks for one, or where it begins."""
+        return self._load_from if self._resume else None
+
+    def prepare_one_step(self) -> Any:
+        """Returns the training loop with all that one step needs, without hooks and workers; builds the other data too.
+
+        So that model, data sets and metrics can be compared as before a training.
+        """
+        self._train_dataloader = {**self._train_dataloader, 'num_workers': 0}
+        loop = self.train_loop
+        report_objects(loop.dataloader.dataset)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        self._init_model_weights()
+        if self._val_loop is not None:
+            _ = self.val_loop
+        return loop
+
     def _end_workers(self) -> None:
         """Ends the workers that loaders keep.
 
         If they are left to the garbage collector (runners have reference cycles), the queue is closed before the
         workers get the message to end, and the process waits 5 s for each loader.
         """
-        for loop in (self._train_loop, self._val_loop, self._test_loop):
-            loader = getattr(loop, 'dataloader', None)
-            iterator = getattr(loader, '_iterator', None)
+        for loop in self.built_loops.values():
+            iterator = getattr(loop.dataloader, '_iterator', None)
             if iterator is not None:
                 iterator._shutdown_workers()
-                loader._iterator = None
+                loop.dataloader._iterator = None
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resumes a training from a checkpoint of this model; mmengine would load whatever fits from any other.

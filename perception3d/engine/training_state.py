@@ -40,5 +40,5 @@ class TrainingStateHook(Hook):
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Gives the training state back to the model when a run is resumed."""
         model = unwrapped(runner.model)
-        if runner._resume and hasattr(model, 'load_training_state'):
+        if runner.resumes and hasattr(model, 'load_training_state'):
             model.load_training_state(checkpoint.get('training_state', {}))

@@ -55,8 +55,9 @@ def _runner(model, **loops):
         dataset, *metrics = loops.get(name, [None])
         evaluator = SimpleNamespace(metrics=metrics)
         loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=dataset), evaluator=evaluator)
-        built[f'_{name}_loop'] = loop if dataset is not None else {}
-    return SimpleNamespace(model=model, _resume=False, **built)
+        if dataset is not None:
+            built[name] = loop
+    return SimpleNamespace(model=model, built_loops=built)
 
 
 @pytest.fixture(scope='module')
