@@ -36,7 +36,7 @@ LAYERS = {
 }  # fmt: skip
 
 # Parts of models/ that the systems share; the systems, one folder each, do not import each other.
-SHARED_MODELS = {'blocks', 'camera_batch', 'heads', 'inference'}
+SHARED_MODELS = {'blocks', 'heads', 'inference'}
 # A format may build on another one, without circles.
 FORMATS_BUILT_ON: dict[str, set[str]] = {}
 

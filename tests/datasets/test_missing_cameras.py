@@ -18,7 +18,7 @@ from perception3d.files import read_pickle, write_pickle
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.models.bev_transformer.motion import frame_times, lidar_motion, nearest_cameras
 from perception3d.models.bev_transformer.pillars import PillarGrid, view_pillars
-from perception3d.models.camera_batch import CameraDataPreprocessor
+from perception3d.models.blocks.preprocessing import CameraDataPreprocessor
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.necks import M2BEVNeck, PyramidFuse

@@ -5,7 +5,7 @@ from mmdet.models import FPN, ResNet
 from perception3d.models.bev_transformer.detector import BEVFormer
 from perception3d.models.bev_transformer.encoder import BEVFormerEncoder
 from perception3d.models.bev_transformer.head import BEVFormerHead
-from perception3d.models.camera_batch import CameraDataPreprocessor
+from perception3d.models.blocks.preprocessing import CameraDataPreprocessor
 
 model = dict(
     type=BEVFormer,

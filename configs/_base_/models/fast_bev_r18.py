@@ -2,7 +2,7 @@
 
 from mmdet.models import FPN, ResNet
 
-from perception3d.models.camera_batch import CameraDataPreprocessor
+from perception3d.models.blocks.preprocessing import CameraDataPreprocessor
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.free_anchor_head import FreeAnchorBEVHead
 from perception3d.models.fast_bev.necks import M2BEVNeck, PyramidFuse

@@ -15,7 +15,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.models.bev_transformer.motion import align_memory, frame_times, lidar_motion, motion_signals
 from perception3d.models.bev_transformer.pillars import view_pillars
-from perception3d.models.blocks import (
+from perception3d.models.blocks.camera import (
     collect_projections,
     follow_ground,
     lift_to_lidar,

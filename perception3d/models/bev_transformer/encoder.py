@@ -16,7 +16,7 @@ from perception3d.models.bev_transformer.motion import SIGNALS
 from perception3d.models.bev_transformer.pillars import PillarGrid, PillarViews
 from perception3d.models.bev_transformer.spatial_attention import SpatialCrossAttention
 from perception3d.models.bev_transformer.temporal_attention import Memory, TemporalSelfAttention
-from perception3d.models.blocks import plane_shape
+from perception3d.models.blocks.camera import plane_shape
 from perception3d.registry import MODELS
 
 

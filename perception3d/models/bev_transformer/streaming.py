@@ -15,7 +15,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.models.bev_transformer.detector import BEVFormer
 from perception3d.models.bev_transformer.motion import frame_times
-from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
+from perception3d.models.blocks.camera import collect_projections, follow_ground, sample_planes, unpadded_hw
 from perception3d.structures.sample_schema import PER_IMAGE
 
 

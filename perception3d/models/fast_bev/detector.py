@@ -12,7 +12,7 @@ from mmdet3d.structures import Det3DDataSample
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.models.blocks import (
+from perception3d.models.blocks.camera import (
     collect_projections,
     follow_ground,
     lift_to_lidar,

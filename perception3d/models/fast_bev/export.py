@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.models.blocks import collect_projections, follow_ground, sample_planes, unpadded_hw
-from perception3d.models.camera_batch import normalise_images, pad_images
+from perception3d.models.blocks.camera import collect_projections, follow_ground, sample_planes, unpadded_hw
+from perception3d.models.blocks.preprocessing import normalise_images, pad_images
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.acceleration import fold_batch_norms
 from perception3d.ops.scatter import gather_rows_torch

@@ -13,7 +13,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from perception3d.checks import InputError
-from perception3d.models.blocks import plane_shape
+from perception3d.models.blocks.camera import plane_shape
 from perception3d.models.fast_bev.anchors import (
     LARGEST_OUTPUT,
     AnchorGrid,

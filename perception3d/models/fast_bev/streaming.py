@@ -16,8 +16,8 @@ from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.geometry.devices import fast_dtype
-from perception3d.models.blocks import follow_ground, ground_offset, ground_plane, plane_shape
-from perception3d.models.camera_batch import normalise_images, pad_images
+from perception3d.models.blocks.camera import follow_ground, ground_offset, ground_plane, plane_shape
+from perception3d.models.blocks.preprocessing import normalise_images, pad_images
 from perception3d.models.fast_bev.detector import FastBEV
 from perception3d.models.fast_bev.view_transform import FeatureRows
 from perception3d.models.inference.winograd import use_winograd

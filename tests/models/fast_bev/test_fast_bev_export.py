@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 from perception3d.apis.config import load_config
 from perception3d.apis.export import export
 from perception3d.checks import InputError
-from perception3d.models.blocks import follow_ground, sample_planes
+from perception3d.models.blocks.camera import follow_ground, sample_planes
 from perception3d.models.fast_bev.export import lookup_tables
 from perception3d.registry import DATASETS, MODELS
 from perception3d.structures.export_spec import export_spec

@@ -10,7 +10,7 @@ from test_detector import build
 from test_streaming import frame_at
 
 from perception3d.checks import InputError
-from perception3d.models.blocks import follow_ground, ground_offset, ground_plane, sample_planes
+from perception3d.models.blocks.camera import follow_ground, ground_offset, ground_plane, sample_planes
 from perception3d.models.fast_bev.streaming import FastBEVStream
 
 GROUND_Z_M = -1.5

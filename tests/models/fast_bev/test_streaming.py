@@ -14,7 +14,7 @@ from tiny_rig import intrinsics, ring_cam_from_lidar
 from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.geometry import devices
-from perception3d.models.camera_batch import CameraDataPreprocessor
+from perception3d.models.blocks.preprocessing import CameraDataPreprocessor
 from perception3d.models.fast_bev.streaming import FastBEVStream, StreamFrame
 from perception3d.registry import DATASETS
 
