@@ -25,10 +25,10 @@ ifeq ($(filter 0 1,$(MMCV_OPS)),)
 $(error MMCV_OPS=$(MMCV_OPS): give 0 or 1)
 endif
 
-.PHONY: help setup demo test lint format check-venv check-compiler clean
+.PHONY: help setup demo test test-fast lint format check-venv check-compiler clean
 help:
 	@echo 'make demo    set up if needed, then render data, train, test and draw the tiny Fast-BEV'
-	@echo 'make test    set up if needed, then every test'
+	@echo 'make test    set up if needed, then every test;  make test-fast  leaves the slow ones out (two minutes)'
 	@echo 'make lint    check code style;  make format  fixes it'
 	@echo 'make setup   only the set-up;   make clean   removes $(VENV)'
 	@echo 'options of each: CPU=1 (CPU build of torch), MMCV_OPS=1 (compile the ops of mmcv), PYTHON=, TORCH=, VENV='
@@ -95,6 +95,9 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest
+
+test-fast: setup
+	$(BIN)/python -m pytest -m 'not slow and not gpu'
 
 lint: setup
 	$(BIN)/ruff check .

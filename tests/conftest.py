@@ -16,6 +16,42 @@ torch.set_num_threads(1)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
+# Files whose tests take longest: trainings, commands in processes of their own, kills, and slow references. `make
+# test-fast` leaves them out. A single slow test in another file has the marker itself.
+SLOW = (
+    'apis/test_bad_input.py',
+    'apis/test_demo_checkpoint.py',
+    'apis/test_held_folders.py',
+    'apis/test_lidar_custom_runs.py',
+    'apis/test_lidar_runs.py',
+    'apis/test_official_splits.py',
+    'distill/test_distilled_runs.py',
+    'distill/test_experiments.py',
+    'engine/test_averaging.py',
+    'engine/test_loader_workers.py',
+    'engine/test_resuming.py',
+    'engine/test_training.py',
+    'engine/test_two_processes.py',
+    'experiment/test_experiment_runs.py',
+    'formats/custom_boxes/test_lidar_metrics_two_processes.py',
+    'formats/kitti/test_kitti_eval.py',
+    'models/lidar_det/test_empty_clouds_of_mmdet3d.py',
+    'robustness/test_kills.py',
+    'robustness/test_long_runs.py',
+    'simulation/test_seed_digests.py',
+    'simulation/test_variety.py',
+    'test_outputs.py',
+    'test_readme.py',
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of the slow files."""
+    slow = {REPOSITORY / 'tests' / name for name in SLOW}
+    for item in items:
+        if item.path in slow:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope='session')
 def nuscenes_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
