@@ -1,6 +1,7 @@
 """Every fix that an upstream package needs on current torch: what, why, and the test that fails when it can go.
 
-Nothing heavy is imported here. A fix waits for its module to be imported and is applied at that moment.
+Nothing heavy is imported here. A fix waits for its module to be imported and is applied at that moment. Modules and
+functions that get new attributes are typed Any, since ModuleType and Callable have no attribute of such a name.
 
 1. mmdet3d 1.4.0 asserts mmcv < 2.2 and mmdet < 3.4, while the maintained forks are 2.3.6 and 3.5.1: its import check
    gets 2.1.0 and 3.3.0. Can go when `test_mmdet3d_still_asserts_versions` fails.

@@ -27,12 +27,13 @@ def compare_parts_of_models(mmengine_root: ModuleType) -> None:
         check_parts(model)
         return model
 
-    build_checked_model.original = original
+    checked: Any = build_checked_model
+    checked.original = original
     pending = [mmengine_root.MODELS]
     while pending:
         registry = pending.pop()
         if registry.build_func is original:
-            registry.build_func = build_checked_model
+            registry.build_func = checked
         pending += registry.children.values()
 
 
@@ -189,12 +190,15 @@ def count_of_classes(head: Any) -> Any:
     from mmdet3d.models.dense_heads.anchor3d_head import Anchor3DHead
 
     count = getattr(head, 'num_classes', None)
-    return count - (not head.use_sigmoid_cls) if isinstance(head, Anchor3DHead) else count
+    if count is None or not isinstance(head, Anchor3DHead):
+        return count
+    return count - (not head.use_sigmoid_cls)
 
 
 def _check_assigners(name: str, head: Any) -> None:
     """Compares the number of assigners of targets with the anchors' sizes, and with the classes if each has its own."""
-    assigners, generator = getattr(head, 'bbox_assigner', None), getattr(head, 'prior_generator', None)
+    assigners: Any = getattr(head, 'bbox_assigner', None)
+    generator: Any = getattr(head, 'prior_generator', None)
     if not isinstance(assigners, (list, tuple)) or not hasattr(generator, 'sizes'):
         return
     sizes = len(generator.sizes)

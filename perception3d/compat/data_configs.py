@@ -164,7 +164,7 @@ def registered_names(everything: bool = False) -> set[str]:
     return names | set(layers.module_dict) | {name for name, item in vars(pooling).items() if isinstance(item, type)}
 
 
-def import_nothing_for_data(registry: ModuleType) -> None:
+def import_nothing_for_data(registry: Any) -> None:
     """Has a registry of mmengine import no module because a config in a data format names it.
 
     A name without a dot does not name an object in a module; mmengine would import a module of that name.
@@ -181,10 +181,11 @@ def import_nothing_for_data(registry: ModuleType) -> None:
             return None
         return get(self, key)
 
-    get_registered.gets = get
-    get_registered.__doc__ = get.__doc__
+    marked: Any = get_registered
+    marked.gets = get
+    marked.__doc__ = get.__doc__
     registry.get_object_from_string = get_object_from_string
-    registry.Registry.get = get_registered
+    registry.Registry.get = marked
 
 
 def read_data_configs_as_data(config: ModuleType) -> None:
@@ -199,12 +200,13 @@ def read_data_configs_as_data(config: ModuleType) -> None:
         content = read_data_config(filename)
         return config.Config(content, cfg_text=Path(filename).read_text(encoding='utf-8'), filename=str(filename))
 
-    from_file.from_python = fromfile
-    from_file.__doc__ = fromfile.__doc__
-    config.Config.fromfile = staticmethod(from_file)
+    marked: Any = from_file
+    marked.from_python = fromfile
+    marked.__doc__ = fromfile.__doc__
+    config.Config.fromfile = staticmethod(marked)
 
 
-def names_in_place_of_eval(module: ModuleType) -> None:
+def names_in_place_of_eval(module: Any) -> None:
     """Has an upstream module look up a text of a config among its own names, such as np.int64, in place of eval."""
 
     def look_up(text: str) -> Any:
@@ -221,7 +223,7 @@ def names_in_place_of_eval(module: ModuleType) -> None:
     module.eval = look_up
 
 
-def arrays_without_pickles(module: ModuleType) -> None:
+def arrays_without_pickles(module: Any) -> None:
     """Has an upstream module that asks numpy for pickled arrays read plain ones alone."""
     import numpy as np
 
@@ -237,6 +239,6 @@ def arrays_without_pickles(module: ModuleType) -> None:
         except ValueError as error:
             raise InputError(f'{file} is not a plain array of numbers (.npy): {error}') from error
 
-    replaced = Numpy('numpy')
+    replaced: Any = Numpy('numpy')
     replaced.load = load
     module.np = replaced

@@ -157,7 +157,7 @@ def count_clouds_of_hard_vfe(module: ModuleType) -> None:
     module.HardVFE.fusion_with_mask = fusion_with_mask
 
 
-def sample_images_at_one_point(module: ModuleType) -> None:
+def sample_images_at_one_point(module: Any) -> None:
     """PointFusion: the features of a cloud of one point are a row as well; mmdet3d squeezes the row away."""
     original = module.point_sample
 

@@ -86,7 +86,7 @@ def _patch_voxelization(module: ModuleType) -> None:
 def install() -> None:
     """Makes mmcv's LiDAR ops work on CPU tensors, for the whole process; a second call changes nothing."""
     for name in [*(f'mmcv.ops.{op}' for op in _OPS), *_VOXEL_LAYERS]:
-        module = importlib.import_module(name)
+        module: Any = importlib.import_module(name)
         if isinstance(module.ext_module, _ByDevice):
             continue
         module.ext_module = _ByDevice(module.ext_module)

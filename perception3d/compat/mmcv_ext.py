@@ -63,7 +63,7 @@ class _ExtLoader(importlib.abc.Loader):
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
         return None
 
-    def exec_module(self, module: ModuleType) -> None:
+    def exec_module(self, module: Any) -> None:
         def __getattr__(name: str) -> Any:
             if name.startswith('__'):
                 raise AttributeError(name)
@@ -114,7 +114,7 @@ def _on_cpu_alone(name: str, op: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def say_whether_ops_are_compiled(ext_loader: ModuleType) -> None:
+def say_whether_ops_are_compiled(ext_loader: Any) -> None:
     """Lets mmcv's `check_ops_exist` look for the compiled module, which the replacement is not."""
 
     def check_ops_exist() -> bool:

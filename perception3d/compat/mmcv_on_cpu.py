@@ -96,7 +96,8 @@ def _roipoint_pool3d_forward(xyz: Tensor, boxes3d: Tensor, features: Tensor, poo
 def _roiaware_pool3d_forward(
     rois: Tensor, pts: Tensor, features: Tensor, argmax: Tensor, cells: Tensor, pooled: Tensor, pool_method: int
 ) -> None:
-    cells.copy_(points_in_boxes.cells_of_boxes(pts, rois, tuple(cells.shape[1:4]), cells.shape[4]))
+    x, y, z, most = cells.shape[1:]
+    cells.copy_(points_in_boxes.cells_of_boxes(pts, rois, (x, y, z), most))
     values, winners = points_in_boxes.pool_cells(features, cells, _ROI_REDUCTIONS[pool_method])
     pooled.copy_(values)
     argmax.copy_(winners)
@@ -204,12 +205,19 @@ def _modulated_deform_conv_backward(
 
 
 def _deform_conv(tensors: Sequence[Tensor], layer: dict[str, int]) -> Tensor:
-    pairs = {
-        name: (layer[f'{short}_h'], layer[f'{short}_w'])
-        for name, short in (('stride', 'stride'), ('padding', 'pad'), ('dilation', 'dilation'))
-    }
-    groups = {'groups': layer['group'], 'deform_groups': layer['deformable_group']}
-    return modulated_deform_conv2d(*tensors, **pairs, **groups)
+    features, offset, mask, weight, *bias = tensors
+    return modulated_deform_conv2d(
+        features,
+        offset,
+        mask,
+        weight,
+        bias[0] if bias else None,
+        stride=(layer['stride_h'], layer['stride_w']),
+        padding=(layer['pad_h'], layer['pad_w']),
+        dilation=(layer['dilation_h'], layer['dilation_w']),
+        groups=layer['group'],
+        deform_groups=layer['deformable_group'],
+    )
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

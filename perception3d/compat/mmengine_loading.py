@@ -30,7 +30,7 @@ def _safe_globals(mmengine_checkpoint: ModuleType) -> list[Any]:
     return [*listed, *numbers, (getattr_of_history_buffer, 'builtins.getattr')]
 
 
-def load_checkpoints_safely(mmengine_checkpoint: ModuleType) -> None:
+def load_checkpoints_safely(mmengine_checkpoint: Any) -> None:
     """Replaces mmengine's loader, which runs pickles that torch's safe loader refuses, by one that refuses them too.
 
     Downloaded files are loaded in the same way. Tensors that cannot be weights of the model are refused.
@@ -117,7 +117,7 @@ def _download(url: str, model_dir: str | None, progress: bool, check_hash: bool,
     return path
 
 
-def read_files_safely(mmengine_io: ModuleType) -> None:
+def read_files_safely(mmengine_io: Any) -> None:
     """Makes mmengine's readers of pickles and YAML safe; its own run code from a file.
 
     Data sets, evaluators, configs and database samplers of mmengine, mmdet and mmdet3d all read through `load` of this
@@ -149,8 +149,9 @@ def read_files_safely(mmengine_io: ModuleType) -> None:
         except pickle.UnpicklingError as error:
             raise InputError(f'{name} {error}') from error
 
-    load_naming_the_file.loads = load
-    load_naming_the_file.__doc__ = load.__doc__
+    marked: Any = load_naming_the_file
+    marked.loads = load
+    marked.__doc__ = load.__doc__
     type(handlers['pkl']).load_from_fileobj = load_pickle
     type(handlers['yaml']).load_from_fileobj = load_yaml
-    mmengine_io.load = load_naming_the_file
+    mmengine_io.load = marked

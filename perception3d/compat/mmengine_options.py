@@ -37,12 +37,13 @@ def values_at_the_top(values: Mapping[str, Any]) -> Iterator[None]:
         _VALUES.reset(token)
 
 
-def take_option_values(mmengine_config: ModuleType) -> None:
+def take_option_values(mmengine_config: Any) -> None:
     """Lets mmengine's parser of Python configs set the values of `values_at_the_top` behind each assignment."""
-    if hasattr(mmengine_config.ImportTransformer, 'takes_option_values'):
+    transformer: Any = mmengine_config.ImportTransformer
+    if hasattr(transformer, 'takes_option_values'):
         return
 
-    class OptionTransformer(mmengine_config.ImportTransformer):
+    class OptionTransformer(transformer):
         takes_option_values = True
 
         def visit_Module(self, node: ast.Module) -> ast.Module:
@@ -68,7 +69,8 @@ def read_settings_and_named_steps(mmengine_config: ModuleType) -> None:
         return
 
     def parse_with_settings(filename: str) -> tuple[Any, set[str]]:
-        outer, names = _VALUES.get() or {}, set()
+        names: set[str] = set()
+        outer = _VALUES.get() or {}
         above, used = _settings_above(filename, outer)
         token = _SET_BY_BASES.set(names)
         try:
@@ -90,8 +92,9 @@ def read_settings_and_named_steps(mmengine_config: ModuleType) -> None:
             parent.update(content)
         return content, imported
 
-    parse_with_settings.without_settings = parse
-    config._parse_lazy_import = staticmethod(parse_with_settings)
+    marked: Any = parse_with_settings
+    marked.without_settings = parse
+    config._parse_lazy_import = staticmethod(marked)
 
 
 def _settings_above(filename: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:

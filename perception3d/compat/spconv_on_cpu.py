@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 
-def convolve_on_the_cpu(spconv_ops: ModuleType) -> None:
+def convolve_on_the_cpu(spconv_ops: Any) -> None:
     """Sends spconv's convolutions of CPU tensors, their gradients and their lists of pairs to our own."""
     forward, backward = spconv_ops.indice_conv, spconv_ops.indice_conv_backward
     list_pairs = spconv_ops.get_indice_pairs
@@ -48,6 +47,8 @@ def convolve_on_the_cpu(spconv_ops: ModuleType) -> None:
             return indices, *submanifold_pairs(indices, shape, kernel, dilation)
         return strided_pairs(indices, shape, kernel, stride, padding, dilation)
 
-    indice_conv.of_device, get_indice_pairs.of_device = forward, list_pairs
-    spconv_ops.indice_conv, spconv_ops.indice_conv_backward = indice_conv, indice_conv_backward
-    spconv_ops.get_indice_pairs = get_indice_pairs
+    marked_conv: Any = indice_conv
+    marked_pairs: Any = get_indice_pairs
+    marked_conv.of_device, marked_pairs.of_device = forward, list_pairs
+    spconv_ops.indice_conv, spconv_ops.indice_conv_backward = marked_conv, indice_conv_backward
+    spconv_ops.get_indice_pairs = marked_pairs

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 
-def remember_formatted_texts(yapf_api: ModuleType) -> None:
+def remember_formatted_texts(yapf_api: Any) -> None:
     """Lets yapf's FormatCode answer at once for a text that it has formatted before."""
     form = yapf_api.FormatCode
     if hasattr(form, 'forms'):
@@ -21,5 +20,6 @@ def remember_formatted_texts(yapf_api: ModuleType) -> None:
             known[key] = form(text, *args, **kwargs)
         return known[key]
 
-    FormatCode.forms = form
-    yapf_api.FormatCode = FormatCode
+    marked: Any = FormatCode
+    marked.forms = form
+    yapf_api.FormatCode = marked

@@ -44,7 +44,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         OptimWrapper.__init__(self, **kwargs)
         self.cast_dtype = dtypes[dtype]
         self._scale_update_param = loss_scale if isinstance(loss_scale, float) else None
-        scale = {'init_scale': loss_scale} if isinstance(loss_scale, float) else {}
+        scale: dict[str, Any] = {'init_scale': loss_scale} if isinstance(loss_scale, float) else {}
         scale = dict(loss_scale) if isinstance(loss_scale, dict) else scale
         device = 'cuda' if has_gpu else 'cpu'
         if dtype == 'bfloat16':

@@ -43,7 +43,8 @@ class AveragedWeightsHook(EMAHook):
         Raises:
             InputError: the average is not finite.
         """
-        check_converging(self.ema_model.module, 'the checkpoint', 'averaged model')
+        averaged: Any = self.ema_model
+        check_converging(averaged.module, 'the checkpoint', 'averaged model')
         super().before_save_checkpoint(runner, checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:

@@ -31,6 +31,8 @@ class WholeCheckpointHook(CheckpointHook):
     a config names that one. A remote `out_dir` is left to mmengine.
     """
 
+    keep_ckpt_ids: deque[int]
+
     def before_train(self, runner: Runner) -> None:
         """Finds the folder, and the best checkpoints of a resumed run in it, wherever they were written."""
         super().before_train(runner)
@@ -110,8 +112,8 @@ class WholeCheckpointHook(CheckpointHook):
                 if after[key] is None:
                     self._set_best(key, path)
         kept = set(self._best().values())
-        for path in set(before.values()) - kept - {None}:
-            if is_main_process():
+        for path in set(before.values()) - kept:
+            if path is not None and is_main_process():
                 Path(path).unlink(missing_ok=True)
 
     def _best(self) -> dict[str | None, str | None]:

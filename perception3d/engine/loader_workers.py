@@ -30,7 +30,8 @@ def look_after_workers(loader: DataLoader) -> DataLoader:
 
 def _begin(init: Callable[[int], Any] | None, worker_id: int) -> None:
     end_with_parent()
-    Queue._on_queue_feeder_error = staticmethod(_end_unsent)
+    # Private, so that typeshed does not have it.
+    Queue._on_queue_feeder_error = staticmethod(_end_unsent)  # type: ignore[attr-defined]
     if init is not None:
         init(worker_id)
 

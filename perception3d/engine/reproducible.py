@@ -58,8 +58,8 @@ class ResumableSampler(DefaultSampler):
         length = len(self.dataset)
         generator = torch.Generator()
         generator.manual_seed(self.seed + self.epoch)
-        order = torch.randperm(length, generator=generator) if self.shuffle else torch.arange(length)
-        order = order.tolist()
+        drawn = torch.randperm(length, generator=generator) if self.shuffle else torch.arange(length)
+        order = drawn.tolist()
         return (Draw(order[place % length], (self.seed, self.epoch, place)) for place in self._places(start))
 
     def _places(self, start: int) -> range:

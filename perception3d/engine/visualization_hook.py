@@ -122,6 +122,7 @@ class DrawPredictionsHook(Hook):
             self._draw_one(runner, index, None if images is None else images[position], data_sample)
 
     def _draw_one(self, runner: Runner, index: int, image: Any, data_sample: Any) -> None:
+        assert self._visualizer is not None, 'set at the start of an epoch'
         metas = data_sample.metainfo
         settings = dict(draw_gt=self.draw_gt, pred_score_thr=self.score_thr)
         if self.out_dir is None:

@@ -45,7 +45,7 @@ def parallel_kernels() -> Iterator[None]:
     """
     # numba chooses its layer when its threads are first asked for.
     share_threads_with_torch()
-    if numba.threading_layer() == 'workqueue':  # type: ignore[attr-defined]
+    if numba.threading_layer() == 'workqueue':
         with _KERNELS:
             yield
     else:
