@@ -29,7 +29,7 @@ endif
 help:
 	@echo 'make demo    set up if needed, then render data, train, test and draw the tiny Fast-BEV'
 	@echo 'make test    set up if needed, then every test;  make test-fast  leaves the slow ones out (two minutes)'
-	@echo 'make lint    check code style;  make format  fixes it'
+	@echo 'make lint    check code style and types;  make format  fixes the style'
 	@echo 'make setup   only the set-up;   make clean   removes $(VENV)'
 	@echo 'options of each: CPU=1 (CPU build of torch), MMCV_OPS=1 (compile the ops of mmcv), PYTHON=, TORCH=, VENV='
 
@@ -102,6 +102,7 @@ test-fast: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: setup
 	$(BIN)/ruff check --fix .

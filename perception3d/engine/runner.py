@@ -57,6 +57,10 @@ _STARTED: Counter[str] = Counter()
 class PerceptionRunner(Runner):
     """The runner of this package. Configs need not name it: `perception3d.apis.build_runner` uses it."""
 
+    # Attributes of mmengine's Runner: settings, and later what is built from them.
+    _train_dataloader: Any
+    optim_wrapper: Any
+
     def train(self) -> nn.Module:
         """Trains, and ends the workers of the data loaders.
 

@@ -59,7 +59,9 @@ def share_threads_with_torch() -> None:
     cores; torch gets its own number back.
     """
     threads = torch.get_num_threads()
-    most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    # Any: numba sets its settings when it is imported, a type checker sees none of them.
+    settings: Any = numba.config
+    most = settings.NUMBA_NUM_THREADS
     numba.set_num_threads(max(1, min(threads, most)))
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
