@@ -82,6 +82,12 @@ FRAME_KEYS = {
 }
 """Keys of every sample, where known."""
 
+MMDET3D_KEYS = (
+    'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
+    'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip',
+)  # fmt: skip
+"""What mmdet3d makes boxes with, and how its steps moved a frame; packing steps keep both."""
+
 PER_IMAGE = tuple(name for name, key in CAMERA_KEYS.items() if key.shape.startswith('I'))
 """Keys with one entry for each image of each frame."""
 

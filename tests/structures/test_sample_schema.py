@@ -39,7 +39,7 @@ OTHERS = {
 BORDER = (
     'structures/sample_schema.py', 'datasets/camera_frames.py', 'datasets/missing_cameras.py', 'formats/kitti/info.py',
     'formats/kitti/dataset.py', 'formats/nuscenes/info/', 'formats/nuscenes/dataset.py',
-    'formats/nuscenes/evaluation/metric.py', 'models/blocks.py',
+    'formats/nuscenes/evaluation/metric.py', 'models/blocks/camera.py',
 )  # fmt: skip
 
 

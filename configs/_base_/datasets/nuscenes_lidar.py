@@ -17,7 +17,7 @@ from mmengine.dataset import DefaultSampler
 from perception3d.datasets.balanced import SeededCBGSDataset
 from perception3d.datasets.transforms.lidar_loading import LoadAlignedSweeps, LoadCheckedPoints, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
-from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
+from perception3d.formats.nuscenes.dataset import LIDAR_META_KEYS, MultiFrameNuScenesDataset
 from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
 from perception3d.models.lidar_det.tta import LidarTTAModel
 
@@ -55,11 +55,6 @@ train_steps = dict(
     velocities=dict(type=ZeroUnknownVelocities),
     pack=dict(type=Pack3DDetInputs, keys=['points', 'gt_bboxes_3d', 'gt_labels_3d']),
 )
-meta_keys = (
-    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'global_from_ego', 'ego_from_lidar',
-    'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
-    'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'lidar_axes',
-)  # fmt: skip
 test_steps = dict(
     load=dict(type=LoadCheckedPoints, load_dim=5, use_dim=5),
     sweeps=dict(
@@ -71,7 +66,7 @@ test_steps = dict(
         test_mode=True,
     ),
     points_in_range=dict(type=PointsRangeFilter, point_cloud_range=point_cloud_range),
-    pack=dict(type=Pack3DDetInputs, keys=['points'], meta_keys=meta_keys),
+    pack=dict(type=Pack3DDetInputs, keys=['points'], meta_keys=LIDAR_META_KEYS),
 )
 
 train_dataloader = dict(

@@ -13,12 +13,9 @@ from perception3d.evaluation.predictions import finite_boxes
 from perception3d.formats.custom_boxes import FORMAT
 from perception3d.formats.custom_boxes.files import require_result_file, write_labels
 from perception3d.registry import DATASETS
+from perception3d.structures.sample_schema import FRAME_KEYS, LIDAR_KEYS, MMDET3D_KEYS
 
-POINT_META_KEYS = (
-    'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'box_type_3d', 'box_mode_3d',
-    'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans',
-    'transformation_3d_flow', 'flip', 'lidar_axes',
-)  # fmt: skip
+POINT_META_KEYS = (*LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS)
 """What `Pack3DDetInputs(meta_keys=...)` should keep of a frame; what a sample does not have is left out."""
 
 

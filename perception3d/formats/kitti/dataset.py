@@ -15,14 +15,9 @@ from perception3d.formats.kitti.info import InfoSettings
 from perception3d.formats.kitti.results import CAMERA_OF_RESULTS, predicted_objects
 from perception3d.formats.kitti.rules import CLASSES
 from perception3d.registry import DATASETS
-from perception3d.structures.sample_schema import camera_keys
+from perception3d.structures.sample_schema import CAMERA_KEYS, FRAME_KEYS, LIDAR_KEYS, MMDET3D_KEYS, camera_keys
 
-FRAME_META_KEYS = (
-    'frame_id', 'token', 'sample_idx', 'lidar_path', 'num_pts_feats', 'lidar_axes', 'only_ahead', 'cam_names',
-    'img_paths', 'stored_hw', 'stored_from_cam', 'cam_from_lidar', 'img_from_lidar', 'box_type_3d', 'box_mode_3d',
-    'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle', 'pcd_scale_factor', 'pcd_trans',
-    'transformation_3d_flow', 'flip',
-)  # fmt: skip
+FRAME_META_KEYS = (*CAMERA_KEYS, *LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS)
 """What `Pack3DDetInputs(meta_keys=...)` should keep of a frame; what a sample does not have is left out."""
 
 

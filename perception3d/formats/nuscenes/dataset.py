@@ -23,7 +23,13 @@ from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER
 from perception3d.files import holds_frames, read_pickle
 from perception3d.registry import DATASETS
 from perception3d.structures.frame import Y_FORWARD
-from perception3d.structures.sample_schema import camera_keys
+from perception3d.structures.sample_schema import MMDET3D_KEYS, camera_keys
+
+LIDAR_META_KEYS = (
+    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'global_from_ego', 'ego_from_lidar',
+    'lidar_axes', *MMDET3D_KEYS,
+)  # fmt: skip
+"""What `Pack3DDetInputs(meta_keys=...)` of a LiDAR detector should keep: nothing of the cameras."""
 
 
 @DATASETS.register_module()
