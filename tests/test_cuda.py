@@ -1,7 +1,8 @@
-"""What has a path of its own on a GPU does there what it does on the CPU. All of it is skipped without CUDA."""
+"""Ops and models on a GPU give the results of the CPU. All tests are skipped without CUDA."""
 
 from __future__ import annotations
 
+import copy
 from types import SimpleNamespace
 
 import mmcv.ops
@@ -13,15 +14,20 @@ from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
 from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
+from tiny_rig import intrinsics, tiny_rig
 from torch import nn
 
 from perception3d.apis.config import load_config
 from perception3d.compat.mmcv_ext import BUILD_COMMAND
+from perception3d.distill import distiller
 from perception3d.distill.losses.point_distiller import PointDistiller
+from perception3d.geometry import iou
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.models.lidar_det.tta import LidarTTAModel
+from perception3d.ops import neighbors, points_in_boxes, scatter, segments, voxels
 from perception3d.ops.nms import nms_rotated
+from perception3d.ops.point_sampling import furthest_point_sample, furthest_point_sample_with_distances
 from perception3d.registry import MODELS
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA')
@@ -33,7 +39,7 @@ needs_mmcv = pytest.mark.skipif(
 
 @needs_mmcv
 @pytest.mark.parametrize('name', DETECTORS)
-def test_a_detector_learns_and_predicts(name):
+def test_a_lidar_detector_trains_and_predicts(name):
     features, labels, columns = DETECTORS[name]
     settings = load_config(config_path(name)).model
     sparse = 'second' in name or 'voxel' in name
@@ -89,21 +95,26 @@ def _sample(boxes, **metainfo):
     return Det3DDataSample(metainfo=metainfo, pred_instances_3d=predicted)
 
 
+class _Net(nn.Module):
+    def test_step(self, data):
+        raise RuntimeError('merging asks for no prediction')
+
+
 @needs_mmcv
 @pytest.mark.parametrize('count', [0, 2])
-def test_views_are_joined_and_may_be_without_boxes(count):
+def test_augmented_views_are_merged_with_and_without_boxes(count):
     boxes = torch.tensor([[10.0, 2, -1, 4, 2, 1.5, 0.3], [20.0, -5, -1, 4, 2, 1.5, 1.0]], device='cuda')[:count]
     mirrored = LiDARInstance3DBoxes(boxes.clone())
     mirrored.flip('horizontal')
     views = [_sample(boxes), _sample(mirrored.tensor, transformation_3d_flow=['HF'])]
-    (merged,) = LidarTTAModel(nn.Identity()).merge_preds([views])
+    (merged,) = LidarTTAModel(_Net()).merge_preds([views])
     predicted = merged.pred_instances_3d
     assert len(predicted.scores_3d) == len(predicted.labels_3d) == len(predicted.bboxes_3d) == count
     torch.testing.assert_close(predicted.bboxes_3d.tensor[:, :6], boxes[:, :6])
 
 
 @needs_mmcv
-def test_broken_boxes_are_dropped_as_on_the_cpu():
+def test_boxes_that_are_not_finite_are_dropped_as_on_the_cpu():
     rng = np.random.default_rng(0)
     bev = np.concatenate([rng.uniform(-5, 5, (40, 2)), rng.uniform(1, 4, (40, 2)), rng.uniform(-3, 3, (40, 1))], 1)
     bev, scores = torch.from_numpy(bev).float(), torch.from_numpy(rng.random(40)).float()
@@ -128,3 +139,133 @@ def test_the_view_transformation_of_fast_bev_equals_the_cpu(priority):
     assert results[0][1].abs().max() > 0
     # On a GPU the gradients of a pixel are added in any order.
     torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+
+
+def _on_lattice(*shape, seed=0):
+    """Multiples of 1/4 m, whose distances every device computes without rounding."""
+    return torch.randint(-12, 13, shape, generator=torch.Generator().manual_seed(seed)) / 4
+
+
+def _boxes(count, seed=0):
+    low, high = torch.tensor([-3.0, -3, -2, 1, 1, 1, -3]), torch.tensor([3.0, 3, 0, 4, 3, 2, 3])
+    return low + torch.rand(count, 7, generator=torch.Generator().manual_seed(seed)) * (high - low)
+
+
+def _normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+TABLE = torch.tensor([3, -1, 3, 19, 0], dtype=torch.int32)
+LAYER = ([0.5, 0.5, 1.0], [-3.0, -3.0, -3.0, 3.0, 3.0, 3.0])
+POINTS, BOXES = _normal(2, 300, 3), torch.stack([_boxes(9, 1), _boxes(9, 2)])
+# Each op with a path of its own for CUDA tensors that torch provides, and its tensors.
+OPS_OF_TORCH = {
+    'gather_rows': (scatter.gather_rows, _normal(20, 8), TABLE),
+    'scatter_add_rows': (lambda values, table: scatter.scatter_add_rows(values, table, 20), _normal(5, 8), TABLE),
+    'segment_max': (segments.segment_max, _normal(20, 8), torch.tensor([7, 1, 12])),
+}
+# And those that mmcv provides.
+OPS_OF_MMCV = {
+    'bev_iou': (iou.bev_iou, _boxes(12)[:, [0, 1, 3, 4, 6]], _boxes(9, 1)[:, [0, 1, 3, 4, 6]]),
+    'ball_query': (
+        lambda points, centers: neighbors.ball_query(points, centers, 0.5, 1.5, 8),
+        _on_lattice(2, 200, 3),
+        _on_lattice(2, 20, 3, seed=1),
+    ),
+    'furthest_point_sample': (lambda points: furthest_point_sample(points, 40), _on_lattice(2, 200, 3)),
+    'furthest_point_sample_with_distances': (
+        lambda distances: furthest_point_sample_with_distances(distances, 40),
+        (_on_lattice(2, 200, 1, 3) - _on_lattice(2, 1, 200, 3)).square().sum(-1),
+    ),
+    'points_in_boxes_part': (points_in_boxes.points_in_boxes_part, POINTS, BOXES),
+    'points_in_boxes_all': (points_in_boxes.points_in_boxes_all, POINTS, BOXES),
+    'pool_points_in_boxes': (
+        lambda points, features, boxes: points_in_boxes.pool_points_in_boxes(points, features, boxes, 16),
+        POINTS,
+        _normal(2, 300, 4, seed=3),
+        BOXES,
+    ),
+    'hard_voxelize': (lambda points: voxels.hard_voxelize(points, *LAYER, 4, 60), _normal(500, 4)),
+    'dynamic_voxelize': (lambda points: voxels.dynamic_voxelize(points, *LAYER), _normal(500, 4)),
+}
+
+
+@pytest.mark.parametrize('name', [*OPS_OF_TORCH, *(pytest.param(name, marks=needs_mmcv) for name in OPS_OF_MMCV)])
+def test_an_op_equals_the_cpu(name):
+    op, *tensors = {**OPS_OF_TORCH, **OPS_OF_MMCV}[name]
+    results = []
+    for device in ('cpu', 'cuda'):
+        result = op(*(tensor.to(device) for tensor in tensors))
+        result = result if isinstance(result, tuple) else (result,)
+        assert all(part.device.type == device for part in result)
+        results.append([part.cpu() for part in result])
+    assert results[0][0].float().abs().max() > 0
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-5)
+
+
+# Camera detectors and a step of distillation: sizes of the images (of the teacher too), frames.
+CAMERA_MODELS = {
+    'fast_bev_tiny_96x352_9e_sim': ([(96, 352)], 1),
+    'fast_bev_tiny_4frame_96x352_9e_sim': ([(96, 352)], 4),
+    'bev_former_tiny_96x352_9e_sim': ([(96, 352)], 1),
+    'bev_distill_tiny_64x224_4e_sim': ([(64, 224), (96, 352)], 1),
+}
+
+
+def _camera_batch(image_hw, frames):
+    """A sample of two cameras with a car and a pedestrian, not yet seen by a preprocessor."""
+    matrices = tiny_rig(frames, 2, image_hw)
+    sample = Det3DDataSample()
+    sample.set_metainfo(
+        dict(
+            img_from_lidar=matrices,
+            lidar2cam=np.linalg.inv(np.tile(intrinsics(2, image_hw), (frames, 1, 1))) @ matrices,
+            lidar2ego=np.eye(4),
+            num_frames=frames,
+            box_type_3d=LiDARInstance3DBoxes,
+        )
+    )
+    boxes = torch.tensor([[8.0, 1, -1, 4, 2, 1.5, 0.3, 1, 0], [-6.0, -9, -1, 1, 1, 1.7, 2.0, 0, 1]])
+    sample.gt_instances_3d = InstanceData(
+        bboxes_3d=LiDARInstance3DBoxes(boxes, box_dim=9), labels_3d=torch.tensor([0, 8])
+    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (frames * 2, 3, *image_hw), generator=generator, dtype=torch.uint8)
+    return dict(inputs=dict(img=[images]), data_samples=[sample])
+
+
+def _with_two_cameras(settings):
+    for part in (settings, settings.get('student', {}), settings.get('teacher', {})):
+        if 'encoder' in part:
+            part.encoder.num_cams = 2
+    return settings
+
+
+@pytest.mark.parametrize('name', CAMERA_MODELS)
+def test_a_camera_model_trains_as_on_the_cpu_and_predicts(name, monkeypatch):
+    # Half of a training is over, so that every link has its weight.
+    monkeypatch.setattr(distiller, '_progress', lambda: (50, 100))
+    (image_hw, *teacher_hw), frames = CAMERA_MODELS[name]
+    settings = _with_two_cameras(load_config(config_path(name)).model)
+    results = []
+    for device in ('cpu', 'cuda'):
+        torch.manual_seed(0)
+        own = copy.deepcopy(settings)
+        if teacher_hw:
+            own.teacher = MODELS.build(own.teacher)
+        model = MODELS.build(own).to(device).train()
+        batch = _camera_batch(image_hw, frames)
+        if teacher_hw:
+            batch['teacher'] = _camera_batch(teacher_hw[0], frames)
+        losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+        total = sum(value for key, value in losses.items() if 'loss' in key)
+        total.backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+        assert total.device.type == device and gradients and all(grad.isfinite().all() for grad in gradients)
+        results.append({key: value.detach().cpu() for key, value in losses.items()})
+    # Convolutions of a GPU round in other orders, and matches of queries or ties may differ by that.
+    torch.testing.assert_close(results[1], results[0], rtol=1e-2, atol=1e-4)
+    with torch.no_grad():
+        plain = model.eval().data_preprocessor(_camera_batch(image_hw, frames))
+        (sample,) = model(**plain, mode='predict')
+    assert sample.pred_instances_3d.bboxes_3d.tensor.isfinite().all()

@@ -1,7 +1,7 @@
 """Exact overlap of rotated boxes in the bird's-eye view and in space.
 
 The overlap of a pair is computed by the kernels of `geometry/overlap.py`. Boxes may be numpy arrays or torch tensors,
-and the answer is of the same kind; half types are computed as float32 or better. The work is done on the CPU by numba;
+and the result has the same type; half types are computed as float32 or better. The work is done on the CPU by numba;
 IoU of CUDA tensors in the bird's-eye view is left to mmcv's kernel.
 """
 

@@ -1,7 +1,7 @@
 """Neighbours of points in space: ball query, nearest points, and gather and interpolation of their features.
 
-Rules and tie-breaks are those of mmcv's CUDA kernels, which CUDA tensors go to. On the CPU a search looks only into
-runs of near points (`geometry/point_runs.py`), and builds no matrix of distances.
+Rules and tie-breaks are those of mmcv's CUDA kernels, which take CUDA tensors. On the CPU a search reads only runs of
+near points (`ops/point_runs.py`) and needs no matrix of distances.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _ball(index, columns, low, high, center, inner, outer, out):
 
 
 @njit(cache=True)
-def _look_into_run(index, columns, run, center, squared, indices, best):
+def _search_run(index, columns, run, center, squared, indices, best):
     last = best.shape[0] - 1
     if _fill_run(index, columns, run, center, best[last], np.int32(2**31 - 1), squared) == 0:
         return
@@ -90,12 +90,12 @@ def _nearest(index, columns, low, high, center, far, indices, best):
     bounds, squared = np.empty(index.shape[0], columns.dtype), np.empty(index.shape[1], columns.dtype)
     fill_bounds(low, high, center[0], center[1], center[2], bounds)
     indices[:], best[:] = 0, far
-    # The nearest run first: what it holds rules most others out.
+    # The nearest run first: its points exclude most other runs.
     first = np.argmin(bounds)
-    _look_into_run(index, columns, first, center, squared, indices, best)
+    _search_run(index, columns, first, center, squared, indices, best)
     for run in range(bounds.shape[0]):
         if run != first and bounds[run] <= best[best.shape[0] - 1]:
-            _look_into_run(index, columns, run, center, squared, indices, best)
+            _search_run(index, columns, run, center, squared, indices, best)
 
 
 @njit(cache=True, parallel=True)
@@ -189,7 +189,7 @@ def nearest_points(points: Tensor, centers: Tensor, k: int, far: float = _FAR_SQ
     where there are fewer than k points, the index is 0 and the squared distance `far`.
     """
     if k < 1:
-        raise InputError(f'expected 1 or more neighbours, got {k}')
+        raise InputError(f'k must be 1 or more neighbours, got {k}')
     runs, array = _runs_and_centers(points, centers)
     indices = np.empty((*centers.shape[:2], k), np.int32)
     squared = np.empty(indices.shape, array.dtype)
@@ -198,11 +198,13 @@ def nearest_points(points: Tensor, centers: Tensor, k: int, far: float = _FAR_SQ
 
 
 def _checked(indices: Tensor, num_points: int) -> npt.NDArray[Any]:
-    # The kernels do not look: a wrong index would read foreign memory.
+    # The kernels do not check: a wrong index would read memory of something else.
     if indices.numel():
         low, high = (int(v) for v in indices.aminmax())
         if low < 0 or high >= num_points:
-            raise InputError(f'indices reach from {low} to {high}, but there are {num_points} points')
+            raise InputError(
+                f'indices reach from {low} to {high}: expected 0 to {num_points - 1} for {num_points} points'
+            )
     share_threads_with_torch()
     return indices.detach().contiguous().numpy()
 

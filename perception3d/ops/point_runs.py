@@ -1,6 +1,6 @@
 """Clouds sorted along a space-filling curve and cut into runs of near points with a bounding box each, for search.
 
-A run whose box is further from a place than what was found already holds nothing better. The bound is computed by the
+A run whose box is further from a place than the points found so far has no nearer point. The bound is computed by the
 operations that compute a distance, which round monotonically: it never exceeds the distance of a point of the run, not
 even in the last bit, so that a search that leaves out runs by it finds what a search of all points finds.
 """
@@ -50,7 +50,7 @@ def _curve_order(cloud: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def cut_into_runs(points: npt.NDArray[Any]) -> Runs:
     """Cuts clouds (B, N >= 1, 3), float32 or float64 and finite, into runs."""
     if not np.isfinite(points).all():
-        raise InputError('a point that is not finite has no distance to others: drop such points first')
+        raise InputError('points with NaN or infinity have no distance to others: drop such points first')
     clouds, size = points.shape[:2]
     starts = np.arange(0, size, RUN_POINTS)
     index = np.full((clouds, len(starts) * RUN_POINTS), size, np.int32)

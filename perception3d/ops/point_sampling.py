@@ -1,6 +1,6 @@
 """Furthest point sampling (PointNet++, arXiv 1706.02413): each pick is the point furthest from all picks so far.
 
-On the CPU a pick touches only the runs of near points (`geometry/point_runs.py`) whose distances it can shorten; the
+On the CPU a pick touches only the runs of near points (`ops/point_runs.py`) whose distances it can shorten; the
 picks are those of the plain method. CUDA tensors go to mmcv.
 """
 

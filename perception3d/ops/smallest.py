@@ -13,7 +13,7 @@ from torch import Tensor
 from perception3d.checks import InputError
 from perception3d.geometry.threads import share_threads_with_torch
 
-# A row is looked at as this many lanes for each value that is wanted; more make the bound tighter and dearer.
+# Lanes of a row for each value that is wanted; more make the bound tighter, and slower to compute.
 _LANES = 4
 _BLOCK = 16
 # From here on a second pool of threads next to torch's gives more than it costs.
@@ -48,7 +48,7 @@ def _kth_smallest(values: npt.NDArray[Any], count: int, k: int) -> float:
 def _upper_bound(row: npt.NDArray[Any], k: int, lanes: int) -> float:
     """A value that at least k of the row do not exceed: each of the k lanes with the smallest minima has one.
 
-    Lane j has the columns j, j + lanes, ...: what is alike lies side by side, and comes into different lanes.
+    Lane j has the columns j, j + lanes, ...: neighbouring columns, whose values are alike, are in different lanes.
     """
     least = np.full(lanes, np.inf, row.dtype)
     for first in range(0, len(row), lanes):

@@ -29,10 +29,10 @@ def sparse_conv(
         features: (N, C) of the inputs, on the CPU.
         filters: (K, ..., C) with V kernel positions between, as spconv 2 keeps them.
         pairs: (2, V, L) int32: inputs and outputs of each kernel position.
-        counts: (V,) how many pairs of each position count; of a submanifold convolution the first half says all.
+        counts: (V,) number of pairs of each position; for a submanifold convolution the first half is enough.
         num_out: M.
-        inverse: inputs and outputs change places.
-        subm: a submanifold convolution, whose centre takes every site to itself.
+        inverse: whether inputs and outputs are swapped.
+        subm: whether it is a submanifold convolution, whose centre maps every site to itself.
 
     Returns:
         (M, K), in the type of `features`.
@@ -88,9 +88,9 @@ def _table(pairs: Tensor, counts: Tensor, num_out: int, inverse: bool, subm: boo
 
 def _run(features: Tensor, weight: Tensor, table: npt.NDArray[Any]) -> Tensor:
     """Multiplies and adds; weight (V, C, K)."""
-    kind = features.dtype if features.dtype in (torch.float32, torch.float64) else torch.float32
-    rows = features.detach().to(kind).contiguous().numpy()
-    weight = weight.to(kind)
+    dtype = features.dtype if features.dtype in (torch.float32, torch.float64) else torch.float32
+    rows = features.detach().to(dtype).contiguous().numpy()
+    weight = weight.to(dtype)
     if rows.shape[1] % 2:
         rows, weight = np.pad(rows, ((0, 0), (0, 1))), torch.nn.functional.pad(weight, (0, 0, 0, 1))
     out = np.empty((len(table), weight.shape[2]), rows.dtype)

@@ -107,7 +107,7 @@ def test_wrong_input_says_so():
         three_interpolate(points.transpose(1, 2), torch.full((1, 1, 3), -1).int(), torch.ones(1, 1, 3))
     with pytest.raises(InputError, match=r'\(B, M, 3\)'):
         neighbors.ball_query(points, points[0], 0.0, 1.0, 4)
-    with pytest.raises(InputError, match='not finite'):
+    with pytest.raises(InputError, match='NaN or infinity'):
         neighbors.nearest_points(points * torch.nan, points, 1)
     with pytest.raises(InputError, match='1 or more neighbours'):
         neighbors.nearest_points(points, points, 0)

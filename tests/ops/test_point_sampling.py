@@ -77,7 +77,7 @@ def test_a_matrix_of_distances_gives_the_same_picks():
 
 
 def test_bad_clouds_say_so():
-    with pytest.raises(InputError, match='not finite'):
+    with pytest.raises(InputError, match='NaN or infinity'):
         furthest_point_sample(torch.tensor([[[0.0, torch.nan, 0]]]), 1)
     with pytest.raises(InputError, match=r'\(B, N, 3\)'):
         furthest_point_sample(torch.zeros(5, 3), 1)
