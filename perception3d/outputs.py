@@ -17,7 +17,8 @@ from typing import Any
 from perception3d.checks import InputError
 
 _LONGEST_BYTES = 120
-"""Of a name made from data: leaves room for numbers, suffixes and temporary names within the 255 of file systems."""
+"""Limit for a name made from data: leaves room for numbers, suffixes and temporary names within the 255 bytes of file
+systems."""
 _LONGEST_PART, _LONGEST_PATH = 255, 4000
 _RESERVED = {'con', 'prn', 'aux', 'nul', *(f'{port}{k}' for port in ('com', 'lpt') for k in range(1, 10))}
 _PROBE_BYTES = 4096
@@ -104,7 +105,7 @@ class OutputNames:
         """Returns one path for each of `suffixes`, all with the same stem.
 
         Args:
-            name: what the data calls it.
+            name: the name in the data.
             suffixes: with their dots.
             source: what the name stands for, such as (path of the input, number within it); the same source gets the
                 same paths again. None: a new one each time.
@@ -155,7 +156,7 @@ def check_outputs(
         inputs: files that are read; an output may not be one of them.
 
     Raises:
-        InputError: which path it is, what is wrong, and what to do.
+        InputError: names the path, what is wrong, and what to do.
     """
     read = {os.path.realpath(path) for path in inputs if path is not None}
     for path in [Path(name) for name in files if name]:

@@ -1,6 +1,6 @@
 """The compiled module `mmcv._ext` for an mmcv that was installed without its compiled ops, and errors for missing ops.
 
-Ops that `mmcv_on_cpu.py` has run on CPU tensors; every other call raises MissingOpError.
+The ops of `mmcv_on_cpu.py` run on CPU tensors; every other call raises MissingOpError.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from perception3d.checks import InputError
 NAME = 'mmcv._ext'
 BUILD_COMMAND = 'make setup MMCV_OPS=1'
 
-# What mmcv itself answers where it was compiled without CUDA.
+# The answer of mmcv itself where it was compiled without CUDA.
 _NO_COMPILER = 'not available'
 _FACTS = ('get_compiler_version', 'get_compiling_cuda_version')
 
 
 class MissingOpError(InputError, RuntimeError):
-    """An op of mmcv was called that was not compiled, or not for the device of its tensors."""
+    """The called op of mmcv was not compiled, or not for the device of its tensors."""
 
 
 def _missing_op(name: str, device: str, state: str) -> MissingOpError:

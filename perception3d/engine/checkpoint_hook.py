@@ -56,7 +56,7 @@ class WholeCheckpointHook(CheckpointHook):
     def _validate_once_more(runner: Runner) -> None:
         """Validates the epoch that a resumed run begins after: its checkpoint was written before its validation.
 
-        Where that had come to its end, the same scores change nothing.
+        If that validation had finished, the same scores change nothing.
         """
         loop = runner.train_loop
         if runner.val_loop is None or not loop.epoch or loop.iter != loop.epoch * len(loop.dataloader):
@@ -86,22 +86,22 @@ class WholeCheckpointHook(CheckpointHook):
         self._remove_replaced(runner)
 
     def _next_ids(self, runner: Runner, step: int) -> list[int]:
-        """Notes that `step` is kept from now on; returns the steps whose checkpoints go."""
+        """Notes that `step` is kept from now on; returns the steps whose checkpoints are to be removed."""
         if self.max_keep_ckpts <= 0:
             return []
         ids = [number for number in self.keep_ckpt_ids if number != step] + [step]
         self.keep_ckpt_ids = deque(ids[-self.max_keep_ckpts :], self.max_keep_ckpts)
-        # The checkpoint lists the old ones too: if the run is killed before they are removed, the next one does it.
+        # The checkpoint lists the old ones too: if the run is killed before it removes them, the resumed run does.
         runner.message_hub.update_info('keep_ckpt_ids', ids)
         return ids[: -self.max_keep_ckpts]
 
     def _save_best_checkpoint(self, runner: Runner, metrics: Mapping[str, Any]) -> None:
-        """As in mmengine, but the best one so far goes when the new one is whole."""
+        """As in mmengine, but the best one so far is removed only when the new one is complete."""
         if not self.save_best or not self._is_local():
             super()._save_best_checkpoint(runner, metrics)
             return
         before = self._best()
-        # mmengine removes those that it knows of.
+        # mmengine would remove the ones in its records first.
         for key in before:
             self._set_best(key, None)
         try:

@@ -12,7 +12,7 @@ from torch import distributed
 
 from perception3d.checks import InputError
 
-_LAST_WORDS_S = 0.3
+_LEAVE_S = 0.3
 # Below the ports that Linux gives to outgoing connections.
 _FIRST_PORT, _PORTS = 10000, 20000
 
@@ -20,7 +20,7 @@ _FIRST_PORT, _PORTS = 10000, 20000
 def start_processes(launcher: str, backend: str | None = None) -> None:
     """Joins the process group that torchrun or slurm has prepared, with gloo where there is no CUDA device.
 
-    With CUDA it only names the port of a slurm job, since mmengine then does the rest (device by local rank, nccl).
+    With CUDA it only sets the port of a slurm job, since mmengine does the rest (device by local rank, nccl).
 
     Args:
         launcher: 'none', 'pytorch' (torchrun) or 'slurm'.
@@ -42,8 +42,8 @@ def start_processes(launcher: str, backend: str | None = None) -> None:
             'start it as torchrun --nproc_per_node=2 tools/train.py CONFIG --launcher pytorch'
         )
     distributed.init_process_group(backend=backend or 'gloo')
-    # gloo's threads may hold the last reference to a tensor that Python has seen. If one gives that up while the
-    # interpreter is being taken down, the process aborts after its work is done.
+    # gloo's threads may hold the last reference to a tensor of Python. If one drops it while the interpreter shuts
+    # down, the process aborts after its work is done.
     atexit.register(leave_processes)
 
 
@@ -57,9 +57,9 @@ def leave_processes() -> None:
     if not distributed.is_available() or not distributed.is_initialized():
         return
     distributed.destroy_process_group()
-    # Where something still refers to the group, its threads are not joined. They need the interpreter's lock, which
-    # sleeping gives them, for what they hold.
-    time.sleep(_LAST_WORDS_S)
+    # If something still refers to the group, its threads are not joined. They need the interpreter's lock, which sleep
+    # releases, to free what they hold.
+    time.sleep(_LEAVE_S)
 
 
 def _name_port() -> None:
@@ -69,7 +69,7 @@ def _name_port() -> None:
     """
     if 'MASTER_PORT' not in os.environ and 'SLURM_JOB_ID' in os.environ:
         job, step = int(os.environ['SLURM_JOB_ID']), int(os.environ.get('SLURM_STEP_ID', '0'))
-        # A prime, so that steps of one job and neighbouring jobs come to the same port late.
+        # A prime, so that steps of one job and of neighbouring jobs rarely get the same port.
         os.environ['MASTER_PORT'] = str(_FIRST_PORT + (job * 131 + step) % _PORTS)
 
 

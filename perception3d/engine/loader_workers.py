@@ -23,7 +23,7 @@ _ABOUT_WORKERS = ('DataLoader worker (pid', 'received 0 items of ancdata')
 
 
 def look_after_workers(loader: DataLoader) -> DataLoader:
-    """Makes the workers that a loader will start end with this process, and with a batch that they cannot send."""
+    """Makes the workers of a loader end when this process ends, or when they cannot send a batch."""
     loader.worker_init_fn = partial(_begin, loader.worker_init_fn)
     return loader
 

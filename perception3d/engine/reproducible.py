@@ -46,7 +46,7 @@ class ResumableSampler(DefaultSampler):
         self.start = 0
 
     def begin_at(self, num_samples: int) -> None:
-        """Leaves out the first `num_samples` of the next pass, those of all processes, and of that pass alone."""
+        """Leaves out the first `num_samples` (of all processes together) in the next pass, and only in that one."""
         self.start = num_samples
 
     def left(self, num_samples: int) -> int:
@@ -70,9 +70,9 @@ class ResumableSampler(DefaultSampler):
 
 
 class SeededDataset(torch.utils.data.Dataset):
-    """A dataset that seeds python's and numpy's random numbers from the place of each draw before it loads the sample.
+    """A data set that seeds Python's and numpy's random numbers from the place of each draw before it loads the sample.
 
-    Everything else is asked of the dataset inside, so that hooks and metrics see its metainfo and methods.
+    All other attributes are those of the data set inside, so that hooks and metrics see its metainfo and methods.
     """
 
     def __init__(self, dataset: Any) -> None:

@@ -1,4 +1,4 @@
-"""Batch norm over the samples of all processes, on any device: those of torch and mmcv train on GPUs alone."""
+"""Batch norm over the samples of all processes, on any device: those of torch and mmcv train on GPUs only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ProcessBatchNorm(_BatchNorm):
         if not self.training or get_world_size() == 1:
             return super().forward(input)
         self._check_input_dim(input)
-        # float32 at least, for sums over a batch. Centred before it is squared: a mean far from 0 costs no digits.
+        # float32 at least, for sums over a batch. Centred before squaring: a mean far from 0 loses no precision.
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         over, shape = [0, *range(2, input.dim())], [1, -1] + [1] * (input.dim() - 2)
         own = values.new_tensor([values.numel() / values.shape[1]])
