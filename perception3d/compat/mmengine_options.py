@@ -26,7 +26,7 @@ _SET_BY_BASES: ContextVar[set[str] | None] = ContextVar('set_by_bases', default=
 
 @contextmanager
 def values_at_the_top(values: Mapping[str, Any]) -> Iterator[None]:
-    """Within the context, configs and bases that are read get `values` in place of their own for these names at the top.
+    """Within the context, configs and bases that are read get `values` in place of their own at the top.
 
     What a config computes from a value, such as the end of a schedule from `max_epochs`, then follows from the option.
     """
