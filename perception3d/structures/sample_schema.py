@@ -4,7 +4,7 @@ A sample is the mapping that a data set returns (`parse_data_info`), that the st
 packing step hands on as `metainfo`. Matrices are `a_from_b`: they take homogeneous points of frame b to frame a, and
 chain left to right. The frames are
 
-- `lidar`: the LiDAR frame of the points and boxes, metres, z up; `lidar_axes` says how x and y lie.
+- `lidar`: the LiDAR frame of points and boxes as they are now, metres, z up; `lidar_axes` says how x and y lie.
 - `cam`: a camera at the time of its image, metres, x right, y down, z along the view.
 - `stored`: pixels of an image on disk, (u*d, v*d, d, 1) for a point at depth d; (0, 0) is the corner of the image.
 - `img`: the same of the image as the network gets it, before padding; equal to `stored` until a step loads images.
@@ -12,6 +12,7 @@ chain left to right. The frames are
 
 So img_from_lidar = img_from_stored @ stored_from_cam @ cam_from_lidar. Whatever has one entry for each image (I) is in
 the order frame * cameras + camera, frame 0 the current one, cameras as in `cam_names`; one camera is a list of one.
+Sizes are (height, width). Models take `img_hw` as `valid_hw`; their `image_hw` is the size after padding.
 
 mmdet3d's names (`lidar2cam`, `cam2img`, `lidar2img`, `img_path`, `lidar2ego`, `ego2global`, ..) stay in info files and
 in the JSON frames of `infer`, whose layout is mmdet3d's; `camera_keys` and `from_mmdet3d` translate them. Steps of
