@@ -85,7 +85,11 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
         raise InputError(f'{path} is not a config: it defines no `model = dict(type=..., ...)`')
     config.setdefault('default_scope', 'mmdet3d')
     # `import copy` in a config, to copy what must differ, leaves the module among its values.
-    for name in [name for name, value in config._cfg_dict.items() if isinstance(value, ModuleType)]:
+    try:
+        values = config._cfg_dict.items()
+    except ImportError as error:
+        raise InputError(f'{error}: is its package installed, or its folder on PYTHONPATH?') from error
+    for name in [name for name, value in values if isinstance(value, ModuleType)]:
         del config._cfg_dict[name]
     return config
 

@@ -6,9 +6,8 @@ import argparse
 import importlib
 import pkgutil
 import sys
-from collections.abc import Sequence
-from importlib.metadata import entry_points
-from typing import Any
+from collections.abc import Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
 
 from perception3d import formats
 from perception3d.checks import InputError, unknown_name
@@ -17,21 +16,26 @@ from perception3d.formats import Command, Format
 ENTRY_POINTS = 'perception3d.formats'
 
 
-def find_formats() -> dict[str, Format]:
+def find_formats(wanted: str | None = None) -> dict[str, Format]:
     """Returns all formats by name, sorted.
 
+    A broken entry point of the group `perception3d.formats` (it does not load, gives something else than a Format, or
+    takes a name that another format has) is left out with a warning on stderr.
+
     Raises:
-        InputError: an entry point of the group `perception3d.formats` does not load, gives something else than a
-            Format, or takes a name that another format has.
+        InputError: the broken entry point is the one called `wanted`.
     """
     modules = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
     found = [importlib.import_module(f'{formats.__name__}.{name}').FORMAT for name in modules]
     known = {plugin.name: plugin for plugin in found}
     for entry in entry_points(group=ENTRY_POINTS):
-        plugin = _load(entry)
-        taken = known.keys() | {alias for other in known.values() for alias in other.aliases}
-        if twice := taken & {plugin.name, *plugin.aliases}:
-            raise InputError(f'the format {min(twice)} of {entry.value} exists already: give it another name')
+        try:
+            plugin = _load(entry, known)
+        except InputError as error:
+            if entry.name == wanted:
+                raise
+            print(f'warning: {error}', file=sys.stderr)
+            continue
         known[plugin.name] = plugin
     return dict(sorted(known.items()))
 
@@ -44,7 +48,7 @@ def find_command(name: str, command: str) -> Command:
     """
     known = {
         key: getattr(plugin, command)
-        for plugin in find_formats().values()
+        for plugin in find_formats(name).values()
         if getattr(plugin, command)
         for key in (plugin.name, *plugin.aliases)
     }
@@ -89,13 +93,17 @@ def parse_arguments(
     return parser.parse_args(words)
 
 
-def _load(entry: Any) -> Format:
+def _load(entry: EntryPoint, known: Mapping[str, Format]) -> Format:
+    package = f'{entry.value} of the package {entry.dist.name}' if entry.dist else entry.value
     try:
         plugin = entry.load()
     except Exception as error:
         raise InputError(
-            f'the format plugin {entry.value} does not load ({type(error).__name__}: {error}): fix or uninstall it'
+            f'the format plugin {package} does not load ({type(error).__name__}: {error}): fix or uninstall it'
         ) from error
     if not isinstance(plugin, Format):
-        raise InputError(f'the format plugin {entry.value} is a {type(plugin).__name__}: expected a Format')
+        raise InputError(f'the format plugin {package} is a {type(plugin).__name__}: expected a Format')
+    taken = known.keys() | {alias for other in known.values() for alias in other.aliases}
+    if twice := taken & {plugin.name, *plugin.aliases}:
+        raise InputError(f'the format {min(twice)} of {package} exists already: give it another name')
     return plugin

@@ -12,6 +12,8 @@ from perception3d.checks import InputError, require_folder
 def list_frames(folder: str | Path) -> list[str]:
     """Returns the names of the frames that have a result file in `folder`, sorted.
 
+    The pictures and JSON files that tools/infer.py writes next to the result files are left out.
+
     Raises InputError: no such folder, no file in it, something in it that is not a result file (the official tool would
     take it for frame 0), two files of the same frame.
     """
@@ -22,6 +24,8 @@ def list_frames(folder: str | Path) -> list[str]:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
             (frames if suffix == '.txt' and entry.is_file() else strange).append((stem, entry.name))
+    results = {stem for stem, _ in frames}
+    strange = [(stem, name) for stem, name in strange if not (stem in results and name.endswith(('.png', '.json')))]
     if strange:
         names = sorted(name for _, name in strange)
         if names == ['data'] or ('data' in names and not frames):

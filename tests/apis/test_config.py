@@ -80,6 +80,11 @@ def test_a_mistyped_option_is_an_error(tmp_path, key, message):
             'from mmengine.config import read_base\nwith read_base():\n    from .none import *\nmodel = dict()\n',
             'does not load as a config',
         ),
+        (
+            'from mmengine.config import read_base\nwith read_base():\n    from .base import *\n'
+            'from no_such_plugin.heads import Head\nmodel.head = dict(type=Head)\n',
+            "No module named 'no_such_plugin': is its package installed, or its folder on PYTHONPATH.$",
+        ),
     ],
 )
 def test_traps_and_non_configs_are_errors(tmp_path, text, message):

@@ -111,14 +111,26 @@ def test_all_commands_find_it(install: Callable[[str], Path], tmp_path: Path, ca
 @pytest.mark.parametrize(
     ('target', 'words'),
     [
-        ('acme_lines:FORMAT', r'the format plugin acme_lines:FORMAT does not load \(ModuleNotFoundError: .*\): fix or'),
-        ('acme_points:GONE', r'acme_points:GONE does not load \(AttributeError'),
-        ('acme_points:NO_FORMAT', 'acme_points:NO_FORMAT is a str: expected a Format'),
-        ('acme_points:TAKEN', 'the format kitti of acme_points:TAKEN exists already: give it another name'),
+        (
+            'acme_lines:FORMAT',
+            r'format plugin acme_lines:FORMAT of the package acme does not load \(ModuleNotFoundError: .*\): fix or',
+        ),
+        ('acme_points:GONE', r'acme_points:GONE of the package acme does not load \(AttributeError'),
+        ('acme_points:NO_FORMAT', 'acme_points:NO_FORMAT of the package acme is a str: expected a Format'),
+        (
+            'acme_points:TAKEN',
+            'the format kitti of acme_points:TAKEN of the package acme exists already',
+        ),
     ],
 )
-def test_a_broken_one_is_one_line(install: Callable[[str], Path], tmp_path: Path, target: str, words: str):
+def test_a_broken_one_is_one_line(
+    install: Callable[[str], Path], tmp_path: Path, target: str, words: str, capsys: pytest.CaptureFixture
+):
     install(target)
     with pytest.raises(InputError, match=words) as error:
         create_data.main(['acme-points', '--root', str(tmp_path)])
     assert '\n' not in str(error.value)
+    # The other formats work.
+    with pytest.raises(SystemExit) as end:
+        create_data.main(['kitti', '--help'])
+    assert end.value.code == 0 and f'warning: {error.value}' in capsys.readouterr().err

@@ -354,6 +354,12 @@ def test_other_files_among_the_results_are_named(tmp_path: Path):
     (pred / 'plot').mkdir()
     with pytest.raises(InputError, match='pred holds plot, summary.json: not result files'):
         list_frames(pred)
+    # What tools/infer.py writes next to a result file is no obstacle.
+    (pred / 'summary.json').unlink()
+    (pred / 'plot').rmdir()
+    for suffix in ('.png', '.json'):
+        (pred / f'000000{suffix}').write_text('')
+    assert list_frames(pred) == ['000000']
     (tmp_path / 'official' / 'data').mkdir(parents=True)
     with pytest.raises(InputError, match=r'give .*official/data'):
         list_frames(tmp_path / 'official')
