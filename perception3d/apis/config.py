@@ -86,10 +86,10 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
     config.setdefault('default_scope', 'mmdet3d')
     # `import copy` in a config, to copy what must differ, leaves the module among its values.
     try:
-        values = config._cfg_dict.items()
+        entries: list[tuple[str, Any]] = config._cfg_dict.items()
     except ImportError as error:
         raise InputError(f'{error}: is its package installed, or its folder on PYTHONPATH?') from error
-    for name in [name for name, value in values if isinstance(value, ModuleType)]:
+    for name in [name for name, value in entries if isinstance(value, ModuleType)]:
         del config._cfg_dict[name]
     return config
 
