@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mmengine.utils import ProgressBar
 
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError, unknown_name
+from perception3d.datasets.frame_dataset import require_members
 from perception3d.files import write_image
 from perception3d.outputs import check_outputs, safe_name
 from perception3d.registry import DATASETS
@@ -141,7 +142,7 @@ def build_dataset(config: Config, split: str) -> Any:
     """Builds the data set behind a data loader of the config; wrappers that repeat samples are left out.
 
     Raises:
-        InputError: the config has no such data loader, or the data set cannot be built.
+        InputError: the config has no such data loader, or the data set cannot be built or lacks a method.
     """
     loaders = [name for name in ('train', 'val', 'test') if config.get(f'{name}_dataloader')]
     if split not in loaders:
@@ -151,9 +152,11 @@ def build_dataset(config: Config, split: str) -> Any:
         settings = settings['dataset']
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     try:
-        return DATASETS.build(settings)
+        dataset = DATASETS.build(settings)
     except (ImportError, KeyError, TypeError) as error:
         raise InputError(f'{config.filename}: its {split} data set cannot be built: {error}') from error
+    require_members(dataset, ('get_data_info', 'prepare_data', 'metainfo'), f'{config.filename}: its {split} data set')
+    return dataset
 
 
 def choose_samples(dataset: Any, options: BrowseOptions) -> list[int]:
@@ -187,9 +190,7 @@ def training_sample(dataset: Any, index: int, history: int = 0, seed: int = 0) -
     images = inputs.get('img')
     # No pipeline of a LiDAR detector reads the image next to a cloud; the images of camera data are left out there.
     with_cameras = images is not None or bool(metas.get('only_ahead')) or 'img_paths' not in metas
-    frame, notes = read_frame(metas, images, history, with_cameras, with_points='points' not in inputs)
-    if 'points' in inputs:
-        frame = replace(frame, points=inputs['points'].numpy())
+    frame, notes = read_frame(metas, images, history, with_cameras, points=inputs.get('points'))
     if images is None and frame.images:
         title += _about_the_image(dataset)
     return _browsed(dataset, frame, data_sample, title_of(metas, title), notes)
@@ -198,7 +199,9 @@ def training_sample(dataset: Any, index: int, history: int = 0, seed: int = 0) -
 def stored_sample(dataset: Any, index: int) -> BrowsedSample:
     """Returns one sample as it is on disk, without the pipeline."""
     info = _with_axes(dataset, dataset.get_data_info(index))
-    frame, notes = read_frame(info)
+    # A format whose clouds are neither .bin nor .npy reads them itself.
+    read_points = getattr(dataset, 'read_points', None)
+    frame, notes = read_frame(info, points=None if read_points is None else read_points(info))
     return _browsed(dataset, frame, info, title_of(info, 'as stored'), notes)
 
 

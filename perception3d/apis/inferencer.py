@@ -13,7 +13,7 @@ from mmengine.dataset import pseudo_collate
 
 from perception3d.apis.config import load_config
 from perception3d.checkpoints import load_weights
-from perception3d.checks import InputError
+from perception3d.datasets.frame_dataset import require_members
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.cpu import prepare_cpu
@@ -80,7 +80,7 @@ class Inferencer:
         (.json), with paths relative to its folder, or infos (.pkl); a LiDAR detector a cloud (.bin or .npy), of KITTI
         with the calibration and the image next to it.
         """
-        yield from self._samples(self._dataset(path), path)
+        yield from (sample for sample, _ in self._samples(self._dataset(path), path))
 
     def write(
         self, path: str | Path, out: str | Path, score_thr: float = 0.25, keep: Iterable[str | Path] = ()
@@ -102,14 +102,16 @@ class Inferencer:
         visualizer = _visualizer(dataset.metainfo)
         suffixes = ['.png', '.json', *filter(None, [dataset.result_suffix])]
         written = []
-        for number, sample in enumerate(self._samples(dataset, path)):
+        for number, (sample, inputs) in enumerate(self._samples(dataset, path)):
             source = (os.path.realpath(path), number)
             read = [path, *keep, *_files_of(sample.metainfo)]
             token = sample.metainfo.get('token') or ''
             picture, boxes, *result = names.paths(token, suffixes, source, read, default='frame')
             # First, since it refuses to replace what is not a result file.
             result = [file for file in result if dataset.write_result(sample, file)]
-            visualizer.write(picture, None, sample, draw_gt=False, pred_score_thr=score_thr)
+            # The points alone: a picture shows the images as they are on disk.
+            points = {key: values[0] for key, values in inputs.items() if key == 'points'}
+            visualizer.write(picture, points, sample, draw_gt=False, pred_score_thr=score_thr)
             write_json(boxes, describe(sample, dataset.metainfo['classes']), indent=1)
             written += [picture, boxes, *result]
         return written
@@ -124,24 +126,24 @@ class Inferencer:
         dataset = DATASETS.build(settings)
         check_model_and_data(self.model, dataset, 'test_dataloader')
         check_trained_classes(self._meta, dataset.metainfo, self._checkpoint)
-        if not hasattr(dataset, 'sample_from_file'):
-            raise InputError(
-                f'{self.config.filename}: its test data set has no sample_from_file, so it takes no raw files: use '
-                'tools/test.py'
-            )
+        members = ('sample_from_file', 'write_result', 'result_suffix')
+        require_members(dataset, members, f'{self.config.filename}: its test data set')
         return dataset
 
-    def _samples(self, dataset: Any, path: str | Path) -> Iterator[Any]:
+    def _samples(self, dataset: Any, path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yields the predicted data sample of each frame, and the batch of one that entered the network."""
         return (self._predict(dataset, sample) for sample in dataset.sample_from_file(path))
 
     @torch.inference_mode()
-    def _predict(self, dataset: Any, sample: dict[str, Any]) -> Any:
+    def _predict(self, dataset: Any, sample: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         sample.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
         sample.setdefault('lidar_axes', dataset.metainfo.get('lidar_axes'))
         with parallel_kernels():
             batch = pseudo_collate([dataset.pipeline(sample)])
             with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
-                return self.model.test_step(batch)[0]
+                predicted = self.model.test_step(batch)[0]
+        # Test-time augmentation lists its views instead.
+        return predicted, batch['inputs'] if isinstance(batch['inputs'], dict) else {}
 
 
 def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:

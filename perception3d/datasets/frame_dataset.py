@@ -1,18 +1,18 @@
-"""What the data sets of all formats share: boxes by index, samples of raw files, and result files of the format."""
+"""What the data sets of all formats share, whatever is annotated: classes, info files, raw files and results."""
 
 from __future__ import annotations
 
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from mmdet3d.datasets.det3d_dataset import Det3DDataset
 
 from perception3d.checks import InputError
 from perception3d.datasets.cloud_files import cloud_sample
-from perception3d.datasets.frame_infos import label_by_name, read_frame_infos, require_classes
-from perception3d.datasets.object_count import ObjectCount, count_labels, object_range
+from perception3d.datasets.frame_infos import read_frame_infos, require_classes
 from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.structures.frame import X_FORWARD
 
@@ -20,20 +20,43 @@ from perception3d.structures.frame import X_FORWARD
 class FrameDataset(Det3DDataset):
     """mmdet3d's Det3DDataset with what commands ask of a data set: raw files, results, and where it may not write.
 
+    It knows nothing of what is annotated; data sets of boxes derive from `datasets.box_dataset.BoxDataset`. A subclass
+    has `load_data_list`, which returns samples with the keys of `structures.sample_schema`, and sets of the following
+    what differs. All else has a default: `sample_from_file` for raw files that are clouds, `write_result` and
+    `result_suffix` where the format has result files, `read_points` where its clouds are neither `.bin` nor `.npy`,
+    `get_cat_ids` for wrappers that balance classes.
+
+    Args:
+        metainfo: dict(classes=...), the order of the labels; may be left out where METAINFO has `classes`.
+        filter_empty_gt: leaves frames without boxes out of a training; only for data sets of boxes.
+        kwargs: as of mmdet3d's Det3DDataset, by name.
+
     Attributes:
         METAINFO: `lidar_axes` states the axes of the LiDAR frame, see `structures.frame.LidarAxes`;
             `metainfo=dict(lidar_axes=...)` states another.
         own_entries: patterns of the names in `data_root` that belong to the format. Results are not written there (see
             `engine/data_kept.py`).
         result_suffix: the end of the names of the format's result files of one frame; None where it has no such files.
+
+    Raises:
+        InputError: there are no classes, or a step of the pipeline has others.
     """
 
     METAINFO: dict[str, Any] = {**Det3DDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
     own_entries: ClassVar[tuple[str, ...]] = ()
     result_suffix: ClassVar[str | None] = None
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, metainfo: dict[str, Any] | None = None, filter_empty_gt: bool = False, **kwargs: Any) -> None:
+        classes = (metainfo or {}).get('classes')
+        if not classes and 'classes' not in self.METAINFO:
+            raise InputError(
+                f'{type(self).__name__} has no classes: give metainfo=dict(classes=[...]), or METAINFO of the class '
+                "an entry 'classes'"
+            )
+        if classes and not set(classes) <= set(self.METAINFO.get('classes', ())):
+            # mmdet3d looks up numbers of classes here.
+            self.METAINFO = {**self.METAINFO, 'classes': tuple(classes)}
+        super().__init__(metainfo=metainfo, filter_empty_gt=filter_empty_gt, **kwargs)
         check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
@@ -44,11 +67,18 @@ class FrameDataset(Det3DDataset):
         """
         yield {**cloud_sample(path, self.pipeline), 'lidar_axes': self._metainfo['lidar_axes']}
 
+    def read_points(self, info: Mapping[str, Any]) -> np.ndarray | None:
+        """Returns the cloud of a stored sample for its picture, (N, 3 or more) metres in the LiDAR frame.
+
+        None, the default, stands for the file `lidar_path`: `.npy`, or raw float32 with `num_pts_feats` a point.
+        """
+        return None
+
     def write_result(self, sample: Any, path: str | Path) -> bool:
         """Writes the result file of a predicted sample, if the sample has all that the format needs.
 
         Args:
-            sample: mmdet3d's Det3DDataSample with `pred_instances_3d`.
+            sample: mmdet3d's Det3DDataSample with its predictions.
             path: the file, whose name ends in `result_suffix`.
 
         Returns:
@@ -59,29 +89,29 @@ class FrameDataset(Det3DDataset):
         """
         return False
 
-    def get_ann_info(self, index: int) -> dict[str, Any]:
-        """Returns boxes and labels of a frame, in training and in test mode."""
-        sample = self.get_data_info(index)
-        key = 'eval_ann_info' if self.test_mode else 'ann_info'
-        if key not in sample:
-            raise InputError(f'frame {sample["token"]} of {self.ann_file} has no labels')
-        return sample[key]
-
     def get_cat_ids(self, idx: int) -> set[int]:
-        """Returns the labels in a frame, for wrappers that balance classes; those of untrained classes are left out."""
-        return set(self.get_ann_info(idx)['gt_labels_3d'].tolist()) - {-1}
+        """Returns the labels in a frame, for wrappers that balance classes: a subclass knows them.
+
+        Raises:
+            InputError: the subclass does not state them.
+        """
+        raise InputError(
+            f'{type(self).__name__} does not state which classes frame {idx} of {self.ann_file} has, so its classes '
+            'cannot be balanced: give the class a method get_cat_ids(idx), or leave the wrapper out'
+        )
 
 
 class SingleFrameDataset(FrameDataset):
     """Frames that are known by an id, from the info files of `tools/create_data.py FORMAT`.
 
-    A sample carries `frame_id`, the NAME of its files, also as `token`. Boxes of classes that are not asked for are
-    left out. Frames without objects stay. With `filter_empty_gt`, which mmdet3d's data sets have by default, another
-    frame takes the place of one without objects.
+    A sample carries `frame_id`, the NAME of its files, also as `token`, and an empty `ann_info` in training, or
+    `eval_ann_info` in testing where the frame is labelled, which `parse_ann_info` of a subclass may fill. A subclass
+    sets `format_names`; data sets of boxes derive from `datasets.box_dataset.SingleFrameBoxDataset`.
 
     Args:
         data_root: the folder of the tree.
-        ann_file: info file, relative to data_root.
+        ann_file: info file, relative to data_root. An info has `frame_id`, `labelled`, `lidar_points` (`lidar_path`
+            relative to data_root, `num_pts_feats`), and of boxes `instances`.
         metainfo: dict(classes=...), the order of the labels; by default `default_classes`, or those of the info file.
         data_prefix, filter_empty_gt, kwargs: as of mmdet3d's Det3DDataset.
 
@@ -103,20 +133,18 @@ class SingleFrameDataset(FrameDataset):
         ann_file: str,
         metainfo: dict[str, Any] | None = None,
         data_prefix: dict[str, str] | None = None,
-        filter_empty_gt: bool = False,
         **kwargs: Any,
     ) -> None:
         metainfo = dict(metainfo or {})
         if 'classes' not in metainfo:
             metainfo['classes'] = self.default_classes or self._read(data_root, osp.join(data_root, ann_file))[1]
-        # The base class looks up numbers of classes here; the infos have names.
-        self.METAINFO = {'classes': tuple(metainfo['classes'])}
+        # mmdet3d looks up numbers of classes here; the infos have names.
+        self.METAINFO = {**self.METAINFO, 'classes': tuple(metainfo['classes'])}
         super().__init__(
             data_root=data_root,
             ann_file=ann_file,
             metainfo=metainfo,
             data_prefix=data_prefix or dict(pts='', img=''),
-            filter_empty_gt=filter_empty_gt,
             **kwargs,
         )
 
@@ -134,17 +162,18 @@ class SingleFrameDataset(FrameDataset):
         if not self.test_mode and not all(info['labelled'] for info in infos):
             raise InputError(f'{self.ann_file} has frames without labels: train on another split, or set test_mode')
         self._metainfo.update({key: content['metainfo'][key] for key in ('dataset', 'split')})
-        self.object_count: ObjectCount = count_labels(self.ann_file, infos, classes, object_range(self.pipeline))
-        samples = [self.parse_data_info(info) for info in infos]
-        if not self.test_mode:
-            for sample in samples:
-                self.object_count.add_places(sample['ann_info']['gt_bboxes_3d'].tensor.numpy())
-        return samples
+        return self.parse_infos(infos)
+
+    def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns the samples of all infos of the file."""
+        return [self.parse_data_info(info) for info in infos]
 
     def parse_data_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turns one info into a sample."""
-        label_by_name(info, self.metainfo['classes'])
+        info.setdefault('instances', [])
         sample: dict[str, Any] = super().parse_data_info(info)
+        # mmdet3d has None for a frame without boxes.
+        sample.update({key: {} for key in ('ann_info', 'eval_ann_info') if key in sample and sample[key] is None})
         sample.update(token=info['frame_id'], lidar_axes=self._metainfo['lidar_axes'])
         if not info['labelled']:
             sample.pop('eval_ann_info', None)
@@ -152,9 +181,18 @@ class SingleFrameDataset(FrameDataset):
         del sample['instances']
         return sample
 
-    def parse_ann_info(self, info: dict[str, Any]) -> dict[str, Any] | None:
-        """Returns the frame's boxes of the classes as arrays: gt_bboxes_3d, gt_labels_3d, difficulty, and so on."""
-        annotations: dict[str, Any] | None = super().parse_ann_info(info)
-        if annotations is not None:
-            annotations.pop('instances', None)
-        return annotations
+
+def require_members(dataset: Any, names: Sequence[str], place: str) -> None:
+    """Raises InputError for methods and attributes that a command asks of a data set and that this one lacks.
+
+    Args:
+        dataset: of any class.
+        names: what the command uses.
+        place: where the data set is configured, for the error.
+    """
+    missing = [name for name in names if not hasattr(dataset, name)]
+    if missing:
+        raise InputError(
+            f'{place}, {type(dataset).__name__}, has no {", ".join(missing)}: derive it from '
+            'perception3d.datasets.frame_dataset.FrameDataset, which has them'
+        )

@@ -110,8 +110,9 @@ class DrawPredictionsHook(Hook):
 
     def _draw_batch(self, runner: Runner, data_batch: dict | None, outputs: Sequence | None, num_samples: int) -> None:
         inputs = (data_batch or {}).get('inputs')
-        # Test-time augmentation lists its views there; pictures then show the images on disk.
-        images = inputs.get('img') if isinstance(inputs, Mapping) else None
+        # Test-time augmentation lists its views there; pictures then show the images and points on disk.
+        views = inputs if isinstance(inputs, Mapping) else {}
+        given = {key: views[key] for key in ('img', 'points') if views.get(key) is not None}
         for position, data_sample in enumerate(outputs or ()):
             # mmengine's sampler gives samples to the processes in turn and repeats some, so that all have equally many.
             index = self._seen * get_world_size() + get_rank()
@@ -119,19 +120,20 @@ class DrawPredictionsHook(Hook):
             number, off_beat = divmod(index, self.interval)
             if off_beat or index >= num_samples or (self.max_samples is not None and number >= self.max_samples):
                 continue
-            self._draw_one(runner, index, None if images is None else images[position], data_sample)
+            entered = {key: values[position] for key, values in given.items()}
+            self._draw_one(runner, index, entered or None, data_sample)
 
-    def _draw_one(self, runner: Runner, index: int, image: Any, data_sample: Any) -> None:
+    def _draw_one(self, runner: Runner, index: int, entered: dict[str, Any] | None, data_sample: Any) -> None:
         assert self._visualizer is not None, 'set at the start of an epoch'
         metas = data_sample.metainfo
         settings = dict(draw_gt=self.draw_gt, pred_score_thr=self.score_thr)
         if self.out_dir is None:
             name = f'sample_{index:06d}'
-            self._visualizer.add_datasample(name, image, data_sample, step=runner.iter, **settings)
+            self._visualizer.add_datasample(name, entered, data_sample, step=runner.iter, **settings)
             return
         token = metas.get('token') or metas.get('sample_idx') or ''
         path = self.out_dir / (f'{index:06d}_{safe_name(token)}.png' if token else f'{index:06d}.png')
-        self._visualizer.write(path, image, data_sample, **settings)
+        self._visualizer.write(path, entered, data_sample, **settings)
         scene = (str(metas.get('scene_name') or ''), str(metas.get('scene_token') or ''))
         self._written.append((index, scene, str(path)))
 

@@ -56,6 +56,20 @@ class Structure:
         """Returns itself with what it needs of the frame's sensors, such as the points that labels belong to."""
         return self
 
+    def against(self, truth: Sequence[Structure]) -> Structure:
+        """Returns what is drawn of this prediction over the ground truth `truth`: all of it by default."""
+        return self
+
+    @property
+    def needs_points(self) -> bool:
+        """Whether it cannot be drawn without the points of the frame, exactly those that entered the network."""
+        return False
+
+    @property
+    def has_points(self) -> bool:
+        """Whether it has points of its own, so that it can be drawn in a frame without images and points."""
+        return False
+
     def with_classes(self: Self, classes: Sequence[str]) -> Self:
         """Returns itself with these class names, where it has none."""
         return self if self.classes else replace(self, classes=tuple(map(str, classes)))

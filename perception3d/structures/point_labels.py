@@ -1,7 +1,8 @@
-"""A class, and maybe an object, for each point of a cloud."""
+"""A class, and maybe an object, for each point of a cloud; and which of the predicted classes are wrong."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,6 +14,11 @@ from perception3d.structures.base import Structure, checked, checked_classes, co
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Points, Primitive, StructureStyle, Style
 from perception3d.structures.views import BevView, CameraView, View3D
+
+WRONG = 'wrong'
+"""The class, and so the colour, of points whose predicted label is not the annotated one."""
+# Points farther away than this, in x or y, do not widen a BEV view: they are few.
+_FAR_POINT_M = 80.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,35 @@ class PointLabels(Structure):
         instances = None if self.instances is None else self.instances[finite]
         return replace(self, labels=self.labels[finite], instances=instances, points=xyz[finite])
 
+    @property
+    def needs_points(self) -> bool:
+        """Whether the labels have no points of their own."""
+        return self.points is None
+
+    @property
+    def has_points(self) -> bool:
+        """Whether the labels have points of their own."""
+        return self.points is not None
+
+    def against(self, truth: Sequence[Structure]) -> Structure:
+        """Returns the wrong points alone, where `truth` has labels of the same points; otherwise itself."""
+        for structure in truth:
+            if isinstance(structure, PointLabels) and self._is_of_the_points_of(structure):
+                return PointErrors(self, structure, classes=self.classes)
+        return self
+
+    def _is_of_the_points_of(self, other: PointLabels) -> bool:
+        if self.points is None or other.points is None or self.classes != other.classes:
+            return False
+        # A network and an info file may keep coordinates in other precisions.
+        return self.points.shape == other.points.shape and np.allclose(self.points, other.points, atol=1e-3)
+
+    def footprints(self) -> npt.NDArray[Any]:
+        """Returns two corners (2, 2) around almost all points with a known label within 80 m; (0, 2) without any."""
+        xy = self._known()[0][:, :2]
+        xy = xy[(np.abs(xy) < _FAR_POINT_M).all(axis=1)]
+        return np.quantile(xy, (0.005, 0.995), axis=0) if len(xy) else np.zeros((0, 2))
+
     def counts(self) -> npt.NDArray[Any]:
         """Returns the number of points of each class; points without a class, which are not drawn, do not count."""
         return np.append(count_labels(self.labels, len(self.classes))[:-1], 0)
@@ -95,3 +130,60 @@ class PointLabels(Structure):
         """Returns the points."""
         points, labels = self._known()
         return [Points(labels, self.classes, points, style=Style(size_px=2, brightness=style.brightness))]
+
+
+@dataclass(frozen=True)
+class PointErrors(Structure):
+    """The points whose predicted label is not the annotated one, as pictures show them over the ground truth.
+
+    Points without a known annotated label are not compared. It counts as the prediction does, and the wrong points as
+    the class 'wrong'.
+
+    Attributes:
+        prediction: labels with points and class names.
+        truth: labels of the same points.
+
+    Raises:
+        InputError: they are of different numbers of points.
+    """
+
+    name: ClassVar[str] = 'point_errors'
+    prediction: PointLabels
+    truth: PointLabels
+
+    def __post_init__(self) -> None:
+        if len(self.prediction) != len(self.truth):
+            raise InputError(f'{len(self.prediction)} predicted labels came with {len(self.truth)} annotated ones')
+        object.__setattr__(self, 'classes', (*self.prediction.classes, WRONG))
+
+    @property
+    def wrong(self) -> PointLabels:
+        """The wrong points, all of the class 'wrong'."""
+        truth = self.truth.labels
+        known = (truth >= 0) & (truth < len(self.prediction.classes))
+        chosen = known & (truth != self.prediction.labels)
+        points = None if self.prediction.points is None else self.prediction.points[chosen]
+        return PointLabels(np.zeros(int(chosen.sum()), np.int64), points=points, classes=(WRONG,))
+
+    def footprints(self) -> npt.NDArray[Any]:
+        """Returns those of the prediction."""
+        return self.prediction.footprints()
+
+    def counts(self) -> npt.NDArray[Any]:
+        """Returns the number of predicted points of each class, then that of the wrong points."""
+        return np.append(self.prediction.counts()[:-1], [len(self.wrong), 0])
+
+    def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
+        """Returns the wrong points in view."""
+        return self.wrong.in_camera(view, style)
+
+    def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
+        """Returns the wrong points in view, a pixel larger than others, since there may be few."""
+        return [
+            replace(points, style=replace(points.style, size_px=points.style.size_px + 1))
+            for points in self.wrong.in_bev(view, style)
+        ]
+
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
+        """Returns the wrong points."""
+        return self.wrong.in_3d(view, style)

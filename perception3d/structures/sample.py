@@ -41,7 +41,8 @@ def structures_of(sample: Any) -> SampleStructures:
         sample: mmdet3d's Det3DDataSample, or the mapping of a data set (`ann_info`, `eval_ann_info`).
 
     Raises:
-        InputError: boxes are not in the LiDAR frame, or arrays do not fit each other.
+        InputError: boxes are not in the LiDAR frame, arrays do not fit each other, or a field can be drawn but is not
+            derived from `structures.base.Structure`.
     """
     truth, predictions = ground_truth_boxes(sample), boxes_of(sample.get('pred_instances_3d'))
     return SampleStructures(
@@ -109,7 +110,7 @@ def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple
     for name, value in sample.items():
         if not str(name).startswith(prefix):
             continue
-        if hasattr(value, 'in_camera'):
+        if _is_structure(str(name), value):
             structures.append(value)
         elif not isinstance(value, Mapping) and 'pts_semantic_mask' in _keys(value):
             instances = value.get('pts_instance_mask')
@@ -119,6 +120,17 @@ def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple
             )
             structures.append(labels)
     return tuple(structures) or None
+
+
+def _is_structure(name: str, value: Any) -> bool:
+    if isinstance(value, Structure):
+        return True
+    if any(callable(getattr(value, method, None)) for method in ('in_camera', 'in_bev', 'in_3d')):
+        raise InputError(
+            f'{name} is a {type(value).__name__}, which is not drawn: derive it from '
+            'perception3d.structures.base.Structure'
+        )
+    return False
 
 
 def _keys(value: Any) -> Sequence[str]:

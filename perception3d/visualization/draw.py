@@ -88,17 +88,21 @@ def prepare(
 ) -> Drawn:
     """Gives structures their class names and points, leaves out what is not finite, and notes how much that was.
 
+    Of predictions remains what is drawn over the ground truth, such as the wrong ones of point labels.
+
     Raises:
         InputError: a structure does not fit the frame.
     """
     style = style or PictureStyle()
     sources, left_out = [], 0
+    truth: list[Structure] = []
     for look, carried in ((style.ground_truth, structures.ground_truth), (style.prediction, structures.predictions)):
-        kept = []
+        kept: list[Structure] = []
         for structure in resolve(carried, class_names) or ():
             finite, count = structure.for_frame(frame).drawable()
-            kept.append(finite)
+            kept.append(finite.against(truth))
             left_out += count
+        truth = kept
         sources.append((look, None if carried is None else tuple(kept)))
     if left_out:
         notes = [*notes, f'{left_out} boxes not finite: left out']

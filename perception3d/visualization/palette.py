@@ -21,6 +21,8 @@ _RGB = {
     'pedestrian': (255, 70, 80),
     'traffic_cone': (255, 130, 215),
     'barrier': (205, 210, 220),
+    # Points whose predicted label is not the annotated one.
+    'wrong': (255, 0, 0),
 }
 
 OTHER = 'other'

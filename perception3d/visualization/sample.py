@@ -21,6 +21,8 @@ from perception3d.visualization.draw import title_line
 Cameras = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 # What a sample must have for pictures of its images on disk.
 _STORED = ('img_paths', 'stored_from_cam', 'cam_from_lidar')
+# Raw float32, and arrays of numpy; other files are read as raw float32 where nothing else gives their points.
+_CLOUD_SUFFIXES = ('.bin', '.npy')
 
 
 def read_frame(
@@ -29,6 +31,7 @@ def read_frame(
     history: int = 0,
     with_cameras: bool = True,
     with_points: bool = True,
+    points: Any = None,
 ) -> tuple[SensorFrame, list[str]]:
     """Returns the sensor frame of a sample, and notes for the legend about what is not there.
 
@@ -42,13 +45,19 @@ def read_frame(
             time) fit only what does not move.
         with_cameras: reads the images.
         with_points: reads the points.
+        points: (N, 3 or more) as they entered the network, or as a data set read them, in the LiDAR frame of the boxes:
+            taken instead of those of the file.
 
     Raises:
         InputError: images and matrices do not fit each other, there is no such frame, or a file cannot be read. A cloud
             or the image of a single camera that is missing on disk is a note: data sets are often unpacked in part.
     """
     metas = from_mmdet3d(metas)
-    points, notes = read_cloud(metas) if with_points else (None, [])
+    notes: list[str] = []
+    if points is not None:
+        points = to_numpy(points)
+    elif with_points:
+        points, notes = read_cloud(metas)
     cameras: Cameras = ({}, {})
     if with_cameras and images is not None:
         cameras = _network_cameras(images, metas, history)
@@ -88,6 +97,12 @@ def read_cloud(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
         points = points[inside]
     move = _to_4x4(metas['aug_from_lidar']) if 'aug_from_lidar' in metas else aug_from_lidar(metas)
     return (points @ move[:3, :3].T + move[:3, 3]).astype(np.float32), []
+
+
+def can_read_cloud(metas: Mapping[str, Any]) -> bool:
+    """Whether `read_cloud` gives the points of a sample: its file is there, with a suffix that tells how to read it."""
+    path = metas.get('lidar_path')
+    return bool(path) and Path(path).suffix in _CLOUD_SUFFIXES and Path(path).is_file()
 
 
 def read_xyz(path: str | Path, num_features: int) -> np.ndarray:

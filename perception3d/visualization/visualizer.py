@@ -13,10 +13,11 @@ from mmengine.visualization import Visualizer
 from perception3d.checks import InputError
 from perception3d.files import write_image
 from perception3d.registry import VISUALIZERS
+from perception3d.structures.base import Structure
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.sample import SampleStructures, resolve, structures_of
 from perception3d.visualization.draw import PictureStyle, draw_sample
-from perception3d.visualization.sample import names_images, read_frame, title_of
+from perception3d.visualization.sample import can_read_cloud, names_images, read_frame, title_of
 
 
 @VISUALIZERS.register_module()
@@ -28,7 +29,9 @@ class MultiViewVisualizer(Visualizer):
         style: fields of `perception3d.visualization.draw.PictureStyle`, such as `dict(width_px=1280, range_m=60.0)`.
         raw_images: reads the images on disk where the sample names them with their matrices (`img_paths`,
             `stored_from_cam`, `cam_from_lidar`); otherwise, and with False, the images as they entered the network.
-        draw_points: reads the LiDAR file of the sample for the BEV views.
+        draw_points: shows the points of the sample in the BEV views: those of its LiDAR file, or of the network where
+            point labels need exactly these or the file cannot be read by its suffix. With False, only the points that
+            labels need.
         kwargs: further arguments of mmengine's Visualizer, such as `vis_backends` and `save_dir`.
     """
 
@@ -60,7 +63,7 @@ class MultiViewVisualizer(Visualizer):
 
         Args:
             image: None, or what entered the network: (F*N, 3, H, W) uint8, a list of (H, W, 3) BGR images, or a mapping
-                with such an `img`.
+                with such an `img` and, of LiDAR data, `points` (N, 3 or more).
             data_sample: mmdet3d's Det3DDataSample with its metas and all that it carries, see
                 `perception3d.structures.sample`.
             draw_gt: draws the ground truth, where there is any.
@@ -68,9 +71,14 @@ class MultiViewVisualizer(Visualizer):
             pred_score_thr: predictions below it are left out.
 
         Raises:
-            InputError: neither images nor files of images are known, or they do not fit their matrices.
+            InputError: neither images nor points nor files of them are known, or they do not fit their matrices.
         """
-        frame, notes = self._frame(image, data_sample.metainfo)
+        carried = structures_of(data_sample)
+        structures = [
+            *(carried.ground_truth or () if draw_gt else ()),
+            *(carried.predictions or () if draw_pred else ()),
+        ]
+        frame, notes = self._frame(image, data_sample.metainfo, structures)
         return self.draw_frame(frame, data_sample, draw_gt, draw_pred, pred_score_thr, notes)
 
     def draw_frame(
@@ -129,18 +137,28 @@ class MultiViewVisualizer(Visualizer):
             raise InputError("the visualizer knows no class names: set its dataset_meta to the data set's metainfo")
         return list(classes)
 
-    def _frame(self, image: Any, metas: Mapping[str, Any]) -> tuple[SensorFrame, list[str]]:
+    def _frame(
+        self, image: Any, metas: Mapping[str, Any], structures: Sequence[Structure]
+    ) -> tuple[SensorFrame, list[str]]:
         # A sample that was packed without the axes has those of its data set.
         metas = {'lidar_axes': (self._dataset_meta or {}).get('lidar_axes'), **metas}
+        inputs = image if isinstance(image, Mapping) else {'img': image}
+        image, points = inputs.get('img'), inputs.get('points')
+        needed = any(structure.needs_points for structure in structures)
+        # Labels belong to the points of the network, of which a pipeline may have dropped some.
+        if not needed and (not self.draw_points or can_read_cloud(metas)):
+            points = None
+        settings = dict(with_points=self.draw_points, points=points)
         if self.raw_images and names_images(metas):
-            return read_frame(metas, with_points=self.draw_points)
-        if isinstance(image, Mapping):
-            image = image.get('img')
+            return read_frame(metas, **settings)
         if image is not None and len(image):
-            return read_frame(metas, image, with_points=self.draw_points)
-        if metas.get('lidar_path') and (metas.get('only_ahead') or not any(metas.get('img_paths', ()))):
-            return read_frame(metas, with_cameras=False, with_points=self.draw_points)
+            return read_frame(metas, image, **settings)
+        without_images = metas.get('only_ahead') or not any(metas.get('img_paths', ()))
+        if metas.get('lidar_path') and without_images:
+            return read_frame(metas, with_cameras=False, **settings)
+        if points is not None or any(structure.has_points for structure in structures):
+            return read_frame(metas, with_cameras=False, **settings)
         raise InputError(
-            'the sample names no images to draw: hand in the images of the network, or add img_paths, '
-            'stored_from_cam and cam_from_lidar to the meta keys of the last pipeline step'
+            'the sample names no images and no points to draw: hand in what entered the network, or add img_paths, '
+            'stored_from_cam and cam_from_lidar, or lidar_path, to the meta keys of the last pipeline step'
         )

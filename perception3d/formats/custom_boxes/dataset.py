@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from mmdet3d.structures import LiDARInstance3DBoxes
-
-from perception3d.datasets.frame_dataset import SingleFrameDataset
+from perception3d.datasets.box_dataset import SingleFrameBoxDataset
 from perception3d.evaluation.predictions import finite_boxes
 from perception3d.formats.custom_boxes import FORMAT
 from perception3d.formats.custom_boxes.files import require_result_file, write_labels
@@ -20,14 +17,14 @@ POINT_META_KEYS = (*LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS)
 
 
 @DATASETS.register_module()
-class PointBoxDataset(SingleFrameDataset):
+class PointBoxDataset(SingleFrameBoxDataset):
     """Frames of clouds and boxes, from the info files of `tools/create_data.py custom-boxes`.
 
     A sample carries `frame_id` (the NAME of its files, also as `token`), `lidar_path` and `num_pts_feats`; with labels
     also `ann_info` in training and `eval_ann_info` in testing: gt_bboxes_3d as LiDARInstance3DBoxes, gt_labels_3d,
     num_lidar_pts. Boxes of classes that are not asked for are left out; `eval_ann_info` has their names as `left_out`.
 
-    Arguments and errors are those of SingleFrameDataset; the classes are those of the info file by default.
+    Arguments and errors are those of SingleFrameBoxDataset; the classes are those of the info file by default.
     """
 
     own_entries = ('ImageSets', 'points', 'labels', 'perception3d_*')
@@ -40,16 +37,6 @@ class PointBoxDataset(SingleFrameDataset):
         if 'eval_ann_info' in sample:
             sample['eval_ann_info']['left_out'] = [name for name in names if name not in self.metainfo['classes']]
         return sample
-
-    def parse_ann_info(self, info: dict[str, Any]) -> dict[str, Any]:
-        """Returns the frame's boxes of the classes as arrays."""
-        ann_info = super().parse_ann_info(info)
-        if ann_info is None:
-            ann_info = {'gt_bboxes_3d': np.zeros((0, 7), np.float32), 'gt_labels_3d': np.zeros(0, np.int64)}
-            ann_info['num_lidar_pts'] = np.zeros(0, np.int64)
-        kept: dict[str, Any] = self._remove_dontcare(ann_info)
-        kept['gt_bboxes_3d'] = LiDARInstance3DBoxes(kept['gt_bboxes_3d'])
-        return kept
 
     def write_result(self, sample: Any, path: str | Path) -> bool:
         """Writes a result file: a label line with a score for each box.

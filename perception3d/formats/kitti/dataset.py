@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from mmdet3d.datasets import KittiDataset
 
-from perception3d.datasets.frame_dataset import SingleFrameDataset
+from perception3d.datasets.box_dataset import SingleFrameBoxDataset
 from perception3d.formats.kitti.files import image_hw, read_calibration, require_result_file, write_objects
 from perception3d.formats.kitti.info import InfoSettings
 from perception3d.formats.kitti.results import CAMERA_OF_RESULTS, predicted_objects
@@ -22,7 +22,7 @@ FRAME_META_KEYS = (*CAMERA_KEYS, *LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS)
 
 
 @DATASETS.register_module()
-class KittiFrameDataset(SingleFrameDataset, KittiDataset):
+class KittiFrameDataset(SingleFrameBoxDataset, KittiDataset):
     """Frames of a KITTI tree, from the info files of `tools/create_data.py kitti`.
 
     A sample has the keys of `structures.sample_schema`: `frame_id` ('000123', also as `token`), `lidar_path`, and of
@@ -31,10 +31,10 @@ class KittiFrameDataset(SingleFrameDataset, KittiDataset):
     testing. Its boxes are LiDARInstance3DBoxes (x, y, z of the bottom, l, w, h, yaw).
     DontCare and classes that are not asked for are never boxes.
 
-    Arguments and errors are those of SingleFrameDataset; the classes are Pedestrian, Cyclist, Car by default.
+    Arguments and errors are those of SingleFrameBoxDataset; the classes are Pedestrian, Cyclist, Car by default.
     """
 
-    METAINFO = {**KittiDataset.METAINFO, **SingleFrameDataset.METAINFO}
+    METAINFO = {**KittiDataset.METAINFO, **SingleFrameBoxDataset.METAINFO}
     own_entries = ('ImageSets', 'training', 'testing', 'perception3d_*')
     format_names = ('kitti',)
     default_classes = CLASSES

@@ -15,9 +15,9 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.datasets.box_dataset import BoxDataset
 from perception3d.datasets.camera_frames import FRAME_SUFFIXES, read_infos, repeat_history
 from perception3d.datasets.cloud_files import features_of_points
-from perception3d.datasets.frame_dataset import FrameDataset
 from perception3d.datasets.missing_cameras import CameraRig
 from perception3d.datasets.object_count import NO_LIDAR_POINTS, NO_POINTS, OTHER_CLASS, ObjectCount, object_range
 from perception3d.files import holds_frames, read_pickle
@@ -33,7 +33,7 @@ LIDAR_META_KEYS = (
 
 
 @DATASETS.register_module()
-class MultiFrameNuScenesDataset(FrameDataset, NuScenesDataset):
+class MultiFrameNuScenesDataset(BoxDataset, NuScenesDataset):
     """Samples of six (or any number of) cameras, the current frame and history frames.
 
     Reads the info files of `tools/create_data.py nuscenes`; paths in them are relative to `data_root`. A sample has the
