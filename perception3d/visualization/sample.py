@@ -102,7 +102,7 @@ def read_cloud(metas: Mapping[str, Any]) -> tuple[np.ndarray | None, list[str]]:
 def can_read_cloud(metas: Mapping[str, Any]) -> bool:
     """Whether `read_cloud` gives the points of a sample: its file is there, with a suffix that tells how to read it."""
     path = metas.get('lidar_path')
-    return bool(path) and Path(path).suffix in _CLOUD_SUFFIXES and Path(path).is_file()
+    return path is not None and Path(path).suffix in _CLOUD_SUFFIXES and Path(path).is_file()
 
 
 def read_xyz(path: str | Path, num_features: int) -> np.ndarray:

@@ -148,15 +148,14 @@ class MultiViewVisualizer(Visualizer):
         # Labels belong to the points of the network, of which a pipeline may have dropped some.
         if not needed and (not self.draw_points or can_read_cloud(metas)):
             points = None
-        settings = dict(with_points=self.draw_points, points=points)
+        settings: dict[str, Any] = dict(with_points=self.draw_points, points=points)
         if self.raw_images and names_images(metas):
             return read_frame(metas, **settings)
         if image is not None and len(image):
             return read_frame(metas, image, **settings)
         without_images = metas.get('only_ahead') or not any(metas.get('img_paths', ()))
-        if metas.get('lidar_path') and without_images:
-            return read_frame(metas, with_cameras=False, **settings)
-        if points is not None or any(structure.has_points for structure in structures):
+        has_points = points is not None or any(structure.has_points for structure in structures)
+        if has_points or (metas.get('lidar_path') and without_images):
             return read_frame(metas, with_cameras=False, **settings)
         raise InputError(
             'the sample names no images and no points to draw: hand in what entered the network, or add img_paths, '

@@ -59,7 +59,7 @@ def test_gif_keeps_the_colours_that_mean_something(tmp_path: Path):
 
 
 def test_mistakes_are_named_and_leave_nothing(tmp_path: Path):
-    with pytest.raises(InputError, match='end in .mp4 or .gif'):
+    with pytest.raises(InputError, match='ends in .mp4 or .gif'):
         write_video(tmp_path / 'scene.avi', frames(2))
     with pytest.raises(InputError, match='no frame'):
         write_video(tmp_path / 'scene.mp4', [])
