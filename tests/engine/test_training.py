@@ -119,7 +119,7 @@ def test_tensorboard_is_one_option(tmp_path):
 
     from perception3d.apis.training import train
 
-    (option,) = re.findall(r'TensorBoard: `--cfg-options "(.*?)"`', (ROOT / 'README.md').read_text())
+    (option,) = re.findall(r'TensorBoard: `--cfg-options "(.*?)"`', (ROOT / 'docs' / 'training.md').read_text())
     log = ['+default_hooks.logger.type=LoggerHook', '+default_hooks.logger.interval=1']
     options = ['train_cfg.max_epochs=1', '+visualizer.type=Visualizer', f'+{option}', *log]
     train(CONFIG, options, work_dir=str(tmp_path))
