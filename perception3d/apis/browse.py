@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import ProgressBar
+from tqdm import tqdm
 
 from perception3d.apis.config import load_config, parse_options
 from perception3d.checks import InputError, unknown_name
@@ -224,8 +224,7 @@ def _about_the_image(dataset: Any) -> str:
 
 def _samples(dataset: Any, indices: list[int], options: BrowseOptions) -> Iterator[tuple[int, str, BrowsedSample]]:
     """Yields index, token and content of each sample, with a progress bar."""
-    progress = ProgressBar(len(indices))
-    for index in indices:
+    for index in tqdm(indices, desc='samples', unit='sample'):
         info = dataset.get_data_info(index)
         token = str(info.get('token') or info.get('sample_idx') or '')
         if options.augmented:
@@ -233,8 +232,6 @@ def _samples(dataset: Any, indices: list[int], options: BrowseOptions) -> Iterat
         else:
             sample = stored_sample(dataset, index)
         yield index, token, sample
-        progress.update()
-    print()
 
 
 def _samples_of_scene(dataset: Any, scene: str) -> list[int]:

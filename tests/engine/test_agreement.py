@@ -224,6 +224,13 @@ def test_a_range_of_the_preprocessor_is_compared_with_the_filters():
         check_runner(_runner(model, train=[data]))
 
 
+def test_a_segmentation_head_has_the_classes_of_its_data():
+    data = Frames(('road', 'pole'))
+    check_runner(_runner(SimpleNamespace(decode_head=SimpleNamespace(num_classes=2)), train=[data]))
+    with pytest.raises(InputError, match='decode_head.num_classes is 5, but the data set of train.* has 2 classes'):
+        check_runner(_runner(SimpleNamespace(decode_head=SimpleNamespace(num_classes=5)), train=[data]))
+
+
 def test_heads_that_count_other_than_classes_are_not_refused(models):
     data = Frames(KITTI)
     check_runner(_runner(SimpleNamespace(rpn_head=SimpleNamespace(num_classes=1), roi_head=None), train=[data]))
