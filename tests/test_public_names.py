@@ -21,7 +21,7 @@ def test_public_names_are_those_of_their_modules():
     assert [getattr(perception3d, name) for name in names] == list(expected)
     assert set(perception3d.__all__) <= set(dir(perception3d)) and perception3d.__version__
     with pytest.raises(AttributeError, match='has no attribute'):
-        perception3d.Inferencers  # noqa: B018
+        perception3d.Inferencers  # noqa: B018  (reading the name is the test)
 
 
 def test_the_import_loads_nothing_heavy():

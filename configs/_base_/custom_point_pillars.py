@@ -5,7 +5,7 @@
 
 from mmengine.config import read_base
 
-data_root = 'data/mine'
+data_root = 'data/custom'
 objects = dict(Car=dict(size=[3.9, 1.6, 1.56], overlaps=[0.6, 0.45], score_overlap=0.5))
 point_cloud_range = [-51.2, -51.2, -5, 51.2, 51.2, 3]
 pillar_size = [0.16, 0.16]

@@ -27,8 +27,8 @@ train_dataloader.dataset.dataset.pipeline = [
 ]
 teacher = copy.deepcopy(model)
 teacher.neck_3d.fuse_channels = 64 * 4 * 4
-# With one frame there is no relation between frames, and nothing that the others add.
-del links['moments'], links['increment']
+# The student has one frame: neither relations between frames nor what history frames add can be compared.
+del links['frames'], links['increment']
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),

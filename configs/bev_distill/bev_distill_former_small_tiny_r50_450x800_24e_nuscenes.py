@@ -3,7 +3,7 @@
 
 The student takes over its teacher's encoder and head, and of the bird's-eye queries and positions those of its coarser
 grid over the same metres. They stay as they are for a quarter of the training: the inputs of both transformers are then
-the same. Links `fused`, `cameras` and `moments` are the spatial-temporal part (a). The decoder's head has no map of
+the same. Links `fused`, `cameras` and `frames` are the spatial-temporal part (a). The decoder's head has no map of
 class logits, so there is no response part (b) and no weighting by what the teacher sees. `inherit` with `freeze` is
 (c); without it set `model.inherit=False model.freeze=[] model.freeze_until=None`.
 """

@@ -28,7 +28,7 @@ train_dataloader.dataset.dataset.pipeline = [
         teacher=[dict(type=steps.images.type, final_hw=(320, 880), resize=(-0.075, 0.1375)), steps.pack],
     ),
 ]
-links.moments.loss.update(student_frames=num_frames, teacher_frames=num_frames)
+links.frames.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 links.increment.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 model = dict(
     type=Distiller,

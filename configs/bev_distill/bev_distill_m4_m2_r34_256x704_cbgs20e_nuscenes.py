@@ -35,11 +35,11 @@ links.fused.adapter.update(in_channels=224, out_channels=256)
 links.increment.loss.adapter.update(in_channels=224, out_channels=256)
 # Maps of 125 x 125 and 100 x 100 cells, lifted from 250 x 250 and 200 x 200, over the same 100 m.
 links.fused.loss.resample = 'bilinear'
-links.moments.loss.update(teacher_height=6, resample='bilinear')
+links.frames.loss.update(teacher_height=6, resample='bilinear')
 links.increment.loss.update(teacher_height=6, resample='bilinear')
 links.saliency.loss.resample = 'bilinear'
 links.classes.loss.resample = 'bilinear'
-links.moments.loss.update(student_frames=num_frames, teacher_frames=num_frames)
+links.frames.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 links.increment.loss.update(student_frames=num_frames, teacher_frames=num_frames)
 model = dict(
     type=Distiller,

@@ -8,9 +8,13 @@ import copy
 from mmengine.config import read_base
 
 from perception3d.distill.distiller import Distiller
-from perception3d.distill.losses.point_distiller import PointDistiller
+
+student_channels = 16
+distill_channels = 16
+distill_nodes = 12000
 
 with read_base():
+    from .._base_.distill.pillar_features import links
     from .._base_.models.point_pillars_secfpn import model as teacher
     from ..point_pillars.point_pillars_secfpn_c16_160e_kitti import *
 
@@ -19,20 +23,6 @@ model = dict(
     student=copy.deepcopy(model),
     teacher=copy.deepcopy(teacher),
     teacher_checkpoint=None,
-    links=dict(
-        local=dict(
-            student='voxel_encoder',
-            teacher='voxel_encoder',
-            loss=dict(
-                type=PointDistiller,
-                student_channels=16,
-                teacher_channels=64,
-                channels=16,
-                num_nodes=12000,
-                num_neighbors=128,
-                importance='points',
-            ),
-        )
-    ),
+    links=links,
 )
-del teacher
+del links, teacher

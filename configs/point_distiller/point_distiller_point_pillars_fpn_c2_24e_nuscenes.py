@@ -8,9 +8,11 @@ import copy
 from mmengine.config import read_base
 
 from perception3d.distill.distiller import Distiller
-from perception3d.distill.losses.point_distiller import PointDistiller
+
+student_channels = 182
 
 with read_base():
+    from .._base_.distill.pyramid_features import links
     from .._base_.models.point_pillars_fpn import model as teacher
     from ..point_pillars.point_pillars_fpn_c2_24e_nuscenes import *
 
@@ -20,20 +22,6 @@ model = dict(
     teacher=copy.deepcopy(teacher),
     teacher_checkpoint=None,
     teacher_mode='predict',
-    links=dict(
-        local=dict(
-            student='pts_neck[0]',
-            teacher='pts_neck[0]',
-            loss=dict(
-                type=PointDistiller,
-                student_channels=182,
-                teacher_channels=256,
-                channels=64,
-                num_nodes=256,
-                num_neighbors=128,
-                importance='feature',
-            ),
-        )
-    ),
+    links=links,
 )
-del teacher
+del links, teacher

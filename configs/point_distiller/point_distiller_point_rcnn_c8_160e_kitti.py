@@ -8,9 +8,9 @@ import copy
 from mmengine.config import read_base
 
 from perception3d.distill.distiller import Distiller
-from perception3d.distill.losses.point_distiller import PointDistiller
 
 with read_base():
+    from .._base_.distill.point_features import links
     from .._base_.models.point_rcnn import model as teacher
     from ..point_rcnn.point_rcnn_c8_160e_kitti import *
 
@@ -20,21 +20,6 @@ model = dict(
     teacher=copy.deepcopy(teacher),
     teacher_checkpoint=None,
     teacher_mode='predict',
-    links=dict(
-        local=dict(
-            student='neck[fp_features]',
-            teacher='neck[fp_features]',
-            loss=dict(
-                type=PointDistiller,
-                student_channels=45,
-                teacher_channels=128,
-                channels=45,
-                num_nodes=6000,
-                num_neighbors=128,
-                importance='feature',
-                pool='max',
-            ),
-        )
-    ),
+    links=links,
 )
-del teacher
+del links, teacher

@@ -10,9 +10,11 @@ import copy
 from mmengine.config import read_base
 
 from perception3d.distill.distiller import Distiller
-from perception3d.distill.losses.point_distiller import PointDistiller
+
+student_channels = (32, 64)
 
 with read_base():
+    from .._base_.distill.second_levels import links
     from .._base_.models.second_secfpn import model as teacher
     from ..second.second_secfpn_c16_80e_kitti import *
 
@@ -21,33 +23,6 @@ model = dict(
     student=copy.deepcopy(model),
     teacher=copy.deepcopy(teacher),
     teacher_checkpoint=None,
-    links=dict(
-        level0=dict(
-            student='backbone[0]',
-            teacher='backbone[0]',
-            loss=dict(
-                type=PointDistiller,
-                student_channels=32,
-                teacher_channels=128,
-                channels=32,
-                num_nodes=256,
-                num_neighbors=128,
-                importance='feature',
-            ),
-        ),
-        level1=dict(
-            student='backbone[1]',
-            teacher='backbone[1]',
-            loss=dict(
-                type=PointDistiller,
-                student_channels=64,
-                teacher_channels=256,
-                channels=32,
-                num_nodes=256,
-                num_neighbors=128,
-                importance='feature',
-            ),
-        ),
-    ),
+    links=links,
 )
-del teacher
+del links, teacher

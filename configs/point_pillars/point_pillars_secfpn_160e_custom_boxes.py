@@ -2,7 +2,7 @@
 
 from mmengine.config import read_base
 
-data_root = 'data/mine'
+data_root = 'data/custom'
 # Of each class: length, width and height of a usual object in metres; the overlaps with it from which on an anchor is
 # positive and below which it is negative; and the overlap from which on the evaluation counts a box as right.
 objects = dict(

@@ -249,15 +249,15 @@ class CellQueue:
         self._say(f'{cell.name} {what}, log: {folder.log(stage)}')
 
     def _poll(self, cell: Cell) -> None:
-        now = self._running[cell]
-        code = now.child.poll()
+        active = self._running[cell]
+        code = active.child.poll()
         if code is None:
             return
         del self._running[cell]
-        now.folder.end(now.stage, now.child.seconds, code)
+        active.folder.end(active.stage, active.child.seconds, code)
         if code:
-            log = now.folder.log(now.stage)
-            self._fail(cell, Failure(f'its {now.stage} ended with code {code}: {log}', tail(log)))
+            log = active.folder.log(active.stage)
+            self._fail(cell, Failure(f'its {active.stage} ended with code {code}: {log}', tail(log)))
         else:
             # The test follows in the place of the training.
             self._begin(cell)
@@ -286,7 +286,9 @@ class CellQueue:
         if not left or not self._done:
             return text
         mean = sum(self._done.values()) / len(self._done)
-        behind = sum(min(mean, now.folder.seconds(TRAIN) + now.child.seconds) for now in self._running.values())
+        behind = sum(
+            min(mean, active.folder.seconds(TRAIN) + active.child.seconds) for active in self._running.values()
+        )
         return f'{text}, about {clock((mean * left - behind) / min(self.experiment_run.launch.jobs, left))} to go'
 
     def _say(self, text: str) -> None:
@@ -294,6 +296,6 @@ class CellQueue:
 
     def _stop(self) -> None:
         running = list(self._running.values())
-        stop([now.child for now in running])
-        for now in running:
-            now.folder.end(now.stage, now.child.seconds, None)
+        stop([active.child for active in running])
+        for active in running:
+            active.folder.end(active.stage, active.child.seconds, None)

@@ -63,7 +63,7 @@ def shrink_queries(model):
         'encoder.column_embedding.weight': ((12, 1), (6, 1)),
         'encoder.row_embedding.weight': ((16, 1), (8, 1)),
     }
-    for name in ('cameras', 'moments'):
+    for name in ('cameras', 'frames'):
         model.links[name].loss.grids = ((8, 6), (16, 12))
 
 
@@ -163,8 +163,8 @@ def test_different_grids_are_resized_where_a_config_sets_it():
         links = load_config(FOLDER / f'{name}.py').model.links
         said[name] = {key for key, link in links.items() if {'resample', 'grids'} & link.loss.keys()}
     wanted = {
-        'bev_distill_m4_m2_r34_256x704_cbgs20e_nuscenes': {'fused', 'moments', 'increment', 'saliency', 'classes'},
-        'bev_distill_former_small_tiny_r50_450x800_24e_nuscenes': {'fused', 'cameras', 'moments'},
+        'bev_distill_m4_m2_r34_256x704_cbgs20e_nuscenes': {'fused', 'frames', 'increment', 'saliency', 'classes'},
+        'bev_distill_former_small_tiny_r50_450x800_24e_nuscenes': {'fused', 'cameras', 'frames'},
     }
     assert said == {name: wanted.get(name, set()) for name in PAIRS}
 

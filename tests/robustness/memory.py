@@ -30,6 +30,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+# The imports below need the path above (E402).
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402

@@ -1,6 +1,6 @@
 """Links of structured distillation between Fast-BEV detectors with the paper's head and four frames.
 
-`fused`, `moments`, `views` and `increment` are the spatial-temporal part (a), `saliency`, `classes` and `boxes` the
+`fused`, `frames`, `views` and `increment` are the spatial-temporal part (a), `saliency`, `classes` and `boxes` the
 response (b). Each begins at `match` times the student's own loss, so `weight` is its share of it. The last fifth of the
 training belongs to the ground truth. A link is switched off by `model.links.NAME.weight=0.0`.
 """
@@ -22,7 +22,7 @@ links = dict(
         weight=0.3,
         **timing,
     ),
-    moments=dict(
+    frames=dict(
         student='view_transforms.0',
         teacher='view_transforms.0',
         loss=dict(

@@ -33,6 +33,6 @@ links = dict(
             weight=0.1,
             **timing,
         )
-        for name, block in (('cameras', 'spatial_attention'), ('moments', 'temporal_attention'))
+        for name, block in (('cameras', 'spatial_attention'), ('frames', 'temporal_attention'))
     },
 )

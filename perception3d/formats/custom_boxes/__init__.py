@@ -93,13 +93,13 @@ FORMAT = Format(
     'custom-boxes',
     create_data=Command(
         _CREATE_DATA,
-        'python tools/create_data.py custom-boxes --root data/mine --classes Car Pedestrian',
+        'python tools/create_data.py custom-boxes --root data/custom --classes Car Pedestrian',
         _add_create_data,
         _create_data,
     ),
     evaluate=Command(
         _EVALUATE,
-        'python tools/evaluate.py custom-boxes --gt data/mine/labels --pred results --out metrics.json',
+        'python tools/evaluate.py custom-boxes --gt data/custom/labels --pred results --out metrics.json',
         _add_evaluate,
         _evaluate,
     ),

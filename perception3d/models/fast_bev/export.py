@@ -65,7 +65,7 @@ class FastBEVNetwork(nn.Module):
             levels = features
         else:
             history, tables = inputs[:count], inputs[count:]
-            levels = [torch.cat([now[None], past]) for now, past in zip(features, history, strict=True)]
+            levels = [torch.cat([current[None], past]) for current, past in zip(features, history, strict=True)]
         volumes = [
             _lift(group, table, transform.grid.shape)
             for group, table, transform in zip(
