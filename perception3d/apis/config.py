@@ -80,7 +80,9 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
         raise
     except Exception as error:
         shown = ''.join(f' with {name}={value!r}' for name, value in (values or {}).items())
-        raise InputError(f'{path} does not load as a config{shown}: {type(error).__name__}: {error}') from error
+        numbered = isinstance(error, KeyError) and isinstance(error.args[0], (int, slice))
+        hint = '; the steps of a pipeline have names, not numbers: see docs/configs.md' if numbered else ''
+        raise InputError(f'{path} does not load as a config{shown}: {type(error).__name__}: {error}{hint}') from error
     if not isinstance(config.get('model'), Mapping):
         raise InputError(f'{path} is not a config: it defines no `model = dict(type=..., ...)`')
     config.setdefault('default_scope', 'mmdet3d')

@@ -92,6 +92,14 @@ def test_traps_and_non_configs_are_errors(tmp_path, text, message):
         load_config(_write(tmp_path, base=BASE, leaf=text))
 
 
+@pytest.mark.parametrize('line', ['steps[1].update(x=2)', 'del steps[0]'])
+def test_a_step_by_its_number_is_an_error_that_names_the_way(tmp_path, line):
+    base = "model = dict(type='A')\ntrain_pipeline = dict(load=dict(type='B'), pack=dict(type='C', x=1))\n"
+    leaf = 'from mmengine.config import read_base\nwith read_base():\n    from .base import *\nsteps = train_pipeline\n'
+    with pytest.raises(InputError, match='steps of a pipeline have names, not numbers: see docs/configs.md'):
+        load_config(_write(tmp_path, base=base, leaf=leaf + line + '\n'))
+
+
 def test_a_trap_in_a_base_is_found(tmp_path):
     leaf = 'from mmengine.config import read_base\nwith read_base():\n    from .middle import *\n'
     with pytest.raises(InputError, match='middle.py:1 sets _base_'):
