@@ -21,6 +21,14 @@ _RGB = {
     'pedestrian': (255, 70, 80),
     'traffic_cone': (255, 130, 215),
     'barrier': (205, 210, 220),
+    # Near those of SemanticKITTI, but bright, and apart from the road users.
+    'road': (255, 0, 255),
+    'sidewalk': (165, 135, 225),
+    'parking': (240, 180, 210),
+    'building': (225, 165, 15),
+    'vegetation': (15, 180, 15),
+    'trunk': (210, 120, 60),
+    'terrain': (135, 255, 90),
     # Points whose predicted label is not the annotated one.
     'wrong': (255, 0, 0),
 }

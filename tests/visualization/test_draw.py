@@ -103,7 +103,9 @@ class TestPalette:
         assert class_colors([]).shape == (0, 3)
 
     def test_colours_are_apart_and_bright(self):
-        lab = cv2.cvtColor(class_colors(CLASSES).reshape(1, -1, 3).astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
+        surfaces = ['road', 'sidewalk', 'parking', 'building', 'vegetation', 'trunk', 'terrain']
+        names = [*CLASSES, *surfaces]
+        lab = cv2.cvtColor(class_colors(names).reshape(1, -1, 3).astype(np.float32) / 255, cv2.COLOR_BGR2LAB)[0]
         nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(lab, 2))
         assert nearest > 25, nearest
         assert lab[:, 0].min() > 55
