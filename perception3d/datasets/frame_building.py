@@ -149,3 +149,17 @@ def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
     for split, entry in splits.items():
         for note in entry['notes']:
             print(f'note: {split}: {note}')
+
+
+def print_point_summary(summary: Mapping[str, Any]) -> None:
+    """Prints what a `create_infos` of labelled points returned: files, frames, and points of each class."""
+    splits = summary['splits']
+    for split, entry in splits.items():
+        print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
+    names = list(dict.fromkeys(name for entry in splits.values() for name in entry['classes']))
+    print(f'{"points":<22}' + ''.join(f'{split:>16}' for split in splits))
+    for name in names:
+        print(f'{name:<22}' + ''.join(f'{entry["classes"].get(name, 0):>16}' for entry in splits.values()))
+    for split, entry in splits.items():
+        for note in entry['notes']:
+            print(f'note: {split}: {note}')

@@ -15,6 +15,8 @@ from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Points, Primitive, StructureStyle, Style
 from perception3d.structures.views import BevView, CameraView, View3D
 
+IGNORE = 255
+"""The label of points that are not labelled: outside of the class names, never trained on and never predicted."""
 WRONG = 'wrong'
 """The class, and so the colour, of points whose predicted label is not the annotated one."""
 # Points farther away than this, in x or y, do not widen a BEV view: they are few.
@@ -26,7 +28,7 @@ class PointLabels(Structure):
     """Labels of points.
 
     Attributes:
-        labels: (N,) index into the class names; a point whose index lies outside them is not drawn.
+        labels: (N,) index into the class names; a point whose index lies outside them, such as IGNORE, is not drawn.
         instances: (N,) which object a point belongs to, 0 for none, or None where objects are not separated.
         points: (N, 3) metres in the LiDAR frame, or None: the points of the frame, see `for_frame`.
 

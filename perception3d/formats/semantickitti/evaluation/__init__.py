@@ -1,0 +1,1 @@
+"""SemanticKITTI's scores: of result files by the official rules, and in mmengine's test loop."""
