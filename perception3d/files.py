@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -120,9 +121,13 @@ def read_json(path: str | Path, hint: str = '') -> Any:
 
 
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
-    """Writes `content` as JSON, whole or not at all."""
+    """Writes `content` as JSON, whole or not at all; with `indent` a list of numbers still takes one line."""
+    text = json.dumps(content, indent=indent)
+    if indent is not None:
+        # Inside a string a line break is written as \\n, so that only lists are matched.
+        text = re.sub(r'\[\n[^\[\]{}"]*\]', lambda found: f'[{" ".join(found[0][1:-1].split())}]', text)
     with write_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=indent) + '\n', encoding='utf-8')
+        temporary.write_text(text + '\n', encoding='utf-8')
 
 
 def parse_yaml(text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 
@@ -104,3 +105,11 @@ def test_a_data_pickle_never_runs_code(tmp_path):
     (tmp_path / 'cut.pkl').write_bytes((tmp_path / 'good.pkl').read_bytes()[:20])
     with pytest.raises(InputError, match='cut.pkl is not a readable pickle'):
         files.read_pickle(tmp_path / 'cut.pkl')
+
+
+def test_json_for_readers_keeps_a_list_of_numbers_on_one_line(tmp_path):
+    content = {'box': [1, 2.5, None], 'rows': [[1, 2], [3, 4]], 'words': ['a\nb', '[1,\n 2]'], 'none': []}
+    files.write_json(tmp_path / 'a.json', content, indent=1)
+    text = (tmp_path / 'a.json').read_text()
+    assert json.loads(text) == content
+    assert '"box": [1, 2.5, null]' in text and '[3, 4]' in text

@@ -1,4 +1,4 @@
-"""Draw several detectors on the same samples side by side: boxes, and the BEV map of their class scores."""
+"""Draw several models on the same samples side by side: predictions, and their BEV class scores or their errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('models', nargs='+', metavar='TITLE=CONFIG,CHECKPOINT')
     parser.add_argument('--index', nargs='+', type=int, default=[0], help='samples of the test data')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
-    parser.add_argument('--logits', default='bbox_head[0]', metavar='TAP', help='class logits (B, K, X, Y)')
+    parser.add_argument(
+        '--logits',
+        metavar='TAP',
+        help="class logits (B, K, X, Y), or none for errors instead of scores (default: the model's, or bbox_head[0])",
+    )
     parser.add_argument('--transposed', action='store_true', help="logits are (Y, X), as of Fast-BEV's own head")
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")

@@ -1,8 +1,8 @@
-"""What tools/compare.py does: several detectors on the same samples, in one picture."""
+"""What tools/compare.py does: several models on the same samples, in one picture."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,25 +21,30 @@ from perception3d.models.lidar_det.response import response_map
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.structures.base import Structure
-from perception3d.structures.frame import LidarAxes
-from perception3d.structures.sample import resolve, structures_of
-from perception3d.visualization.compare import Detection, draw_comparison
+from perception3d.structures.frame import LidarAxes, SensorFrame
+from perception3d.structures.heatmaps import Heatmaps
+from perception3d.structures.sample import resolve, structures_of, to_numpy
+from perception3d.visualization.compare import Column, draw_comparison
 from perception3d.visualization.sample import axes_of
+
+_LOGITS, _NO_LOGITS = 'bbox_head[0]', 'none'
 
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """How detectors are compared.
+    """How models are compared.
 
     Attributes:
-        logits: tap of the class logits (B, K, X, Y), or of a list with these as its one entry.
+        logits: tap of the class logits (B, K, X, Y), or of a list with these as its one entry; 'none' for a model whose
+            logits are not a map of the ground. None takes `response_tap` of the model, and `bbox_head[0]` of models
+            without this attribute.
         transposed: the logits are (B, K, Y, X), as those of Fast-BEV's own head. LiDAR detectors need no setting: their
             models know the order of their axes.
         score_thr: boxes with lower scores are not drawn.
         device: 'cpu', 'cuda', ...; a GPU by default if there is one.
     """
 
-    logits: str = 'bbox_head[0]'
+    logits: str | None = None
     transposed: bool = False
     score_thr: float = 0.25
     device: str | None = None
@@ -52,42 +57,47 @@ def compare(
     overrides: dict[str, Any] | None = None,
     options: CompareOptions | None = None,
 ) -> list[Path]:
-    """Draws the predictions and BEV class-score maps of detectors for samples of their test data; returns the pictures.
+    """Draws the predictions of models for samples of their test data, and below their BEV class-score maps.
+
+    Below a model without such a map are its predictions where they differ from the ground truth, such as the wrong
+    labels of points.
 
     Args:
-        models: TITLE=CONFIG,CHECKPOINT of each detector. Each one reads its own test data, which may differ in the
+        models: TITLE=CONFIG,CHECKPOINT of each model. Each one reads its own test data, which may differ in the
             size of images, not in the scenes.
         indices: samples of the test data.
         out: folder for the pictures.
         overrides: changes to every config.
         options: what is drawn.
 
+    Returns:
+        The paths of the pictures.
+
     Raises:
         InputError: a model is not of that form or does not load, a sample does not exist or differs between the models.
     """
     check_outputs(folders=[out])
     options = options or CompareOptions()
-    detectors = [_load(text, overrides or {}, options) for text in models]
+    compared = [_load(text, overrides or {}, options) for text in models]
     written = []
     for index in indices:
-        for detector in detectors:
-            detector.require_sample(index)
-        infos = [detector.dataset.get_data_info(index) for detector in detectors]
-        if len({info.get('token') for info in infos}) > 1:
+        for model in compared:
+            model.require_sample(index)
+        tokens = {model.dataset.get_data_info(index).get('token') for model in compared}
+        if len(tokens) > 1:
             raise InputError(f'sample {index} differs between the models: their test data must be the same')
+        results = [model.predict(index, options) for model in compared]
         # A data set may have no annotations; those of the last one that has some are drawn.
-        truths = [detector.ground_truth(info) for detector, info in zip(detectors, infos)]
-        truth = next((one for one in reversed(truths) if one is not None), None)
-        results = [detector.detect(index, options) for detector in detectors]
+        truth = next((one for _, one, _ in reversed(results) if one is not None), None)
         path = Path(out) / f'compare_{index:04d}.png'
-        write_image(path, draw_comparison([detection for detection, _ in results], truth, results[0][1]))
+        write_image(path, draw_comparison([column for column, _, _ in results], truth, results[0][2]))
         written.append(path)
     return written
 
 
 @dataclass(frozen=True)
-class _Detector:
-    """A model with its weights and its test data."""
+class _Compared:
+    """A model with its weights and its test data; `taps` has one tap, or none where there is no map to draw."""
 
     title: str
     dataset: Any
@@ -100,30 +110,44 @@ class _Detector:
         if not 0 <= index < count:
             raise InputError(f'there is no sample {index}: the test data of {self.title} has 0 to {count - 1}')
 
-    def ground_truth(self, info: Any) -> tuple[Structure, ...] | None:
-        """Returns the annotations of a sample, not augmented."""
-        return resolve(structures_of(info).ground_truth, self.dataset.metainfo['classes'])
-
     @torch.no_grad()
-    def detect(self, index: int, options: CompareOptions) -> tuple[Detection, LidarAxes]:
-        """Returns the predictions for a sample, and the axes of its LiDAR frame."""
+    def predict(self, index: int, options: CompareOptions) -> tuple[Column, tuple[Structure, ...] | None, LidarAxes]:
+        """Returns the column of a sample, its annotations if there are any, and the axes of its LiDAR frame."""
+        batch = pseudo_collate([self.dataset[index]])
+        points = batch['inputs'].get('points') if isinstance(batch['inputs'], dict) else None
+        points = None if points is None else to_numpy(points[0])
         with self.taps.record() as records:
-            result = self.model.test_step(pseudo_collate([self.dataset[index]]))[0]
+            result = self.model.test_step(batch)[0]
+        frame = SensorFrame(points=points, axes=axes_of(result.metainfo))
+        carried = structures_of(result)
+        # Annotations as stored, not as a test-time augmentation has moved them; those of points come with the points.
+        stored = structures_of(self.dataset.get_data_info(index)).ground_truth
+        truth = self._ready(carried.ground_truth if stored is None else stored, frame)
+        predictions = self._ready(carried.predictions, frame, options.score_thr)
+        return Column(self.title, predictions or (), self._response(records, options)), truth, frame.axes
+
+    def _ready(
+        self, structures: Sequence[Structure] | None, frame: SensorFrame, score: float | None = None
+    ) -> tuple[Structure, ...] | None:
+        named = resolve(structures, self.dataset.metainfo['classes'], score)
+        return None if named is None else tuple(structure.for_frame(frame) for structure in named)
+
+    def _response(self, records: Mapping[str, Any], options: CompareOptions) -> Heatmaps | None:
+        if not records:
+            return None
         tap, logits = next(iter(records.items()))
         # The heads of mmdet3d give a list of levels.
         if isinstance(logits, (list, tuple)) and len(logits) == 1:
             logits = logits[0]
         if getattr(logits, 'ndim', 0) != 4:
             raise InputError(
-                f'{self.title}: the tap {tap!r} holds no class logits (B, K, X, Y): name others with --logits'
+                f'{self.title}: the tap {tap!r} holds no class logits (B, K, X, Y): name others with --logits, or '
+                '--logits none'
             )
-        first = logits[0].transpose(1, 2) if options.transposed else logits[0]
-        predictions = resolve(structures_of(result).predictions, self.dataset.metainfo['classes'], options.score_thr)
-        detection = Detection(self.title, predictions or (), response_map(self.model, first))
-        return detection, axes_of(result.metainfo)
+        return response_map(self.model, logits[0].transpose(1, 2) if options.transposed else logits[0])
 
 
-def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Detector:
+def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Compared:
     title, equals, files = text.partition('=')
     path, comma, checkpoint = files.rpartition(',')
     if not equals or not comma:
@@ -136,4 +160,5 @@ def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Det
     check_trained_classes(load_weights(model, checkpoint), dataset.metainfo, checkpoint)
     device = torch.device(options.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     model = model.to(device).eval()
-    return _Detector(title, dataset, model, TapSet(model, [options.logits]))
+    tap = options.logits or getattr(model, 'response_tap', _LOGITS) or _NO_LOGITS
+    return _Compared(title, dataset, model, TapSet(model, [] if tap == _NO_LOGITS else [tap]))

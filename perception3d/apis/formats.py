@@ -83,7 +83,7 @@ def parse_arguments(
             name,
             aliases=list(plugin.aliases),
             parents=list(parents),
-            help=part.description.strip().splitlines()[0],
+            help=' '.join(part.description.split('\n\n')[0].split()),
             description=part.description,
             epilog=f'example:\n  {part.example}',
             formatter_class=argparse.RawDescriptionHelpFormatter,

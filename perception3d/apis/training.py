@@ -78,6 +78,8 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     settings.pop('overwrite', None)
     loaded = load_config(config, parse_options(options))
     loaded.pop('resume', None)
+    # mmengine logs the whole config and all hooks, which would bury the few lines that a dry run prints.
+    loaded.log_level = 'WARNING'
     runner = build_runner(loaded, **settings)
     print(parameter_table(runner.model))
     loop = runner.prepare_one_step()

@@ -87,6 +87,11 @@ class Structure:
         """Whether arrows of motion may be drawn."""
         return False
 
+    @property
+    def has_fronts(self) -> bool:
+        """Whether its objects have fronts, which pictures mark."""
+        return False
+
     def footprints(self) -> npt.NDArray[Any]:
         """Returns points (N, 2), metres along x and y of the LiDAR frame, which a BEV view should cover."""
         return np.zeros((0, 2))

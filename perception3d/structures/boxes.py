@@ -88,6 +88,11 @@ class Boxes(Structure):
         return self.boxes[:, 7:9] if self.boxes.shape[1] >= 9 else None
 
     @property
+    def has_fronts(self) -> bool:
+        """True: a box has a front face."""
+        return True
+
+    @property
     def has_motion(self) -> bool:
         """Whether the boxes carry velocities."""
         return self.velocities is not None

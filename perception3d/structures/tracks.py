@@ -73,6 +73,11 @@ class Tracks(Structure):
         return self.select(finite), int((~finite).sum())
 
     @property
+    def has_fronts(self) -> bool:
+        """True: a box has a front face."""
+        return True
+
+    @property
     def has_motion(self) -> bool:
         """Whether the boxes carry velocities."""
         return self.boxes.has_motion

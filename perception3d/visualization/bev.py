@@ -11,6 +11,7 @@ BACKGROUND = (30, 24, 20)
 _RING = (78, 68, 60)
 _RING_TEXT = (150, 140, 130)
 _EGO = (240, 240, 240)
+_EGO_OUTLINE_M = np.array([[-0.9, -2.0], [-0.9, 1.3], [0.0, 2.3], [0.9, 1.3], [0.9, -2.0]])
 
 
 def draw_ground(view: BevView, points: np.ndarray | None, scale: float = 1.0, point_px: int = 0) -> np.ndarray:
@@ -24,9 +25,12 @@ def draw_ground(view: BevView, points: np.ndarray | None, scale: float = 1.0, po
     """
     panel = np.full((view.height_px, view.width_px, 3), BACKGROUND, np.uint8)
     _draw_rings(panel, view, scale)
+    # Under the points, of which some lie on the vehicle's own roof; its outline over them, where they are dense.
+    outline = view.map_to_pixels(_EGO_OUTLINE_M)
+    fill(panel, [outline], [_EGO], 0.85)
     if points is not None and len(points):
         _draw_points(panel, view, np.asarray(points)[:, :3], point_px or (2 if view.px_per_m > 14 else 1))
-    _draw_ego(panel, view)
+    stroke(panel, polyline(outline), _EGO, 1)
     return panel
 
 
@@ -63,10 +67,3 @@ def _draw_points(panel: np.ndarray, view: BevView, points: np.ndarray, size: int
         for column in range(size):
             at = np.minimum(pixels + [column, row], last)
             panel[at[:, 1], at[:, 0]] = shade
-
-
-def _draw_ego(panel: np.ndarray, view: BevView) -> None:
-    outline = np.array([[-0.9, -2.0], [-0.9, 1.3], [0.0, 2.3], [0.9, 1.3], [0.9, -2.0]])
-    pixels = view.map_to_pixels(outline)
-    fill(panel, [pixels], [_EGO], 0.85)
-    stroke(panel, polyline(pixels), _EGO, 1)

@@ -1,4 +1,4 @@
-"""Several detectors on one scene: their boxes, and below how each responds in every cell of its BEV grid."""
+"""Several models on one scene: their predictions, and below each its response on the BEV grid, or its errors."""
 
 from __future__ import annotations
 
@@ -25,33 +25,35 @@ _TRUTH_UPPER, _TRUTH_LOWER = StructureStyle(bev_opacity=0.3), StructureStyle()
 
 
 @dataclass(frozen=True)
-class Detection:
-    """What one detector predicts in a scene.
+class Column:
+    """What one model predicts in a scene.
 
     Attributes:
         title: above its column.
         structures: its predictions, in the LiDAR frame, with class names.
-        response: how it responds in every cell, such as the best class score; on a BEV range.
+        response: how it responds in every cell, such as the best class score; on a BEV range. None for a model without
+            such a map: its predictions are then drawn against the ground truth.
     """
 
     title: str
     structures: Sequence[Structure]
-    response: Heatmaps
+    response: Heatmaps | None = None
 
 
 def draw_comparison(
-    detections: Sequence[Detection],
+    columns: Sequence[Column],
     ground_truth: Sequence[Structure] | None = None,
     axes: LidarAxes = Y_FORWARD,
     width_px: int = 480,
 ) -> np.ndarray:
-    """Returns a picture (2 * H, N * W, 3) BGR: a column for each of N detectors, boxes above, response below.
+    """Returns a picture (2 * H, N * W, 3) BGR: a column for each of N models, predictions above, response below.
 
-    Annotated structures are tinted white in the upper row and outlined in white in the lower. Every panel shows all
-    that any of the responses covers, with the way forward up.
+    Annotated structures are tinted white in the upper row and outlined in white in the lower. A model without a
+    response has there its predictions over the ground truth, of point labels the wrong ones in red. Every panel shows
+    all that any of the responses covers, else what the structures cover, with the way forward up.
 
     Args:
-        detections: one for each detector.
+        columns: one for each model.
         ground_truth: what is annotated, where anything is.
         axes: those of the LiDAR frame.
         width_px: of a column; the height follows.
@@ -59,11 +61,12 @@ def draw_comparison(
     Raises:
         InputError: there is nothing to compare, or a response has no BEV range.
     """
-    if not detections:
-        raise InputError('there is nothing to compare: give one detector or more')
-    view = covering_view(axes, [_range_of(detection.response) for detection in detections], width_px)
+    if not columns:
+        raise InputError('there is nothing to compare: give one model or more')
+    ranges = [_range_of(column.response) for column in columns if column.response is not None]
+    view = covering_view(axes, ranges or [_covered(axes, columns, ground_truth or ())], width_px)
     view = replace(view, with_texts=False, with_motion=False)
-    return np.hstack([np.vstack(_column(detection, ground_truth or (), view)) for detection in detections])
+    return np.hstack([np.vstack(_panels(column, ground_truth or (), view)) for column in columns])
 
 
 def draw_response(response: Heatmaps, view: BevView) -> np.ndarray:
@@ -80,14 +83,35 @@ def _range_of(response: Heatmaps) -> tuple[float, float, float, float]:
     return response.range_m
 
 
-def _column(detection: Detection, ground_truth: Sequence[Structure], view: BevView) -> tuple[np.ndarray, np.ndarray]:
-    scene, response = draw_ground(view, None, view.width_px / 640), draw_response(detection.response, view)
-    for structure in (one.drawable()[0] for one in ground_truth):
-        for panel, style in ((scene, _TRUTH_UPPER), (response, _TRUTH_LOWER)):
-            paint(panel, structure.primitives(view, style), color=_TRUTH_COLOR)
-    for structure in (one.drawable()[0] for one in detection.structures):
-        paint(scene, structure.primitives(view, _PREDICTION))
-    text(scene, detection.title, (4, 4), height_px=13, plate=0.6)
-    for panel in (scene, response):
+def _covered(
+    axes: LidarAxes, columns: Sequence[Column], ground_truth: Sequence[Structure]
+) -> tuple[float, float, float, float]:
+    """The rectangle x0, y0, x1, y1 in metres around all structures, with a margin of a metre."""
+    structures = [*ground_truth, *(structure for column in columns for structure in column.structures)]
+    xy = np.concatenate([np.zeros((1, 2)), *(structure.footprints() for structure in structures)])
+    (x0, y0), (x1, y1) = xy.min(axis=0) - 1, xy.max(axis=0) + 1
+    return float(x0), float(y0), float(x1), float(y1)
+
+
+def _panels(column: Column, ground_truth: Sequence[Structure], view: BevView) -> tuple[np.ndarray, np.ndarray]:
+    scale = view.width_px / 640
+    truth = [structure.drawable()[0] for structure in ground_truth]
+    predictions = [structure.drawable()[0] for structure in column.structures]
+    upper = draw_ground(view, None, scale)
+    if column.response is None:
+        lower = draw_ground(view, None, scale)
+        for structure in truth:
+            paint(lower, structure.primitives(view, _TRUTH_LOWER))
+        for structure in predictions:
+            paint(lower, structure.against(truth).primitives(view, _PREDICTION))
+    else:
+        lower = draw_response(column.response, view)
+        for structure in truth:
+            paint(upper, structure.primitives(view, _TRUTH_UPPER), color=_TRUTH_COLOR)
+            paint(lower, structure.primitives(view, _TRUTH_LOWER), color=_TRUTH_COLOR)
+    for structure in predictions:
+        paint(upper, structure.primitives(view, _PREDICTION))
+    text(upper, column.title, (4, 4), height_px=13, plate=0.6)
+    for panel in (upper, lower):
         panel[:, -1] = 90
-    return scene, response
+    return upper, lower

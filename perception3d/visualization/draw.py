@@ -161,8 +161,11 @@ def draw_title(title: str, style: PictureStyle) -> np.ndarray:
     return bar
 
 
-def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float) -> np.ndarray:
-    """Returns the column that explains colours and lines, with the number of objects of each class."""
+def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float, in_3d: bool = False) -> np.ndarray:
+    """Returns the column that explains colours and lines, with the number of objects of each class.
+
+    A view `in_3d` has neither front faces nor arrows of motion.
+    """
     counts = [None if structures is None else _count(structures) for _, structures in drawn.sources]
     known = [count for count in counts if count is not None]
     names = list(drawn.class_names)
@@ -174,7 +177,9 @@ def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float) -> np.n
     structures = [structure for _, structure in drawn.structures]
     # Data without velocities has no arrows to be explained.
     with_motion = not structures or any(structure.has_motion for structure in structures)
-    return draw_legend(width_px, height_px, names, rows, drawn.notes, scale, with_motion)
+    with_fronts = not structures or any(structure.has_fronts for structure in structures)
+    marks = () if in_3d else ('fronts',) * with_fronts + ('motion',) * with_motion
+    return draw_legend(width_px, height_px, names, rows, drawn.notes, scale, marks)
 
 
 def draw_cameras(drawn: Drawn, style: PictureStyle) -> np.ndarray:

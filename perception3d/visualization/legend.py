@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ def draw_legend(
     counts: Sequence[np.ndarray | None],
     notes: Sequence[str] = (),
     scale: float = 1.0,
-    with_motion: bool = True,
+    marks: Collection[str] = ('fronts', 'motion'),
 ) -> np.ndarray:
     """Returns a (height, width, 3) BGR panel.
 
@@ -32,7 +32,7 @@ def draw_legend(
         counts: (K,) number of annotated objects and (K,) of predicted ones; None where the picture has no such source.
         notes: further lines, muted.
         scale: size of text and lines.
-        with_motion: explains the arrows of velocities.
+        marks: what else is explained: 'fronts', the filled faces of boxes, and 'motion', the arrows of velocities.
     """
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     # Many classes share the height; text stays readable down to 7 pixels.
@@ -53,7 +53,17 @@ def draw_legend(
     y += 1.6 * step
     thick = max(1, round(1.4 * scale))
     lines = [('ground truth', thick, (6 * scale, 4 * scale))] * with_gt + [('prediction', thick, None)] * with_pred
-    y = _draw_line_styles(panel, (left, y), step, size, lines, with_motion)
+    y = _draw_line_styles(panel, (left, y), step, size, lines)
+    if 'fronts' in marks:
+        front = _rectangle(left + 0.4 * step, y + 0.05 * step, 0.8 * step, 0.7 * step)
+        fill(panel, [front], [_BRIGHT], 0.35)
+        text(panel, 'front face', (left + 2.0 * step, y), _BRIGHT, size)
+        y += step
+    if 'motion' in marks:
+        arrow(panel, (left, y + 0.4 * step), (left + 1.6 * step, y + 0.4 * step), _BRIGHT, 1)
+        text(panel, 'motion in 1 s', (left + 2.0 * step, y), _BRIGHT, size)
+        y += step
+    y += 0.4 * step
     for note in notes:
         text(panel, note, (left, y), _MUTED, size)
         y += step
@@ -77,23 +87,15 @@ def _draw_line_styles(
     step: float,
     size: float,
     lines: Sequence[tuple[str, int, tuple[float, float] | None]],
-    with_motion: bool,
 ) -> float:
-    """Draws a sample of each line (words, thickness, dashes), of a front face and of an arrow; returns the end (v)."""
+    """Draws a sample of each line (words, thickness, dashes); returns the end (v)."""
     left, y = corner
     for words, thick, dash_px in lines:
         ends = np.array([[[left, y + 0.4 * step], [left + 1.6 * step, y + 0.4 * step]]])
         stroke(panel, ends, _BRIGHT, thick, dash_px)
         text(panel, words, (left + 2.0 * step, y), _BRIGHT, size)
         y += step
-    front = _rectangle(left + 0.4 * step, y + 0.05 * step, 0.8 * step, 0.7 * step)
-    fill(panel, [front], [_BRIGHT], 0.35)
-    text(panel, 'front face', (left + 2.0 * step, y), _BRIGHT, size)
-    if with_motion:
-        y += step
-        arrow(panel, (left, y + 0.4 * step), (left + 1.6 * step, y + 0.4 * step), _BRIGHT, 1)
-        text(panel, 'motion in 1 s', (left + 2.0 * step, y), _BRIGHT, size)
-    return y + 1.4 * step
+    return y
 
 
 def _rectangle(left: float, top: float, width: float, height: float) -> np.ndarray:

@@ -64,7 +64,7 @@ def draw_scene(
     for primitive in scene_primitives(drawn):
         primitive.paint_with(painter)
     text(canvas, '3D view, from behind the ego vehicle', (4, 4), height_px=9 * style.scale, plate=0.6)
-    picture = np.concatenate([canvas, legend_of(drawn, legend_px, height, style.scale)], axis=1)
+    picture = np.concatenate([canvas, legend_of(drawn, legend_px, height, style.scale, in_3d=True)], axis=1)
     return np.concatenate([draw_title(title, style), picture], axis=0)
 
 

@@ -9,8 +9,9 @@ from perception3d.checks import InputError
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.frame import Y_FORWARD, LidarAxes
 from perception3d.structures.heatmaps import Heatmaps
+from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.views import BevView, square_view
-from perception3d.visualization.compare import Detection, draw_comparison, draw_response
+from perception3d.visualization.compare import Column, draw_comparison, draw_response
 from perception3d.visualization.windows import covering_view
 
 RANGE = (-10.0, -10.0, 10.0, 10.0)
@@ -20,8 +21,8 @@ def nothing():
     return Boxes(np.zeros((0, 9)), np.zeros(0))
 
 
-def detection(title: str, boxes: Boxes) -> Detection:
-    return Detection(title, [boxes.with_classes(['car'])], Heatmaps(np.zeros((1, 8, 8)), RANGE))
+def detection(title: str, boxes: Boxes) -> Column:
+    return Column(title, [boxes.with_classes(['car'])], Heatmaps(np.zeros((1, 8, 8)), RANGE))
 
 
 def test_a_response_is_bright_where_its_pillar_lies():
@@ -87,4 +88,15 @@ def test_what_cannot_be_compared_is_named():
     with pytest.raises(InputError, match='nothing to compare'):
         draw_comparison([])
     with pytest.raises(InputError, match='has no range_m'):
-        draw_comparison([Detection('', [], Heatmaps(np.zeros((3, 8, 8))))])
+        draw_comparison([Column('', [], Heatmaps(np.zeros((3, 8, 8))))])
+
+
+def test_a_model_without_a_response_shows_its_wrong_points_below():
+    points = np.array([[0.0, 6, 0], [0, -6, 0], [8, 0, 0], [-8, 0, 0]])
+    truth, right = PointLabels([0, 1, 1, 0], points=points), PointLabels([0, 1, 1, 1], points=points)
+    columns = [Column(title, [labels.with_classes('ab')]) for title, labels in (('exact', truth), ('', right))]
+    picture = draw_comparison(columns, [truth.with_classes('ab')], width_px=160)
+    height = len(picture) // 2
+    exact, wrong = picture[height:, :159].astype(int), picture[height:, 160:319].astype(int)
+    columns_that_differ = np.nonzero((exact != wrong).any(2))[1]
+    assert len(columns_that_differ) and columns_that_differ.max() < 20  # the point at the left border alone
