@@ -224,7 +224,7 @@ def _max_rows(
                     winner[row, k] = np.int32(n) if better else winner[row, k]
 
 
-def _max_by_row(values: Tensor, row: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+def max_by_row(values: Tensor, row: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     """Largest value (num_rows, C) of each row and the first point (num_rows, C) int32 that has it, N for -inf."""
     exact = values.detach() if values.dtype in (torch.float32, torch.float64) else values.detach().float()
     best = exact.new_full((num_rows, values.shape[1]), -torch.inf)
@@ -240,7 +240,7 @@ def reduce_by_row(features: Tensor, row: Tensor, count: Tensor, reduction: str) 
     if reduction not in _REDUCTIONS:
         raise unknown_name('reduction', reduction, _REDUCTIONS)
     if reduction == 'max':
-        return _max_by_row(features, row, len(count))[0]
+        return max_by_row(features, row, len(count))[0]
     sums = scatter_add_rows(features.detach(), row, len(count))
     if reduction == 'mean':
         sums /= count[:, None]
@@ -252,7 +252,7 @@ def reduce_by_row_backward(grad: Tensor, features: Tensor, row: Tensor, count: T
     if reduction not in _REDUCTIONS:
         raise unknown_name('reduction', reduction, _REDUCTIONS)
     if reduction == 'max':
-        winner = _max_by_row(features, row, len(count))[1]
+        winner = max_by_row(features, row, len(count))[1]
         # One row more, for the cells in which no number beat -inf.
         return grad.new_zeros(len(features) + 1, grad.shape[1]).scatter_(0, winner.long(), grad)[:-1]
     return gather_rows(grad / count[:, None].to(grad.dtype) if reduction == 'mean' else grad, row)

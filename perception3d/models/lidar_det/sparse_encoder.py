@@ -8,24 +8,11 @@ import torch
 from mmdet3d.models.middle_encoders import SparseEncoder
 from mmdet3d.models.middle_encoders.sparse_encoder import SparseConvTensor
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from perception3d.compat.pillar_maps import require_inside
+from perception3d.models.blocks.row_norms import FewRowsBatchNorm1d
 from perception3d.models.lidar_det.pillars import Canvas
 from perception3d.registry import MODELS
-
-
-class FewRowsBatchNorm1d(nn.BatchNorm1d):
-    """Batch norm over rows (N, C) that uses its running averages, without an update, where N < 2 rows have no variance.
-
-    A cloud may have a single voxel in range, at which torch's class raises an error in training.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalises the rows."""
-        if not self.training or len(input) > 1 or self.running_mean is None:
-            return super().forward(input)
-        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
 
 
 @MODELS.register_module()

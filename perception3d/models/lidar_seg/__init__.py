@@ -1,0 +1,1 @@
+"""Semantic segmentation of LiDAR point clouds: a class for each point."""
