@@ -38,7 +38,7 @@ LAYERS = {
 # Parts of models/ that the systems share; the systems, one folder each, do not import each other.
 SHARED_MODELS = {'blocks', 'heads', 'inference'}
 # A format may build on another one, without circles.
-FORMATS_BUILT_ON: dict[str, set[str]] = {}
+FORMATS_BUILT_ON: dict[str, set[str]] = {'nuscenes_lidarseg': {'nuscenes'}}
 
 
 def _imports(path):

@@ -41,6 +41,10 @@ class IouScores:
     accuracy: float
     iou: npt.NDArray[np.float64]
 
+    def means(self) -> dict[str, float]:
+        """Returns the scores over all classes, by the names that they have in logs."""
+        return {'miou': self.miou, 'accuracy': self.accuracy}
+
 
 def kitti_iou(confusion: Counts) -> IouScores:
     """Returns the scores of a confusion matrix (K + 1, K + 1), see `count_confusion`, as SemanticKITTI defines them.

@@ -152,7 +152,7 @@ class PointLabelMetric(BaseMetric):
         found = {name: self.scores(counts) for name, counts in zip(names, total)}
         flat = {}
         for name, scores in found.items():
-            flat.update({f'{name}miou': scores.miou, f'{name}accuracy': scores.accuracy})
+            flat.update({f'{name}{key}': value for key, value in scores.means().items()})
             iou = dict(zip(classes, scores.iou.tolist()))
             flat.update({f'{name}iou/{key}': value for key, value in iou.items()})
             flat.update({

@@ -7,6 +7,7 @@ Info files and the official metric both start here. The format is that of nuScen
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,6 +60,26 @@ def check_tables(root: str | Path, version: str) -> None:
     for record in read_json(root / version / 'map.json'):
         if not (root / record['filename']).is_file():
             raise InputError(f'{root / record["filename"]} (named in map.json) does not exist: unpack the maps')
+    for name in ('lidarseg', 'panoptic'):
+        if (root / version / f'{name}.json').is_file():
+            _check_label_files(root, version, name)
+
+
+def _check_label_files(root: Path, version: str, name: str) -> None:
+    """Raises InputError for what the devkit asserts where there is a table of point labels."""
+    table = root / version / f'{name}.json'
+    if any('index' not in row for row in read_json(root / version / 'category.json')):
+        raise InputError(
+            f'{root / version / "category.json"} has categories without index, which {table} needs: unpack the '
+            f'category.json of nuScenes-{name}'
+        )
+    folder = require_folder(root / name / version, f'{table} names its label files: unpack them')
+    there = sum(path.endswith(('.bin', '.npz')) for path in os.listdir(folder))
+    named = len(read_json(table))
+    if there != named:
+        raise InputError(
+            f'{folder} holds {there} label files, but {table} names {named}: unpack the archive completely'
+        )
 
 
 def open_tables(root: str | Path, version: str | None = None) -> NuScenes:

@@ -1,0 +1,1 @@
+"""The metrics of nuScenes-lidarseg and Panoptic nuScenes."""
