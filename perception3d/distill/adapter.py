@@ -31,3 +31,16 @@ class ConvAdapter(nn.Module):
         # In channels-last memory it is a plain matrix product, several times as fast on one CPU thread.
         rows = F.linear(x.permute(0, 2, 3, 1), self.conv.weight.flatten(1), self.conv.bias)
         return self.norm(rows.permute(0, 3, 1, 2))
+
+
+@MODELS.register_module()
+class LinearAdapter(nn.Linear):
+    """A linear layer on rows (N, C), such as the features of points or voxels.
+
+    Args:
+        in_channels: channels of the student.
+        out_channels: channels of the teacher.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels)
