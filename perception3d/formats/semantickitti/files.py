@@ -36,6 +36,15 @@ MULTI_SCAN_CLASSES = (
 )  # fmt: skip
 """The 25 classes of the multi scan benchmark, in its order."""
 
+# In the order in which the official panoptic tool averages them: the last bit of a mean depends on it.
+THINGS = ('car', 'truck', 'bicycle', 'motorcycle', 'other-vehicle', 'person', 'bicyclist', 'motorcyclist')
+"""The classes whose objects are told apart."""
+STUFF = (
+    'road', 'sidewalk', 'parking', 'other-ground', 'building', 'vegetation', 'trunk', 'terrain', 'fence', 'pole',
+    'traffic-sign',
+)  # fmt: skip
+"""The other classes."""
+
 COLORS_RGB = {
     'car': (100, 150, 245), 'bicycle': (100, 230, 245), 'motorcycle': (30, 60, 150), 'truck': (80, 30, 180),
     'other-vehicle': (0, 0, 255), 'person': (255, 30, 30), 'bicyclist': (255, 40, 200), 'motorcyclist': (150, 30, 90),
