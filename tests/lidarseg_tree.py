@@ -114,6 +114,8 @@ class LidarsegTree:
             for folder in folders:
                 folder.mkdir(parents=True, exist_ok=True)
             ids.astype(np.uint8).tofile(folders[0] / f'{token}_lidarseg.bin')
+            # Panoptic nuScenes takes points without a class as well.
+            ids[-4:] = 0
             np.savez_compressed(folders[1] / f'{token}_panoptic.npz', data=(1000 * ids + instances).astype(np.uint16))
         return results
 

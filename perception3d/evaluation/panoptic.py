@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Ids = npt.NDArray[np.uint64]
+LabelOf = Callable[[Ids], npt.NDArray[np.int64]]
 _EPSILON = 1e-15
 
 
@@ -58,8 +59,14 @@ class PanopticCounts:
         self.matched, self.missed, self.wrong = (np.zeros(self.num_classes, np.int64) for _ in range(3))
         self.iou_sum = np.zeros(self.num_classes)
 
-    def add(self, pairs: SegmentPairs, label_of: Callable[[Ids], npt.NDArray[np.int64]]) -> None:
-        """Adds a scan; `label_of` gives the classes of segments, by their numbers, outside of 0..K-1 for none."""
+    def add(self, pairs: SegmentPairs, label_of: LabelOf, predicted_label_of: LabelOf | None = None) -> None:
+        """Adds a scan.
+
+        Args:
+            pairs: of `count_pairs`.
+            label_of: gives the classes of segments, by their numbers, outside of 0..K-1 for none.
+            predicted_label_of: the same for predicted segments, where their numbers mean something else.
+        """
         labels = label_of(pairs.truth)
         scored = (labels >= 0) & (labels < self.num_classes)
         labels, points = labels[scored], pairs.points[scored]
@@ -67,7 +74,7 @@ class PanopticCounts:
         predicted, predicted_of = np.unique(pairs.predicted[scored], return_inverse=True)
         truth_points = np.bincount(truth_of, points, len(truth))
         predicted_points = np.bincount(predicted_of, points, len(predicted))
-        predicted_labels = label_of(predicted)
+        predicted_labels = (predicted_label_of or label_of)(predicted)
         iou = points / (truth_points[truth_of] + predicted_points[predicted_of] - points)
         match = (labels == predicted_labels[predicted_of]) & (iou > 0.5)
         for label in np.unique(labels[match]):

@@ -45,6 +45,9 @@ _SAME_AS = {
     'person_sitting': 'pedestrian',
     'van': 'truck',
     'tram': 'bus',
+    'driveable_surface': 'road',
+    'other_flat': 'parking',
+    'manmade': 'building',
 }
 
 

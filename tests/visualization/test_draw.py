@@ -99,6 +99,7 @@ class TestPalette:
         assert (class_colors(CLASSES)[3] == class_color('bus')).all()
         assert class_color('Pedestrian') == class_color('pedestrian') == class_color('person')
         assert class_color('Cyclist') == class_color('bicycle')
+        assert class_color('driveable surface') == class_color('road')
         assert class_color('hovercraft') == class_color('hovercraft') != class_color('submarine')
         assert class_colors([]).shape == (0, 3)
 

@@ -16,7 +16,9 @@ those of the devkit and of splits.json; those of v1.0-test have no labels. The f
 _EVALUATE = """nuScenes-lidarseg: mIoU, fwIoU and IoU by class of a results folder, bit for bit as the devkit does.
 
 GT is the nuScenes tree. PRED has lidarseg/SPLIT/TOKEN_lidarseg.bin: uint8, 1 to 16, for every point of every keyframe
-of the split. Scores are in 0..1; a class that does not occur has none, and is left out of the mean.
+of the split. --panoptic also scores PRED/panoptic/SPLIT/TOKEN_panoptic.npz as Panoptic nuScenes does; lidarseg/ may
+then be missing. Scores are in 0..1; a class that does not occur has none, and is left out of the mean IoU (but not of
+panoptic means).
 """
 
 
@@ -46,13 +48,14 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Adds the options that only this format has."""
     parser.add_argument('--version', help='folder of the tables; not needed where there is one')
     parser.add_argument('--split', help='not needed where PRED has the results of one split')
+    parser.add_argument('--panoptic', action='store_true', help='also score PRED/panoptic')
 
 
 def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Returns the scores and the table to print."""
     from perception3d.formats.nuscenes_lidarseg.evaluation.folders import evaluate_results
 
-    return evaluate_results(args.gt, args.pred, args.version, args.split)
+    return evaluate_results(args.gt, args.pred, args.version, args.split, args.panoptic)
 
 
 FORMAT = Format(

@@ -38,8 +38,8 @@ COLORS_RGB = {
     'terrain': (112, 180, 60), 'manmade': (222, 184, 135), 'vegetation': (0, 175, 0),
 }  # fmt: skip
 """The benchmark's colours."""
-THINGS = CLASSES[:10]
-"""The classes whose objects are told apart."""
+THINGS, STUFF = CLASSES[:10], CLASSES[10:]
+"""The classes whose objects are told apart, and the others."""
 CLASS_OF_CATEGORY = {
     'noise': None,
     'animal': None,

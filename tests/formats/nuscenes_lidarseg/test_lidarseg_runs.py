@@ -312,6 +312,60 @@ def test_faults_of_results_are_one_line(copy: Path, fault: str):
     assert '\n' not in str(error.value)
 
 
+def panoptic_files(root: Path) -> list[Path]:
+    return sorted((root.parent / 'results' / 'panoptic' / 'mini_val').iterdir())
+
+
+def change_panoptic(path: Path, data: Any) -> None:
+    np.savez_compressed(path, data=data)
+
+
+def no_panoptic_table(root: Path) -> None:
+    (root / 'v1.0-mini' / 'panoptic.json').unlink()
+
+
+def predict_panoptic(root: Path, number: int) -> None:
+    for path in panoptic_files(root):
+        with np.load(path) as content:
+            data = content['data']
+        data[3] = 1000 * number
+        change_panoptic(path, data)
+
+
+FAULTS_OF_PANOPTIC_RESULTS = {
+    'predicts 17': (lambda root: predict_panoptic(root, 17), r'_panoptic.npz predicts 17 for 1 of .* 0 to 16'),
+    'damaged': (
+        lambda root: [path.write_bytes(path.read_bytes()[:200]) for path in panoptic_files(root)],
+        r'_panoptic.npz is not an .npz file with an array data',
+    ),
+    'short': (
+        lambda root: [change_panoptic(path, np.full(30, 4000)) for path in panoptic_files(root)],
+        r'_panoptic.npz holds 30 labels, but its scan has \d+ points',
+    ),
+    'floats': (
+        lambda root: [change_panoptic(path, np.full(30, 4.5)) for path in panoptic_files(root)],
+        r'_panoptic.npz holds float64 of shape \(30,\): expected \(N,\) whole numbers',
+    ),
+    'no table': (no_panoptic_table, r'panoptic.json has no labels of 4 of 4 keyframes of mini_val'),
+}
+
+
+@pytest.mark.parametrize('fault', FAULTS_OF_PANOPTIC_RESULTS)
+def test_faults_of_panoptic_results_are_one_line(copy: Path, fault: str):
+    change, message = FAULTS_OF_PANOPTIC_RESULTS[fault]
+    change(copy)
+    with pytest.raises(InputError, match=message) as error:
+        evaluate_results(copy, copy.parent / 'results', panoptic=True)
+    assert '\n' not in str(error.value)
+
+
+def test_panoptic_labels_that_are_not_there_are_asked_for(copy: Path):
+    no_panoptic_table(copy)
+    create_infos(copy, jobs=1, progress=False)
+    with pytest.raises(InputError, match='has no panoptic labels: unpack Panoptic nuScenes'):
+        dataset(copy, panoptic=True)[0]
+
+
 def test_a_split_can_be_chosen(copy: Path):
     expected = evaluate_results(copy, copy.parent / 'results')[0]
     (copy.parent / 'results' / 'lidarseg' / 'mini_train').mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ from lidarseg_tree import BENCHMARK_ID, CATEGORIES, LidarsegTree
 from nuscenes import NuScenes
 from nuscenes.eval.lidarseg.evaluate import LidarSegEval
 from nuscenes.eval.lidarseg.utils import ConfusionMatrix, LidarsegClassMapper
+from nuscenes.eval.panoptic.evaluate import NuScenesPanopticEval
 
 from perception3d.evaluation.point_iou import count_confusion
 from perception3d.formats.nuscenes_lidarseg.evaluation.folders import evaluate_results
 from perception3d.formats.nuscenes_lidarseg.evaluation.scores import lidarseg_scores
 from perception3d.formats.nuscenes_lidarseg.files import CLASSES, lidarseg_encoding
 from perception3d.structures.point_labels import IGNORE
+from tools import evaluate
 
 OTHER_ORDER = {name: int(k) for name, k in zip(CATEGORIES, np.random.default_rng(3).permutation(len(CATEGORIES)))}
 
@@ -60,6 +63,35 @@ def test_semantic_scores_are_the_devkits(scored):
         assert same(value, official['iou_per_class'][name]), name
     assert found['iou']['trailer'] is None and found['iou']['other_flat'] == 0
     assert 'trailer' in text and 'mini_val' in text
+
+
+def test_panoptic_scores_are_the_devkits(scored, tmp_path: Path, capsys: pytest.CaptureFixture):
+    root, results, nusc = scored
+    NuScenesPanopticEval(nusc, str(results), 'mini_val', 'segmentation', 15, str(tmp_path)).evaluate()
+    official = json.loads((tmp_path / 'segmentation-result.json').read_text())['segmentation']
+    paths = ['--gt', str(root), '--pred', str(results), '--out', str(tmp_path / 'scores.json')]
+    assert evaluate.main(['nuscenes-lidarseg', *paths, '--panoptic']) == 0
+    scores = json.loads((tmp_path / 'scores.json').read_text())
+    found = scores['panoptic']
+    for key, name in (('pq', 'PQ'), ('sq', 'SQ'), ('rq', 'RQ'), ('miou', 'mIoU')):
+        assert found[key] == official['all'][name], name
+    # The devkit adds the terms of this one in the order of a set of texts.
+    assert found['pq_dagger'] == pytest.approx(official['all']['PQ_dagger'], rel=1e-14)
+    assert list(found['classes']) == list(CLASSES)
+    for name, row in found['classes'].items():
+        expected = {key.lower(): value for key, value in official[name].items()}
+        assert row == expected, name
+    assert 0.2 < found['pq'] < 0.9 and set(found) == {'pq', 'sq', 'rq', 'pq_dagger', 'miou', 'classes'}
+    assert set(scores) == {'miou', 'fwiou', 'iou', 'panoptic'} and scores['iou']['trailer'] is None
+    assert 'PQ dagger' in capsys.readouterr().out
+
+
+def test_panoptic_results_alone_are_scored(scored, tmp_path: Path):
+    root, results, _ = scored
+    (tmp_path / 'panoptic').symlink_to(results / 'panoptic')
+    assert evaluate_results(root, tmp_path, panoptic=True)[0] == {
+        'panoptic': evaluate_results(root, results, panoptic=True)[0]['panoptic']
+    }
 
 
 def test_scores_of_random_counts_are_the_devkits():

@@ -1,4 +1,4 @@
-"""Scores of a results folder: `lidarseg/SPLIT/TOKEN_lidarseg.bin` in it."""
+"""Scores of a results folder: `lidarseg/SPLIT/TOKEN_lidarseg.bin` and `panoptic/SPLIT/TOKEN_panoptic.npz` in it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,11 @@ from perception3d.formats.nuscenes_lidarseg.files import (
 if TYPE_CHECKING:
     from nuscenes import NuScenes
 
-TASK = 'lidarseg'
-SUFFIX = '_lidarseg.bin'
+SUFFIXES = {'lidarseg': '_lidarseg.bin', 'panoptic': '_panoptic.npz'}
 
 
 def evaluate_results(
-    gt: str | Path, pred: str | Path, version: str | None = None, split: str | None = None
+    gt: str | Path, pred: str | Path, version: str | None = None, split: str | None = None, panoptic: bool = False
 ) -> tuple[dict[str, Any], str]:
     """Returns the scores of a results folder, of the form that JSON takes, and the table to print.
 
@@ -38,19 +37,30 @@ def evaluate_results(
         gt: the nuScenes tree with nuScenes-lidarseg.
         pred: the results folder.
         version: folder of the tables; None where there is one.
-        split: None for the only folder in `pred/lidarseg`.
+        split: None for the only folder in `pred/lidarseg`, or with `panoptic` in `pred/panoptic`.
+        panoptic: also score `pred/panoptic`; `pred/lidarseg` may then be missing, and so are its scores.
 
     Raises:
         InputError: as of `read_label_tables` and `open_tables`; the version has no such split or no labels of it;
             results are missing, or have another number of points or ids that are not classes.
     """
     gt, pred = Path(gt), require_folder(pred)
+    tasks = ['panoptic'] if panoptic else []
+    if not panoptic or (pred / 'lidarseg').is_dir():
+        tasks.insert(0, 'lidarseg')
     version = find_version(gt, version)
     tables = read_label_tables(gt, version)
     nusc = open_tables(gt, version)
-    split = _find_split(pred / TASK, split, splits(nusc), version)
+    split = _find_split(pred / tasks[0], split, splits(nusc), version)
     tokens = lidar_keyframes(nusc, splits(nusc)[split])
-    scores = score_files(_pairs(gt, pred / TASK / split, tokens, tables), tables)
+    pairs = {task: _pairs(gt, pred / task / split, tokens, tables, task) for task in tasks}
+    scores: dict[str, Any] = {}
+    if 'lidarseg' in pairs:
+        scores.update(score_files(pairs['lidarseg'], tables))
+    if 'panoptic' in pairs:
+        from perception3d.formats.nuscenes_lidarseg.evaluation.panoptic import score_panoptic_files
+
+        scores['panoptic'] = score_panoptic_files(pairs['panoptic'], tables)
     return scores, f'{split} of {version}: {len(tokens)} keyframes\n{table(scores)}'
 
 
@@ -82,7 +92,7 @@ def score_files(pairs: Iterable[tuple[Path, Path]], tables: LabelTables) -> dict
 
 def _find_split(folder: Path, split: str | None, known: Mapping[str, Sequence[str]], version: str) -> str:
     """Returns the split whose results are in `folder`."""
-    require_folder(folder, f'results lie in RESULTS/{folder.name}/SPLIT/TOKEN{SUFFIX}')
+    require_folder(folder, f'results lie in RESULTS/{folder.name}/SPLIT/TOKEN{SUFFIXES[folder.name]}')
     found = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     if split is not None:
         if split not in found:
@@ -100,17 +110,17 @@ def _find_split(folder: Path, split: str | None, known: Mapping[str, Sequence[st
     return chosen
 
 
-def _pairs(gt: Path, folder: Path, tokens: Sequence[str], tables: LabelTables) -> list[tuple[Path, Path]]:
+def _pairs(gt: Path, folder: Path, tokens: Sequence[str], tables: LabelTables, task: str) -> list[tuple[Path, Path]]:
     """Returns (label file, result file) of the keyframes; all of them must have both."""
-    labels = tables.lidarseg
+    labels = tables.lidarseg if task == 'lidarseg' else tables.panoptic
     without = [token for token in tokens if token not in labels]
     if without:
         raise InputError(
-            f'{tables.folder / TASK}.json has no labels of {len(without)} of {len(tokens)} keyframes of {folder.name}, '
+            f'{tables.folder / task}.json has no labels of {len(without)} of {len(tokens)} keyframes of {folder.name}, '
             f'such as {without[0]}: this split cannot be scored here'
         )
     present = set(os.listdir(require_folder(folder)))
-    names = [f'{token}{SUFFIX}' for token in tokens]
+    names = [f'{token}{SUFFIXES[task]}' for token in tokens]
     missing = [name for name in names if name not in present]
     if missing:
         raise InputError(

@@ -57,8 +57,20 @@ def _finite(value: float) -> float | None:
 
 def table(scores: Mapping[str, Any]) -> str:
     """Returns the text of scores as `evaluate` writes them, in percent."""
-    rows = {**scores['iou'], 'mIoU': scores['miou'], 'fwIoU': scores['fwiou']}
-    return '\n'.join(f'{name:<22}{_percent(value):>8}' for name, value in rows.items())
+    lines = []
+    if 'miou' in scores:
+        lines += [f'{name:<22}{_percent(value):>8}' for name, value in scores['iou'].items()]
+        lines += [f'{"mIoU":<22}{_percent(scores["miou"]):>8}', f'{"fwIoU":<22}{_percent(scores["fwiou"]):>8}']
+    if 'panoptic' in scores:
+        panoptic = scores['panoptic']
+        keys = ('pq', 'sq', 'rq', 'iou')
+        lines += [f'{"panoptic":<22}' + ''.join(f'{key.upper():>8}' for key in keys)]
+        for name, row in panoptic['classes'].items():
+            lines.append(f'{name:<22}' + ''.join(f'{_percent(row[key]):>8}' for key in keys))
+        mean = {**panoptic, 'iou': panoptic['miou']}
+        lines.append(f'{"mean":<22}' + ''.join(f'{_percent(mean[key]):>8}' for key in keys))
+        lines.append(f'{"PQ dagger":<22}{_percent(panoptic["pq_dagger"]):>8}')
+    return '\n'.join(lines)
 
 
 def _percent(value: float | None) -> str:
