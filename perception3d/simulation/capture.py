@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from perception3d.ops.inside_boxes import count_in_boxes
-from perception3d.simulation.profiles import Profile
+from perception3d.simulation.profiles import ImageProfile
 from perception3d.simulation.render.camera import CameraImage, Exposure, cast_shadow, render_camera
 from perception3d.simulation.render.lidar import Sweep, scan
 from perception3d.simulation.render.primitives import Primitives
@@ -21,31 +21,11 @@ SHADOW_RADIUS_M = 60.0
 
 
 @dataclass
-class Recorder:
-    """Records what the sensors of a rig measure in a scene."""
+class SweepRecorder:
+    """Records what the LiDAR of a rig measures in a scene."""
 
     scene: Scene
     rig: Rig
-    profile: Profile
-
-    def shadow(self, time_s: float) -> Shadow:
-        """Returns the shadows at a time; cameras that fire within a few hundredths of a second share them."""
-        center = self.scene.world_from_ego(time_s)[:2, 3]
-        solids = self.scene.solids(time_s)
-        return cast_shadow(solids, self.scene.light, center, SHADOW_RADIUS_M, self.profile.shadow_m)
-
-    def camera_image(self, camera: CameraMount, time_s: float, shadow: Shadow) -> CameraImage:
-        """Returns what a camera sees at a time."""
-        number = [c.name for c in self.rig.cameras].index(camera.name)
-        noise_seed = self.scene.rng_seed + 7919 * number + int(round(time_s * 1e4))
-        exposure = Exposure(
-            self.scene.world_from_ego(time_s) @ camera.ego_from_cam(),
-            camera.intrinsics(),
-            (camera.height, camera.width),
-            self.profile.oversampling,
-            noise_seed,
-        )
-        return render_camera(self.scene.solids(time_s), self.scene.ground, self.scene.light, shadow, exposure)
 
     def sweep(self, time_s: float) -> tuple[Sweep, Primitives]:
         """Returns the LiDAR sweep that ends at a time, and the solids at that time."""
@@ -60,7 +40,7 @@ class Recorder:
         motion = (scene.poses(time_s) - scene.poses(time_s - period))[:, :2] / period
         velocity[owned] = motion[solids.owner[owned]]
         rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
-        return scan(solids, velocity, scene.ground, lidar.model, poses, rng), solids
+        return scan(solids, velocity, scene.ground, lidar.model, poses, rng, scene.roughness), solids
 
     def boxes(self, time_s: float) -> np.ndarray:
         """Returns the boxes (A, 7) of all agents in the scene's frame: center, length, width, height, yaw.
@@ -82,6 +62,32 @@ class Recorder:
             times = time_s - ahead * lidar.model.period_s
         poses = scene.poses(times)
         return np.column_stack([poses[:, :2], sizes[:, 2] / 2, sizes, poses[:, 2]])
+
+
+@dataclass
+class Recorder(SweepRecorder):
+    """Records what all sensors of a rig measure in a scene."""
+
+    profile: ImageProfile
+
+    def shadow(self, time_s: float) -> Shadow:
+        """Returns the shadows at a time; cameras that fire within a few hundredths of a second share them."""
+        center = self.scene.world_from_ego(time_s)[:2, 3]
+        solids = self.scene.solids(time_s)
+        return cast_shadow(solids, self.scene.light, center, SHADOW_RADIUS_M, self.profile.shadow_m)
+
+    def camera_image(self, camera: CameraMount, time_s: float, shadow: Shadow) -> CameraImage:
+        """Returns what a camera sees at a time."""
+        number = [c.name for c in self.rig.cameras].index(camera.name)
+        noise_seed = self.scene.rng_seed + 7919 * number + int(round(time_s * 1e4))
+        exposure = Exposure(
+            self.scene.world_from_ego(time_s) @ camera.ego_from_cam(),
+            camera.intrinsics(),
+            (camera.height, camera.width),
+            self.profile.oversampling,
+            noise_seed,
+        )
+        return render_camera(self.scene.solids(time_s), self.scene.ground, self.scene.light, shadow, exposure)
 
     def visibility(self, image: CameraImage, time_s: float) -> np.ndarray:
         """Returns pixels (A, 2) per agent in an image: what it would cover without all others, and what is visible."""

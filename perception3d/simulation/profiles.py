@@ -10,13 +10,11 @@ from perception3d.checks import unknown_name
 
 
 class Profile(Protocol):
-    """Sizes and amounts of a data set. Each format has a frozen dataclass of its own with at least these fields.
+    """Amounts of a data set. Each format has a frozen dataclass of its own with at least these fields.
 
     Attributes:
         name: of the profile.
-        oversampling: `oversampling` x `oversampling` rays a pixel.
         scenes, val_scenes: how many scenes of the two splits to make.
-        shadow_m: size of a cell of the shadow map, in metres.
     """
 
     # What makes it a dataclass; the rest as properties, since a frozen one has no fields that can be set.
@@ -26,13 +24,22 @@ class Profile(Protocol):
     def name(self) -> str: ...
 
     @property
-    def oversampling(self) -> int: ...
-
-    @property
     def scenes(self) -> int: ...
 
     @property
     def val_scenes(self) -> int: ...
+
+
+class ImageProfile(Profile, Protocol):
+    """What a profile with camera images has in addition.
+
+    Attributes:
+        oversampling: `oversampling` x `oversampling` rays a pixel.
+        shadow_m: size of a cell of the shadow map, in metres.
+    """
+
+    @property
+    def oversampling(self) -> int: ...
 
     @property
     def shadow_m(self) -> float: ...

@@ -10,12 +10,13 @@ import pytest
 from perception3d.formats.nuscenes.simulate.profiles import NuScenesProfile
 from perception3d.simulation.capture import Recorder
 from perception3d.simulation.render.camera import trace
-from perception3d.simulation.render.ground import CURB, MARKING, ROAD, SIDEWALK, TERRAIN, GroundColors
+from perception3d.simulation.render.ground import GroundColors
 from perception3d.simulation.render.lidar import LidarModel, scan
 from perception3d.simulation.render.noise import cover_periodic
 from perception3d.simulation.render.primitives import BOX, ELLIPSOID, FRUSTUM, Primitives, ShapeBuilder, Solid
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.sensor import SensorResponse, apply_sensor_response, tone_curve
+from perception3d.simulation.render.surfaces import Surface
 from perception3d.simulation.rig import NUSCENES_RIG, draw_rig
 from perception3d.simulation.world.road import YELLOW, Decal, Layout, Road, ground_arrays
 from perception3d.simulation.world.scene import make_scene
@@ -188,9 +189,9 @@ def _surfaces(layout: Layout, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
     found, gap = np.zeros(len(points), int), np.full(len(points), np.inf)
     for number, road in enumerate(layout.roads):
         s, d = road.locate(points).T
-        found = np.where(np.abs(d) < road.outer, np.maximum(found, SIDEWALK), found)
-        found = np.where(np.abs(d) < road.half + 0.25, np.maximum(found, CURB), found)
-        found = np.where(np.abs(d) < road.half, np.maximum(found, ROAD), found)
+        found = np.where(np.abs(d) < road.outer, np.maximum(found, Surface.SIDEWALK), found)
+        found = np.where(np.abs(d) < road.half + 0.25, np.maximum(found, Surface.CURB), found)
+        found = np.where(np.abs(d) < road.half, np.maximum(found, Surface.ROAD), found)
         for edge in (road.outer, road.half + 0.25, road.half):
             gap = np.minimum(gap, np.abs(np.abs(d) - edge))
         for _, s0, s1, d0, d1, dash, period, bar, every, *color, _ in (
@@ -199,7 +200,7 @@ def _surfaces(layout: Layout, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
             inside = (s > s0) & (s < s1) & (d > d0) & (d < d1)
             phase, bars = np.mod(s - s0, period or 1e9), np.mod(d - d0, every or 1e9)
             inside &= (phase < (dash or 1e9)) & (bars < (bar or 1e9))
-            found = np.where(inside & (sum(color) > 1), MARKING, found)
+            found = np.where(inside & (sum(color) > 1), Surface.MARKING, found)
             for value, edges in ((s, (s0, s1)), (d, (d0, d1)), (phase, (0, dash or -1)), (bars, (0, bar or -1))):
                 gap = np.minimum(gap, np.abs(value[:, None] - edges).min(1))
     return found, gap
@@ -215,13 +216,13 @@ def test_sweep_names_the_ground_and_the_owner_of_every_point() -> None:
     ground = ground_arrays(layout, colors)
     sweep = scan(shape.build(owner=7), np.zeros((1, 2)), ground, lidar, poses, np.random.default_rng(0))
     on_ground = sweep.solid == -1
-    assert (sweep.ground[~on_ground] == -1).all() and (sweep.owner[~on_ground] == 7).all()
+    assert (sweep.surface[~on_ground] == Surface.OBJECT).all() and (sweep.owner[~on_ground] == 7).all()
     assert (~on_ground).sum() > 20 and (sweep.owner[on_ground] == -1).all()
     points = sweep.points[on_ground, :2] + poses[0, :2, 3]
     expected, gap = _surfaces(layout, points.astype(float))
     clear = gap > 1e-3
-    assert set(expected[clear]) == {TERRAIN, SIDEWALK, CURB, ROAD, MARKING} and clear.mean() > 0.95
-    np.testing.assert_array_equal(sweep.ground[on_ground][clear], expected[clear])
+    assert set(expected[clear]) == set(list(Surface)[:5]) and clear.mean() > 0.95
+    np.testing.assert_array_equal(sweep.surface[on_ground][clear], expected[clear])
 
 
 def test_range_noise_and_dropouts_do_what_they_say() -> None:

@@ -9,12 +9,13 @@ import numpy as np
 
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.noise import cover, cover_periodic, value_noise
+from perception3d.simulation.render.surfaces import Surface
 
-TERRAIN, SIDEWALK, CURB, ROAD, MARKING = 0, 1, 2, 3, 4
-"""The surfaces of the ground; terrain is everything outside the streets: lots, lawns, earth."""
+# Kernels take plain numbers.
+TERRAIN, SIDEWALK, CURB, ROAD, MARKING, PARKING = (surface.value for surface in list(Surface)[:6])
 
-REFLECTIVITY = np.array([0.16, 0.14, 0.18, 0.06, 0.34], np.float32)
-"""Share of a laser pulse that the five surfaces send back. Plausible values of our own."""
+REFLECTIVITY = np.array([0.16, 0.14, 0.18, 0.06, 0.34, 0.10], np.float32)
+"""Share of a laser pulse that these surfaces send back. Plausible values of our own."""
 
 CURB_WIDTH_M = 0.25
 
@@ -46,11 +47,14 @@ class Ground(NamedTuple):
     end row of the road's paint in `decals`.
     decals (D, 13): road, s0, s1, d0, d1, dash length and period along s, bar width and period along d, red, green,
     blue, opacity.
+    areas (A, 7): road, s0, s1, d0, d1, the surface that is there otherwise, the surface of the area. A LiDAR sees them,
+    a camera does not.
     """
 
     roads: np.ndarray
     decals: np.ndarray
     colors: GroundColors
+    areas: np.ndarray = np.zeros((0, 7))
 
 
 class Footprint(NamedTuple):
@@ -221,6 +225,18 @@ def ground_surface(roads, decals, x, y):
             found = max(found, CURB if outside <= CURB_WIDTH_M else SIDEWALK)
         else:
             found = max(found, MARKING if _on_marking(roads, decals, r, s, d) else ROAD)
+    return found
+
+
+@kernel()
+def area_surface(roads, areas, found, x, y):
+    """Returns the surface of the area at a point (x, y) of surface `found`, which stays where there is none."""
+    for i in range(len(areas)):
+        if areas[i, 5] != found:
+            continue
+        s, d, _, _ = road_coordinates(roads, int(areas[i, 0]), x, y)
+        if areas[i, 1] <= s <= areas[i, 2] and areas[i, 3] <= d <= areas[i, 4]:
+            return int(areas[i, 6])
     return found
 
 

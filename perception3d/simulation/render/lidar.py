@@ -10,11 +10,12 @@ import numpy as np
 from numba import prange
 
 from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECTIVITY
-from perception3d.simulation.render.ground import Ground, GroundColors, echoing_surface, ground_surface
+from perception3d.simulation.render.ground import Ground, GroundColors, area_surface, echoing_surface, ground_surface
 from perception3d.simulation.render.hits import hit, unit_normal
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.materials import REFLECTIVITY
 from perception3d.simulation.render.primitives import SCENERY_OWNER, Primitives
+from perception3d.simulation.render.surfaces import Surface
 from perception3d.simulation.render.table import (
     AXES,
     CENTER,
@@ -28,7 +29,7 @@ from perception3d.simulation.render.table import (
 )
 
 NO_HIT, HIT_GROUND = -2, -1
-NOT_GROUND = -1
+NO_SURFACE = -1
 
 
 @dataclass(frozen=True)
@@ -67,19 +68,30 @@ HDL32E = LidarModel(
 
 
 @dataclass(frozen=True)
+class Roughness:
+    """How far from the smooth surface an echo comes: mean height of grass on terrain, mean depth in leaves, metres."""
+
+    grass_m: float
+    leaves_m: float
+
+
+SMOOTH = Roughness(0.0, 0.0)
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The points of one revolution.
 
     points (N, 5) float32: x, y, z in metres in the sensor frame at the end of the revolution, intensity 0..255, ring.
     solid (N,) int32: index of the solid that was hit, -1 for the ground. owner (N,) int32: index of the agent that this
-    solid belongs to, -1 for the scenery and the ground. ground (N,) int8: TERRAIN, SIDEWALK, CURB, ROAD or MARKING of
-    `render.ground`, -1 for a solid. All three are those of the surface itself, whatever the range noise does.
+    solid belongs to, -1 for the scenery and the ground. surface (N,) int8: what the ground or the solid is, see
+    `Surface`. All three are those of the surface itself, whatever the range noise does.
     """
 
     points: np.ndarray
     solid: np.ndarray
     owner: np.ndarray
-    ground: np.ndarray
+    surface: np.ndarray
 
 
 class Beams(NamedTuple):
@@ -102,11 +114,11 @@ class Hits(NamedTuple):
 
 
 class Echoes(NamedTuple):
-    """How each ray comes back, (C, B) each: reflectivity 0..1, cosine of incidence, surface of the ground or -1."""
+    """How each ray comes back, (C, B) each: reflectivity 0..1, cosine of incidence, `Surface` or NO_SURFACE."""
 
     strength: np.ndarray
     cosine: np.ndarray
-    ground: np.ndarray
+    surface: np.ndarray
 
 
 @kernel(inline='always')
@@ -207,13 +219,13 @@ def _incidence(solids, i, offset, ray):
 
 
 @kernel(parallel=True)
-def _reflect(beams, solids, ground, hits, echoes):
-    """Fills `echoes` where a ray hit something."""
+def _reflect(beams, solids, surfaces, ground, hits, echoes):
+    """Fills `echoes` where a ray hit something; surfaces (N,): those of the solids."""
     elevations, columns, poses = beams.elevations, beams.columns, beams.poses
-    roads, decals = ground.roads, ground.decals
+    roads, decals, areas = ground.roads, ground.decals, ground.areas
     curb_band, seed = ground.colors.curb_band, ground.colors.seed
     ranges, ids = hits.ranges, hits.ids
-    strength, cosine, surface = echoes.strength, echoes.cosine, echoes.ground
+    strength, cosine, surface = echoes.strength, echoes.cosine, echoes.surface
     for c in prange(len(columns)):
         pose, azimuth, shift_s = poses[c], columns[c, 0], columns[c, 1]
         black = (0.0, 0.0, 0.0)
@@ -225,12 +237,15 @@ def _reflect(beams, solids, ground, hits, echoes):
             dx, dy, dz = _beam(pose, elevations[k], azimuth)
             px, py, pz = pose[0, 3] + t * dx, pose[1, 3] + t * dy, pose[2, 3] + t * dz
             if i == HIT_GROUND:
-                surface[c, k] = ground_surface(roads, decals, px, py)
-                strength[c, k] = GROUND_REFLECTIVITY[echoing_surface(roads, decals, colors, px, py)]
+                found = ground_surface(roads, decals, px, py)
+                surface[c, k] = area_surface(roads, areas, found, px, py)
+                echoing = echoing_surface(roads, decals, colors, px, py)
+                strength[c, k] = GROUND_REFLECTIVITY[surface[c, k] if surface[c, k] != found else echoing]
                 cosine[c, k] = -dz
                 continue
             px -= solids[i, CENTER] + solids[i, VELOCITY] * shift_s
             py -= solids[i, CENTER + 1] + solids[i, VELOCITY + 1] * shift_s
+            surface[c, k] = surfaces[i]
             strength[c, k] = REFLECTIVITY[int(solids[i, MATERIAL])]
             cosine[c, k] = _incidence(solids, i, (px, py, pz - solids[i, CENTER + 2]), (dx, dy, dz))
 
@@ -242,6 +257,7 @@ def scan(
     lidar: LidarModel,
     world_from_lidar: np.ndarray,
     rng: np.random.Generator,
+    roughness: Roughness = SMOOTH,
 ) -> Sweep:
     """Returns the points of one revolution.
 
@@ -256,20 +272,31 @@ def scan(
     shape = (len(columns), len(beams.elevations))
     hits = Hits(np.empty(shape), np.empty(shape, np.int32))
     _cast_rays(beams, table, lidar.max_range_m, hits)
-    echoes = Echoes(np.zeros(shape), np.ones(shape), np.full(shape, NOT_GROUND, np.int8))
-    _reflect(beams, table, ground, hits, echoes)
+    echoes = Echoes(np.zeros(shape), np.ones(shape), np.full(shape, NO_SURFACE, np.int8))
+    _reflect(beams, table, solids.surface, ground, hits, echoes)
     keep = _returns(rng, lidar, hits.ranges, echoes) & (hits.ids > NO_HIT)
     column, ring = np.nonzero(keep)
     distance = hits.ranges[keep]
     points = np.empty((len(distance), 5), np.float32)
     measured = distance + lidar.range_noise_m * rng.normal(size=len(distance))
+    if roughness != SMOOTH:
+        measured += _offsets(rng, roughness, echoes.surface[keep], echoes.cosine[keep])
     points[:, :3] = _positions(beams, column, ring, measured)
     echo = 255 * echoes.strength[keep] * (0.35 + 0.65 * echoes.cosine[keep]) * np.exp(-distance / 150.0)
     points[:, 3] = np.clip(np.round(echo * rng.uniform(0.8, 1.2, len(distance))), 0, 255)
     points[:, 4] = ring
     solid = hits.ids[keep]
     # The ground has index -1, which reads the appended owner.
-    return Sweep(points, solid, np.append(solids.owner, np.int32(SCENERY_OWNER))[solid], echoes.ground[keep])
+    owner = np.append(solids.owner, np.int32(SCENERY_OWNER))[solid]
+    return Sweep(points, solid, owner, echoes.surface[keep])
+
+
+def _offsets(rng: np.random.Generator, roughness: Roughness, surface: np.ndarray, cosine: np.ndarray) -> np.ndarray:
+    """Returns how much farther than the smooth surface each echo comes from, (N,) metres: grass is before it."""
+    draw = rng.exponential(size=len(surface))
+    grass = np.minimum(roughness.grass_m * draw / np.maximum(cosine, 0.05), 1.0)
+    leaves = np.minimum(roughness.leaves_m * draw, 1.0)
+    return np.where(surface == Surface.TERRAIN, -grass, np.where(surface == Surface.VEGETATION, leaves, 0.0))
 
 
 def _positions(beams: Beams, column: np.ndarray, ring: np.ndarray, distance: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from perception3d.simulation.render.surfaces import Surface
+
 BOX, ELLIPSOID, FRUSTUM = 0, 1, 2
 """Solids in their own unit frame, each inside the cube [-1, 1]^3.
 
@@ -23,7 +25,8 @@ class Primitives:
 
     kind (N,) int32; center (N, 3); axes (N, 3, 3), whose columns are the unit axes; half (N, 3) half extents along
     the axes; taper (N, 3); color (N, 3) linear RGB in 0..1; material (N,) int32; owner (N,) int32 is the index of the
-    agent that the solid belongs to, or -1 for the scenery. Arrays are float32 where not said otherwise.
+    agent that the solid belongs to, or -1 for the scenery; surface (N,) int32: see `Surface`. Arrays are float32 where
+    not said otherwise.
     """
 
     kind: np.ndarray
@@ -34,6 +37,7 @@ class Primitives:
     color: np.ndarray
     material: np.ndarray
     owner: np.ndarray
+    surface: np.ndarray
 
     def __len__(self) -> int:
         return len(self.kind)
@@ -104,6 +108,7 @@ class Solid:
     material: int
     taper: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rotation: np.ndarray | None = None
+    surface: Surface = Surface.OBJECT
 
     def axes(self) -> np.ndarray:
         """Returns the unit axes as columns (3, 3)."""
@@ -115,10 +120,14 @@ class Solid:
 
 
 class ShapeBuilder:
-    """Collects solids in an object's frame: x forward, y left, z up, z = 0 on the ground."""
+    """Collects solids in an object's frame: x forward, y left, z up, z = 0 on the ground.
 
-    def __init__(self) -> None:
+    surface: what the solids that are added next are.
+    """
+
+    def __init__(self, surface: Surface = Surface.OBJECT) -> None:
         self._solids: list[Solid] = []
+        self.surface = surface
 
     def add(self, solid: Solid) -> None:
         """Adds a solid of any kind."""
@@ -126,15 +135,15 @@ class ShapeBuilder:
 
     def box(self, center, size, color, material: int, taper=(0.0, 0.0, 0.0), rotation=None) -> None:
         """Adds a box; `taper` = inward lean of front, back and sides at the top, as a share of the half extent."""
-        self.add(Solid(BOX, center, size, color, material, taper, rotation))
+        self.add(Solid(BOX, center, size, color, material, taper, rotation, self.surface))
 
     def ellipsoid(self, center, size, color, material: int) -> None:
         """Adds an ellipsoid."""
-        self.add(Solid(ELLIPSOID, center, size, color, material))
+        self.add(Solid(ELLIPSOID, center, size, color, material, surface=self.surface))
 
     def cylinder(self, center, size, color, material: int, top: float = 1.0, rotation=None) -> None:
         """Adds a cylinder about its own z; its radius at the top is `top` times that at the bottom."""
-        self.add(Solid(FRUSTUM, center, size, color, material, (top, 0.0, 0.0), rotation))
+        self.add(Solid(FRUSTUM, center, size, color, material, (top, 0.0, 0.0), rotation, self.surface))
 
     def wheel(self, center, diameter: float, width: float, color, material: int) -> None:
         """Adds a wheel: a cylinder about y."""
@@ -156,6 +165,7 @@ class ShapeBuilder:
             color=array([solid.color for solid in solids], (3,), np.float32),
             material=array([solid.material for solid in solids], (), np.int32),
             owner=np.full(count, owner, np.int32),
+            surface=array([solid.surface for solid in solids], (), np.int32),
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from perception3d.simulation.world.agents import Agent, Body, make_body, still
+from perception3d.simulation.world.extras import pave_lot
 from perception3d.simulation.world.footprints import Places, collisions
 from perception3d.simulation.world.population import NUSCENES_POPULATION, RIDERS_M, Population
 from perception3d.simulation.world.road import Crosswalk, Lane, Layout
@@ -104,6 +105,9 @@ def fill_lots(draft: Draft, low_s: float, high_s: float) -> None:
                 continue
             start, slots = rng.uniform(low_s, high_s - 25), int(rng.integers(5, 13))
             fill, deep = rng.uniform(0.3, 0.85), road.outer + rng.uniform(3.2, 6.5)
+            if draft.population.extras:
+                along = (start - 1.5, start + 2.75 * slots - 1.25)
+                pave_lot(layout, number, along, (side * road.outer, side * (deep + 2.9)))
             for k in range(slots):
                 s = start + 2.75 * k
                 x, y, yaw = map(float, road.pose(s, side * deep))

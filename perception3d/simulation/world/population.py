@@ -10,6 +10,43 @@ from perception3d.simulation.world.agents import OBJECT_CLASSES, ObjectClass
 
 
 @dataclass(frozen=True)
+class Guest:
+    """A rare object near the ego vehicle: its class, and whether a person rides it through the street."""
+
+    name: str
+    rider: bool = False
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What streets have in addition where every point is annotated, so that there are all kinds of surfaces.
+
+    Attributes:
+        fences: share of the open stretches behind the sidewalks that have a fence or a wall.
+        bushes, signs: mean number per 10 m of each side of a road, in addition.
+        guests: rare objects. Each scene has `guests_per_scene` of them near the ego vehicle, in turn by its number, so
+            that a few scenes hold all.
+        island_every: one scene of this many has raised traffic islands between the directions of its roads.
+    """
+
+    fences: float
+    bushes: float
+    signs: float
+    guests: tuple[Guest, ...]
+    guests_per_scene: int = 2
+    island_every: int = 3
+
+    def guests_of(self, index: int) -> list[Guest]:
+        """Returns the guests of scene `index`."""
+        first = index * self.guests_per_scene
+        return [self.guests[(first + k) % len(self.guests)] for k in range(self.guests_per_scene)]
+
+    def has_islands(self, index: int) -> bool:
+        """Tells whether the roads of scene `index` have traffic islands."""
+        return index % self.island_every == 0
+
+
+@dataclass(frozen=True)
 class Population:
     """A mix of road users.
 
@@ -20,6 +57,7 @@ class Population:
         people: factor of the number of pedestrians.
         riders: mean number of additional cyclists per 13 m of road, within the part `RIDERS_M` of each road.
         behind_m: how far the world extends behind the start.
+        extras: traffic islands, fences, parking places of their own pavement and rare objects; None for none of them.
     """
 
     classes: Mapping[str, ObjectClass]
@@ -29,6 +67,7 @@ class Population:
     people: float = 1.0
     riders: float = 0.0
     behind_m: float = 95.0
+    extras: Extras | None = None
 
 
 RIDERS_M = (4.0, 56.0)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from perception3d.simulation.render.ground import Ground, GroundColors
+from perception3d.simulation.render.surfaces import Surface
 
 WHITE = (0.62, 0.62, 0.60)
 YELLOW = (0.62, 0.42, 0.06)
@@ -32,7 +33,8 @@ class Axis:
 class Road(Axis):
     """One road; s runs along its axis, d to the left of it, metres.
 
-    lanes: per direction. `side` is 1 where traffic keeps right.
+    lanes: per direction. `side` is 1 where traffic keeps right. island: half width in metres of the strip between the
+    directions, on which a raised traffic island may be.
     """
 
     lanes: int
@@ -40,11 +42,12 @@ class Road(Axis):
     parking: float
     sidewalk: float
     side: int
+    island: float = 0.0
 
     @property
     def edge(self) -> float:
         """Distance of the outer lane edge from the axis."""
-        return self.lanes * self.lane_width
+        return self.island + self.lanes * self.lane_width
 
     @property
     def half(self) -> float:
@@ -139,6 +142,26 @@ class Decal:
         return [self.road, self.s0, self.s1, self.d0, self.d1, *self.dash, *self.bars, *self.color, self.opacity]
 
 
+@dataclass(frozen=True)
+class Area:
+    """A rectangle in road coordinates, s = s0..s1 and d = d0..d1 in metres, that is paved as `surface`.
+
+    over: the surface that the ground has there otherwise; only this is replaced.
+    """
+
+    road: int
+    s0: float
+    s1: float
+    d0: float
+    d1: float
+    over: Surface
+    surface: Surface
+
+    def row(self) -> list[float]:
+        """Returns the area's row of `Ground.areas`."""
+        return [self.road, self.s0, self.s1, self.d0, self.d1, self.over, self.surface]
+
+
 @dataclass
 class Layout:
     """Roads, lanes, paint and the places where traffic stops and people cross.
@@ -154,6 +177,7 @@ class Layout:
     gaps: list[list[tuple[float, float]]] = field(default_factory=list)
     crosswalks: list[Crosswalk] = field(default_factory=list)
     stop_lines: list[StopLine] = field(default_factory=list)
+    areas: list[Area] = field(default_factory=list)
     green: int = 0
 
     def on_road(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
@@ -164,13 +188,28 @@ class Layout:
             inside |= (s > road.s_min) & (s < road.s_max) & (np.abs(d) < road.outer + margin)
         return inside
 
+    def pieces(self, number: int) -> list[tuple[float, float]]:
+        """Returns the stretches of a road, from s to s, that carry ordinary markings."""
+        road = self.roads[number]
+        cuts = [(low - 4.6, high + 4.6) for low, high in self.gaps[number]]
+        if not self.gaps[number]:
+            cuts += [(c.start_m - 1.6, c.end_m + 1.6) for c in self.crosswalks if c.road == number]
+        pieces, start = [], road.s_min
+        for low, high in sorted(cuts):
+            pieces.append((start, low))
+            start = high
+        return [*pieces, (start, road.s_max)]
+
     def in_junction(self, road: int, s: float, margin: float = 0.0) -> bool:
         """Tells whether s lies in a junction of the road, widened by `margin` metres."""
         return any(low - margin < s < high + margin for low, high in self.gaps[road])
 
 
-def make_layout(rng: np.random.Generator, length_m: float) -> Layout:
-    """Draws a street network whose road 0 passes the origin and continues for `length_m` metres ahead."""
+def make_layout(rng: np.random.Generator, length_m: float, islands: bool = False) -> Layout:
+    """Draws a street network whose road 0 passes the origin and continues for `length_m` metres ahead.
+
+    islands: the directions of its roads are apart, with room for a traffic island.
+    """
     kind = str(rng.choice(['straight', 'curve', 'crossing'], p=[0.3, 0.25, 0.45]))
     side = 1 if rng.random() < 0.75 else -1
     radius = 0.0
@@ -179,12 +218,12 @@ def make_layout(rng: np.random.Generator, length_m: float) -> Layout:
         radius = float(rng.choice([-1, 1]) * rng.uniform(90, 320))
         limit = 2.7 * abs(radius)
         ahead, behind = min(ahead, limit), max(behind, -limit)
-    main = _draw_road(rng, side, Axis(0.0, 0.0, 0.0, radius, behind, ahead))
+    main = _draw_road(rng, side, Axis(0.0, 0.0, 0.0, radius, behind, ahead), islands)
     layout = Layout(kind, [main], [])
     if kind == 'crossing':
         at = float(rng.uniform(14, 55 + 0.4 * length_m))
         angle = np.pi / 2 + rng.normal(0, 0.12)
-        layout.roads.append(_draw_road(rng, side, Axis(at, 0.0, angle, 0.0, -150.0, 150.0)))
+        layout.roads.append(_draw_road(rng, side, Axis(at, 0.0, angle, 0.0, -150.0, 150.0), islands))
         layout.green = int(rng.random() < 0.4)
         _add_junction(layout, at, angle)
     else:
@@ -196,17 +235,19 @@ def make_layout(rng: np.random.Generator, length_m: float) -> Layout:
     for number, road in enumerate(layout.roads):
         for k in range(road.lanes):
             for direction in (1, -1):
-                layout.lanes.append(Lane(number, -direction * side * (k + 0.5) * road.lane_width, direction))
+                offset = road.island + (k + 0.5) * road.lane_width
+                layout.lanes.append(Lane(number, -direction * side * offset, direction))
     _paint(rng, layout)
     return layout
 
 
-def _draw_road(rng: np.random.Generator, side: int, axis: Axis) -> Road:
+def _draw_road(rng: np.random.Generator, side: int, axis: Axis, islands: bool) -> Road:
     """Draws the cross section of a road."""
     lanes = int(rng.choice([1, 2, 3], p=[0.35, 0.45, 0.2]))
     parking = float(rng.uniform(2.3, 2.7)) if rng.random() < 0.65 else 0.35
     lane_width, sidewalk = float(rng.uniform(3.05, 3.6)), float(rng.uniform(2.2, 5))
-    return Road(**vars(axis), lanes=lanes, lane_width=lane_width, parking=parking, sidewalk=sidewalk, side=side)
+    road = Road(**vars(axis), lanes=lanes, lane_width=lane_width, parking=parking, sidewalk=sidewalk, side=side)
+    return replace(road, island=float(rng.uniform(0.6, 1.6))) if islands else road
 
 
 def _add_junction(layout: Layout, at: float, angle_rad: float) -> None:
@@ -220,19 +261,6 @@ def _add_junction(layout: Layout, at: float, angle_rad: float) -> None:
     for number, (low, high) in ((0, layout.gaps[0][0]), (1, layout.gaps[1][0])):
         layout.crosswalks += [Crosswalk(number, low - 3.2, low), Crosswalk(number, high, high + 3.2)]
         layout.stop_lines += [StopLine(number, 1, low - 4.6), StopLine(number, -1, high + 4.6)]
-
-
-def _pieces(layout: Layout, number: int) -> list[tuple[float, float]]:
-    """Stretches of a road that carry ordinary markings."""
-    road = layout.roads[number]
-    cuts = [(low - 4.6, high + 4.6) for low, high in layout.gaps[number]]
-    if not layout.gaps[number]:
-        cuts += [(c.start_m - 1.6, c.end_m + 1.6) for c in layout.crosswalks if c.road == number]
-    pieces, start = [], road.s_min
-    for low, high in sorted(cuts):
-        pieces.append((start, low))
-        start = high
-    return [*pieces, (start, road.s_max)]
 
 
 def _paint(rng: np.random.Generator, layout: Layout) -> None:
@@ -249,15 +277,15 @@ def _paint(rng: np.random.Generator, layout: Layout) -> None:
             s, d = rng.uniform(-80, 120), rng.uniform(-road.half, road.half - 2)
             tone = float(rng.uniform(0.02, 0.07))
             add(number, s, s + rng.uniform(2, 14), d, d + rng.uniform(1, 3.2), color=(tone, tone, tone), opacity=0.5)
-        for s0, s1 in _pieces(layout, number):
-            if style == 0:
-                add(number, s0, s1, -0.22, -0.08, color=middle)
-                add(number, s0, s1, 0.08, 0.22, color=middle)
+        for s0, s1 in layout.pieces(number):
+            if style == 0 or road.island:
+                add(number, s0, s1, -0.22 - road.island, -0.08 - road.island, color=middle)
+                add(number, s0, s1, 0.08 + road.island, 0.22 + road.island, color=middle)
             else:
                 add(number, s0, s1, -0.08, 0.08, color=middle, dash=(0, 0) if style == 1 else (3, 9))
             for sign in (-1, 1):
                 for k in range(1, road.lanes):
-                    d = sign * k * road.lane_width
+                    d = sign * (road.island + k * road.lane_width)
                     add(number, s0, s1, d - 0.07, d + 0.07, dash=(3, 9))
                 d = sign * road.edge
                 dash = (1, 2) if road.parking > 1 and style else (0, 0)
@@ -267,8 +295,9 @@ def _paint(rng: np.random.Generator, layout: Layout) -> None:
         add(crosswalk.road, crosswalk.start_m, crosswalk.end_m, -edge + 0.4, edge - 0.4, bars=(0.5, 1.0))
     for line in layout.stop_lines:
         road = layout.roads[line.road]
-        low, high = sorted((0.15, -line.direction * road.side * road.edge))
-        add(line.road, line.s_m - 0.2, line.s_m + 0.2, low, high if high > 0.2 else -0.15)
+        side = -line.direction * road.side
+        low, high = sorted((side * (0.15 + road.island), side * road.edge))
+        add(line.road, line.s_m - 0.2, line.s_m + 0.2, low, high)
 
 
 def ground_arrays(layout: Layout, colors: GroundColors) -> Ground:
@@ -276,4 +305,5 @@ def ground_arrays(layout: Layout, colors: GroundColors) -> Ground:
     decals = np.array([decal.row() for decal in sorted(layout.decals, key=lambda decal: decal.road)], np.float64)
     spans = [np.searchsorted(decals[:, 0], [k, k + 1]) for k in range(len(layout.roads))]
     rows = [road.row() + list(span) for road, span in zip(layout.roads, spans)]
-    return Ground(np.array(rows, np.float64), decals, colors)
+    areas = np.array([area.row() for area in layout.areas], np.float64).reshape(-1, 7)
+    return Ground(np.array(rows, np.float64), decals, colors, areas)

@@ -7,11 +7,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from perception3d.simulation.render.ground import Ground
+from perception3d.simulation.render.lidar import SMOOTH, Roughness
 from perception3d.simulation.render.primitives import Primitives, concatenate
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
 from perception3d.simulation.world.appearance import draw_ground_colors, draw_light
+from perception3d.simulation.world.extras import pave_parking_strips
+from perception3d.simulation.world.guests import park_guests, ride_guests
 from perception3d.simulation.world.population import NUSCENES_POPULATION, Population
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
@@ -22,13 +25,16 @@ WORLD_VERSION = 7
 STEP_S, LEAD_S, VIEW_M = 0.1, 0.3, 95.0
 """Time step of tracks, time before and after a scene, length of street ahead that has objects."""
 
+ROUGH = Roughness(grass_m=0.05, leaves_m=0.2)
+"""Of scenes in which every point is annotated. Plausible values of our own."""
+
 
 @dataclass
 class Scene:
     """Everything about one scene, in its own frame: road 0 starts at the origin along x, z up, metres, seconds.
 
     scenery: solids of no agent. agents: the annotated objects. ego_track (T, 3): x, y, yaw of the ego vehicle's
-    origin on the `clock`. rng_seed: for sensor noise.
+    origin on the `clock`. rng_seed: for sensor noise. roughness: of lawns and leaves, for a LiDAR.
     """
 
     index: int
@@ -41,6 +47,7 @@ class Scene:
     agents: list[Agent]
     ego_track: np.ndarray
     clock: populate.Clock
+    roughness: Roughness = SMOOTH
 
     def __post_init__(self) -> None:
         bodies = [agent.body.solids.owned_by(i) for i, agent in enumerate(self.agents)]
@@ -109,13 +116,18 @@ def make_scene(
     rng = np.random.default_rng([seed, index])
     clock = populate.Clock(-LEAD_S, STEP_S, int(np.ceil((duration_s + 2 * LEAD_S) / STEP_S)) + 2)
     travel = 10.0 * duration_s
-    layout = make_layout(rng, travel)
+    extras = population.extras
+    layout = make_layout(rng, travel, extras is not None and extras.has_islands(index))
+    if extras:
+        pave_parking_strips(layout)
     light, weather = draw_light(rng)
     colors = draw_ground_colors(rng, light.seed)
     density = float(rng.uniform(0.6, 1.5))
     draft = populate.Draft(rng, layout, clock, population)
     ego_lane = populate.choose_ego_lane(rng, layout)
     low, high = -population.behind_m, VIEW_M + travel
+    if extras:
+        park_guests(draft, extras.guests_of(index))
     for _ in range(1 + int(travel // 60)):
         near = rng.uniform(0, travel)
         for share in (0.85, 0.4):
@@ -130,8 +142,12 @@ def make_scene(
     if population.riders > 0:
         populate.riders(draft, density * population.riders)
     ego_track = populate.vehicles(draft, ego_lane, low, high, density)
-    scenery = build_town(rng, layout, draft.places, low - 30, high + 30)
+    if extras:
+        ride_guests(draft, extras.guests_of(index), ego_track)
+    scenery = build_town(rng, layout, draft.places, (low - 30, high + 30), extras)
     agents = populate.remove_collisions(draft.agents, ego_track)
     agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= object_range_m]
     ground = ground_arrays(layout, colors)
-    return Scene(index, int(rng.integers(1, 2**30)), layout, ground, light, weather, scenery, agents, ego_track, clock)
+    noise_seed = int(rng.integers(1, 2**30))
+    roughness = ROUGH if extras else SMOOTH
+    return Scene(index, noise_seed, layout, ground, light, weather, scenery, agents, ego_track, clock, roughness)

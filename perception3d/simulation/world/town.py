@@ -8,7 +8,10 @@ import numpy as np
 
 from perception3d.simulation.render.materials import BARK, BUILDING, FOLIAGE, MATTE, METAL
 from perception3d.simulation.render.primitives import Primitives, ShapeBuilder, concatenate
+from perception3d.simulation.render.surfaces import Surface
+from perception3d.simulation.world.extras import fence, island
 from perception3d.simulation.world.footprints import Places, rectangle_corners
+from perception3d.simulation.world.population import Extras
 from perception3d.simulation.world.road import Layout, Road
 
 _WALLS = np.array(
@@ -25,11 +28,12 @@ def _leaf(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def tree(rng: np.random.Generator) -> Primitives:
     """Draws a tree at the origin."""
-    shape = ShapeBuilder()
+    shape = ShapeBuilder(Surface.TRUNK)
     height = rng.uniform(4.0, 9.0)
     trunk = rng.uniform(0.18, 0.42)
     fork = height * rng.uniform(0.3, 0.45)
     shape.cylinder((0, 0, fork / 2 + 0.3), (trunk, trunk, fork + 0.6), (0.10, 0.07, 0.05), BARK, 0.7)
+    shape.surface = Surface.VEGETATION
     color = _leaf(rng)
     if rng.random() < 0.2:
         shape.cylinder((0, 0, (height + fork) / 2), (0.5 * height, 0.5 * height, height - fork), color, FOLIAGE, 0.05)
@@ -44,7 +48,7 @@ def tree(rng: np.random.Generator) -> Primitives:
 
 def lamp_post(rng: np.random.Generator, height: float) -> Primitives:
     """Draws a lamp post at the origin whose arm points along x."""
-    shape = ShapeBuilder()
+    shape = ShapeBuilder(Surface.POLE)
     tone = (0.25, 0.26, 0.27)
     shape.cylinder((0, 0, height / 2), (0.2, 0.2, height), tone, METAL, 0.6)
     arm = rng.uniform(1.0, 2.2)
@@ -55,27 +59,40 @@ def lamp_post(rng: np.random.Generator, height: float) -> Primitives:
 
 def sign(rng: np.random.Generator) -> Primitives:
     """Draws a sign, a signal, a bollard, a bin or a box at the origin, facing along -x."""
-    shape = ShapeBuilder()
     kind = rng.choice(['sign', 'signal', 'bollard', 'bin', 'cabinet'], p=[0.4, 0.15, 0.2, 0.15, 0.1])
+    shape = ShapeBuilder(Surface.FIXTURE if kind in ('bin', 'cabinet') else Surface.POLE)
     if kind == 'bollard':
         shape.cylinder((0, 0, 0.45), (0.16, 0.16, 0.9), (0.3, 0.3, 0.3), METAL)
     elif kind == 'bin':
         shape.cylinder((0, 0, 0.5), (0.5, 0.5, 1.0), tuple(_SIGNS[rng.integers(5)] * 0.4), MATTE, 1.1)
     elif kind == 'cabinet':
         shape.box((0, 0, 0.6), (0.5, 1.0, 1.2), (0.3, 0.32, 0.3), METAL)
+    elif kind == 'sign':
+        return traffic_sign(rng)
     else:
-        tall = rng.uniform(2.3, 3.2)
-        shape.cylinder((0, 0, tall / 2), (0.08, 0.08, tall), (0.35, 0.35, 0.36), METAL)
-        if kind == 'signal':
-            shape.box((-0.1, 0, tall + 0.3), (0.25, 0.3, 0.9), (0.03, 0.03, 0.03), MATTE)
-        else:
-            wide = rng.uniform(0.5, 0.9)
-            shape.box((-0.06, 0, tall - 0.1), (0.03, wide, wide), tuple(_SIGNS[rng.integers(5)]), MATTE)
+        tall = _post(shape, rng)
+        shape.box((-0.1, 0, tall + 0.3), (0.25, 0.3, 0.9), (0.03, 0.03, 0.03), MATTE)
     return shape.build()
 
 
+def traffic_sign(rng: np.random.Generator) -> Primitives:
+    """Draws a traffic sign on its post at the origin, facing along -x."""
+    shape = ShapeBuilder(Surface.POLE)
+    tall = _post(shape, rng)
+    wide = rng.uniform(0.5, 0.9)
+    shape.surface = Surface.SIGN
+    shape.box((-0.06, 0, tall - 0.1), (0.03, wide, wide), tuple(_SIGNS[rng.integers(5)]), MATTE)
+    return shape.build()
+
+
+def _post(shape: ShapeBuilder, rng: np.random.Generator) -> float:
+    tall = float(rng.uniform(2.3, 3.2))
+    shape.cylinder((0, 0, tall / 2), (0.08, 0.08, tall), (0.35, 0.35, 0.36), METAL)
+    return tall
+
+
 def _building(rng: np.random.Generator, width: float, depth: float, height: float) -> Primitives:
-    shape = ShapeBuilder()
+    shape = ShapeBuilder(Surface.BUILDING)
     color = tuple(np.clip(_WALLS[rng.integers(len(_WALLS))] * rng.uniform(0.8, 1.15), 0, 0.8))
     shape.box((0, 0, height / 2), (width, depth, height), color, BUILDING)
     shape.box((0, 0, height + 0.2), (width + 0.4, depth + 0.4, 0.4), tuple(0.8 * np.array(color)), MATTE)
@@ -94,6 +111,7 @@ class Town:
     layout: Layout
     places: Places
     style: str
+    extras: Extras | None = None
     parts: list[Primitives] = field(default_factory=list)
 
 
@@ -107,14 +125,26 @@ class StreetSide:
     end_m: float
 
 
-def build_town(rng: np.random.Generator, layout: Layout, places: Places, low_s: float, high_s: float) -> Primitives:
-    """Draws the surroundings of the roads between low_s and high_s of each, and marks their ground in `places`."""
+def build_town(
+    rng: np.random.Generator,
+    layout: Layout,
+    places: Places,
+    reach: tuple[float, float],
+    extras: Extras | None = None,
+) -> Primitives:
+    """Draws the surroundings of the roads, and marks their ground in `places`; reach: lowest and highest s of each."""
+    low_s, high_s = reach
     style = rng.choice(['tall', 'mixed', 'low', 'park'], p=[0.3, 0.35, 0.2, 0.15])
-    town = Town(rng, layout, places, str(style))
-    for road in layout.roads:
+    town = Town(rng, layout, places, str(style), extras)
+    for number, road in enumerate(layout.roads):
+        if road.island:
+            town.parts += island(layout, number, low_s, high_s)
         for side in (-1, 1):
             street = StreetSide(road, side, max(low_s, road.s_min + 5), min(high_s, road.s_max - 5))
             _facades(town, street)
+            if extras:
+                _bushes(town, street, extras.bushes)
+                _signs(town, street, extras.signs)
             _street_furniture(town, street)
     for _ in range(int(rng.integers(10, 40 if style != 'park' else 90))):
         road = layout.roads[rng.integers(len(layout.roads))]
@@ -151,11 +181,57 @@ def _facades(town: Town, street: StreetSide) -> None:
             x, y, yaw = map(float, road.pose(s + width / 2, side * (road.outer + 0.8)))
             rect = (x, y, 0.8 * width, 1.0, yaw)
             if not layout.on_road(_samples(rect), 0.1).any() and places.claim(rect, 0.1):
-                shape = ShapeBuilder()
+                shape = ShapeBuilder(Surface.VEGETATION)
                 tall = rng.uniform(0.7, 1.7)
                 shape.box((0, 0, tall / 2), (0.8 * width, 0.9, tall), _leaf(rng), FOLIAGE)
                 town.parts.append(shape.build().placed(x, y, yaw))
+        elif town.extras and rng.random() < town.extras.fences:
+            _add_fence(town, street, s, width)
         s += width + rng.uniform(0.3, 6)
+
+
+def _add_fence(town: Town, street: StreetSide, start_s: float, length_m: float) -> None:
+    """Adds a fence behind a sidewalk, in pieces that follow the road."""
+    rng, road = town.rng, street.road
+    design = str(rng.choice(['boards', 'rails', 'wall'], p=[0.4, 0.35, 0.25]))
+    height, setback = float(rng.uniform(0.9, 1.9)), float(rng.uniform(0.3, 1.2))
+    pieces = int(np.ceil(length_m / 5.0))
+    for k in range(pieces):
+        step = length_m / pieces
+        x, y, yaw = map(float, road.pose(start_s + (k + 0.5) * step, street.side * (road.outer + setback)))
+        rect = (x, y, step, 0.3, yaw)
+        if not town.layout.on_road(_samples(rect), 0.1).any() and town.places.claim(rect, 0.0):
+            town.parts.append(fence(rng, step, design, height).placed(x, y, yaw))
+
+
+def _bushes(town: Town, street: StreetSide, density: float) -> None:
+    """Adds bushes behind a sidewalk; density: mean number per 10 m."""
+    rng, road = town.rng, street.road
+    for _ in range(rng.poisson(density * max(0.0, street.end_m - street.start_m) / 10)):
+        s, d = rng.uniform(street.start_m, street.end_m), road.outer + 0.7 + rng.exponential(3.0)
+        x, y, yaw = map(float, road.pose(s, street.side * d))
+        wide = float(rng.uniform(0.8, 2.2))
+        if town.layout.on_road(np.array([[x, y]]), wide / 2)[0] or not town.places.claim((x, y, wide, wide, yaw), 0.0):
+            continue
+        shape, color = ShapeBuilder(Surface.VEGETATION), _leaf(rng)
+        for _ in range(int(rng.integers(1, 4))):
+            size = wide * rng.uniform(0.6, 1.0, 3)
+            spot = rng.uniform(-0.2, 0.2, 2) * wide
+            shape.ellipsoid((*spot, 0.4 * size[2]), size, color, FOLIAGE)
+        town.parts.append(shape.build().placed(x, y, yaw))
+
+
+def _signs(town: Town, street: StreetSide, density: float) -> None:
+    """Adds traffic signs along one curb; density: mean number per 10 m."""
+    rng, road = town.rng, street.road
+    number = town.layout.roads.index(road)
+    for _ in range(rng.poisson(density * max(0.0, street.end_m - street.start_m) / 10)):
+        s = rng.uniform(street.start_m, street.end_m)
+        x, y, yaw = map(float, road.pose(s, street.side * (road.half + 0.5)))
+        blocked = town.layout.in_junction(number, s, 1.0) or _on_other_road(town.layout, road, x, y)
+        if not blocked and town.places.claim((x, y, 0.5, 0.5, 0.0), 0.0):
+            facing = 0 if street.side * road.side < 0 else np.pi
+            town.parts.append(traffic_sign(rng).placed(x, y, yaw + facing))
 
 
 def _samples(rect: tuple[float, float, float, float, float]) -> np.ndarray:

@@ -1,0 +1,53 @@
+"""How much of the built-in world is written in this format, at which size, and what its streets hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from perception3d.simulation.world.population import KITTI_POPULATION, Extras, Guest
+
+
+@dataclass(frozen=True)
+class SemanticKittiProfile:
+    """Sizes and amounts of a data set.
+
+    `columns` per revolution of the LiDAR, which has 64 beams; `scans` of each scene, `interval_s` apart; scenes and
+    val_scenes: how many to make. Scenes follow one after the other in a sequence.
+    """
+
+    name: str
+    columns: int
+    scans: int
+    interval_s: float
+    scenes: int
+    val_scenes: int
+
+
+PROFILES = {
+    'tiny': SemanticKittiProfile('tiny', 180, 2, 0.1, 10, 4),
+    'points': SemanticKittiProfile('points', 450, 4, 0.5, 75, 25),
+    'default': SemanticKittiProfile('default', 2083, 20, 0.1, 20, 8),
+}
+"""`tiny` is for tests. `points` is for experiments: 300 and 100 scans of about 20,000 points, half a second apart, so
+that they differ. `default` has the density and the 10 scans a second of the real LiDAR."""
+
+POPULATION = replace(
+    KITTI_POPULATION,
+    curb=(0.2, 0.7),
+    people=0.5,
+    riders=0.1,
+    extras=Extras(
+        fences=0.7,
+        bushes=2.0,
+        signs=0.4,
+        guests=(
+            Guest('motorcycle', rider=True),
+            Guest('truck'),
+            Guest('bicycle'),
+            Guest('bicycle', rider=True),
+            Guest('bus'),
+            Guest('motorcycle'),
+        ),
+    ),
+)
+"""The road users of KITTI with fewer cyclists, and what the rare classes need."""
