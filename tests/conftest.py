@@ -98,6 +98,24 @@ def nuscenes_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def simulated_semantickitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny SemanticKITTI tree of the built-in world, with info files and all 19 classes in its validation split.
+
+    Sequences 00, 01 and 11 have 2 scans each, 08 has 8; a scan has about 10,000 points. Read only.
+    """
+    from perception3d.apis.simulate import simulate
+    from perception3d.formats.semantickitti.info import create_infos
+    from perception3d.formats.semantickitti.simulate.profiles import PROFILES
+    from perception3d.formats.semantickitti.simulate.writer import WRITER
+    from perception3d.simulation.jobs import Request
+
+    root = tmp_path_factory.mktemp('simulated_semantickitti')
+    simulate(WRITER, Request(root, 0, PROFILES['tiny'], 2, 4))
+    create_infos(root, progress=False)
+    return root
+
+
+@pytest.fixture(scope='session')
 def nuscenes_sample() -> Path:
     """The real nuScenes keyframe; tests that ask for it are skipped where it is missing."""
     root = Path(os.environ.get('PERCEPTION3D_SAMPLES', REPOSITORY.parent / 'shared' / 'samples')) / 'nuscenes'

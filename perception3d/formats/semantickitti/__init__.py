@@ -23,6 +23,8 @@ the mean. Points that are predicted as no class are missed. --panoptic takes the
 predictions as they are; no model of this package predicts objects. Scores are in 0..1.
 """
 
+_SIMULATE = """Sequences of the built-in world in the format of SemanticKITTI: scans, labels, poses and times."""
+
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
@@ -63,6 +65,23 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return evaluate_folders(args.gt, args.pred, options)
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.formats.semantickitti.simulate.profiles import PROFILES
+    from perception3d.simulation.profiles import add_profile
+
+    add_profile(parser, PROFILES)
+
+
+def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Returns the writer and the profile that the options ask for."""
+    from perception3d.formats.semantickitti.simulate.profiles import PROFILES
+    from perception3d.formats.semantickitti.simulate.writer import WRITER
+    from perception3d.simulation.profiles import find_profile
+
+    return WRITER, find_profile(args.profile, PROFILES)
+
+
 FORMAT = Format(
     'semantickitti',
     create_data=Command(
@@ -76,5 +95,11 @@ FORMAT = Format(
         'python tools/evaluate.py semantickitti --gt data/semantickitti --pred results --out metrics.json',
         _add_evaluate,
         _evaluate,
+    ),
+    simulate=Command(
+        _SIMULATE,
+        'python tools/simulate.py semantickitti --out data/sim_semantickitti --profile points',
+        _add_simulate,
+        _simulate,
     ),
 )

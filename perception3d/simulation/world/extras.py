@@ -49,8 +49,8 @@ def fence(rng: np.random.Generator, length_m: float, design: str, height_m: floa
     """Returns a piece of fence of a `design`, boards, rails or wall, along x and around the origin."""
     shape = ShapeBuilder(Surface.FENCE)
     if design == 'wall':
-        tone = float(rng.uniform(0.25, 0.5))
-        shape.box((0, 0, height_m / 2), (length_m, 0.28, height_m), (tone, 0.95 * tone, 0.88 * tone), MATTE)
+        color = tuple(rng.uniform(0.25, 0.5) * np.array([1.0, 0.95, 0.88]))
+        shape.box((0, 0, height_m / 2), (length_m, 0.28, height_m), color, MATTE)
         return shape.build()
     tone = (0.22, 0.16, 0.10) if design == 'boards' else (0.30, 0.31, 0.32)
     for x in np.linspace(-length_m / 2 + 0.06, length_m / 2 - 0.06, max(2, round(length_m / 2.4) + 1)):

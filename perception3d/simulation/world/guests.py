@@ -11,6 +11,8 @@ from perception3d.simulation.world.population import Guest
 
 NEAR_M, TRIES = (6.0, 28.0), 30
 """Where guests are along road 0, and how many places are tried for each."""
+WAITING = 0.3
+"""Share of the ridden guests that stand still."""
 _SMALL_M = 2.6
 
 
@@ -53,6 +55,8 @@ def ride_guests(draft: Draft, guests: list[Guest], ego_track: np.ndarray) -> Non
         for _ in range(TRIES):
             side = int(rng.choice([-1, 1]))
             direction, pace = -side * road.side, float(rng.uniform(2.5, 5.5 if guest.name == 'bicycle' else 9.0))
+            # Some wait at the side of the road.
+            pace = 0.0 if rng.random() < WAITING else pace
             s = float(rng.uniform(*NEAR_M)) - direction * pace * times[len(times) // 2]
             track = road.pose(s + direction * pace * times, side * (road.edge - rng.uniform(0.5, 1.1)))
             track[:, 2] += 0.0 if direction > 0 else np.pi
