@@ -83,6 +83,17 @@ FRAME_KEYS = {
 }
 """Keys of every sample, where known."""
 
+POINT_LABEL_KEYS = {
+    'pts_semantic_mask': SampleKey('N', 'index of the class of each point, int64; structures.point_labels.IGNORE'),
+    'pts_instance_mask': SampleKey('N', 'which object each point belongs to, int64; 0 for none'),
+    'pts_semantic_mask_path': SampleKey('', 'label file; LoadPointLabels reads it'),
+    'label_encoding': SampleKey('', 'how that file is read: a structures.label_encoding.LabelEncoding'),
+    'num_scored_points': SampleKey(
+        '', 'the first so many points are scored, behind them are earlier ones; all without'
+    ),
+}
+"""Keys of a sample with labels of points."""
+
 MMDET3D_KEYS = (
     'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
     'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip',

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import PointLabelDataset
 from perception3d.formats.semantickitti import FORMAT
 from perception3d.formats.semantickitti.files import CLASSES, COLORS_RGB, label_encoding
+from perception3d.formats.semantickitti.poses import read_poses
+from perception3d.formats.semantickitti.scans import earlier_scan, join_scans
 from perception3d.registry import DATASETS
 from perception3d.structures.label_encoding import LabelEncoding
 
@@ -21,7 +26,13 @@ class SemanticKittiDataset(PointLabelDataset):
     The classes are the 19 of the single scan benchmark by default; with `metainfo=dict(classes=MULTI_SCAN_CLASSES)` the
     25 that tell moving objects apart.
 
-    Arguments and errors are those of SingleFrameDataset.
+    Args:
+        data_root, ann_file, metainfo, kwargs: as of SingleFrameDataset.
+        earlier_scans: how many scans before the current one the step `LoadEarlierScans` adds; the first scans of a
+            sequence have fewer.
+
+    Raises:
+        InputError: as of SingleFrameDataset; with `earlier_scans` also where a scan has no pose.
     """
 
     own_entries = ('sequences', 'perception3d_*')
@@ -29,7 +40,17 @@ class SemanticKittiDataset(PointLabelDataset):
     default_classes = CLASSES
     result_suffix = '.label'
 
-    def __init__(self, data_root: str, ann_file: str, metainfo: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        ann_file: str,
+        metainfo: dict[str, Any] | None = None,
+        earlier_scans: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        if earlier_scans < 0:
+            raise InputError(f'earlier_scans is {earlier_scans}: expected 0 or more')
+        self.earlier_scans = earlier_scans
         classes = (metainfo or {}).get('classes', CLASSES)
         colors = {'palette': [COLORS_RGB.get(name.removeprefix('moving-'), (255, 255, 255)) for name in classes]}
         super().__init__(data_root=data_root, ann_file=ann_file, metainfo={**colors, **(metainfo or {})}, **kwargs)
@@ -37,3 +58,35 @@ class SemanticKittiDataset(PointLabelDataset):
     def label_encoding(self) -> LabelEncoding:
         """Returns how the benchmark stores labels of the classes of this data set."""
         return label_encoding(tuple(self.metainfo['classes']))
+
+    def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns the samples of all infos of the file, each with its earlier scans."""
+        samples = super().parse_infos(infos)
+        if self.earlier_scans:
+            join_scans(samples, self.earlier_scans, self.ann_file)
+        return samples
+
+    def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
+        """Yields the sample of a cloud; its earlier scans where the cloud lies in a tree with poses.
+
+        Raises:
+            InputError: as of `datasets.cloud_files.cloud_sample`; a pose cannot be read.
+        """
+        for sample in super().sample_from_file(path):
+            if self.earlier_scans:
+                sample['earlier_scans'] = _scans_before(Path(sample['lidar_path']), self.earlier_scans)
+            yield sample
+
+
+def _scans_before(cloud: Path, count: int) -> list[dict[str, Any]]:
+    """Returns the scans before `sequences/08/velodyne/000123.bin`, the last one first; none of a cloud elsewhere."""
+    folder = cloud.parents[1]
+    if not cloud.stem.isdigit() or not all((folder / name).is_file() for name in ('poses.txt', 'calib.txt')):
+        return []
+    number = int(cloud.stem)
+    poses = read_poses(folder, number + 1)
+    scans = [
+        {'frame_id': f'_{k}', 'lidar_path': str(cloud.with_name(f'{k:06d}.bin')), 'global_from_lidar': poses[k]}
+        for k in range(max(0, number - count), number + 1)
+    ]
+    return [earlier_scan(scan, scans[-1]) for scan in scans[-2::-1]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(root: Path, split: str, **kwargs: Any) -> SemanticKittiDataset:
     kwargs = {'pipeline': STEPS, 'test_mode': split != 'train', **kwargs}
+    # mmengine collects garbage for a second where it serializes.
+    kwargs.setdefault('serialize_data', False)
     return SemanticKittiDataset(data_root=str(root), ann_file=f'perception3d_infos_{split}.pkl', **kwargs)
 
 
@@ -77,7 +81,7 @@ def test_infos_of_all_splits_count_points(tree: Path):
 
 
 def test_a_sample_has_a_label_for_each_point(tree: Path):
-    sample = build(tree, 'train')[1]
+    sample = build(tree, 'train', serialize_data=True)[1]
     stored = np.fromfile(tree / 'sequences/00/labels/000001.label', '<u4')
     labels = sample['data_samples'].gt_pts_seg.pts_semantic_mask
     assert labels.dtype == torch.int64 and sample['inputs']['points'].shape == (61, 4)
@@ -119,3 +123,52 @@ def test_the_real_scan_is_built_alone(tmp_path: Path):
     assert sum(counts.values()) == 123389 and counts['moving-car'] == 990 and counts['not scored'] == 6924
     labels = build(tmp_path, 'train')[0]['data_samples'].gt_pts_seg.pts_semantic_mask
     assert np.bincount(labels, minlength=256)[[0, 8, IGNORE]].tolist() == [544 + 990, 20975, 6924]
+
+
+def remove(path: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / path).unlink()
+
+
+def write(path: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / path).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (write('labels/000001.label', bytes(8)), r'labels/000001\.label holds 2 labels, but its scan has 61 points'),
+        (write('labels/000001.label', bytes(7)), r'labels/000001\.label is truncated: 7 bytes'),
+        (write('labels/000000.label', b'\7\0\0\0' * 60), r'labels/000000\.label holds the unknown label ids 7 in 60'),
+        (write('velodyne/000001.bin', b''), r'velodyne/000001\.bin holds no points'),
+        (write('velodyne/000001.bin', bytes(20)), r'velodyne/000001\.bin is truncated: 20 bytes'),
+        (write('velodyne/first.bin', bytes(16)), r'velodyne/first\.bin is not a scan: expected six digits'),
+        (remove('labels/000001.label'), r'1 of 2 scans have no label file in .*/08/labels \(first: 000001\)'),
+        (remove('velodyne/000000.bin'), r'1 of 2 label files in .*/08/labels have no scan \(first: 000000\)'),
+    ],
+)
+def test_files_of_a_tree_that_cannot_be_used_are_named(tmp_path: Path, spoil: Callable[[Path], None], message: str):
+    root = write_tree(tmp_path, {'08': 2}, poses=False)
+    spoil(root / 'sequences' / '08')
+    with pytest.raises(InputError, match=message):
+        create_infos(root, progress=False)
+    assert not list(root.glob('*.pkl'))
+
+
+def test_folders_of_a_tree_that_are_missing_are_named(tmp_path: Path):
+    with pytest.raises(InputError, match='sequences does not exist: the tree is'):
+        create_infos(tmp_path, progress=False)
+    (tmp_path / 'sequences' / '99').mkdir(parents=True)
+    with pytest.raises(InputError, match='has none of the sequences 00 to 21'):
+        create_infos(tmp_path, progress=False)
+    write_tree(tmp_path, {'03': 1}, labelled=False)
+    with pytest.raises(InputError, match='03/labels does not exist: sequence 03 is annotated'):
+        create_infos(tmp_path, progress=False)
+
+
+def test_labels_that_do_not_fit_are_named_in_a_pipeline(tree: Path, tmp_path: Path):
+    root = Path(shutil.copytree(tree, tmp_path / 'tree'))
+    (root / 'sequences/00/labels/000000.label').write_bytes(bytes(4))
+    with pytest.raises(InputError, match=r'labels/000000\.label holds 1 labels, but its scan has 60 points'):
+        build(root, 'train')[0]
+    with pytest.raises(InputError, match=r'has frames without labels: train on another split'):
+        build(root, 'test', test_mode=False)
