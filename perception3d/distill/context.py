@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from perception3d.checks import InputError
 
@@ -58,6 +58,8 @@ class DistillContext:
         inputs, samples: what the student got.
         teacher_inputs, teacher_samples: what the teacher got; the student's where the data has no separate view for it.
         student_modules, teacher_modules: the submodules that losses have asked for, by their paths.
+        task_loss: the student's own loss of the step, a scalar in its graph. A loss may take its gradient by the
+            student's taps with `torch.autograd.grad(.., retain_graph=True)`, and must not change it.
     """
 
     step: int
@@ -69,6 +71,7 @@ class DistillContext:
     teacher_samples: Sequence[Any]
     student_modules: Mapping[str, SecondPass] = field(default_factory=dict)
     teacher_modules: Mapping[str, SecondPass] = field(default_factory=dict)
+    task_loss: Tensor | None = None
     _shared: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     _being_made: set[Hashable] = field(default_factory=set, init=False, repr=False, compare=False)
 

@@ -183,6 +183,7 @@ class Distiller(BaseModel):
             teacher_samples=view['data_samples'],
             student_modules=self._second_passes('student', active),
             teacher_modules=self._second_passes('teacher', active),
+            task_loss=student_loss,
         )
         return losses | self._link_losses(context, weights, student_loss)
 

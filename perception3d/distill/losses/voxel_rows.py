@@ -88,6 +88,16 @@ def paired_rows(
     return full_precision(student), full_precision(teacher.detach())
 
 
+def require_channels(student: Tensor, teacher: Tensor, channels: tuple[int, int]) -> None:
+    """Raises InputError unless rows (N, C) and (N, C') have the channels that a loss was made for."""
+    widths = student.shape[1], teacher.shape[1]
+    if widths != channels:
+        raise InputError(
+            f'the layers are made for {channels[0]} and {channels[1]} channels of student and teacher, but the '
+            f'features have {widths[0]} and {widths[1]}: set student_channels and teacher_channels of the loss'
+        )
+
+
 def labels_of(voxels: Voxels, of: str) -> Tensor:
     """The class (N,) of each point or voxel; InputError where the batch has no annotation."""
     labels = voxels.point_labels if of == POINT else voxels.voxel_labels
@@ -97,6 +107,19 @@ def labels_of(voxels: Voxels, of: str) -> Tensor:
             '(LoadPointLabels)'
         )
     return labels
+
+
+def rows_of_samples(voxels: Voxels, of: str) -> list[int]:
+    """Number of rows of each sample: points and voxels of a batch are one sample after another."""
+    if of == POINT:
+        return list(voxels.point_counts)
+    counts: list[int] = torch.bincount(voxels.coords[:, 0], minlength=len(voxels.point_counts)).tolist()
+    return counts
+
+
+def samples_of(voxels: Voxels, of: str) -> Tensor:
+    """The sample (N,) of each point or voxel."""
+    return voxels.point_batch if of == POINT else voxels.coords[:, 0].long()
 
 
 def is_labelled(voxels: Voxels, of: str) -> Tensor:
