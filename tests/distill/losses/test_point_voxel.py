@@ -164,7 +164,7 @@ def test_only_the_student_gets_a_gradient_and_equal_outputs_none(name) -> None:
     student.grad = None
     value = loss(student, student.detach().clone(), context_of(batch))
     value.backward()
-    assert abs(float(value)) < 1e-9 and student.grad.abs().max() < 1e-6
+    assert abs(value.item()) < 1e-9 and student.grad.abs().max() < 1e-6
     assert not list(loss.state_dict())
 
 
