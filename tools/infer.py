@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
     parser.add_argument('--fast', action='store_true', help='fold batch norms, use the fastest convolutions')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation, where the config defines it')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from perception3d.apis.inferencer import Inferencer
 
     config = load_config(args.config, parse_options(args.cfg_options))
-    inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast)
+    inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast, args.tta)
     for path in args.inputs:
         for written in inferencer.write(path, args.out, args.score_thr, keep=args.inputs):
             print(written)

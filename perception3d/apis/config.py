@@ -297,6 +297,19 @@ def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
         yield from _dotted_keys(value, f'{prefix}{key}.')
 
 
+def use_tta(config: Config) -> None:
+    """Makes a config test with its test-time augmentation: `tta_pipeline`, and where there is one `tta_model`.
+
+    Raises:
+        InputError: the config defines none.
+    """
+    if 'tta_pipeline' not in config:
+        raise InputError(f'{config.filename}: --tta needs a tta_pipeline in the config')
+    config.test_dataloader['dataset']['pipeline'] = config.tta_pipeline
+    if 'tta_model' in config:
+        config.model = {**config.tta_model, 'module': config.model}
+
+
 def part_of(config: Config, key: str | None) -> str:
     """Returns the text of the part of `config` under the dotted `key`, or of all of it.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 
-from perception3d.apis.config import load_config
+from perception3d.apis.config import load_config, use_tta
 from perception3d.checkpoints import load_weights
 from perception3d.datasets.frame_dataset import require_members
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.cpu import prepare_cpu
+from perception3d.engine.wrappers import unwrapped
 from perception3d.files import write_json
 from perception3d.geometry.threads import parallel_kernels
 from perception3d.models.inference.acceleration import accelerate
@@ -43,6 +45,7 @@ class Inferencer:
         device: 'cuda', 'cpu', ...; by default a GPU if there is one.
         amp: run the network in bf16.
         fast: fold batch norms and use the fastest convolutions, as `tools/test.py --fast`; results change by rounding.
+        tta: use the test-time augmentation that the config defines.
 
     Raises:
         InputError: the config or the checkpoint cannot be used.
@@ -55,8 +58,12 @@ class Inferencer:
         device: str | None = None,
         amp: bool = False,
         fast: bool = False,
+        tta: bool = False,
     ) -> None:
         self.config = config if isinstance(config, Config) else load_config(config)
+        if tta:
+            self.config = copy.deepcopy(self.config)
+            use_tta(self.config)
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.amp = amp
         self._names: dict[str, OutputNames] = {}
@@ -68,10 +75,10 @@ class Inferencer:
         prepare_cpu()
         init_default_scope(self.config.default_scope)
         self.model = revert_sync_batchnorm(MODELS.build(self.config.model))
-        self._meta, self._checkpoint = load_weights(self.model, checkpoint), checkpoint
+        self._meta, self._checkpoint = load_weights(unwrapped(self.model), checkpoint), checkpoint
         self.model.to(self.device).eval()
         if fast:
-            accelerate(self.model)
+            accelerate(unwrapped(self.model))
 
     def __call__(self, path: str | Path) -> Iterator[Any]:
         """Yields the data sample of each frame in `path`, with its predictions.

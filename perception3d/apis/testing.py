@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config, parse_options, use_tta
 from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
@@ -80,7 +80,8 @@ def test(
     check_outputs([wanted.out], folders, [checkpoint, config if from_file else None])
     if from_file:
         config = load_config(config, parse_options(options))
-    _use_tta(config, wanted.tta)
+    if wanted.tta:
+        use_tta(config)
     if wanted.format_only:
         _only_format(config, wanted.format_only)
     if wanted.video and not wanted.show_dir:
@@ -148,16 +149,6 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
     dataset = runner.test_dataloader.dataset
     stream = model.stream(num_frames=dataset.num_frames, offsets_s=dataset.offsets_s, dtype=dtype)
     runner.model.test_step = StreamStep(stream)
-
-
-def _use_tta(config: Config, wanted: bool) -> None:
-    if not wanted:
-        return
-    if 'tta_pipeline' not in config:
-        raise InputError(f'{config.filename}: --tta needs a tta_pipeline in the config')
-    config.test_dataloader['dataset']['pipeline'] = config.tta_pipeline
-    if 'tta_model' in config:
-        config.model = {**config.tta_model, 'module': config.model}
 
 
 def _only_format(config: Config, folder: str) -> None:

@@ -63,6 +63,18 @@ class PointLabelDataset(SingleFrameDataset):
         sample['label_encoding'] = self.label_encoding()
         return sample
 
+    def prepare_data(self, index: int) -> dict[str, Any]:
+        """Runs the pipeline on a sample.
+
+        In training the sample has the data set itself as `dataset`, from which mixing augmentations draw other scans,
+        as of mmdet3d's Seg3DDataset.
+        """
+        sample = {**self.get_data_info(index), 'box_type_3d': self.box_type_3d, 'box_mode_3d': self.box_mode_3d}
+        if not self.test_mode:
+            sample['dataset'] = self
+        prepared: dict[str, Any] = self.pipeline(sample)
+        return prepared
+
     def write_result(self, sample: Any, path: str | Path) -> bool:
         """Writes the label file of a predicted sample: the ids of its format, one a point.
 

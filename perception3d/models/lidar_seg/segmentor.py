@@ -52,6 +52,10 @@ class PointSegmentor(BaseModel):
             is only trained; its published predictions are those of voxels.
         init_cfg: as of mmengine's class.
 
+    Attributes:
+        keep_logits: whether predicted samples also have `pts_seg_logits.pts_seg_logits` (K, N), as those of mmdet3d's
+            segmentors; test-time augmentation sets it.
+
     Raises:
         InputError: a name in `of` or `predict_from` is neither.
     """
@@ -66,6 +70,7 @@ class PointSegmentor(BaseModel):
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.net: Any = MODELS.build(net)
+        self.keep_logits = False
         self.predict_from = _level('predict_from', predict_from)
         self._levels = {name: _level(f'losses.{name}.of', loss.get('of')) for name, loss in losses.items()}
         self._weights = {name: float(loss.get('weight', 1.0)) for name, loss in losses.items()}
@@ -129,6 +134,10 @@ class PointSegmentor(BaseModel):
             classes = self.point_logits_of(outputs, voxels).argmax(1)
         for sample, own in zip(samples, classes.split(list(voxels.point_counts)), strict=True):
             sample.pred_pts_seg = PointData(pts_semantic_mask=own)
+        if self.keep_logits:
+            logits = self.point_logits_of(outputs, voxels).split(list(voxels.point_counts))
+            for sample, own in zip(samples, logits, strict=True):
+                sample.pts_seg_logits = PointData(pts_seg_logits=own.T)
         return list(samples)
 
 
