@@ -16,6 +16,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 DEMO ?= work_dirs/demo
 SEED ?= 0
+# Processes that share the tests; a file stays in one, since its tests share what they make.
+TEST_JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadfile
 
 # What mmcv is installed with, 0 or 1; without MMCV_OPS= it stays as it is. Environments from before the choice
 # have an empty mark, and the ops.
@@ -31,7 +34,7 @@ help:
 	@echo 'make test    set up if needed, then every test;  make test-fast  leaves the slow ones out (two minutes)'
 	@echo 'make lint    check code style and types;  make format  fixes the style'
 	@echo 'make setup   only the set-up;   make clean   removes $(VENV)'
-	@echo 'options of each: CPU=1 (CPU build of torch), MMCV_OPS=1 (compile the ops of mmcv), PYTHON=, TORCH=, VENV='
+	@echo 'options of each: CPU=1 (CPU build of torch), MMCV_OPS=1 (compile the ops of mmcv), PYTHON=, TORCH=, VENV=, TEST_JOBS= (processes of the tests, 2)'
 
 setup: check-venv $(VENV)/.ready
 
@@ -94,10 +97,10 @@ demo: setup
 	$(BIN)/python tools/demo.py --out $(DEMO) --seed $(SEED)
 
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-fast: setup
-	$(BIN)/python -m pytest -m 'not slow and not gpu'
+	$(PYTEST) -m 'not slow and not gpu'
 
 lint: setup
 	$(BIN)/ruff check .
