@@ -116,6 +116,24 @@ def simulated_semantickitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def simulated_lidarseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny nuScenes-lidarseg tree of the built-in world, with info files and all 16 classes in its split sim_val.
+
+    sim_train has 2 keyframes, sim_val 8, of about 7,000 points; there are no images and no sweeps. Read only.
+    """
+    from perception3d.apis.simulate import simulate
+    from perception3d.formats.nuscenes_lidarseg.info import create_infos
+    from perception3d.formats.nuscenes_lidarseg.simulate.profiles import PROFILES
+    from perception3d.formats.nuscenes_lidarseg.simulate.writer import WRITER
+    from perception3d.simulation.jobs import Request
+
+    root = tmp_path_factory.mktemp('simulated_lidarseg')
+    simulate(WRITER, Request(root, 0, PROFILES['tiny'], 1, 4))
+    create_infos(root, sweeps=0, progress=False)
+    return root
+
+
+@pytest.fixture(scope='session')
 def nuscenes_sample() -> Path:
     """The real nuScenes keyframe; tests that ask for it are skipped where it is missing."""
     root = Path(os.environ.get('PERCEPTION3D_SAMPLES', REPOSITORY.parent / 'shared' / 'samples')) / 'nuscenes'

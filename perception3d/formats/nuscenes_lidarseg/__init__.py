@@ -21,6 +21,8 @@ then be missing. Scores are in 0..1; a class that does not occur has none, and i
 panoptic means).
 """
 
+_SIMULATE = """Scenes of the built-in world in the nuScenes format, with lidarseg and panoptic labels."""
+
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
@@ -58,6 +60,23 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return evaluate_results(args.gt, args.pred, args.version, args.split, args.panoptic)
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.formats.nuscenes_lidarseg.simulate.profiles import PROFILES
+    from perception3d.simulation.profiles import add_profile
+
+    add_profile(parser, PROFILES)
+
+
+def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Returns the writer and the profile that the options ask for."""
+    from perception3d.formats.nuscenes_lidarseg.simulate.profiles import PROFILES
+    from perception3d.formats.nuscenes_lidarseg.simulate.writer import WRITER
+    from perception3d.simulation.profiles import find_profile
+
+    return WRITER, find_profile(args.profile, PROFILES)
+
+
 FORMAT = Format(
     'nuscenes-lidarseg',
     create_data=Command(
@@ -71,5 +90,11 @@ FORMAT = Format(
         'python tools/evaluate.py nuscenes-lidarseg --gt data/nuscenes --pred results --out metrics.json',
         _add_evaluate,
         _evaluate,
+    ),
+    simulate=Command(
+        _SIMULATE,
+        'python tools/simulate.py nuscenes-lidarseg --out data/sim_lidarseg --profile points',
+        _add_simulate,
+        _simulate,
     ),
 )

@@ -31,7 +31,9 @@ from perception3d.formats.nuscenes.simulate.tables import (
 from perception3d.simulation.capture import Recorder, count_points
 from perception3d.simulation.jobs import Job, Request, Writer
 from perception3d.simulation.render.ground import drivable_mask
-from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, draw_rig
+from perception3d.simulation.render.lidar import Sweep
+from perception3d.simulation.rig import NUSCENES_RIG, CameraMount, Rig, draw_rig
+from perception3d.simulation.world.population import NUSCENES_POPULATION
 from perception3d.simulation.world.scene import Scene, make_scene
 
 VERSION = 'v1.0-sim'
@@ -103,45 +105,65 @@ def plan_files(cameras: tuple[CameraMount, ...], lidar: str, keyframes: int, swe
     return sorted(files, key=lambda s: (s.time_s, s.channel))
 
 
+class SceneWriter:
+    """Writes the files of one scene; a format that adds files to those of nuScenes derives from it."""
+
+    population = NUSCENES_POPULATION
+
+    def __init__(self, job: Job[Any]) -> None:
+        request = job.request
+        self.request, self.profile = request, request.profile
+        duration = KEYFRAME_S * (self.profile.keyframes - 1)
+        scene = make_scene(request.seed, job.index, duration, self.profile.reach_m, self.population)
+        rng = np.random.default_rng([request.seed, job.index, 77])
+        self.recorder = Recorder(scene, self.draw_rig(rng), self.profile)
+        self.placement = place_scene(rng, job, scene)
+        self.tables = _SceneRows(job, self.placement, self.recorder)
+
+    def draw_rig(self, rng: np.random.Generator) -> Rig:
+        """Returns the sensors of the scene."""
+        return draw_rig(rng, NUSCENES_RIG, self.profile.width, self.profile.height)
+
+    def write(self) -> dict[str, Any]:
+        """Writes images, sweeps and map; returns the scene's rows of the tables."""
+        recorder, tables, profile = self.recorder, self.tables, self.profile
+        files = plan_files(recorder.rig.cameras, recorder.rig.lidar.name, profile.keyframes, profile.sweeps)
+        pixels = np.zeros((profile.keyframes, len(recorder.scene.agents), 2))
+        points = np.zeros((profile.keyframes, len(recorder.scene.agents)), np.int64)
+        shadow, shadow_time = None, None
+        for file in files:
+            row = tables.add_file(file)
+            path = self.request.out / row['filename']
+            if file.channel == recorder.rig.lidar.name:
+                sweep, _ = recorder.sweep(file.time_s)
+                write_bytes(path, sweep.points)
+                if file.is_key:
+                    points[file.keyframe] = self._points_in_boxes(sweep, file.time_s)
+                    self.keep_keyframe(row['token'], sweep)
+                continue
+            revolution_end_s = round((file.time_s + tables.mounts[file.channel].lead_s) / REVOLUTION_S) * REVOLUTION_S
+            if shadow is None or shadow_time != revolution_end_s:
+                shadow, shadow_time = recorder.shadow(revolution_end_s), revolution_end_s
+            image = recorder.camera_image(tables.mounts[file.channel], file.time_s, shadow)
+            write_image(path, image.image, profile.jpeg_quality)
+            if file.is_key:
+                pixels[file.keyframe] += recorder.visibility(image, file.time_s)
+        tables.add_annotations(points, pixels)
+        _write_map(self.request.out / tables.map_name, recorder.scene, self.placement)
+        return tables.rows
+
+    def keep_keyframe(self, token: str, sweep: Sweep) -> None:
+        """Writes what a format adds to the sweep of a keyframe, the row `token` of sample_data: here nothing."""
+
+    def _points_in_boxes(self, sweep: Sweep, time_s: float) -> npt.NDArray[Any]:
+        recorder = self.recorder
+        world_from_lidar = recorder.scene.world_from_ego(time_s) @ recorder.rig.lidar.ego_from_lidar()
+        return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(time_s))
+
+
 def write_scene(job: Job[NuScenesProfile]) -> dict[str, Any]:
     """Writes one scene's images, sweeps and map; returns its rows of the tables."""
-    request = job.request
-    profile = request.profile
-    duration = KEYFRAME_S * (profile.keyframes - 1)
-    scene = make_scene(request.seed, job.index, duration, profile.reach_m)
-    rng = np.random.default_rng([request.seed, job.index, 77])
-    rig = draw_rig(rng, NUSCENES_RIG, profile.width, profile.height)
-    placement = place_scene(rng, job, scene)
-    recorder = Recorder(scene, rig, profile)
-    tables = _SceneRows(job, placement, recorder)
-    files = plan_files(rig.cameras, rig.lidar.name, profile.keyframes, profile.sweeps)
-    pixels = np.zeros((profile.keyframes, len(scene.agents), 2))
-    points = np.zeros((profile.keyframes, len(scene.agents)), np.int64)
-    shadow, shadow_time = None, None
-    for file in files:
-        path = tables.add_file(file)
-        if file.channel == rig.lidar.name:
-            points_here = _write_sweep(recorder, file, path)
-            if file.is_key:
-                points[file.keyframe] = points_here
-            continue
-        revolution_end_s = round((file.time_s + tables.mounts[file.channel].lead_s) / REVOLUTION_S) * REVOLUTION_S
-        if shadow is None or shadow_time != revolution_end_s:
-            shadow, shadow_time = recorder.shadow(revolution_end_s), revolution_end_s
-        image = recorder.camera_image(tables.mounts[file.channel], file.time_s, shadow)
-        write_image(path, image.image, profile.jpeg_quality)
-        if file.is_key:
-            pixels[file.keyframe] += recorder.visibility(image, file.time_s)
-    tables.add_annotations(points, pixels)
-    _write_map(request.out / tables.map_name, scene, placement)
-    return tables.rows
-
-
-def _write_sweep(recorder: Recorder, file: SensorFile, path: Path) -> npt.NDArray[Any]:
-    sweep, _ = recorder.sweep(file.time_s)
-    write_bytes(path, sweep.points)
-    world_from_lidar = recorder.scene.world_from_ego(file.time_s) @ recorder.rig.lidar.ego_from_lidar()
-    return count_points(sweep.points[:, :3], world_from_lidar, recorder.boxes(file.time_s))
+    return SceneWriter(job).write()
 
 
 def _write_map(path: Path, scene: Scene, placement: Placement) -> None:
@@ -208,8 +230,8 @@ class _SceneRows:
                 'camera_intrinsic': intrinsic, **_pose_fields(pose),
             })  # fmt: skip
 
-    def add_file(self, file: SensorFile) -> Path:
-        """Adds a file's rows and returns the path to write it to."""
+    def add_file(self, file: SensorFile) -> dict[str, Any]:
+        """Adds a file's rows and returns that of sample_data; `filename` is relative to the root."""
         stamp = self.placement.stamp(file.time_s)
         camera = self.mounts.get(file.channel)
         name = self._token('data', file.channel, stamp)
@@ -232,7 +254,7 @@ class _SceneRows:
         self.rows['ego_pose'].append({
             'token': name, 'timestamp': stamp, **_pose_fields(pose),
         })  # fmt: skip
-        return self.job.request.out / filename
+        return row
 
     def add_annotations(self, points: npt.NDArray[Any], pixels: npt.NDArray[Any]) -> None:
         """Adds the boxes of all agents that a sensor saw at least once.
@@ -280,7 +302,16 @@ class _SceneRows:
 def finish(request: Request[NuScenesProfile], jobs: list[Job[NuScenesProfile]], records: list[dict[str, Any]]) -> None:
     """Writes the thirteen tables and the custom splits `sim_train` and `sim_val`."""
     channels = [NUSCENES_RIG.lidar.name] + [c.name for c in NUSCENES_RIG.cameras]
-    tables = fixed_tables(channels)
+    write_tables(request, jobs, records, fixed_tables(channels))
+
+
+def write_tables(
+    request: Request[Any],
+    jobs: list[Job[Any]],
+    records: list[dict[str, Any]],
+    tables: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Writes tables that do not depend on the scenes and those of the scenes' rows, and the custom splits."""
     for name in records[0]:
         tables[name] = [row for record in records for row in record[name]]
     for name, rows in tables.items():
