@@ -53,8 +53,8 @@ class VoxelBatch:
 class Partition:
     """Cuts space into cells: the base class.
 
-    A subclass sets `grid_shape`, the number of cells along three axes, and writes `cells_of`, `outer_distance_m` and
-    `is_outside`.
+    A subclass sets `grid_shape`, the number of cells along three axes, and writes `cells_of`, `is_outside` and
+    `outer_distance_m` or `outer_distance_of`.
     """
 
     grid_shape: tuple[int, int, int]
@@ -66,6 +66,13 @@ class Partition:
     def outer_distance_m(self, cells: Tensor) -> Tensor:
         """Returns (M,) the distance of the outer border of each cell (M, 3) to the origin in x-y, metres."""
         raise NotImplementedError
+
+    def outer_distance_of(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+        """Returns (M,) the outer distance of cells (M, 3) that hold points (N, >=3) by `rows` (N,).
+
+        That of `outer_distance_m`; cells without an outer border have that of their points.
+        """
+        return self.outer_distance_m(cells)
 
     def is_outside(self, points: Tensor) -> Tensor:
         """Returns (N,) whether a point lies outside the cells."""
@@ -202,7 +209,7 @@ def voxelise(
         point_to_voxel=point_to_voxel,
         coords=coords,
         grid_shape=partition.grid_shape,
-        outer_distance_m=partition.outer_distance_m(coords[:, 1:]),
+        outer_distance_m=partition.outer_distance_of(coords[:, 1:], points, point_to_voxel),
         point_counts=counts,
         point_labels=point_labels,
         voxel_labels=voxel_labels,
