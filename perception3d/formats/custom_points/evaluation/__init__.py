@@ -1,0 +1,1 @@
+"""Scores of one's own labels: of result files, and in mmengine's test loop."""

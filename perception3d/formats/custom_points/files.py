@@ -1,0 +1,108 @@
+"""The classes of one's own labelled clouds, a JSON file; without torch, to start fast.
+
+Label files are those of SemanticKITTI: a little-endian uint32 a point, in its lower 16 bits the id of the class and in
+its upper 16 the number of an object, 0 for none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from perception3d.checks import InputError, unknown_name
+from perception3d.files import read_json
+from perception3d.structures.label_encoding import LabelEncoding
+from perception3d.structures.point_labels import IGNORE
+
+CLASSES_FILE = 'classes.json'
+EXAMPLE = (
+    '{"classes": {"road": 40, "car": [10, 252]}, "ignored": [0], "things": ["car"], "colors": {"road": [255, 0, 255]}}'
+)
+_LARGEST_ID = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class PointClasses:
+    """What a file of classes says.
+
+    Attributes:
+        ids: class -> its ids in label files; the first one is written.
+        ignored: ids of points that are not scored.
+        things: classes whose objects are told apart, for panoptic quality.
+        colors: class -> red, green, blue, 0..255.
+    """
+
+    ids: dict[str, list[int]]
+    ignored: list[int]
+    things: list[str] = field(default_factory=list)
+    colors: dict[str, list[int]] = field(default_factory=dict)
+
+    def encoding(self, classes: Sequence[str] | None = None) -> LabelEncoding:
+        """Returns how labels of these classes, by default all, are stored; points of others are not labelled."""
+        names = tuple(self.ids if classes is None else classes)
+        for name in names:
+            if name not in self.ids:
+                raise unknown_name('class', name, self.ids)
+        labels = {name: label for label, name in enumerate(names)}
+        label_of = {number: labels.get(name, IGNORE) for name, ids in self.ids.items() for number in ids}
+        label_of.update(dict.fromkeys(self.ignored, IGNORE))
+        return LabelEncoding(names, label_of, tuple(self.ids[name][0] for name in names), has_objects=True)
+
+    def to_plain(self) -> dict[str, Any]:
+        """Returns plain data, as an info file keeps it; `PointClasses(**plain)` is the way back."""
+        return asdict(self)
+
+
+def read_classes(path: str | Path) -> PointClasses:
+    """Returns the classes of a JSON file such as EXAMPLE; their order is that of the labels.
+
+    An id is 0..65535. Where nothing is `ignored`, the id 0 is, unless a class has it.
+
+    Raises:
+        InputError: the file is missing or is no such file; names the entry.
+    """
+    content = read_json(path, f'write the classes of your labels there: {EXAMPLE}')
+    if not isinstance(content, dict) or not isinstance(content.get('classes'), dict) or not content['classes']:
+        raise InputError(f'{path} names no classes: expected {EXAMPLE}')
+    for key in content:
+        if key not in ('classes', 'ignored', 'things', 'colors'):
+            raise unknown_name(f'entry of {path}', key, ('classes', 'ignored', 'things', 'colors'))
+    ids = {name: _ids(path, f'classes: {name}', value) for name, value in content['classes'].items()}
+    if len(ids) >= IGNORE:
+        raise InputError(f'{path} has {len(ids)} classes: expected fewer than {IGNORE}')
+    used = [number for numbers in ids.values() for number in numbers]
+    ignored = _ids(path, 'ignored', content.get('ignored', [] if 0 in used else [0]), may_be_empty=True)
+    twice = sorted({number for number in used + ignored if (used + ignored).count(number) > 1})
+    if twice:
+        raise InputError(f'{path}: the id {twice[0]} stands twice: each id belongs to one class, or is ignored')
+    things, colors = content.get('things', []), content.get('colors', {})
+    if not isinstance(things, list) or not isinstance(colors, dict):
+        raise InputError(f'{path}: things is a list of classes and colors a dict of them: expected {EXAMPLE}')
+    for name in (*things, *colors):
+        if name not in ids:
+            raise unknown_name(f'class (in things or colors of {path})', name, ids)
+    for name, color in colors.items():
+        _require_color(path, name, color)
+    return PointClasses(ids, ignored, list(things), dict(colors))
+
+
+def _ids(path: str | Path, place: str, value: Any, may_be_empty: bool = False) -> list[int]:
+    ids = value if isinstance(value, list) else [value]
+    whole = all(type(number) is int and 0 <= number <= _LARGEST_ID for number in ids)
+    if not whole or not (ids or may_be_empty):
+        raise InputError(f'{path}, {place}: expected an id of 0 to {_LARGEST_ID}, or a list of them, got {value!r}')
+    return list(ids)
+
+
+def _require_color(path: str | Path, name: str, color: Any) -> None:
+    numbers = color if isinstance(color, list) else []
+    if len(numbers) != 3 or not all(type(number) is int and 0 <= number <= 255 for number in numbers):
+        raise InputError(f'{path}, colors: {name}: expected [red, green, blue] of 0 to 255, got {color!r}')
+
+
+def classes_of_info(metainfo: Mapping[str, Any]) -> PointClasses | None:
+    """Returns the classes that the `metainfo` of an info file keeps; None where there are none."""
+    plain = metainfo.get('point_classes')
+    return None if plain is None else PointClasses(**plain)
