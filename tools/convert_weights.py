@@ -1,4 +1,4 @@
-"""Convert ImageNet, nuImages or released Fast-BEV weights into a checkpoint for one of our configs."""
+"""Convert ImageNet, nuImages, released Fast-BEV or Cylinder3D weights into a checkpoint for one of our configs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--out', required=True, help='file to write')
     parser.add_argument(
         '--kind',
-        help='what the file holds, for Fast-BEV imagenet, nuimages or fastbev (default: by its tensor names)',
+        help='what the file holds: for Fast-BEV imagenet, nuimages or fastbev, for Cylinder3D cylinder3d or mmdet3d '
+        '(default: by its tensor names)',
     )
     parser.add_argument(
         '--allow-pickle', action='store_true', help='load a file that runs code; only if you trust where it comes from'

@@ -22,12 +22,13 @@ def convert_weights(
 ) -> str:
     """Converts a checkpoint for the model of a config, writes it to `out`, and returns a short report.
 
-    A released Fast-BEV checkpoint gives a complete model for `tools/test.py`; ImageNet and nuImages weights give the
-    backbone alone, for `load_from` of a training.
+    A released checkpoint of Fast-BEV or Cylinder3D gives a complete model for `tools/test.py`; ImageNet and nuImages
+    weights give the backbone alone, for `load_from` of a training.
 
     Args:
         source: .pth file: a ResNet of torchvision or mmcv (imagenet), a detector of mmdetection trained on nuImages
-            (nuimages), or a released Fast-BEV model (fastbev).
+            (nuimages), a released Fast-BEV model (fastbev), a model of the released Cylinder3D code (cylinder3d) or
+            mmdet3d's Cylinder3D (mmdet3d).
         config: config whose model the weights are for.
         out: file to write.
         kind: what the file holds, one of the kinds that the model accepts; recognised by the tensor names when None.
@@ -41,7 +42,7 @@ def convert_weights(
     if not hasattr(model, 'convert_weights'):
         raise InputError(
             f'{config} builds a {model.__class__.__name__}, which has no method convert_weights: weights '
-            'can be converted for Fast-BEV configs only'
+            'can be converted for configs of Fast-BEV and Cylinder3D'
         )
     try:
         result = model.convert_weights(state, kind)

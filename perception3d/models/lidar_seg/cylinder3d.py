@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.models.blocks.row_norms import FewRowsBatchNorm1d
+from perception3d.models.lidar_seg.convert import convert_for
 from perception3d.models.lidar_seg.segmentor import SegOutputs
 from perception3d.models.lidar_seg.sparse import (
     Kernel,
@@ -22,6 +23,7 @@ from perception3d.models.lidar_seg.sparse import (
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.ops.grouping import group_max
 from perception3d.registry import MODELS
+from perception3d.structures.conversion import Conversion
 
 # Kernels over rho, phi, z.
 _ACROSS_PHI: Kernel = (1, 3, 3)
@@ -71,8 +73,11 @@ class AsymmetricBlock(nn.Module):
 
     def forward(self, x: SparseConvTensor) -> SparseConvTensor:
         """Returns the tensor of the same voxels."""
-        first, second = self.first(x), self.second(x)
-        return first.replace_feature(first.features + second.features)
+        first = self.first(x)
+        # spconv keeps the pairs that it lists in what comes out, where the other branch would not find them.
+        x.indice_dict.update(first.indice_dict)
+        second = self.second(x)
+        return second.replace_feature(first.features + second.features)
 
 
 class DownBlock(nn.Module):
@@ -237,6 +242,10 @@ class Cylinder3D(nn.Module):
             return SegOutputs(voxel_features, voxel_logits)
         refined, point_logits = self.refine(voxel_features, voxels.point_to_voxel, points)
         return SegOutputs(voxel_features, voxel_logits, refined, point_logits)
+
+    def convert_weights(self, state: Mapping[str, Tensor], kind: str | None = None) -> Conversion:
+        """Fits a checkpoint of the released code or of mmdet3d to this network, see `convert.py`."""
+        return convert_for(self, self.state_dict(), state, kind)
 
 
 def _point_mlp(inputs: int, outputs: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from perception3d.checks import InputError, unknown_name
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.registry import MODELS
+from perception3d.structures.conversion import Conversion
 from perception3d.structures.point_labels import IGNORE
 
 
@@ -97,6 +99,23 @@ class PointSegmentor(BaseModel):
         if self.predict_from == 'voxel' and outputs.voxel_logits is not None:
             return outputs.voxel_logits[voxels.point_to_voxel]
         return self._required(outputs, self.predict_from, f'predict_from={self.predict_from!r}')
+
+    def convert_weights(self, state: Mapping[str, Tensor], kind: str | None = None) -> Conversion:
+        """Fits a checkpoint from elsewhere to the network: what `tools/convert_weights.py` asks for.
+
+        Raises:
+            InputError: the network cannot convert any, or the checkpoint does not fit.
+        """
+        if not hasattr(self.net, 'convert_weights'):
+            raise InputError(
+                f'{type(self.net).__name__} has no method convert_weights: there are no weights to convert'
+            )
+        result: Conversion = self.net.convert_weights(state, kind)
+        state = OrderedDict((f'net.{name}', value) for name, value in result.state.items())
+        # mmdet3d takes sparse weights without a version for those of spconv 1, and would turn them.
+        state._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]  # torch keeps it there
+        result.state = state
+        return result
 
     def _tapped(self, outputs: SegOutputs) -> SegOutputs:
         values = {field.name: getattr(outputs, field.name) for field in fields(SegOutputs)}
