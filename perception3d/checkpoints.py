@@ -236,9 +236,11 @@ def check_weights(model: nn.Module, state: Mapping[str, torch.Tensor], path: str
         if names
     ]
     if problems:
+        # A model may know weights that look like its own.
+        explain = getattr(model, 'explain_weights', lambda _: None)
         raise InputError(
             f'checkpoint {path} is of another model or variant than {type(model).__name__} in this config: '
-            f'{"; ".join(problems)}; use the config that it was trained with'
+            f'{"; ".join(problems)}; {explain(state) or "use the config that it was trained with"}'
         )
 
 

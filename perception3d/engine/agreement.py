@@ -19,7 +19,7 @@ from perception3d.datasets.pipeline_steps import check_class_lists, filter_range
 from perception3d.engine.data_kept import check_data_is_kept, outputs_of
 from perception3d.engine.wrappers import base_datasets, unwrapped
 
-_HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head', 'decode_head')
+_HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head', 'decode_head', 'net')
 # Frames whose boxes are compared with the anchors, boxes that a class needs for it, and by how much (in logs of sizes,
 # summed) another order of the anchors must fit better: more than a factor of two.
 _FRAMES, _BOXES, _BETTER = 200, 5, 0.8

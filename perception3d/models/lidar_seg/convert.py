@@ -22,6 +22,8 @@ from perception3d.structures.conversion import Conversion
 # The output for ignored points, by the kind of source.
 _IGNORED_OUTPUT = {'cylinder3d': 0, 'mmdet3d': -1}
 KINDS = tuple(_IGNORED_OUTPUT)
+ORIGINS = {'cylinder3d': 'the released Cylinder3D code (spconv 1)', 'mmdet3d': "mmdet3d's Cylinder3D (mmcv)"}
+"""Where checkpoints of each kind come from."""
 
 # The parts of a block in the released code, and where they are in ours.
 _BLOCK = {

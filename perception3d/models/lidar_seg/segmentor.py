@@ -13,6 +13,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from perception3d.checks import InputError, unknown_name
+from perception3d.models.lidar_seg.convert import ORIGINS, guess_kind
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.registry import MODELS
 from perception3d.structures.conversion import Conversion
@@ -116,6 +117,25 @@ class PointSegmentor(BaseModel):
         state._metadata = self.state_dict()._metadata  # type: ignore[attr-defined]  # torch keeps it there
         result.state = state
         return result
+
+    def explain_weights(self, state: Mapping[str, Tensor]) -> str | None:
+        """Returns what to do about weights that do not fit, where they are of a known kind; None otherwise."""
+        kind = guess_kind(state)
+        if kind is not None:
+            return f'it is one of {ORIGINS[kind]}: convert it with tools/convert_weights.py'
+        own, count = self.state_dict(), self.net.num_classes
+        wider = [
+            name
+            for name in own
+            if name in state and own[name].shape[:1] == (count,) and state[name].shape[:1] == (count + 1,)
+        ]
+        if not wider:
+            return None
+        return (
+            f'its head has {count + 1} outputs ({wider[0]}), one of them for ignored points, and the head of this '
+            f'config has the {count} classes alone: convert a released checkpoint with tools/convert_weights.py, or '
+            'train again'
+        )
 
     def _tapped(self, outputs: SegOutputs) -> SegOutputs:
         values = {field.name: getattr(outputs, field.name) for field in fields(SegOutputs)}

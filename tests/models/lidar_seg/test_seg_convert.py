@@ -7,6 +7,8 @@ import torch
 from seg_parts import cloud, partition, segmentor
 from spconv1 import released_forward, released_state
 
+from perception3d.apis.weights import convert_weights
+from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.models.lidar_seg.convert import guess_kind, our_name
 from perception3d.models.lidar_seg.voxels import voxelise
@@ -92,3 +94,39 @@ def test_mmdet3d_has_the_same_tensors_under_other_names(released):
     assert guess_kind(state) == 'mmdet3d'
     with pytest.raises(InputError, match='point_mlp'):
         _model().convert_weights(state)
+
+
+def test_a_checkpoint_with_an_output_for_ignored_points_is_explained(tmp_path, released):
+    other, path = _model(num_classes=5), tmp_path / 'other.pth'
+    torch.save({'state_dict': other.state_dict()}, path)
+    with pytest.raises(InputError, match=r'other\.pth .*its head has 5 outputs .*one of them for ignored points, and'):
+        load_weights(_model(), path)
+    torch.save({'state_dict': released}, path)
+    with pytest.raises(
+        InputError, match=r'released Cylinder3D code \(spconv 1\): convert it with tools/convert_weights'
+    ):
+        load_weights(_model(), path)
+
+
+def test_a_converted_file_loads_as_it_is(tmp_path, released):
+    config = tmp_path / 'small.py'
+    config.write_text(
+        'from perception3d.models.lidar_seg.cylinder3d import Cylinder3D\n'
+        'from perception3d.models.lidar_seg.preprocessor import PointSegPreprocessor\n'
+        'from perception3d.models.lidar_seg.segmentor import PointSegmentor\n'
+        'from perception3d.models.lidar_seg.voxels import CylinderPartition\n'
+        'model = dict(\n'
+        '    type=PointSegmentor,\n'
+        '    data_preprocessor=dict(type=PointSegPreprocessor, partition=dict(type=CylinderPartition)),\n'
+        '    net=dict(type=Cylinder3D, num_classes=4, width=2, point_channels=8, compressed_channels=3,\n'
+        '             refine=False, legacy_shared_indices=True),\n'
+        '    losses=dict(),\n'
+        ')\n'
+    )
+    torch.save(released, tmp_path / 'released.pth')
+    text = convert_weights(tmp_path / 'released.pth', config, tmp_path / 'ours.pth')
+    assert '(cylinder3d)' in text and 'unused          0' in text and 'missing         0' in text
+    model = _model().float()
+    load_weights(model, tmp_path / 'ours.pth')
+    weight = released['cylinder_3d_spconv_seg.upBlock2.conv3.weight'][0]
+    assert torch.equal(model.net.up[2].after[2].conv.weight[:, 0], weight.permute(3, 0, 1, 2).float())

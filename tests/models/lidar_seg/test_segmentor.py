@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from seg_parts import CLASSES, batch, cloud, segmentor
 
 from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
+from perception3d.engine.agreement import check_model_and_data
 from perception3d.models.lidar_seg import preprocessor
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
 
@@ -107,3 +110,9 @@ def test_a_scan_with_a_single_voxel_trains():
     data['inputs']['points'][0][:] = torch.tensor([3.0, 4.0, 0.0, 0.5])
     _, losses = _run(model, data, 'loss')
     assert all(torch.isfinite(value) for value in losses.values())
+
+
+def test_the_classes_of_network_and_data_are_compared():
+    data = SimpleNamespace(metainfo={'classes': ('road', 'car', 'pole')})
+    with pytest.raises(InputError, match=r'net\.num_classes is 4, but the data set of train_dataloader has 3 classes'):
+        check_model_and_data(segmentor(), data, 'train_dataloader')
