@@ -73,9 +73,10 @@ def _check_label_files(root: Path, version: str, name: str) -> None:
             f'{root / version / "category.json"} has categories without index, which {table} needs: unpack the '
             f'category.json of nuScenes-{name}'
         )
-    folder = require_folder(root / name / version, f'{table} names its label files: unpack them')
-    there = sum(path.endswith(('.bin', '.npz')) for path in os.listdir(folder))
     named = len(read_json(table))
+    hint = f'{table} names {named} label files in it: ' + ('unpack them' if named else 'make it, empty')
+    folder = require_folder(root / name / version, hint)
+    there = sum(path.endswith(('.bin', '.npz')) for path in os.listdir(folder))
     if there != named:
         raise InputError(
             f'{folder} holds {there} label files, but {table} names {named}: unpack the archive completely'

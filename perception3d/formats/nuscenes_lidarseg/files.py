@@ -74,8 +74,8 @@ CLASS_OF_CATEGORY = {
     'static.vegetation': 'vegetation',
     'vehicle.ego': None,
 }
-"""Category -> class, None for those that are not scored. Never by number: docs/instructions_lidarseg.md of the devkit
-numbers 25 to 30 in another order than the files do."""
+"""Category -> class, None for those that are not scored, in the order of the released category.json. Files are read by
+its `index` and these names, never by number: docs/instructions_lidarseg.md of the devkit numbers 25 to 30 otherwise."""
 _OBJECTS_OF_CATEGORY = 1000
 _LIDARSEG_HINT = 'unpack nuScenes-lidarseg over the nuScenes tree, see data/README.md'
 

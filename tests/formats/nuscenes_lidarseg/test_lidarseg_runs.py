@@ -57,7 +57,8 @@ def copy(tree: Path, tmp_path: Path) -> Path:
 
 
 def dataset(root: Path, split: str = 'mini_val', **kwargs: Any) -> NuScenesLidarsegDataset:
-    settings = dict(pipeline=PIPELINE, test_mode=True)
+    # Serializing collects the garbage of the whole process each time.
+    settings = dict(pipeline=PIPELINE, test_mode=True, serialize_data=False)
     return NuScenesLidarsegDataset(str(root), ANN_FILE.format(split), **{**settings, **kwargs})
 
 
@@ -113,7 +114,7 @@ def test_a_tree_without_public_labels_gives_infos_to_predict(tmp_path: Path, cap
 
 
 def test_samples_have_labels_and_objects(tree: Path):
-    sample = dataset(tree, test_mode=False)[2]
+    sample = dataset(tree, test_mode=False, serialize_data=True)[2]
     points, labels = sample['inputs']['points'], sample['data_samples'].gt_pts_seg.pts_semantic_mask
     assert points.shape == (len(labels), 5) and labels.dtype == torch.int64
     # Column 4 is the ring.
@@ -125,6 +126,21 @@ def test_samples_have_labels_and_objects(tree: Path):
     np.testing.assert_array_equal(panoptic.pts_instance_mask, np.where(stored % 1000, stored, 0))
     car = labels.numpy() == CLASSES.index('car')
     np.testing.assert_array_equal(car, stored // 1000 == CATEGORIES.index('vehicle.car'))
+
+
+def test_a_data_set_may_have_some_of_the_classes(tree: Path, tmp_path: Path):
+    data = dataset(tree, metainfo=dict(classes=('vegetation', 'bus')))
+    sample, every = data[1]['data_samples'], dataset(tree)[1]['data_samples']
+    labels, all_labels = (s.eval_ann_info['pts_semantic_mask'] for s in (sample, every))
+    assert set(labels.tolist()) == {0, 1, IGNORE}
+    np.testing.assert_array_equal(labels == 0, all_labels == CLASSES.index('vegetation'))
+    sample.pred_pts_seg = PointData(pts_semantic_mask=torch.from_numpy(np.minimum(labels, 1)))
+    found = run_metric(data, [sample], format_dir=str(tmp_path))
+    assert found['nuscenes_lidarseg/miou'] == found['nuscenes_lidarseg/fwiou'] == 1
+    written = np.fromfile(next((tmp_path / 'lidarseg' / 'mini_val').iterdir()), np.uint8)
+    np.testing.assert_array_equal(written, np.where(labels == 0, 16, 3))
+    with pytest.raises(InputError, match="'vegetaton': did you mean 'vegetation'"):
+        dataset(tree, metainfo=dict(classes=('vegetaton',)))[0]
 
 
 def test_earlier_sweeps_are_not_labelled_and_not_scored(tree: Path):

@@ -16,7 +16,7 @@ from nuscenes.eval.panoptic.evaluate import NuScenesPanopticEval
 from perception3d.evaluation.point_iou import count_confusion
 from perception3d.formats.nuscenes_lidarseg.evaluation.folders import evaluate_results
 from perception3d.formats.nuscenes_lidarseg.evaluation.scores import lidarseg_scores
-from perception3d.formats.nuscenes_lidarseg.files import CLASSES, lidarseg_encoding
+from perception3d.formats.nuscenes_lidarseg.files import CLASS_OF_CATEGORY, CLASSES, lidarseg_encoding
 from perception3d.structures.point_labels import IGNORE
 from tools import evaluate
 
@@ -42,6 +42,8 @@ def test_released_ids_are_mapped_as_the_sheet_says():
     table = lidarseg_encoding({name: k for k, name in enumerate(CATEGORIES)}, 'category.json')
     labels = table.labels(np.arange(32, dtype=np.uint8), 'all')
     np.testing.assert_array_equal(np.where(labels == IGNORE, 0, labels + 1), BENCHMARK_ID)
+    # The built-in world writes its files by this order.
+    assert tuple(CLASS_OF_CATEGORY) == CATEGORIES
 
 
 def test_ids_of_any_order_are_mapped_by_name_as_the_devkit_does(scored):
