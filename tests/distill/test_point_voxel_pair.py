@@ -12,21 +12,27 @@ from shipped import CONFIGS
 
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.inherit import WeightInheritance
-from perception3d.distill.losses.gradient_weighted import GradientWeightedKD
-from perception3d.distill.losses.intra_class import IntraClassKD
-from perception3d.distill.losses.knowledge_adaptation import KnowledgeAdaptationKD
-from perception3d.distill.losses.logits import LogitKL
-from perception3d.distill.losses.point_voxel import PointAffinityKD, PointOutputKD, VoxelAffinityKD, VoxelOutputKD
-from perception3d.distill.losses.row_channel_wise import RowChannelWiseKD
-from perception3d.distill.losses.supervoxel_pairs import SupervoxelPairKD
+from perception3d.distill.losses.supervoxels import build_sampler
+from perception3d.formats.semantickitti.files import CLASSES
 from perception3d.models.lidar_seg.cylinder3d import Cylinder3D
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
 from perception3d.models.lidar_seg.preprocessor import PointSegPreprocessor
 from perception3d.models.lidar_seg.segmentor import PointSegmentor
 from perception3d.models.lidar_seg.voxels import CylinderPartition
 
-NAMES = ('road', 'car', 'person', 'pole')
-DRAWN = dict(classes=NAMES, minority=NAMES[2:], num_points=32, num_voxels=16)
+BASES = (
+    'point_voxel',
+    'voxel_channels',
+    'voxel_code',
+    'voxel_gradients',
+    'voxel_logits',
+    'voxel_structure',
+    'voxel_variation',
+)
+
+
+def base(name):
+    return Config.fromfile(CONFIGS / '_base_' / 'distill' / f'{name}.py')
 
 
 def segmentor(width, seed):
@@ -52,33 +58,19 @@ def batch():
     return dict(inputs=dict(points=clouds), data_samples=samples)
 
 
-def link(tap, **loss):
-    return dict(student=tap, teacher=tap, loss=loss)
-
-
-LINKS = dict(
-    point_output=link('point_logits', type=PointOutputKD),
-    voxel_output=link('voxel_logits', type=VoxelOutputKD),
-    point_affinity=link('point_features', type=PointAffinityKD, supervoxels=DRAWN),
-    voxel_affinity=link('voxel_features', type=VoxelAffinityKD, supervoxels=DRAWN),
-    logits=link('voxel_logits', type=LogitKL),
-    channels=link('voxel_logits', type=RowChannelWiseKD),
-    variation=link('voxel_features', type=IntraClassKD),
-    pairs=link('voxel_features', type=SupervoxelPairKD),
-    code=link(
-        'voxel_features',
-        type=KnowledgeAdaptationKD,
-        student_channels=16,
-        teacher_channels=32,
-        channels=8,
-        supervoxels=DRAWN,
-    ),
-    gradient=link('voxel_features', type=GradientWeightedKD, student_channels=16, teacher_channels=32),
-)
+def links():
+    """The links of all bases, by base and name, with the channels of the small pair."""
+    links = {f'{name}_{key}': link for name in BASES for key, link in base(name).links.to_dict().items()}
+    for link in links.values():
+        if 'student_channels' in link['loss']:
+            link['loss'] |= dict(student_channels=16, teacher_channels=32)
+        if 'autoencoder_steps' in link['loss']:
+            link['loss'] |= dict(channels=8, autoencoder_steps=0)
+    return links
 
 
 def test_every_link_of_a_pair_trains_the_student_and_shares_its_backward_pass() -> None:
-    distiller = Distiller(segmentor(4, 0), LINKS, teacher=segmentor(8, 1)).train()
+    distiller = Distiller(segmentor(4, 0), links(), teacher=segmentor(8, 1)).train()
     backward = []
     distiller.student.net.compress[0].weight.register_hook(lambda _: backward.append(1))
     data = distiller.data_preprocessor(batch(), True)
@@ -87,7 +79,7 @@ def test_every_link_of_a_pair_trains_the_student_and_shares_its_backward_pass() 
     total, log = distiller.parse_losses(losses)
     total.backward()
     assert len(backward) == 1
-    for name in LINKS:
+    for name in distiller.links:
         assert float(log[f'distill.{name}.value']) > 0, name
     without = [key for key, parameter in distiller.named_parameters() if parameter.grad is None]
     assert not without, without
@@ -96,7 +88,15 @@ def test_every_link_of_a_pair_trains_the_student_and_shares_its_backward_pass() 
 
 @pytest.fixture(scope='module')
 def widths():
-    return Config.fromfile(CONFIGS / '_base_' / 'distill' / 'cylinder_widths.py').cylinder_widths
+    return base('cylinder_widths').cylinder_widths
+
+
+def test_minority_classes_are_those_of_less_than_one_percent() -> None:
+    config = base('supervoxels')
+    sampler = build_sampler(config.supervoxels)
+    assert sampler.classes == CLASSES and sum(config.class_shares.values()) == pytest.approx(0.9685, abs=0.005)
+    common = {'car', 'road', 'parking', 'sidewalk', 'building', 'fence', 'vegetation', 'terrain'}
+    assert set(sampler.minority) == set(CLASSES) - common
 
 
 def test_a_narrower_cylinder3d_inherits_the_channels_that_are_in_use(widths) -> None:

@@ -1,0 +1,13 @@
+"""Compared with PVD: channel-wise distillation (CWD) of the class logits of the active voxels."""
+
+from perception3d.distill.losses.row_channel_wise import RowChannelWiseKD
+
+links = dict(
+    channels=dict(
+        student='voxel_logits',
+        teacher='voxel_logits',
+        loss=dict(type=RowChannelWiseKD, tau=4.0),
+        match=1.0,
+        weight=0.3,
+    ),
+)

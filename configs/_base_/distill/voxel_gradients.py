@@ -1,0 +1,17 @@
+"""Compared with PVD: features of the active voxels, each channel weighted by the gradient of the student's loss."""
+
+from perception3d.distill.losses.gradient_weighted import GradientWeightedKD
+
+# Channels of voxel_features: four times the width of a Cylinder3D.
+student_channels = 64
+teacher_channels = 128
+
+links = dict(
+    gradients=dict(
+        student='voxel_features',
+        teacher='voxel_features',
+        loss=dict(type=GradientWeightedKD, student_channels=student_channels, teacher_channels=teacher_channels),
+        match=1.0,
+        weight=0.3,
+    ),
+)
