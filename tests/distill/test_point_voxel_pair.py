@@ -17,6 +17,8 @@ from perception3d.formats.semantickitti.files import CLASSES
 from perception3d.models.lidar_seg.cylinder3d import Cylinder3D
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
 from perception3d.models.lidar_seg.preprocessor import PointSegPreprocessor
+from perception3d.models.lidar_seg.range_partition import RangePartition
+from perception3d.models.lidar_seg.range_point import RangePointNet
 from perception3d.models.lidar_seg.segmentor import PointSegmentor
 from perception3d.models.lidar_seg.voxels import CylinderPartition
 
@@ -89,6 +91,25 @@ def test_every_link_of_a_pair_trains_the_student_and_shares_its_backward_pass() 
 @pytest.fixture(scope='module')
 def widths():
     return base('cylinder_widths').cylinder_widths
+
+
+def test_points_of_a_student_on_range_images_are_compared_in_supervoxels_of_its_teacher() -> None:
+    torch.manual_seed(0)
+    small = dict(widths=(8, 16), strides=((1, 2), (2, 2)), blocks=(1, 1), point_channels=16, stem_channels=8, kernel=3)
+    student = PointSegmentor(
+        net=dict(type=RangePointNet, num_classes=4, **small),
+        losses=dict(point=dict(of='point', type=WeightedCrossEntropy)),
+        data_preprocessor=dict(
+            type=PointSegPreprocessor, partition=dict(type=RangePartition, shape=(8, 32), up_deg=30, down_deg=-60)
+        ),
+        predict_from='point',
+    )
+    distiller = Distiller(student, base('points_alone').links.to_dict(), teacher=segmentor(4, 1)).train()
+    losses = distiller(**distiller.data_preprocessor(batch(), True), mode='loss')
+    for name in ('point_output', 'point_affinity'):
+        distiller.zero_grad()
+        losses[f'distill.{name}.loss'].backward(retain_graph=True)
+        assert any(parameter.grad.any() for parameter in student.net.parameters() if parameter.grad is not None), name
 
 
 def test_minority_classes_are_those_of_less_than_one_percent() -> None:

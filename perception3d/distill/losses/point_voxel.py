@@ -164,7 +164,7 @@ class _AffinityKD(nn.Module):
 class PointAffinityKD(_AffinityKD):
     """`affinity_loss` of the features of points: taps `point_features` of both.
 
-    A student without voxels, such as one on range images, uses the supervoxels of its teacher.
+    Supervoxels are those of the teacher's voxels, so that a student may have others or none.
 
     Args:
         supervoxels: arguments of `SupervoxelSampler`; losses with equal ones share what is drawn in a step.

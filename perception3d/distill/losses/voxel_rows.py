@@ -40,14 +40,17 @@ class Voxels(Protocol):
 
 
 def batch_voxels(context: DistillContext) -> Voxels:
-    """Returns the voxels of the student's batch, or those of the teacher's for a student that works without voxels.
+    """Returns the voxels of the teacher's batch, or those of the student's for a teacher without voxels.
+
+    For equal data preprocessors they are the same. Where they differ, supervoxels are the teacher's: a student on range
+    images has pixels in the place of voxels.
 
     Raises:
         InputError: neither batch has voxels.
     """
-    voxels = _voxels(context.inputs)
+    voxels = _voxels(context.teacher_inputs)
     if voxels is None:
-        voxels = _voxels(context.teacher_inputs)
+        voxels = _voxels(context.inputs)
     if voxels is None:
         raise InputError(
             "neither the student's nor the teacher's batch has 'voxels': this loss is for segmentation networks whose "

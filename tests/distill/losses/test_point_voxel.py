@@ -199,14 +199,16 @@ def test_all_losses_of_a_step_use_one_draw() -> None:
 def test_points_are_compared_without_voxels_of_the_student_and_voxels_are_not() -> None:
     batch = random_batch()
     student, teacher = rows(0, 240, 4), rows(1, 240, 4)
+    other = random_batch(grid_shape=(4, 6, 4))
     for loss in (PointOutputKD(skip_ignored=True), PointAffinityKD(DRAWN)):
-        assert torch.equal(loss(student, teacher, context_of(None, batch)), loss(student, teacher, context_of(batch)))
+        expected = loss(student, teacher, context_of(batch))
+        for context in (context_of(None, batch), context_of(other, batch)):
+            assert torch.equal(loss(student, teacher, context), expected)
     number = len(batch.coords)
     with pytest.raises(InputError, match="the student's batch has none: .*or compare points"):
         VoxelOutputKD()(rows(0, number, 4), rows(1, number, 4), context_of(None, batch))
-    other = random_batch(grid_shape=(4, 6, 4))
-    with pytest.raises(InputError, match=f'the student has {number} voxels and the teacher {len(other.coords)}'):
-        VoxelOutputKD()(rows(0, number, 4), rows(1, number, 4), context_of(batch, other))
+    with pytest.raises(InputError, match=f'the student has {len(other.coords)} voxels and the teacher {number}'):
+        VoxelOutputKD()(rows(0, number, 4), rows(1, number, 4), context_of(other, batch))
     equal = replace(batch, coords=batch.coords.clone())
     assert VoxelOutputKD()(rows(0, number, 4), rows(1, number, 4), context_of(batch, equal)) > 0
 

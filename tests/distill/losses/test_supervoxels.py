@@ -190,10 +190,13 @@ def test_one_draw_a_step_for_equal_settings_and_the_same_one_after_a_resume() ->
     assert not any(torch.equal(x.points.rows, drawn.points.rows) for x in (later, reseeded))
 
 
-def test_a_student_without_voxels_uses_those_of_its_teacher() -> None:
+def test_supervoxels_are_those_of_the_teacher_where_it_has_voxels() -> None:
     batch = random_batch()
-    drawn = sampler().shared_draw(context_of(None, batch))
-    assert torch.equal(drawn.points.rows, sampler().shared_draw(context_of(batch)).points.rows)
+    expected = sampler().shared_draw(context_of(batch)).points.rows
+    for student in (None, random_batch(grid_shape=(4, 6, 4))):
+        assert torch.equal(sampler().shared_draw(context_of(student, batch)).points.rows, expected)
+    alone = replace(context_of(batch), teacher_inputs={'points': []})
+    assert torch.equal(sampler().shared_draw(alone).points.rows, expected)
     with pytest.raises(InputError, match="neither the student's nor the teacher's batch has 'voxels'"):
         sampler().shared_draw(context_of(None))
 
