@@ -119,7 +119,7 @@ def simulated_semantickitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def simulated_lidarseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny nuScenes-lidarseg tree of the built-in world, with info files and all 16 classes in its split sim_val.
 
-    sim_train has 2 keyframes, sim_val 8, of about 7,000 points; there are no images and no sweeps. Read only.
+    sim_train has 2 keyframes, sim_val 8, of about 8,000 points; there are no images and no sweeps. Read only.
     """
     from perception3d.apis.simulate import simulate
     from perception3d.formats.nuscenes_lidarseg.info import create_infos

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from perception3d.simulation.world.agents import Agent
-from perception3d.simulation.world.footprints import collisions
+from perception3d.simulation.world.footprints import collisions, rectangle_corners
 from perception3d.simulation.world.populate import EGO_FRONT_M, EGO_LENGTH_M, EGO_WIDTH_M, Draft
 from perception3d.simulation.world.population import Guest
 
-NEAR_M, TRIES = (6.0, 28.0), 30
-"""Where guests are along road 0, and how many places are tried for each."""
+PARKED_M, RIDDEN_M, TRIES = (-25.0, 30.0), (6.0, 28.0), 60
+"""Where guests are along road 0, metres ahead of the start, and how many places are tried for each."""
 WAITING = 0.3
 """Share of the ridden guests that stand still."""
 _SMALL_M = 2.6
@@ -25,7 +25,7 @@ def park_guests(draft: Draft, guests: list[Guest]) -> None:
         body = draft.body(guest.name)
         length, width = body.size_m[:2]
         for _ in range(TRIES):
-            s, side = float(rng.uniform(*NEAR_M)), int(rng.choice([-1, 1]))
+            s, side = float(rng.uniform(*PARKED_M)), int(rng.choice([-1, 1]))
             if length < _SMALL_M:
                 d = road.half + 1.0 + width / 2
             elif road.parking >= 1 and rng.random() < 0.6:
@@ -34,6 +34,10 @@ def park_guests(draft: Draft, guests: list[Guest]) -> None:
                 d = road.outer + 0.6 + width / 2
             x, y, yaw = map(float, road.pose(s, side * d))
             yaw += 0.0 if -side * road.side > 0 else np.pi
+            corners = rectangle_corners(np.array([[x, y, length, width, yaw]]))[0]
+            in_yard = d > road.outer
+            if in_yard and draft.layout.on_road(corners).any():
+                continue
             if not _crosses(draft, s, length) and draft.park(body, x, y, yaw):
                 break
 
@@ -57,7 +61,7 @@ def ride_guests(draft: Draft, guests: list[Guest], ego_track: np.ndarray) -> Non
             direction, pace = -side * road.side, float(rng.uniform(2.5, 5.5 if guest.name == 'bicycle' else 9.0))
             # Some wait at the side of the road.
             pace = 0.0 if rng.random() < WAITING else pace
-            s = float(rng.uniform(*NEAR_M)) - direction * pace * times[len(times) // 2]
+            s = float(rng.uniform(*RIDDEN_M)) - direction * pace * times[len(times) // 2]
             track = road.pose(s + direction * pace * times, side * (road.edge - rng.uniform(0.5, 1.1)))
             track[:, 2] += 0.0 if direction > 0 else np.pi
             agent = Agent(body, track, np.full(len(times), pace))

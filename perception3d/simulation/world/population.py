@@ -34,7 +34,7 @@ class Extras:
     signs: float
     guests: tuple[Guest, ...]
     guests_per_scene: int = 2
-    island_every: int = 2
+    island_every: int = 4
 
     def guests_of(self, index: int) -> list[Guest]:
         """Returns the guests of scene `index`."""

@@ -247,7 +247,7 @@ def _draw_road(rng: np.random.Generator, side: int, axis: Axis, islands: bool) -
     parking = float(rng.uniform(2.3, 2.7)) if rng.random() < 0.65 else 0.35
     lane_width, sidewalk = float(rng.uniform(3.05, 3.6)), float(rng.uniform(2.2, 5))
     road = Road(**vars(axis), lanes=lanes, lane_width=lane_width, parking=parking, sidewalk=sidewalk, side=side)
-    return replace(road, island=float(rng.uniform(0.6, 1.6))) if islands else road
+    return replace(road, island=float(rng.uniform(0.5, 1.1))) if islands else road
 
 
 def _add_junction(layout: Layout, at: float, angle_rad: float) -> None:

@@ -210,15 +210,24 @@ def _bushes(town: Town, street: StreetSide, density: float) -> None:
     for _ in range(rng.poisson(density * max(0.0, street.end_m - street.start_m) / 10)):
         s, d = rng.uniform(street.start_m, street.end_m), road.outer + 0.7 + rng.exponential(3.0)
         x, y, yaw = map(float, road.pose(s, street.side * d))
-        wide = float(rng.uniform(0.8, 2.2))
+        wide = float(rng.uniform(0.8, 2.6))
         if town.layout.on_road(np.array([[x, y]]), wide / 2)[0] or not town.places.claim((x, y, wide, wide, yaw), 0.0):
             continue
-        shape, color = ShapeBuilder(Surface.VEGETATION), _leaf(rng)
-        for _ in range(int(rng.integers(1, 4))):
-            size = wide * rng.uniform(0.6, 1.0, 3)
-            spot = rng.uniform(-0.2, 0.2, 2) * wide
-            shape.ellipsoid((*spot, 0.4 * size[2]), size, color, FOLIAGE)
-        town.parts.append(shape.build().placed(x, y, yaw))
+        town.parts.append(_bush(rng, wide).placed(x, y, yaw))
+
+
+def _bush(rng: np.random.Generator, wide: float) -> Primitives:
+    """Draws a bush, or a conifer whose branches reach the ground, `wide` metres wide, at the origin."""
+    shape, color = ShapeBuilder(Surface.VEGETATION), _leaf(rng)
+    if rng.random() < 0.25:
+        height = wide * rng.uniform(1.4, 2.6)
+        shape.cylinder((0, 0, height / 2), (wide, wide, height), color, FOLIAGE, 0.1)
+        return shape.build()
+    for _ in range(int(rng.integers(1, 4))):
+        size = wide * rng.uniform(0.6, 1.0, 3)
+        spot = rng.uniform(-0.2, 0.2, 2) * wide
+        shape.ellipsoid((*spot, 0.4 * size[2]), size, color, FOLIAGE)
+    return shape.build()
 
 
 def _signs(town: Town, street: StreetSide, density: float) -> None:

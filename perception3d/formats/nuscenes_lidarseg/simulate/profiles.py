@@ -24,14 +24,14 @@ PROFILES = {
     'points': NuScenesLidarsegProfile('points', 352, 96, 1, 2, False, 150, 50, 0.2, 95, columns=720, images=False),
     'default': NuScenesLidarsegProfile('default', 1600, 900, 1, 20, True, 8, 4, 0.12, 92),
 }
-"""`tiny` is for tests. `points` is for experiments: 300 and 100 keyframes of about 17,000 points. `default` has the
+"""`tiny` is for tests. `points` is for experiments: 300 and 100 keyframes of about 20,000 points. `default` has the
 sensors of nuScenes, with sweeps and images between keyframes."""
 
 POPULATION = replace(
     NUSCENES_POPULATION,
     extras=Extras(
         fences=0.7,
-        bushes=1.5,
+        bushes=4.0,
         signs=0.4,
         guests=(
             Guest('bus'),

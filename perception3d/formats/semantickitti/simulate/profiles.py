@@ -25,10 +25,10 @@ class SemanticKittiProfile:
 
 PROFILES = {
     'tiny': SemanticKittiProfile('tiny', 180, 2, 0.1, 10, 4),
-    'points': SemanticKittiProfile('points', 450, 4, 0.5, 75, 25),
+    'points': SemanticKittiProfile('points', 400, 4, 0.5, 75, 25),
     'default': SemanticKittiProfile('default', 2083, 20, 0.1, 20, 8),
 }
-"""`tiny` is for tests. `points` is for experiments: 300 and 100 scans of about 20,000 points, half a second apart, so
+"""`tiny` is for tests. `points` is for experiments: 300 and 100 scans of about 22,000 points, half a second apart, so
 that they differ. `default` has the density and the 10 scans a second of the real LiDAR."""
 
 POPULATION = replace(
@@ -38,7 +38,7 @@ POPULATION = replace(
     riders=0.1,
     extras=Extras(
         fences=0.7,
-        bushes=2.0,
+        bushes=4.0,
         signs=0.4,
         guests=(
             Guest('motorcycle', rider=True),
