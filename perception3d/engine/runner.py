@@ -36,6 +36,7 @@ from perception3d.engine.resuming import (
     schedule_settings,
     warn_of_other_rates,
 )
+from perception3d.engine.schedules import with_whole_parts
 from perception3d.engine.sync_norm import join_batch_norms
 from perception3d.engine.training_state import TrainingStateHook
 from perception3d.engine.wrappers import unwrapped
@@ -60,6 +61,7 @@ class PerceptionRunner(Runner):
     # Attributes of mmengine's Runner: settings, and later what is built from them.
     _train_dataloader: Any
     optim_wrapper: Any
+    param_schedulers: Any
 
     def train(self) -> nn.Module:
         """Trains, and ends the workers of the data loaders.
@@ -115,14 +117,16 @@ class PerceptionRunner(Runner):
         return self._load_from if self._resume else None
 
     def prepare_one_step(self) -> Any:
-        """Returns the training loop with all that one step needs, without hooks and workers; builds the other data too.
+        """Returns the training loop with all that one step needs, without hooks and workers.
 
-        So that model, data sets and metrics can be compared as before a training.
+        The schedules and the other data are built too, so that what would stop a training stops a dry run.
         """
         self._train_dataloader = {**self._train_dataloader, 'num_workers': 0}
         loop = self.train_loop
         report_objects(loop.dataloader.dataset)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
         self._init_model_weights()
         if self._val_loop is not None:
             _ = self.val_loop
@@ -257,17 +261,22 @@ class PerceptionRunner(Runner):
         self.register_hook(AgreementHook())
 
     def build_param_scheduler(self, scheduler: Any) -> Any:
-        """Builds the schedulers of rates.
+        """Builds the schedulers of rates; in a short training each part of them has an iteration or more.
 
         Raises:
-            InputError: one ends where it begins, as in a training shorter than its warm-up.
+            InputError: one ends where it begins.
         """
+        epoch_length = len(self.train_dataloader)
         try:
-            return super().build_param_scheduler(scheduler)
+            return super().build_param_scheduler(with_whole_parts(scheduler, epoch_length))
         except ValueError as error:
             if 'end should be larger than begin' not in str(error):
                 raise
-            raise InputError(f'param_scheduler of the config: {error}; train longer or shorten the warm-up') from error
+            raise InputError(
+                f'param_scheduler of the config: {error}, where an epoch has {epoch_length} iterations (samples / '
+                'train_dataloader.batch_size): set its begin and end, or what they follow from (max_epochs, '
+                'rise_epochs, warmup_epochs, warmup_iters)'
+            ) from error
 
     @staticmethod
     def build_dataloader(
