@@ -14,7 +14,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.cloud_files import cloud_sample
 from perception3d.datasets.frame_infos import read_frame_infos, require_classes
 from perception3d.datasets.pipeline_steps import check_class_lists
-from perception3d.structures.frame import X_FORWARD
+from perception3d.structures.frame import X_FORWARD, LidarAxes
 
 
 class FrameDataset(Det3DDataset):
@@ -32,17 +32,19 @@ class FrameDataset(Det3DDataset):
         kwargs: as of mmdet3d's Det3DDataset, by name.
 
     Attributes:
-        METAINFO: `lidar_axes` states the axes of the LiDAR frame, see `structures.frame.LidarAxes`;
-            `metainfo=dict(lidar_axes=...)` states another.
+        METAINFO: what is known of every data set of the class, such as `classes`.
+        lidar_axes: the axes of the LiDAR frame in words, see `structures.frame.LidarAxes`; `metainfo` has them as well,
+            and `metainfo=dict(lidar_axes=...)` in a config, or METAINFO, states others.
         own_entries: patterns of the names in `data_root` that belong to the format. Results are not written there (see
             `engine/data_kept.py`).
         result_suffix: the end of the names of the format's result files of one frame; None where it has no such files.
 
     Raises:
-        InputError: there are no classes, or a step of the pipeline has others.
+        InputError: there are no classes, or a step of the pipeline has others; unknown axes.
     """
 
-    METAINFO: dict[str, Any] = {**Det3DDataset.METAINFO, 'lidar_axes': X_FORWARD.text}
+    METAINFO: dict[str, Any] = Det3DDataset.METAINFO
+    lidar_axes: ClassVar[str] = X_FORWARD.text
     own_entries: ClassVar[tuple[str, ...]] = ()
     result_suffix: ClassVar[str | None] = None
 
@@ -56,7 +58,9 @@ class FrameDataset(Det3DDataset):
         if classes and not set(classes) <= set(self.METAINFO.get('classes', ())):
             # mmdet3d looks up numbers of classes here.
             self.METAINFO = {**self.METAINFO, 'classes': tuple(classes)}
-        super().__init__(metainfo=metainfo, filter_empty_gt=filter_empty_gt, **kwargs)
+        stated = {'lidar_axes': self.METAINFO.get('lidar_axes', self.lidar_axes), **(metainfo or {})}
+        LidarAxes.from_text(stated['lidar_axes'])
+        super().__init__(metainfo=stated, filter_empty_gt=filter_empty_gt, **kwargs)
         check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from labelled_points import CLASSES, RANGE_M, LowPointsAreGround, read_npz, write_clouds
+from labelled_points import CLASSES, RANGE_M, LabelledPoints, LowPointsAreGround, read_npz, write_clouds
 from mmdet3d.structures import Det3DDataSample
 from mmengine.config import Config
 from mmengine.dataset import ClassBalancedDataset
@@ -172,6 +172,19 @@ def test_a_data_set_without_boxes_says_what_it_lacks(config: Config, root: Path)
     for test_mode in (False, True):
         frames = EmptyBoxes(str(root), 'infos.pkl', test_mode=test_mode, pipeline=[])
         assert len(frames) == 2 and len(frames.get_ann_info(0)['gt_bboxes_3d']) == 0 and frames.get_cat_ids(1) == set()
+
+
+def test_a_class_states_the_axes_of_its_lidar_frame(root: Path):
+    class Turned(LabelledPoints):
+        lidar_axes = 'x right, y forward'
+
+    frames = Turned(str(root), 'infos.pkl', test_mode=True, pipeline=[])
+    assert frames.metainfo['lidar_axes'] == frames.get_data_info(0)['lidar_axes'] == 'x right, y forward'
+    other = Turned(str(root), 'infos.pkl', {'lidar_axes': 'x forward, y left'}, test_mode=True, pipeline=[])
+    assert other.get_data_info(0)['lidar_axes'] == 'x forward, y left'
+    Turned.lidar_axes = 'x east'
+    with pytest.raises(InputError, match="unknown lidar_axes 'x east'"):
+        Turned(str(root), 'infos.pkl', test_mode=True, pipeline=[])
 
 
 def test_classes_that_commands_cannot_use_are_named(config: Config):

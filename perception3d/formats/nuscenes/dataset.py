@@ -54,7 +54,8 @@ class MultiFrameNuScenesDataset(BoxDataset, NuScenesDataset):
         InputError: The info file is missing, of another format, or does not have the frames or cameras asked for.
     """
 
-    METAINFO: dict[str, Any] = {**NuScenesDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
+    METAINFO: dict[str, Any] = NuScenesDataset.METAINFO
+    lidar_axes = Y_FORWARD.text
     own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'v1.0-*', 'perception3d_*')
 
     def __init__(

@@ -28,7 +28,7 @@ class NuScenesLidarsegDataset(PointLabelDataset):
     """Keyframes from the info files of `tools/create_data.py nuscenes-lidarseg`, named by the token of their cloud.
 
     A point is x, y, z (metres), intensity (0 to 255) and ring (0 to 31). A sample has what `PointLabelDataset` gives,
-    and `timestamp`, `lidar_sweeps`, `ego2global`: `LoadUnlabelledSweeps` adds earlier sweeps.
+    and the times and poses with which `LoadUnlabelledSweeps` adds earlier sweeps.
 
     Args:
         panoptic: labels come from Panoptic nuScenes, so that points have objects (`pts_instance_mask`) as well.
@@ -38,7 +38,7 @@ class NuScenesLidarsegDataset(PointLabelDataset):
         InputError: as of PointLabelDataset; with `panoptic` also where the tree has no panoptic labels.
     """
 
-    METAINFO: dict[str, Any] = {**PointLabelDataset.METAINFO, 'lidar_axes': Y_FORWARD.text}
+    lidar_axes = Y_FORWARD.text
     format_names = (FORMAT.name,)
     default_classes = CLASSES
     own_entries = ('samples', 'sweeps', 'maps', 'lidarseg', 'panoptic', 'v1.0-*', 'perception3d_*')
