@@ -187,6 +187,17 @@ ground_z_m, num_features = -1.5, 5
     assert data.pipeline[0].use_dim == paste.use_dim == model.voxel_encoder.in_channels == 5
     assert config.test_evaluator.iou_thresholds.to_dict() == {'Forklift': 0.7, 'Person': 0.3}
     MODELS.build(model)
-    leaf.write_text(leaf.read_text().replace('[0.2, 0.1]', '[0.2, 0.11]'))
-    with pytest.raises(InputError, match='expected whole pillars and a multiple of 8'):
-        load_config(leaf)
+    assert {'name', 'values', 'axis', 'pillars'}.isdisjoint(config)
+    right = leaf.read_text()
+    for old, new, fault in (
+        ('[0.2, 0.1]', '[0.2, 0.11]', r'116.364 pillars of 0.11 m along y: .* such as 120, y from -6.6 to 6.6$'),
+        ('[-12.8, -6.4', '[-12, -6.4', r'124 pillars of 0.2 m along x: .* such as 128, x from -12 to 13.6$'),
+        (
+            ', score_overlap=0.7',
+            '',
+            r"Forklift has the keys \['overlaps', 'size'\]: expected overlaps, score_overlap",
+        ),
+    ):
+        leaf.write_text(right.replace(old, new))
+        with pytest.raises(InputError, match=fault):
+            load_config(leaf)
