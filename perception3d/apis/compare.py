@@ -17,13 +17,14 @@ from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.files import write_image
+from perception3d.geometry.iou import to_numpy
 from perception3d.models.lidar_det.response import response_map
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.structures.base import Structure
 from perception3d.structures.frame import LidarAxes, SensorFrame
 from perception3d.structures.heatmaps import Heatmaps
-from perception3d.structures.sample import resolve, structures_of, to_numpy
+from perception3d.structures.sample import resolve, structures_of
 from perception3d.visualization.compare import Column, draw_comparison
 from perception3d.visualization.sample import axes_of
 

@@ -11,8 +11,8 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.datasets.frame_dataset import SingleFrameDataset
 from perception3d.files import write_bytes
+from perception3d.geometry.iou import to_numpy
 from perception3d.structures.label_encoding import LabelEncoding
-from perception3d.structures.sample import to_numpy
 from perception3d.structures.sample_schema import FRAME_KEYS, LIDAR_KEYS, MMDET3D_KEYS
 
 POINT_META_KEYS = (*LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS, 'num_scored_points')

@@ -67,12 +67,13 @@ def _each_pair(first: Floats, second: Floats, ratio: bool, out: npt.NDArray[Any]
         out[i] = _compare(first[i], second[i], ratio, poly, spare)
 
 
-def to_numpy(array: npt.NDArray[Any] | torch.Tensor) -> npt.NDArray[Any]:
-    """The array, or the tensor's values on the CPU, as float32 where numpy has no such type (bfloat16)."""
+def to_numpy(array: Any) -> npt.NDArray[Any]:
+    """Returns what numpy takes, or a tensor of any device, as an array; half types become float32, others stay."""
     if not isinstance(array, torch.Tensor):
         return np.asarray(array)
     array = array.detach().cpu()
-    return (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    values: npt.NDArray[Any] = (array.float() if array.dtype in (torch.bfloat16, torch.float16) else array).numpy()
+    return values
 
 
 def prepare_flat(bev: npt.NDArray[Any]) -> Floats:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
+from perception3d.geometry.iou import to_numpy
 from perception3d.structures.base import Structure
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.point_labels import PointLabels
@@ -99,11 +99,6 @@ def resolve(
         return None
     named = tuple(structure.with_classes(classes) for structure in structures)
     return named if score is None else tuple(structure.above(score) for structure in named)
-
-
-def to_numpy(value: Any) -> npt.NDArray[Any]:
-    """Returns a tensor of any device, or what numpy takes, as an array; half precision becomes float32."""
-    return value.detach().float().cpu().numpy() if hasattr(value, 'detach') else np.asarray(value)
 
 
 def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple[Structure, ...] | None:

@@ -13,8 +13,8 @@ from perception3d.checks import InputError
 from perception3d.files import read_array, read_image, read_points
 from perception3d.geometry.augmentation import aug_from_lidar
 from perception3d.geometry.frustum import to_homogeneous
+from perception3d.geometry.iou import to_numpy
 from perception3d.structures.frame import X_FORWARD, LidarAxes, SensorFrame
-from perception3d.structures.sample import to_numpy
 from perception3d.structures.sample_schema import from_mmdet3d, stored_from_lidar
 from perception3d.visualization.draw import title_line
 

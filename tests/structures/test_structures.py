@@ -190,7 +190,9 @@ class TestSample:
         for make in synthetic.ALL[:3]:
             setattr(sample, f'gt_{make.__name__}', make())
         sample.pred_tracks = synthetic.tracks()
-        sample.pred_pts_seg = PointData(pts_semantic_mask=torch.tensor([1, 0, 2]))
+        # float32 has no such number.
+        ids = torch.tensor([0, 16777217, 4])
+        sample.pred_pts_seg = PointData(pts_semantic_mask=torch.tensor([1, 0, 2]), pts_instance_mask=ids)
         sample.gt_pts_seg = PointData()
         boxes = synthetic.boxes()
         sample.pred_instances_3d = InstanceData(
@@ -201,6 +203,8 @@ class TestSample:
         carried = structures_of(sample)
         assert {one.name for one in carried.ground_truth} == {'point_labels', 'heatmaps', 'lanes'}
         assert [one.name for one in carried.predictions].count('point_labels') == 1 and len(carried.predictions) == 3
+        labels = next(one for one in carried.predictions if one.name == 'point_labels')
+        assert labels.instances.tolist() == ids.tolist()
         kept = resolve(carried.predictions, ('x', 'y'), 0.6)
         assert [len(one) for one in kept if one.name in ('boxes', 'tracks')] == [2, 2]
         assert kept[0].classes == ('x', 'y') and {one.classes for one in kept[1:]} == {
