@@ -36,6 +36,7 @@ setup(
         'mmdet3d==1.4.0',
         'nuscenes-devkit>=1.2.0',
         'tensorboard',
+        'tqdm',
     ],
     extras_require={
         'lidar': ['spconv==2.3.8'],

@@ -169,8 +169,8 @@ def test_boxes_lie_on_points_and_nothing_else(frames: dict) -> None:
     for k, name in enumerate(TRAIN):
         objects, calibration, points = frames[name]
         recorder = make_recorder(Request(Path(), 2, SMALL, 6, 1), k)
-        again, solid = record_points(recorder)
-        np.testing.assert_array_equal(points, again)
+        np.testing.assert_array_equal(points, record_points(recorder))
+        solid = recorder.sweep(0.05)[0].solid
         solids = recorder.scene.solids(0.05)
         owners = np.where(solid >= 0, solids.owner[np.maximum(solid, 0)], -1)
         points_cam = _to_camera(points, calibration)

@@ -43,10 +43,10 @@ def calibrate(rig: Rig) -> Calibration:
     return Calibration(tuple(projections), RECTIFICATION, RECTIFICATION.T @ rect_from_velo[:3])
 
 
-def record_points(recorder: Recorder) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Returns points (N, 4) float32, x forward, y left, z up in metres and reflectance 0..1, and the solid of each.
+def record_points(recorder: Recorder) -> npt.NDArray[Any]:
+    """Returns points (N, 4) float32: metres in the LiDAR's frame of time 0 (x forward, y left) and reflectance.
 
-    The LiDAR's frame is that of time 0; the solid (N,) is -1 for the ground. Rounded as KITTI's: 1 mm and 0.01.
+    Reflectances are 0..1. Rounded as KITTI's: 1 mm and 0.01.
     """
     scene, lidar = recorder.scene, recorder.rig.lidar
     end_s = lidar.model.period_s / 2
@@ -57,7 +57,7 @@ def record_points(recorder: Recorder) -> tuple[npt.NDArray[Any], npt.NDArray[Any
     points[:, :3] = np.round(sweep.points[:, :3] @ velo_from_last[:3, :3].T + velo_from_last[:3, 3], 3)
     # KITTI's LiDAR returns about a quarter of its scale from dark asphalt: the root lifts weak echoes.
     points[:, 3] = np.round(np.sqrt(sweep.points[:, 3] / 255.0), 2)
-    return points, sweep.solid
+    return points
 
 
 def _world_from_velo(recorder: Recorder) -> npt.NDArray[Any]:
@@ -77,7 +77,7 @@ def _write_frame(request: Request[KittiProfile], index: int, folder: Path, name:
     """Writes all files of one frame; the calibration last."""
     recorder = make_recorder(request, index)
     scene, rig = recorder.scene, recorder.rig
-    points, _ = record_points(recorder)
+    points = record_points(recorder)
     write_bytes(folder / 'velodyne' / f'{name}.bin', points)
     shadow = recorder.shadow(0.0)
     for number, camera in enumerate(rig.cameras):
