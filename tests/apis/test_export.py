@@ -116,6 +116,6 @@ def test_a_file_that_computes_something_else_is_refused(tmp_path, add):
     pytest.importorskip('onnxruntime')
     noise = _Noise(add).eval()
     spec = ExportSpec(noise, (ExportInput('x', torch.rand(64), 'numbers'),), ('same', 'noise'), '', '', '')
-    with pytest.raises(InputError, match='net.onnx differs from torch by .* expected 1e-03 or less'):
+    with pytest.raises(InputError, match='net.onnx differs from torch by .* expected 1e-04 or less'):
         write_onnx(spec, tmp_path / 'net.onnx')
     assert not list(tmp_path.iterdir())
