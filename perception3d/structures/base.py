@@ -1,4 +1,4 @@
-"""What all structures share: classes, drawing in three sorts of views, JSON that gives back the same numbers."""
+"""What all structures share: classes, drawing in four sorts of views, JSON that gives back the same numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from perception3d.checks import InputError
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Primitive, StructureStyle
-from perception3d.structures.views import BevView, CameraView, View, View3D
+from perception3d.structures.views import BevView, CameraView, RangeView, View, View3D
 
 Self = TypeVar('Self', bound='Structure')
 
@@ -35,7 +35,8 @@ class Structure:
         """Returns what a view shows of it, in the order in which it is painted.
 
         Args:
-            view: `CameraView`, `BevView`, `View3D`, or another with a method `primitives_of(structure, style)`.
+            view: `CameraView`, `BevView`, `RangeView`, `View3D`, or another with a method
+                `primitives_of(structure, style)`.
             style: how this source (ground truth, prediction) is drawn.
         """
         return view.primitives_of(self, style or StructureStyle())
@@ -46,6 +47,10 @@ class Structure:
 
     def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a BEV view, in pixels; none by default."""
+        return []
+
+    def in_range(self, view: RangeView, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a range view, in pixels; none by default."""
         return []
 
     def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:

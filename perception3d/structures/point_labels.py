@@ -13,7 +13,7 @@ from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked, checked_classes, count_labels
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Points, Primitive, StructureStyle, Style
-from perception3d.structures.views import BevView, CameraView, View3D
+from perception3d.structures.views import BevView, CameraView, RangeView, View3D
 
 IGNORE = 255
 """The label of points that are not labelled: outside of the class names, never trained on and never predicted."""
@@ -128,6 +128,12 @@ class PointLabels(Structure):
         pixels = view.to_pixels(points[order, :2])
         return [Points(labels[order], self.classes, pixels, style=Style(size_px=2))]
 
+    def in_range(self, view: RangeView, style: StructureStyle) -> list[Primitive]:
+        """Returns the points in view, far ones first."""
+        points, labels = self._known()
+        pixels, kept = view.points(points)
+        return [Points(labels[kept], self.classes, pixels, style=Style(size_px=view.size_px))]
+
     def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the points."""
         points, labels = self._known()
@@ -159,6 +165,11 @@ class PointErrors(Structure):
         object.__setattr__(self, 'classes', (*self.prediction.classes, WRONG))
 
     @property
+    def has_points(self) -> bool:
+        """Whether the prediction has points of its own."""
+        return self.prediction.has_points
+
+    @property
     def wrong(self) -> PointLabels:
         """The wrong points, all of the class 'wrong'."""
         truth = self.truth.labels
@@ -185,6 +196,10 @@ class PointErrors(Structure):
             replace(points, style=replace(points.style, size_px=points.style.size_px + 1))
             for points in self.wrong.in_bev(view, style)
         ]
+
+    def in_range(self, view: RangeView, style: StructureStyle) -> list[Primitive]:
+        """Returns all points in view as they are predicted: range views of truth and prediction stand side by side."""
+        return self.prediction.in_range(view, style)
 
     def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the wrong points."""

@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from perception3d.geometry.frustum import clip_polygon, clip_segments, frustum, to_homogeneous
+from perception3d.geometry.range_image import RangeImage
 from perception3d.structures.primitives import Primitive, StructureStyle
 
 
@@ -24,6 +26,9 @@ class Drawable(Protocol):
 
     def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a BEV view, in pixels."""
+
+    def in_range(self, view: RangeView, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a range view, in pixels."""
 
     def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a 3D view, in metres."""
@@ -159,6 +164,31 @@ class BevView:
     def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
         """Returns the primitives of a structure in this view."""
         return structure.in_bev(self, style)
+
+
+@dataclass(frozen=True)
+class RangeView:
+    """What the LiDAR sees around it: to the right the direction, downwards the angle below the horizon.
+
+    Attributes:
+        image: the range image, of which a pixel is a pixel of the canvas.
+        size_px: side of a point.
+    """
+
+    image: RangeImage
+    size_px: int = 3
+
+    def points(self, xyz: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Returns points (N, 3) in metres as (M, 2) pixels, far ones first, and the indices (M,) of those in view."""
+        points = torch.from_numpy(np.ascontiguousarray(xyz, np.float64))
+        kept = np.flatnonzero(self.image.contains(points).numpy())
+        kept = kept[np.argsort(-np.linalg.norm(xyz[kept], axis=1), kind='stable')]
+        rows_columns = self.image.coordinates(points[kept]).numpy()
+        return rows_columns[:, ::-1] - 0.5, kept
+
+    def primitives_of(self, structure: Drawable, style: StructureStyle) -> list[Primitive]:
+        """Returns the primitives of a structure in this view."""
+        return structure.in_range(self, style)
 
 
 def square_view(half_range_m: float, size_px: int, forward: tuple[float, float] = (0.0, 1.0)) -> BevView:

@@ -14,15 +14,17 @@ from perception3d.structures.frame import Y_FORWARD, SensorFrame
 from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.sample import SampleStructures, resolve
 from perception3d.structures.views import CameraView
-from perception3d.visualization.bev import draw_ground
+from perception3d.visualization.bev import BACKGROUND, draw_ground
 from perception3d.visualization.canvas import text
 from perception3d.visualization.layout import GAP, fit_images
 from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint
 from perception3d.visualization.palette import OTHER
-from perception3d.visualization.windows import Panel, fitted_panels, square_panels
+from perception3d.visualization.windows import Panel, fitted_panels, range_view, square_panels
 
 LEGEND_PX = 232
+# Height of a range view, for 64 rows of points that touch each other.
+RANGE_PX = 192
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,8 @@ def draw_sample(
 ) -> np.ndarray:
     """Draws the cameras, BEV views and a legend, with everything that a sample carries.
 
+    Without camera images, labelled points are drawn in a range view: one of the truth, one of the prediction.
+
     Args:
         frame: camera images (any number, none leaves them out) with their matrices, points, axes of the LiDAR frame.
         class_names: K names of the data set; colours and legend follow them.
@@ -137,8 +141,7 @@ def draw_sample(
     style = style or PictureStyle()
     drawn = prepare(frame, class_names, structures, notes, style)
     parts = [draw_title(title, style)]
-    if frame.images:
-        parts.append(draw_cameras(drawn, style))
+    parts += [draw_cameras(drawn, style)] if frame.images else _draw_range_views(drawn, style)
     parts.append(_draw_bev_row(drawn, style))
     return np.concatenate(parts, axis=0)
 
@@ -200,6 +203,23 @@ def draw_cameras(drawn: Drawn, style: PictureStyle) -> np.ndarray:
         left, top = corners[name]
         grid[top : top + image.shape[0], left : left + image.shape[1]] = image
     return grid
+
+
+def _draw_range_views(drawn: Drawn, style: PictureStyle) -> list[np.ndarray]:
+    """A range view, with a gap below it, for each source that has labelled points."""
+    strips = []
+    names = ('ground truth', 'prediction')
+    for name, (look, structures) in zip(names, drawn.sources, strict=True):
+        labelled = [structure for structure in structures or () if structure.has_points]
+        if not labelled:
+            continue
+        view, words = range_view(drawn.frame.axes, drawn.frame.points, style.width_px, round(RANGE_PX * style.scale))
+        strip = np.full((*view.image.shape, 3), BACKGROUND, np.uint8)
+        for structure in labelled:
+            paint(strip, structure.primitives(view, look))
+        text(strip, f'{name}, {words}', (4, 4), height_px=9 * style.scale, plate=0.6)
+        strips += [strip, np.full((max(2, round(4 * style.scale)), style.width_px, 3), GAP, np.uint8)]
+    return strips
 
 
 def _draw_bev_row(drawn: Drawn, style: PictureStyle) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Which parts of the ground a picture shows: fixed squares in the nuScenes frame, else where something is."""
+"""Which parts of the ground a picture shows, squares in the nuScenes frame, else where something is; range views."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from perception3d.geometry.range_image import RangeImage
 from perception3d.structures.frame import LidarAxes
-from perception3d.structures.views import BevView, square_view
+from perception3d.structures.views import BevView, RangeView, square_view
 
 # The ego vehicle and a margin around it are always seen.
 _BEHIND_M, _LEAST_SIDE_M, _LEAST_AHEAD_M = 4.0, 8.0, 15.0
@@ -87,6 +88,23 @@ def covering_view(axes: LidarAxes, ranges_m: Sequence[Sequence[float]], width_px
     low, high = edges.min(axis=0), edges.max(axis=0)
     ahead_m = (min(float(low[1]), -_BEHIND_M), max(float(high[1]), _BEHIND_M))
     return BevView((float(low[0]), float(high[0])), ahead_m, width_px, axes.forward)
+
+
+def range_view(axes: LidarAxes, points: np.ndarray | None, width_px: int, height_px: int) -> tuple[RangeView, str]:
+    """Returns the range view of all directions and of the angles of almost all points, and words about it.
+
+    Angles are whole degrees; those of SemanticKITTI's sensor where there are no points.
+    """
+    up_deg, down_deg = 3, -25
+    xyz = np.zeros((0, 3)) if points is None else np.asarray(points, np.float64)[:, :3]
+    xyz = xyz[np.isfinite(xyz).all(axis=1)]
+    if len(xyz):
+        angles = np.degrees(np.arctan2(xyz[:, 2], np.hypot(xyz[:, 0], xyz[:, 1])))
+        low, high = np.quantile(angles, (0.002, 0.998))
+        up_deg, down_deg = math.ceil(high + 0.5), math.floor(low - 0.5)
+    image = RangeImage((height_px, width_px), min(up_deg, 90), max(down_deg, -90), axes.forward)
+    words = f'range view from {image.up_deg:+d} to {image.down_deg:+d} degrees, straight ahead in the middle'
+    return RangeView(image, max(1, round(height_px / 64))), words
 
 
 def extents(

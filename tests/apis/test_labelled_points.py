@@ -61,7 +61,7 @@ def config(root: Path) -> Config:
 
 def pixels(picture: np.ndarray, name: str) -> int:
     """Returns how many pixels of the BEV panels have exactly the colour of a class."""
-    bev = picture[:, : round(picture.shape[1] * 0.85)]
+    bev = picture[-270:, : round(picture.shape[1] * 0.85)]
     return int((bev == class_color(name)).all(axis=2).sum())
 
 

@@ -11,11 +11,13 @@ from mmdet3d.structures import Det3DDataSample
 
 from perception3d.apis.inferencer import describe
 from perception3d.checks import InputError
+from perception3d.geometry.range_image import RangeImage
 from perception3d.structures.frame import LidarAxes, SensorFrame
 from perception3d.structures.lanes import Lanes
 from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.sample import SampleStructures
 from perception3d.structures.tracks import Tracks
+from perception3d.structures.views import RangeView
 from perception3d.visualization.draw import PictureStyle, draw_sample
 from perception3d.visualization.palette import class_color
 from perception3d.visualization.view3d import draw_scene, overhead_camera
@@ -90,3 +92,28 @@ def test_the_json_of_a_sample_has_all_that_was_predicted():
     assert content['frame'] == 'lidar: x right, y forward, z up'
     tracks = Tracks.from_json(content['tracks'])
     np.testing.assert_array_equal(tracks.boxes.boxes, synthetic.tracks().boxes.boxes)
+
+
+def test_labelled_points_without_images_are_drawn_in_range_views():
+    truth = synthetic.point_labels()
+    bare = SensorFrame({}, {}, synthetic.frame().points)
+    predicted = replace(truth, labels=np.where(truth.labels == 2, 0, truth.labels))
+    picture = draw_sample(bare, (), SampleStructures((truth,), (predicted,)), style=STYLE)
+    # Below the title two strips 64 pixels high, with gaps of 2; the house is ahead on the left.
+    strips = [picture[top : top + 64] for top in (11, 11 + 66)]
+    house = [np.nonzero((strip == class_color('building')).all(axis=2)) for strip in strips]
+    assert len(house[0][0]) > 100 and not len(house[1][0])
+    assert house[0][1].min() > 200 and house[0][1].max() < 320
+    single = draw_sample(bare, (), SampleStructures((truth,)), style=STYLE)
+    assert len(single) == len(picture) - 66
+    without = draw_sample(bare, (), SampleStructures((synthetic.boxes(),)), style=STYLE)
+    assert len(without) == len(picture) - 132
+
+
+def test_near_points_cover_far_ones_in_a_range_view():
+    view = RangeView(RangeImage((40, 80), 20, -20), 1)
+    points = np.array([[5.0, 0.0, 0.0], [50.0, 0.0, 0.0], [0.0, 5.0, 0.0], [1.0, 0.0, 5.0]])
+    pixels, kept = view.points(points)
+    # Far ones first; the last one is above the field of view.
+    assert kept.tolist() == [1, 0, 2]
+    np.testing.assert_allclose(pixels, [[39.5, 19.5], [39.5, 19.5], [19.5, 19.5]])
