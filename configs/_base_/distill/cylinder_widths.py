@@ -1,9 +1,14 @@
 """Which layers of Cylinder3D share their channels, for weight inheriting by a narrower student.
 
-The point network has one width in teacher and student. Layers are named as in a `PointSegmentor`.
+For networks with a refinement branch. Layers are named as in a `PointSegmentor`.
 """
 
 cylinder_widths = [
+    # What the point network gives is added to what refines it. PVD's students have the same width here, or half.
+    dict(
+        out=['net.point_mlp.10', 'net.refine.linear', 'net.refine.norm'],
+        into=['net.compress.0', 'net.refine.classifier'],
+    ),
     dict(out=['net.compress.0'], into=['net.context.first.0.conv', 'net.context.second.0.conv']),
     # Between the convolutions of each branch; then the sum of both branches.
     dict(
