@@ -1,0 +1,11 @@
+"""Compared with PVD in the tiny pair, without inherited weights: intra-class feature variation (IFV)."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .._base_.distill.voxel_variation import links as compared
+    from .pvd_tiny_half_120x90x16_12e_semantickitti_sim import *
+
+model.links = compared
+model.inherit = False
+del compared
