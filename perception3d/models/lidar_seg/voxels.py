@@ -143,11 +143,7 @@ class CylinderPartition(Partition):
         Raises:
             InputError: points have too few columns.
         """
-        if points.shape[1] <= max(self.columns, default=2):
-            raise InputError(
-                f'points have {points.shape[1]} columns, but the partition reads column {max(self.columns)} (counted '
-                'from 0): set use_dim of the step that loads points, or columns of the partition'
-            )
+        _require_columns(points, self.columns)
         polar = _polar(points)
         low, high, size = (polar.new_tensor(v, dtype=torch.float64) for v in (self.low, self.high, self.size))
         # In float64, as the released code rounds.
@@ -173,6 +169,78 @@ class CylinderPartition(Partition):
         low, high = (polar.new_tensor(bounds) for bounds in (self.low, self.high))
         # float32 rounds an azimuth of pi up.
         return ((polar < low - 1e-6) | (polar > high + 1e-6)).any(1)
+
+
+@TASK_UTILS.register_module()
+class CubePartition(Partition):
+    """Cubes, as MinkUNet and SPVCNN have them: a point p lies in the cube round(p / voxel_size_m).
+
+    So the centres of cubes are multiples of the size, as in the released code of SPVNAS. That code has no bounds; here
+    they fix the grid, so that cells of two clouds can be compared. Points outside fall into cubes of the border, and
+    none is dropped; the default bounds hold every point of a usual LiDAR.
+
+    Features of a point: x, y, z; then `columns` of the point, such as its intensity; then its offset from the centre of
+    its cube in x, y, z, counted in cubes (-0.5 to 0.5, also outside the bounds).
+
+    Args:
+        voxel_size_m: edge of a cube.
+        low, high: x, y, z of the first and the last cubes' centres, metres, rounded to multiples of the size.
+        columns: columns of a point behind x, y, z that become features.
+
+    Raises:
+        InputError: the size is not positive, or bounds are not in order.
+    """
+
+    def __init__(
+        self,
+        voxel_size_m: float = 0.05,
+        low: Sequence[float] = (-100.0, -100.0, -20.0),
+        high: Sequence[float] = (100.0, 100.0, 20.0),
+        columns: Sequence[int] = (3,),
+    ) -> None:
+        if voxel_size_m <= 0 or not all(a < b for a, b in zip(low, high, strict=True)):
+            raise InputError(
+                f'voxel_size_m is {voxel_size_m}, low {list(low)}, high {list(high)}: expected a size above 0, and low '
+                'below high along x, y and z'
+            )
+        self.voxel_size_m, self.columns = float(voxel_size_m), list(columns)
+        self._first = [round(a / voxel_size_m) for a in low]
+        x, y, z = (round(b / voxel_size_m) - a + 1 for a, b in zip(self._first, high))
+        self.grid_shape = (x, y, z)
+
+    def cells_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns cells (N, 3) along x, y, z, and features (N, 6 + number of `columns`).
+
+        Raises:
+            InputError: points have too few columns.
+        """
+        _require_columns(points, self.columns)
+        scaled = points[:, :3] / self.voxel_size_m
+        nearest = torch.round(scaled)
+        last = torch.tensor(self.grid_shape, device=points.device) - 1
+        cells = torch.minimum((nearest.long() - self._first_cell(points)).clamp(min=0), last)
+        return cells, torch.cat([points[:, :3], points[:, self.columns], scaled - nearest], 1)
+
+    def outer_distance_m(self, cells: Tensor) -> Tensor:
+        """Returns (M,) the distance of the farthest edge of each cube (M, 3), metres."""
+        centers = (cells[:, :2] + self._first_cell(cells)[:2]).abs() + 0.5
+        return centers.float().norm(dim=1) * self.voxel_size_m
+
+    def is_outside(self, points: Tensor) -> Tensor:
+        """Returns (N,) whether a point lies outside the cubes."""
+        cells = torch.round(points[:, :3] / self.voxel_size_m) - self._first_cell(points)
+        return ((cells < 0) | (cells >= torch.tensor(self.grid_shape, device=points.device))).any(1)
+
+    def _first_cell(self, like: Tensor) -> Tensor:
+        return torch.tensor(self._first, device=like.device)
+
+
+def _require_columns(points: Tensor, columns: Sequence[int]) -> None:
+    if points.shape[1] <= max(columns, default=2):
+        raise InputError(
+            f'points have {points.shape[1]} columns, but the partition reads column {max(columns)} (counted '
+            'from 0): set use_dim of the step that loads points, or columns of the partition'
+        )
 
 
 def _polar(points: Tensor) -> Tensor:
