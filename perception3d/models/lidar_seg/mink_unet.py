@@ -132,10 +132,10 @@ def check_features(net: nn.Module, voxels: VoxelBatch, wanted: int) -> None:
 class MinkUNet(nn.Module):
     """MinkUNet18 on voxels of a `CubePartition`: `net(voxels) -> SegOutputs`.
 
-    A voxel has the features of its first point, as in the released code of SPVNAS, so that they depend on the order
-    of points. Outputs of a point are those of its voxel. That code also labels a voxel by its first point; here most
-    points decide. The widths 0.5, 0.64 and 1.0 have 5.44, 8.77 and 21.72 million parameters; 5.5, 8.8 and 21.7 are published,
-    with three layers that the released network has and does not use (0.014, 0.022 and 0.055 million).
+    A voxel has the features of its first point, as in the released code of SPVNAS, so that they depend on the order of
+    points. That code also labels a voxel by its first point; here most points decide. Outputs of a point are those of
+    its voxel. The widths 0.5, 0.64 and 1.0 have 5.44, 8.77 and 21.72 million parameters; published are 5.5, 8.8 and
+    21.7, with three layers that the released network has and does not use (0.014, 0.022 and 0.055 million).
 
     Args:
         num_classes: K.
