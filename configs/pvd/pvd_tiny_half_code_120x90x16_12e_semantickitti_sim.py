@@ -10,6 +10,7 @@ with read_base():
     from .._base_.distill.voxel_code import links as compared
     from .pvd_tiny_half_120x90x16_12e_semantickitti_sim import *
 
+compared.code.loss.supervoxels = supervoxels
 model.links = compared
 model.inherit = False
 del compared

@@ -38,6 +38,10 @@ def distiller_of(name, folder):
     for part in (config.student, config.teacher):
         part.data_preprocessor.partition.grid_shape = [16, 12, 8]
     for link in config.links.values():
+        if 'supervoxels' in link.loss:
+            # In the built-in world other classes are rare.
+            minority = link.loss.supervoxels.minority
+            assert ('fence' in minority) == ('sim' in name) != ('other-ground' in minority)
         for key, net in zip(('student_channels', 'teacher_channels'), nets):
             if key in link.loss:
                 link.loss[key] = 4 * net.width
