@@ -16,24 +16,38 @@ _EPSILON = 1e-15
 
 @dataclass(frozen=True)
 class SegmentPairs:
-    """Which annotated segment met which predicted one in a scan: M pairs, sorted by the annotated, then the other.
+    """Which annotated segment met which predicted one in a scan, M pairs.
 
     truth, predicted (M,): numbers of the segments; points (M,): how many points are in both.
     """
 
-    truth: Ids
-    predicted: Ids
+    truth: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
     points: npt.NDArray[np.int64]
 
+    def merged(self) -> SegmentPairs:
+        """Returns each pair once, sorted by the annotated segment, then by the predicted one."""
+        each = self.truth.astype(np.uint64) << np.uint64(32) | self.predicted.astype(np.uint64)
+        keys, key_of = np.unique(each, return_inverse=True)
+        points = np.bincount(key_of, self.points, len(keys)).astype(np.int64)
+        return SegmentPairs(keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF), points)
 
-def count_pairs(predicted: npt.NDArray[np.uint32], truth: npt.NDArray[np.uint32]) -> SegmentPairs:
-    """Returns the pairs of the segments (N,) that the points of a scan belong to."""
-    each = truth.astype(np.uint64) << np.uint64(32) | predicted
-    # Neighbours of a scan are mostly of the same pair, and sorting runs of them is far quicker than sorting points.
-    starts = np.flatnonzero(np.append(True, each[1:] != each[:-1])) if len(each) else np.zeros(0, np.int64)
-    keys, key_of = np.unique(each[starts], return_inverse=True)
-    points = np.bincount(key_of, np.diff(starts, append=len(each)), len(keys)).astype(np.int64)
-    return SegmentPairs(keys >> np.uint64(32), keys & np.uint64(0xFFFFFFFF), points)
+
+def count_runs(predicted: npt.NDArray[Any], truth: npt.NDArray[Any]) -> SegmentPairs:
+    """Returns a pair for each run of points (N,) of the same two segments, in the order of the points.
+
+    Neighbours of a scan are mostly of the same segments: to count runs is twice as fast as to count points, to sort
+    them six times.
+    """
+    starts = np.flatnonzero((predicted[1:] != predicted[:-1]) | (truth[1:] != truth[:-1])) + 1
+    if len(truth):
+        starts = np.append(0, starts)
+    return SegmentPairs(truth[starts], predicted[starts], np.diff(starts, append=len(truth)))
+
+
+def count_pairs(predicted: npt.NDArray[Any], truth: npt.NDArray[Any]) -> SegmentPairs:
+    """Returns the pairs of the segments (N,) that the points of a scan belong to, each once, sorted."""
+    return count_runs(predicted, truth).merged()
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError
-from perception3d.evaluation.panoptic import PanopticCounts, count_pairs
+from perception3d.evaluation.panoptic import PanopticCounts, SegmentPairs, count_runs
 from perception3d.evaluation.point_iou import Counts, IouScores, distances, iou_table, kitti_iou
 from perception3d.structures.label_encoding import LabelEncoding
 
@@ -89,17 +89,15 @@ class PointFileCounter:
         """
         truth = self.scoring.encoding.read(files.truth)
         predicted = self._read_prediction(files.predicted, len(truth))
-        pairs = count_pairs(predicted, truth) if self.scoring.panoptic else None
-        if pairs is not None:
-            self.counts.segments.add(pairs, self._label_of)
-        if self.scoring.points_of is not None:
-            rings = self._count(predicted, truth, ring=self._rings(files, len(truth)))
+        runs = count_runs(predicted, truth)
+        if self.scoring.points_of is None:
+            found = self._counted(self._pairs(runs), runs.points)
+        else:
+            rings = self._by_ring(runs, self._ring_of(files, len(truth)))
             self.counts.rings += rings[:-1, :-1, :-1]
             found = rings.sum(axis=0)
-        elif pairs is not None:
-            found = self._count(pairs.predicted, pairs.truth, pairs.points)[0]
-        else:
-            found = self._count(predicted, truth)[0]
+        if self.scoring.panoptic:
+            self.counts.segments.add(runs.merged(), self._label_of)
         if found[-1].any() or found[:, -1].any():
             # Slower, and says which ids and where.
             self.scoring.encoding.labels(truth, files.truth)
@@ -120,34 +118,39 @@ class PointFileCounter:
         labels: npt.NDArray[np.int64] = self._labels[stored & stored.dtype.type(_IDS - 1)]
         return labels
 
-    def _count(
-        self,
-        predicted: npt.NDArray[Any],
-        truth: npt.NDArray[Any],
-        points: npt.NDArray[np.int64] | None = None,
-        ring: npt.NDArray[np.int64] | None = None,
-    ) -> Counts:
-        """Returns counts (rings, K + 2, K + 2): rows predicted, columns annotated, then "none" and unknown ids."""
-        size = len(self.scoring.encoding.classes) + 2
-        pairs = self._label_of(predicted) * size + self._label_of(truth)
-        rings = 1
-        if ring is not None:
-            pairs += ring * size**2
-            rings = len(RINGS_M) + 1
-        counts = np.bincount(pairs, points, rings * size**2)
-        return counts.astype(np.int64).reshape(rings, size, size)
+    @property
+    def _size(self) -> int:
+        """Rows of a matrix of counts: classes, "none", ids that the format does not have."""
+        return len(self.scoring.encoding.classes) + 2
 
-    def _rings(self, files: ScanFiles, num_points: int) -> npt.NDArray[np.int64]:
+    def _pairs(self, runs: SegmentPairs) -> npt.NDArray[np.int64]:
+        """Returns the element of a matrix of counts, row predicted, column annotated, that each run is counted in."""
+        return self._label_of(runs.predicted) * self._size + self._label_of(runs.truth)
+
+    def _counted(self, pairs: npt.NDArray[np.int64], points: npt.NDArray[np.int64]) -> Counts:
+        counts = np.bincount(pairs, points, self._size**2)
+        return counts.astype(np.int64).reshape(self._size, self._size)
+
+    def _by_ring(self, runs: SegmentPairs, ring: npt.NDArray[np.int8]) -> Counts:
+        """Returns the matrices of counts of each ring, and of the points that are in none."""
+        # Small numbers: the copies of them are most of the time.
+        pair_of = np.repeat(self._pairs(runs).astype(np.int32), runs.points)
+        counts = np.bincount(pair_of + ring * np.int32(self._size**2), minlength=(len(RINGS_M) + 1) * self._size**2)
+        return counts.reshape(-1, self._size, self._size)
+
+    def _ring_of(self, files: ScanFiles, num_points: int) -> npt.NDArray[np.int8]:
         """Returns the ring (N,) of each point, len(RINGS_M) for none."""
         assert self.scoring.points_of is not None
         points = self.scoring.points_of(files)
         if len(points) != num_points:
             raise InputError(f'{files.truth} holds {num_points} labels, but its scan has {len(points)} points')
         distance_m = distances(points)
-        edges = np.array([RINGS_M[0][0], *(high for _, high in RINGS_M)], np.float32)
-        beyond = sum((distance_m > edge).astype(np.int64) for edge in edges)
-        on_edge = np.isin(distance_m, edges)
-        return np.where(on_edge | (beyond == 0), len(RINGS_M), beyond - 1)
+        ring = np.full(num_points, len(RINGS_M), np.int8)
+        for index, (low, high) in enumerate(np.array(RINGS_M, np.float32)):
+            inside = (distance_m > low) & (distance_m < high)
+            # Rings do not overlap: each point gets `index` once, or keeps the number of none.
+            ring -= inside * np.int8(len(RINGS_M) - index)
+        return ring
 
 
 def describe(scoring: PointScoring, counts: PointCounts) -> tuple[dict[str, Any], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,8 @@ def list_scans(gt: str | Path, pred: str | Path, sequences: Sequence[str] = ()) 
 
 
 def _files(folder: Path, fault: str) -> dict[str, Path]:
-    files = {path.stem: path for path in sorted(require_folder(folder, fault).glob('*.label'))}
+    names = sorted(name for name in os.listdir(require_folder(folder, fault)) if name.endswith('.label'))
+    files = {name.removesuffix('.label'): folder / name for name in names}
     if not files:
         raise InputError(f'{folder} holds no .label files: {fault}')
     return files
