@@ -16,7 +16,15 @@ from torch import Tensor, nn
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import choice, positive, tempered_kl, unit_rows
 from perception3d.distill.losses.supervoxels import RowSets, SupervoxelSampler, build_sampler
-from perception3d.distill.losses.voxel_rows import POINT, VOXEL, Voxels, batch_voxels, is_labelled, paired_rows
+from perception3d.distill.losses.voxel_rows import (
+    POINT,
+    VOXEL,
+    Voxels,
+    batch_voxels,
+    is_labelled,
+    paired_rows,
+    points_of_voxels,
+)
 from perception3d.registry import MODELS
 
 
@@ -118,12 +126,20 @@ class PointOutputKD(_OutputKD):
         normalizer: 'active' takes the mean over the points that count. 'grid' divides by N * C, the number of points
             times classes, as the paper does (recalled).
         skip_ignored: leave out points without a label.
+        teacher_of: 'voxel' gives each point the logits of its voxel in the teacher, whose tap is then `voxel_logits`:
+            for a teacher that predicts from voxels and a student that has points alone (own proposal).
     """
 
     kind = POINT
 
+    def __init__(self, teacher_of: str = POINT, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.teacher_of = choice('teacher_of', teacher_of, (POINT, VOXEL))
+
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
-        """Scalar loss of logits (P, K)."""
+        """Scalar loss of logits (P, K); of the teacher also (M, K)."""
+        if self.teacher_of == VOXEL:
+            teacher = points_of_voxels(teacher, batch_voxels(context))
         student, teacher = paired_rows(student, teacher, context, POINT)
         total = self._total(*student.shape)
         return output_loss(student, teacher, self.tau, self.direction, self._counted(batch_voxels(context)), total)

@@ -91,6 +91,20 @@ def paired_rows(
     return full_precision(student), full_precision(teacher.detach())
 
 
+def points_of_voxels(rows: Tensor, voxels: Voxels) -> Tensor:
+    """Gives each point the row of its voxel: (P, C) from (M, C).
+
+    Raises:
+        InputError: there is not one row for each voxel.
+    """
+    if len(rows) != len(voxels.coords):
+        raise InputError(
+            f'the teacher gives {tuple(rows.shape)} for {len(voxels.coords)} voxels: tap its voxel_logits, or leave '
+            'out teacher_of'
+        )
+    return rows.index_select(0, voxels.point_to_voxel)
+
+
 def require_channels(student: Tensor, teacher: Tensor, channels: tuple[int, int]) -> None:
     """Raises InputError unless rows (N, C) and (N, C') have the channels that a loss was made for."""
     widths = student.shape[1], teacher.shape[1]

@@ -213,6 +213,16 @@ def test_points_are_compared_without_voxels_of_the_student_and_voxels_are_not() 
     assert VoxelOutputKD()(rows(0, number, 4), rows(1, number, 4), context_of(batch, equal)) > 0
 
 
+def test_points_may_learn_from_the_voxels_of_the_teacher() -> None:
+    batch = random_batch()
+    student, teacher = rows(0, 240, 4), rows(1, len(batch.coords), 4)
+    loss = PointOutputKD(teacher_of='voxel', tau=2.0)
+    expected = output_loss(student, torch.stack([teacher[voxel] for voxel in batch.point_to_voxel]), 2.0)
+    torch.testing.assert_close(loss(student, teacher, context_of(None, batch)), expected)
+    with pytest.raises(InputError, match=r'teacher gives \(240, 4\) for .* voxels: tap its voxel_logits'):
+        loss(student, rows(1, 240, 4), context_of(batch))
+
+
 def test_outputs_that_are_not_rows_of_the_batch_are_errors() -> None:
     batch = random_batch()
     with pytest.raises(InputError, match=r'student gives \(7, 4\) .*rows \(240, C\).*tap point_logits'):
