@@ -18,6 +18,7 @@ from perception3d.apis.config_names import renamed_config
 from perception3d.apis.config_sources import check_source
 from perception3d.checks import InputError, nearest_names, require_file
 from perception3d.compat.mmengine_options import values_at_the_top
+from perception3d.compat.private_members import config_values
 
 _ADD = '+'
 _PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'formats', 'engine')
@@ -88,11 +89,11 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
     config.setdefault('default_scope', 'mmdet3d')
     # `import copy` in a config, to copy what must differ, leaves the module among its values.
     try:
-        entries: list[tuple[str, Any]] = config._cfg_dict.items()
+        entries: list[tuple[str, Any]] = config_values(config).items()
     except ImportError as error:
         raise InputError(f'{error}: is its package installed, or its folder on PYTHONPATH?') from error
     for name in [name for name, value in entries if isinstance(value, ModuleType)]:
-        del config._cfg_dict[name]
+        del config_values(config)[name]
     return config
 
 
@@ -136,8 +137,8 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     for key, value in options.items():
         may_add = key.startswith(_ADD)
         parts = key.removeprefix(_ADD).split('.')
-        _refuse_source_of_parts(config._cfg_dict, parts[0])
-        node: Any = config._cfg_dict
+        _refuse_source_of_parts(config_values(config), parts[0])
+        node: Any = config_values(config)
         for depth, part in enumerate(parts[:-1]):
             if isinstance(node, MutableMapping) and may_add and part not in node:
                 node[part] = ConfigDict()
@@ -146,7 +147,7 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         if isinstance(node, MutableMapping) and (may_add or leaf in node):
             if len(parts) == 1 and leaf in node:
                 _check_stands_alone(config, leaf, value, may_add)
-                _rename_everywhere(config._cfg_dict, leaf, node[leaf], value)
+                _rename_everywhere(config_values(config), leaf, node[leaf], value)
             node[leaf] = value
         else:
             _child(config, node, leaf, '.'.join(parts))
@@ -176,7 +177,7 @@ def _computed_from(path: Path, config: Config, values: Mapping[str, Any]) -> dic
     for key, value in values.items():
         alone = _read(path, {key: value})
         alone[key] = config[key]
-        if value != config[key] and alone._cfg_dict != config._cfg_dict:
+        if value != config[key] and config_values(alone) != config_values(config):
             computed[key] = value
     return computed
 
@@ -185,7 +186,7 @@ def _derive(path: Path, config: Config, values: Mapping[str, Any]) -> Config:
     """Reads `config` from `path` again with `values` at its top, and with all that is computed from them."""
     derived = _read(path, values)
     for key, value in values.items():
-        _rename_everywhere(derived._cfg_dict, key, config[key], value)
+        _rename_everywhere(config_values(derived), key, config[key], value)
         # Also where the file deletes the name, or a base has it alone.
         derived[key] = value
     return derived
@@ -239,7 +240,7 @@ def _is_same(held: Any, old: Any) -> bool:
 
 
 def _child_at(config: Config, dotted: str) -> Any:
-    node: Any = config._cfg_dict
+    node: Any = config_values(config)
     for part in dotted.split('.'):
         node = _child(config, node, part, dotted)
     return node
@@ -290,7 +291,7 @@ def _child(config: Config, node: Any, part: str, dotted: str) -> Any:
 
 def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
     if isinstance(node, Config):
-        node = node._cfg_dict
+        node = config_values(node)
     pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for key, value in pairs:
         yield f'{prefix}{key}'
@@ -318,7 +319,7 @@ def part_of(config: Config, key: str | None) -> str:
     """
     if not key:
         return config.pretty_text
-    node: Any = config._cfg_dict
+    node: Any = config_values(config)
     parts = key.split('.')
     for depth, part in enumerate(parts):
         node = _child(config, node, part, '.'.join(parts[: depth + 1]))

@@ -13,6 +13,7 @@ from mmengine.runner import Runner
 from perception3d.apis.config import schedule_ends_elsewhere
 from perception3d.checkpoints import checkpoint_path
 from perception3d.checks import InputError, require_file
+from perception3d.compat.private_members import lazy_values
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
@@ -51,7 +52,7 @@ def build_runner(
         InputError: a part of the config cannot be built, or there is nothing to resume.
     """
     prepare_cpu()
-    config = Config(config._to_lazy_dict(), filename=config.filename)
+    config = Config(lazy_values(config), filename=config.filename)
     config.launcher = launcher
     config.work_dir = str(work_folder(config, work_dir))
     check_outputs(folders=[config.work_dir])

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from perception3d.checks import InputError, shown
 from perception3d.compat.checked_models import count_of_classes
+from perception3d.compat.private_members import is_loaded
 from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
 from perception3d.engine.data_kept import check_data_is_kept, outputs_of
 from perception3d.engine.wrappers import base_datasets, unwrapped
@@ -211,7 +212,7 @@ def _check_frames(model: Any, dataset: Any, place: str) -> None:
     loaded, offsets_s = getattr(dataset, 'num_frames', None), getattr(dataset, 'offsets_s', None)
     if wanted is not None and offsets_s is not None:
         loaded = 1 + len(offsets_s)
-    elif wanted is not None and loaded is None and getattr(dataset, '_fully_initialized', False):
+    elif wanted is not None and loaded is None and is_loaded(dataset):
         loaded = dataset.get_data_info(0).get('num_frames')
     if wanted is None:
         return

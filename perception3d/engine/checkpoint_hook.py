@@ -17,6 +17,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from perception3d.checkpoints import load_checkpoint_safely
+from perception3d.compat.private_members import decide_val_interval
 from perception3d.files import write_durably
 from perception3d.training_folder import remove_unfinished, write_pointer
 
@@ -61,7 +62,7 @@ class WholeCheckpointHook(CheckpointHook):
         loop = runner.train_loop
         if runner.val_loop is None or not loop.epoch or loop.iter != loop.epoch * len(loop.dataloader):
             return
-        loop._decide_current_val_interval()
+        decide_val_interval(loop)
         due = loop.epoch % loop.val_interval == 0 or loop.epoch == loop.max_epochs
         if due and loop.epoch >= loop.val_begin:
             runner.val_loop.run()

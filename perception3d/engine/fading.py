@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from perception3d.checks import InputError
+from perception3d.compat.private_members import forget_workers
 from perception3d.engine.wrappers import all_datasets
 from perception3d.registry import HOOKS
 
@@ -42,7 +43,7 @@ class FadeObjectSampleHook(Hook):
             for step in steps:
                 step.disabled = disabled
             # Persistent workers have a copy of the data set.
-            loader._iterator = None
+            forget_workers(loader)
 
 
 def _switchable(dataset: Any) -> Iterator[Any]:

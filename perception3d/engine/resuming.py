@@ -10,6 +10,7 @@ from typing import Any
 from mmengine.runner import Runner
 
 from perception3d.checks import InputError
+from perception3d.compat.private_members import accumulated_iterations, expect_no_step_yet, set_iteration
 
 # What changes in the state of a schedule while it runs; all else follows from the config.
 _RUNNING = {'last_step', '_global_step', '_last_value', 'base_values', 'verbose'}
@@ -45,7 +46,7 @@ class Place:
             samples = loop.samples_after(epoch, iteration)
         else:
             samples = (iteration - epoch * len(loader)) * batch * runner.world_size
-        counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+        counts = accumulated_iterations(runner.optim_wrapper)
         return cls(max(0, samples), length, batch, runner.world_size, counts)
 
     @classmethod
@@ -90,7 +91,7 @@ def resume_place(runner: Runner, content: Mapping[str, Any], path: str | Path) -
         loop.start_at(before.samples)
     elif changes:
         # mmengine's loop repeats an epoch that was interrupted.
-        loop._iter = epoch * len(loader)
+        set_iteration(loop, epoch * len(loader))
     if epoch >= loop.max_epochs:
         runner.logger.warning(f'{path} is of epoch {epoch} of {loop.max_epochs}: nothing is left to train')
     elif changes:
@@ -197,7 +198,7 @@ def resume_schedules(runner: Runner, content: Mapping[str, Any], wanted: list[di
     by_epoch = [scheduler for scheduler in schedules if scheduler.by_epoch]
     for scheduler in schedules:
         # Else each warns that no step of the optimizer came before its own.
-        scheduler.optimizer._global_step = 0
+        expect_no_step_yet(scheduler.optimizer)
     for iteration in range(1, loop.iter + 1):
         for scheduler in by_iteration:
             scheduler.step()

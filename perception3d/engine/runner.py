@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from perception3d.checkpoints import check_resumable
 from perception3d.checks import InputError, unknown_name
+from perception3d.compat.private_members import end_workers
 from perception3d.engine.agreement import AgreementHook, check_order_of_classes, check_trained_classes, classes_of
 from perception3d.engine.averaging import AveragedWeightsHook, check_averages_resume
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook
@@ -139,10 +140,7 @@ class PerceptionRunner(Runner):
         workers get the message to end, and the process waits 5 s for each loader.
         """
         for loop in self.built_loops.values():
-            iterator = getattr(loop.dataloader, '_iterator', None)
-            if iterator is not None:
-                iterator._shutdown_workers()
-                loop.dataloader._iterator = None
+            end_workers(loop.dataloader)
 
     def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
         """Resumes a training from a checkpoint of this model; mmengine would load whatever fits from any other.

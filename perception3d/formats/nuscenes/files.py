@@ -107,9 +107,10 @@ def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
             read_json(Path(root) / version / f'{name}.json')
         raise InputError(f'the tables in {Path(root) / version} do not fit together ({error!r})') from error
     # In a part of a larger set, prev or next may name an annotation that is not there; the devkit would stop at it.
+    known = {annotation['token'] for annotation in nusc.sample_annotation}
     for annotation in nusc.sample_annotation:
         for side in ('prev', 'next'):
-            if annotation[side] not in nusc._token2ind['sample_annotation']:
+            if annotation[side] not in known:
                 annotation[side] = ''
     return nusc
 
