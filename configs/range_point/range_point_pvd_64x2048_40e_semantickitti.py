@@ -1,0 +1,24 @@
+"""From Cylinder3D 1.0x to RangePointNet on SemanticKITTI: PVD between points, in the supervoxels of the teacher.
+
+Give the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.distill.distiller import Distiller
+
+with read_base():
+    from .._base_.distill.points_alone import *
+    from ..cylinder3d.cylinder3d_w100_480x360x32_40e_semantickitti import model as teacher
+    from .range_point_64x2048_40e_semantickitti import *
+
+model = dict(
+    type=Distiller,
+    student=copy.deepcopy(model),
+    teacher=copy.deepcopy(teacher),
+    teacher_checkpoint=None,
+    links=links,
+)
+del teacher
