@@ -1,7 +1,7 @@
 """From the tiny Cylinder3D to the tiny RangePointNet: PVD between points, in the supervoxels of the teacher.
 
-Every link has its switch, `model.links.<name>.weight=0`. Give the teacher's weights with
-`--cfg-options model.teacher_checkpoint=...`.
+Teacher and links are those of the tiny pair of Cylinder3D. Every link has its switch, `model.links.<name>.weight=0`.
+Give the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
 """
 
 import copy
@@ -11,15 +11,17 @@ from mmengine.config import read_base
 from perception3d.distill.distiller import Distiller
 
 with read_base():
-    from .._base_.distill.points_alone import *
-    from ..cylinder3d.cylinder3d_tiny_120x90x16_12e_semantickitti_sim import model as teacher
+    from ..pvd.pvd_tiny_half_120x90x16_12e_semantickitti_sim import model as pair
     from .range_point_tiny_64x512_12e_semantickitti_sim import *
 
 model = dict(
     type=Distiller,
     student=copy.deepcopy(model),
-    teacher=copy.deepcopy(teacher),
+    teacher=copy.deepcopy(pair.teacher),
     teacher_checkpoint=None,
-    links=links,
+    links=dict(
+        point_output=copy.deepcopy(pair.links.point_output),
+        point_affinity=copy.deepcopy(pair.links.point_affinity),
+    ),
 )
-del teacher
+del pair
