@@ -40,7 +40,7 @@ class SweepRecorder:
         motion = (scene.poses(time_s) - scene.poses(time_s - period))[:, :2] / period
         velocity[owned] = motion[solids.owner[owned]]
         rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
-        return scan(solids, velocity, scene.ground, lidar.model, poses, rng, scene.roughness), solids
+        return scan(solids, velocity, scene.ground, lidar.model, poses, rng, scene.relief), solids
 
     def boxes(self, time_s: float) -> np.ndarray:
         """Returns the boxes (A, 7) of all agents in the scene's frame: center, length, width, height, yaw.
@@ -61,7 +61,8 @@ class SweepRecorder:
             ahead = np.mod(azimuth - lidar.model.last_azimuth_rad, 2 * np.pi) / (2 * np.pi)
             times = time_s - ahead * lidar.model.period_s
         poses = scene.poses(times)
-        return np.column_stack([poses[:, :2], sizes[:, 2] / 2, sizes, poses[:, 2]])
+        heights = scene.ground_heights(scene.poses(time_s)[:, :2])
+        return np.column_stack([poses[:, :2], sizes[:, 2] / 2 + heights, sizes, poses[:, 2]])
 
 
 @dataclass

@@ -11,7 +11,7 @@ import pytest
 from perception3d.formats.nuscenes_lidarseg.simulate.profiles import POPULATION
 from perception3d.simulation.capture import SweepRecorder
 from perception3d.simulation.render.ground import GroundColors
-from perception3d.simulation.render.lidar import LidarModel, Roughness, Sweep, scan
+from perception3d.simulation.render.lidar import LidarModel, Relief, Sweep, scan
 from perception3d.simulation.render.primitives import ShapeBuilder
 from perception3d.simulation.render.surfaces import Surface
 from perception3d.simulation.rig import NUSCENES_RIG
@@ -27,7 +27,7 @@ def scenes() -> list[Scene]:
     return [make_scene(5, k, 1.0, population=POPULATION) for k in range(3)]
 
 
-def _look_down(layout: Layout, roughness: Roughness | None = None, shape: ShapeBuilder | None = None) -> Sweep:
+def _look_down(layout: Layout, relief: Relief | None = None, shape: ShapeBuilder | None = None) -> Sweep:
     """A sweep without noise from 2 m above the origin."""
     lidar = LidarModel(BEAMS, 360, 0.05, 0.0, 0.5, 60.0, 0.0, 0.0)
     poses = np.tile(np.eye(4), (360, 1, 1))
@@ -37,7 +37,7 @@ def _look_down(layout: Layout, roughness: Roughness | None = None, shape: ShapeB
     ground = ground_arrays(layout, GroundColors(grey, grey, grey, grey, 0.0, 1))
     solids = (shape or ShapeBuilder()).build()
     rng = np.random.default_rng(0)
-    options = () if roughness is None else (roughness,)
+    options = () if relief is None else (relief,)
     return scan(solids, np.zeros((len(solids), 2)), ground, lidar, poses, rng, *options)
 
 
@@ -64,7 +64,7 @@ def test_grass_is_before_the_ground_and_leaves_scatter_behind_their_surface() ->
     road = Road(0.0, 0.0, 0.0, 0.0, -80.0, 80.0, 1, 2.0, 0.3, 1.0, 1)
     layout, shape = Layout('straight', [road], []), ShapeBuilder(Surface.VEGETATION)
     shape.box((0.0, 6.0, 1.0), (6.0, 1.0, 2.0), (0.1, 0.2, 0.1), 7)
-    smooth, rough = _look_down(layout, shape=shape), _look_down(layout, Roughness(0.05, 0.2), shape)
+    smooth, rough = _look_down(layout, shape=shape), _look_down(layout, Relief(grass_m=0.05, leaves_m=0.2), shape)
     np.testing.assert_array_equal(smooth.surface, rough.surface)
     gap = np.linalg.norm(rough.points[:, :3], axis=1) - np.linalg.norm(smooth.points[:, :3], axis=1)
     lawn, leaves = smooth.surface == Surface.TERRAIN, smooth.surface == Surface.VEGETATION
@@ -73,6 +73,30 @@ def test_grass_is_before_the_ground_and_leaves_scatter_behind_their_surface() ->
     # Grass 5 cm high on average ends the ray 5 cm above the ground.
     steep = lawn & (smooth.points[:, 2] < -0.3 * np.linalg.norm(smooth.points[:, :3], axis=1))
     assert 0.03 < (rough.points[steep, 2] - smooth.points[steep, 2]).mean() < 0.07
+
+
+def test_curbs_stop_the_rays_as_small_steps_along_them_find() -> None:
+    roads = [
+        Road(0.0, 0.0, 0.3, 0.0, -80.0, 80.0, 1, 2.5, 0.5, 2.0, 1),
+        Road(9.0, 3.0, 1.9, 60.0, -60.0, 60.0, 1, 3.0, 0.4, 2.0, 1),
+    ]
+    height, flat = 0.12, _look_down(Layout('crossing', roads, []))
+    sweep = _look_down(Layout('crossing', roads, []), Relief(curb_m=height))
+    assert len(sweep.points) == len(flat.points)
+    # Where every fifth ray meets the road's plane, and 300 places on the way down to it from the height of the sidewalk.
+    share = np.linspace(1 - height / 2.0, 1, 300)
+    path = flat.points[::5, None, :3].astype(float) * share[:, None]
+    surface = np.zeros(path.shape[:2], int)
+    for road in roads:
+        s, d = np.moveaxis(road.locate(path[..., :2].reshape(-1, 2)).reshape(*path.shape[:2], 2), -1, 0)
+        surface |= (s > road.s_min) & (s < road.s_max) & (np.abs(d) < road.half)
+    raised = surface == 0
+    first = np.where(raised.any(1), raised.argmax(1), len(share) - 1)
+    expected = path[np.arange(len(path)), first]
+    gap = np.linalg.norm(sweep.points[::5, :3] - expected, axis=1)
+    assert np.quantile(gap, 0.99) < 0.02 and (first == 0).sum() > 100
+    face = (first > 0) & (first < len(share) - 1)
+    assert face.sum() > 10 and (sweep.surface[::5][face & (gap < 0.02)] == Surface.CURB).mean() > 0.9
 
 
 def test_every_solid_of_the_scenery_and_every_point_has_a_surface(scenes: list[Scene]) -> None:

@@ -229,6 +229,15 @@ def ground_surface(roads, decals, x, y):
 
 
 @kernel()
+def raised_mask(roads, decals, places):
+    """Returns (N,) uint8, 1 where the ground at a place (N, 2) is not a road: sidewalks and terrain may be raised."""
+    mask = np.zeros(len(places), np.uint8)
+    for i in range(len(places)):
+        mask[i] = ground_surface(roads, decals, places[i, 0], places[i, 1]) < ROAD
+    return mask
+
+
+@kernel()
 def area_surface(roads, areas, found, x, y):
     """Returns the surface of the area at a point (x, y) of surface `found`, which stays where there is none."""
     for i in range(len(areas)):

@@ -10,8 +10,15 @@ import numpy as np
 from numba import prange
 
 from perception3d.simulation.render.ground import REFLECTIVITY as GROUND_REFLECTIVITY
-from perception3d.simulation.render.ground import Ground, GroundColors, area_surface, echoing_surface, ground_surface
-from perception3d.simulation.render.hits import hit, unit_normal
+from perception3d.simulation.render.ground import (
+    ROAD,
+    Ground,
+    GroundColors,
+    area_surface,
+    echoing_surface,
+    ground_surface,
+)
+from perception3d.simulation.render.hits import MISS, hit, unit_normal
 from perception3d.simulation.render.kernel import kernel
 from perception3d.simulation.render.materials import REFLECTIVITY
 from perception3d.simulation.render.primitives import SCENERY_OWNER, Primitives
@@ -68,14 +75,19 @@ HDL32E = LidarModel(
 
 
 @dataclass(frozen=True)
-class Roughness:
-    """How far from the smooth surface an echo comes: mean height of grass on terrain, mean depth in leaves, metres."""
+class Relief:
+    """What a LiDAR measures of a ground that is not flat and of leaves that are no surface, in metres.
 
-    grass_m: float
-    leaves_m: float
+    curb_m: height of sidewalks and terrain above the road. grass_m, leaves_m: mean height of grass above terrain, mean
+    depth in leaves from which an echo comes.
+    """
+
+    curb_m: float = 0.0
+    grass_m: float = 0.0
+    leaves_m: float = 0.0
 
 
-SMOOTH = Roughness(0.0, 0.0)
+FLAT = Relief()
 
 
 @dataclass(frozen=True)
@@ -206,6 +218,44 @@ def _cast_rays(beams, solids, limit, hits):
 
 
 @kernel()
+def _is_raised(roads, decals, x, y):
+    """Tells whether the ground at a point (x, y) lies above the road."""
+    return ground_surface(roads, decals, x, y) < ROAD
+
+
+@kernel()
+def _reach_raised(roads, decals, pose, ray, height):
+    """Distance in metres at which a ray that points down hits ground of `height`, or its curb; `MISS` if neither."""
+    flat, top = -pose[2, 3] / ray[2], (height - pose[2, 3]) / ray[2]
+    if _is_raised(roads, decals, pose[0, 3] + top * ray[0], pose[1, 3] + top * ray[1]):
+        return top
+    if not _is_raised(roads, decals, pose[0, 3] + flat * ray[0], pose[1, 3] + flat * ray[1]):
+        return MISS
+    for _ in range(14):
+        middle = 0.5 * (top + flat)
+        if _is_raised(roads, decals, pose[0, 3] + middle * ray[0], pose[1, 3] + middle * ray[1]):
+            flat = middle
+        else:
+            top = middle
+    return flat
+
+
+@kernel(parallel=True)
+def _raise_ground(beams, ground, height, hits):
+    """Moves `hits` to sidewalks, terrain and curbs, which lie `height` metres above the road."""
+    elevations, columns, poses = beams.elevations, beams.columns, beams.poses
+    roads, decals = ground.roads, ground.decals
+    ranges, ids = hits.ranges, hits.ids
+    for c in prange(len(columns)):
+        for k in range(len(elevations)):
+            ray = _beam(poses[c], elevations[k], columns[c, 0])
+            if ray[2] < 0.0 and (height - poses[c, 2, 3]) / ray[2] < ranges[c, k]:
+                reach = _reach_raised(roads, decals, poses[c], ray, height)
+                if reach < ranges[c, k]:
+                    ranges[c, k], ids[c, k] = reach, HIT_GROUND
+
+
+@kernel()
 def _incidence(solids, i, offset, ray):
     """Cosine between a ray and the surface normal of solid i at the world point centre + offset."""
     x, y, z = _into_unit(solids, i, offset[0], offset[1], offset[2])
@@ -257,7 +307,7 @@ def scan(
     lidar: LidarModel,
     world_from_lidar: np.ndarray,
     rng: np.random.Generator,
-    roughness: Roughness = SMOOTH,
+    relief: Relief = FLAT,
 ) -> Sweep:
     """Returns the points of one revolution.
 
@@ -272,6 +322,8 @@ def scan(
     shape = (len(columns), len(beams.elevations))
     hits = Hits(np.empty(shape), np.empty(shape, np.int32))
     _cast_rays(beams, table, lidar.max_range_m, hits)
+    if relief.curb_m > 0:
+        _raise_ground(beams, ground, relief.curb_m, hits)
     echoes = Echoes(np.zeros(shape), np.ones(shape), np.full(shape, NO_SURFACE, np.int8))
     _reflect(beams, table, solids.surface, ground, hits, echoes)
     keep = _returns(rng, lidar, hits.ranges, echoes) & (hits.ids > NO_HIT)
@@ -279,8 +331,9 @@ def scan(
     distance = hits.ranges[keep]
     points = np.empty((len(distance), 5), np.float32)
     measured = distance + lidar.range_noise_m * rng.normal(size=len(distance))
-    if roughness != SMOOTH:
-        measured += _offsets(rng, roughness, echoes.surface[keep], echoes.cosine[keep])
+    if relief != FLAT:
+        room = _depth_to_ground(beams, column, ring, relief.curb_m) - distance
+        measured += _offsets(rng, relief, echoes.surface[keep], echoes.cosine[keep], room)
     points[:, :3] = _positions(beams, column, ring, measured)
     echo = 255 * echoes.strength[keep] * (0.35 + 0.65 * echoes.cosine[keep]) * np.exp(-distance / 150.0)
     points[:, 3] = np.clip(np.round(echo * rng.uniform(0.8, 1.2, len(distance))), 0, 255)
@@ -291,12 +344,25 @@ def scan(
     return Sweep(points, solid, owner, echoes.surface[keep])
 
 
-def _offsets(rng: np.random.Generator, roughness: Roughness, surface: np.ndarray, cosine: np.ndarray) -> np.ndarray:
-    """Returns how much farther than the smooth surface each echo comes from, (N,) metres: grass is before it."""
+def _offsets(
+    rng: np.random.Generator, relief: Relief, surface: np.ndarray, cosine: np.ndarray, room: np.ndarray
+) -> np.ndarray:
+    """Returns how much farther than the smooth surface each echo comes from, (N,) metres: grass is before it.
+
+    room (N,): how far behind the surface the ground is.
+    """
     draw = rng.exponential(size=len(surface))
-    grass = np.minimum(roughness.grass_m * draw / np.maximum(cosine, 0.05), 1.0)
-    leaves = np.minimum(roughness.leaves_m * draw, 1.0)
+    grass = np.minimum(relief.grass_m * draw / np.maximum(cosine, 0.05), 1.0)
+    leaves = np.clip(np.minimum(relief.leaves_m * draw, 1.0), 0.0, np.maximum(room, 0.0))
     return np.where(surface == Surface.TERRAIN, -grass, np.where(surface == Surface.VEGETATION, leaves, 0.0))
+
+
+def _depth_to_ground(beams: Beams, column: np.ndarray, ring: np.ndarray, height_m: float) -> np.ndarray:
+    """Returns the distance (N,) at which rays meet the plane of `height_m`, infinite for those that point up."""
+    elevation, azimuth = beams.elevations[ring], beams.columns[column, 0]
+    local = np.stack([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)], -1)
+    fall = -(beams.poses[column, 2, :3] * local).sum(1)
+    return np.where(fall > 1e-6, (beams.poses[column, 2, 3] - height_m) / np.maximum(fall, 1e-6), np.inf)
 
 
 def _positions(beams: Beams, column: np.ndarray, ring: np.ndarray, distance: np.ndarray) -> np.ndarray:

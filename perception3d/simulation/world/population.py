@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perception3d.simulation.render.lidar import Relief
 from perception3d.simulation.world import people, vehicles
 from perception3d.simulation.world.agents import OBJECT_CLASSES, ObjectClass
 
@@ -27,6 +28,7 @@ class Extras:
         guests: rare objects. Each scene has `guests_per_scene` of them near the ego vehicle, in turn by its number, so
             that a few scenes hold all.
         island_every: one scene of this many has raised traffic islands between the directions of its roads.
+        relief: of the ground and of leaves, for a LiDAR; plausible values of our own. Cameras draw a flat ground.
     """
 
     fences: float
@@ -35,6 +37,7 @@ class Extras:
     guests: tuple[Guest, ...]
     guests_per_scene: int = 2
     island_every: int = 4
+    relief: Relief = Relief(grass_m=0.05, leaves_m=0.2)
 
     def guests_of(self, index: int) -> list[Guest]:
         """Returns the guests of scene `index`."""

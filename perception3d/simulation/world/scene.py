@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from perception3d.simulation.render.ground import Ground
-from perception3d.simulation.render.lidar import SMOOTH, Roughness
+from perception3d.simulation.render.ground import Ground, raised_mask
+from perception3d.simulation.render.lidar import FLAT, Relief
 from perception3d.simulation.render.primitives import Primitives, concatenate
 from perception3d.simulation.render.shade import Light
 from perception3d.simulation.world import populate
@@ -25,16 +25,13 @@ WORLD_VERSION = 7
 STEP_S, LEAD_S, VIEW_M = 0.1, 0.3, 95.0
 """Time step of tracks, time before and after a scene, length of street ahead that has objects."""
 
-ROUGH = Roughness(grass_m=0.05, leaves_m=0.2)
-"""Of scenes in which every point is annotated. Plausible values of our own."""
-
 
 @dataclass
 class Scene:
     """Everything about one scene, in its own frame: road 0 starts at the origin along x, z up, metres, seconds.
 
     scenery: solids of no agent. agents: the annotated objects. ego_track (T, 3): x, y, yaw of the ego vehicle's
-    origin on the `clock`. rng_seed: for sensor noise. roughness: of lawns and leaves, for a LiDAR.
+    origin on the `clock`. rng_seed: for sensor noise. relief: of the ground and of leaves, for a LiDAR.
     """
 
     index: int
@@ -47,7 +44,7 @@ class Scene:
     agents: list[Agent]
     ego_track: np.ndarray
     clock: populate.Clock
-    roughness: Roughness = SMOOTH
+    relief: Relief = FLAT
 
     def __post_init__(self) -> None:
         bodies = [agent.body.solids.owned_by(i) for i, agent in enumerate(self.agents)]
@@ -63,6 +60,12 @@ class Scene:
         k, each = place.astype(int), np.arange(len(self.agents))
         before, after = self._tracks[each, k], self._tracks[each, k + 1]
         return before + (place - k)[:, None] * (after - before)
+
+    def ground_heights(self, places: np.ndarray) -> np.ndarray:
+        """Returns the height (N,) in metres of the ground at places (N, 2)."""
+        if not self.relief.curb_m:
+            return np.zeros(len(places))
+        return self.relief.curb_m * raised_mask(self.ground.roads, self.ground.decals, places)
 
     def velocities(self, time_s: float) -> np.ndarray:
         """Returns the agents' true velocities (A, 2) in m/s at a time."""
@@ -95,7 +98,8 @@ class Scene:
         rotation[:, 1, 0], rotation[:, 1, 1] = np.sin(yaw), np.cos(yaw)
         rotation[:, 2, 2] = 1.0
         moved = {f.name: getattr(bodies, f.name) for f in fields(Primitives)}
-        offset = np.stack([x, y, np.zeros_like(x)], -1)
+        heights = self.ground_heights(self.poses(time_s)[:, :2])
+        offset = np.stack([x, y, heights[bodies.owner]], -1)
         moved['center'] = (np.einsum('nij,nj->ni', rotation, bodies.center) + offset).astype(np.float32)
         moved['axes'] = np.einsum('nij,njk->nik', rotation, bodies.axes).astype(np.float32)
         return concatenate([self.scenery, Primitives(**moved)])
@@ -149,5 +153,5 @@ def make_scene(
     agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= object_range_m]
     ground = ground_arrays(layout, colors)
     noise_seed = int(rng.integers(1, 2**30))
-    roughness = ROUGH if extras else SMOOTH
-    return Scene(index, noise_seed, layout, ground, light, weather, scenery, agents, ego_track, clock, roughness)
+    relief = extras.relief if extras else FLAT
+    return Scene(index, noise_seed, layout, ground, light, weather, scenery, agents, ego_track, clock, relief)

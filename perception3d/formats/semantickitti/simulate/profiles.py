@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from perception3d.simulation.render.lidar import Relief
 from perception3d.simulation.world.population import KITTI_POPULATION, Extras, Guest
 
 
@@ -40,6 +41,7 @@ POPULATION = replace(
         fences=0.7,
         bushes=4.0,
         signs=0.4,
+        relief=Relief(curb_m=0.12, grass_m=0.05, leaves_m=0.2),
         guests=(
             Guest('motorcycle', rider=True),
             Guest('truck'),
