@@ -83,7 +83,7 @@ def test_curbs_stop_the_rays_as_small_steps_along_them_find() -> None:
     height, flat = 0.12, _look_down(Layout('crossing', roads, []))
     sweep = _look_down(Layout('crossing', roads, []), Relief(curb_m=height))
     assert len(sweep.points) == len(flat.points)
-    # Where every fifth ray meets the road's plane, and 300 places on the way down to it from the height of the sidewalk.
+    # Where every fifth ray meets the road's plane, and 300 places on its way there from the height of the sidewalk.
     share = np.linspace(1 - height / 2.0, 1, 300)
     path = flat.points[::5, None, :3].astype(float) * share[:, None]
     surface = np.zeros(path.shape[:2], int)
