@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from perception3d.simulation.render.materials import BARRIER, MATTE, METAL
+from perception3d.simulation.render.materials import MATTE, METAL
 from perception3d.simulation.render.primitives import Primitives, ShapeBuilder
 from perception3d.simulation.render.surfaces import Surface
 from perception3d.simulation.world.road import Area, Layout
@@ -40,7 +40,7 @@ def island(layout: Layout, number: int, low_s: float, high_s: float) -> list[Pri
             x, y, yaw = map(float, road.pose(s + length / 2, 0.0))
             shape = ShapeBuilder(Surface.ISLAND)
             size = (length + 0.02, width, ISLAND_HEIGHT_M)
-            shape.box((0, 0, ISLAND_HEIGHT_M / 2), size, (0.35, 0.34, 0.32), BARRIER, (0.0, 0.0, 0.06))
+            shape.box((0, 0, ISLAND_HEIGHT_M / 2), size, (0.35, 0.34, 0.32), MATTE, (0.0, 0.0, 0.06))
             parts.append(shape.build().placed(x, y, yaw))
     return parts
 

@@ -226,7 +226,7 @@ def _bush(rng: np.random.Generator, wide: float) -> Primitives:
     for _ in range(int(rng.integers(1, 4))):
         size = wide * rng.uniform(0.6, 1.0, 3)
         spot = rng.uniform(-0.2, 0.2, 2) * wide
-        shape.ellipsoid((*spot, 0.4 * size[2]), size, color, FOLIAGE)
+        shape.ellipsoid((*spot, 0.35 * size[2]), size, color, FOLIAGE)
     return shape.build()
 
 
