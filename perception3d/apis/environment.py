@@ -62,10 +62,10 @@ _LIBRARIES = {
 
 def check_environment(quiet: bool = False) -> int:
     """Prints a table of the parts and returns 1 if one that is needed is missing or broken, else 0."""
-    import perception3d
+    from perception3d import __version__
 
     if not quiet:
-        print(f'perception3d {perception3d.__version__}, Python {platform.python_version()}, {platform.platform()}')
+        print(f'perception3d {__version__}, Python {platform.python_version()}, {platform.platform()}')
     broken = 0
     for part in PARTS:
         version, problem = _inspect(part)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import perception3d
+from perception3d import __version__
 from perception3d.apis.config import load_config
 from perception3d.apis.environment import PARTS
 from perception3d.checks import InputError, unknown_name
@@ -267,7 +267,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 def versions() -> dict[str, str]:
     """Returns the versions of this package and of those that it needs."""
-    installed = {'python': platform.python_version(), 'perception3d': perception3d.__version__}
+    installed = {'python': platform.python_version(), 'perception3d': __version__}
     for part in PARTS:
         if part.needed:
             try:

@@ -63,17 +63,6 @@ def chain(*matrices: Array) -> Array:
     return product
 
 
-def homogeneous(matrix: Array) -> Array:
-    """Returns a (..., 3, 3) matrix, such as camera intrinsics, in the upper left of a (..., 4, 4) identity."""
-    shape = (*matrix.shape[:-2], 4, 4)
-    if isinstance(matrix, np.ndarray):
-        full = np.broadcast_to(np.eye(4, dtype=matrix.dtype), shape).copy()
-    else:
-        full = torch.eye(4, dtype=matrix.dtype, device=matrix.device).expand(shape).clone()
-    full[..., :3, :3] = matrix
-    return full
-
-
 def transform(points: Array, a_from_b: Array) -> Array:
     """Returns points (..., N, 3) of frame b in frame a; a_from_b is (..., 4, 4) and its leading axes broadcast."""
     moved: Array = points @ _transposed(a_from_b[..., :3, :3]) + a_from_b[..., None, :3, 3]

@@ -38,6 +38,7 @@ class CpuImitation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor | None, eps: float) -> Tensor:
+        """Returns the loss, a scalar; where the student needs a gradient, it is computed here and kept."""
         student_rows, teacher_rows = (x.detach().permute(0, 2, 3, 1).flatten(0, 2).numpy() for x in (student, teacher))
         if weights is None:
             pillar_weights = np.ones(1, student_rows.dtype)
@@ -61,6 +62,7 @@ class CpuImitation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradient of the student, and None for each other argument."""
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None, None
 

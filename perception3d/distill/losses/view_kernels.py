@@ -52,6 +52,7 @@ class CpuViewRelation(torch.autograd.Function):
         gram_weight: float,
         temperature: float,
     ) -> Tensor:
+        """Returns the loss, a scalar; where the student needs a gradient, it is computed here and kept."""
         rows = [x.detach().contiguous().numpy() for x in (student, teacher)]
         share_threads_with_torch()
         sums = [_sum_images(x, part.first, part.hw[1], *part.valid_hw) for x, part in zip(rows, images, strict=True)]
@@ -70,6 +71,7 @@ class CpuViewRelation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Returns the gradient of the student, and None for each other argument."""
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None, None, None, None
 

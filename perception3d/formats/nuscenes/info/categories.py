@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 
 class ClassSettings(Protocol):
-    """Names of the classes by label, and (category, class) pairs in addition to the benchmark's mapping."""
+    """The classes that are asked for.
+
+    Attributes:
+        classes: their names by label.
+        category_map: (category, class) pairs in addition to the mapping of the benchmark.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]: ...
