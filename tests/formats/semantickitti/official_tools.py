@@ -1,7 +1,7 @@
 """Compares the scores with those of the official tools, bit for bit, and their times; run by hand.
 
 git clone https://github.com/PRBonn/semantic-kitti-api
-python tests/formats/semantickitti/official_tools.py scans /tmp/scans --count 20 --points 20000 --edge-cases
+python tests/formats/semantickitti/official_tools.py edge-scans /tmp/scans 20 20000
 python tests/formats/semantickitti/official_tools.py compare /tmp/scans semantic-kitti-api
 python tests/formats/semantickitti/official_tools.py time /tmp/scans semantic-kitti-api
 """
@@ -160,18 +160,19 @@ def main() -> int:
     """Parses the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest='command', required=True)
-    scans = commands.add_parser('scans')
-    scans.add_argument('tree', type=Path)
-    for name, default in (('--count', 20), ('--points', 120000), ('--seed', 0)):
-        scans.add_argument(name, type=int, default=default)
-    scans.add_argument('--edge-cases', action='store_true')
+    for name in ('scans', 'edge-scans'):
+        scans = commands.add_parser(name)
+        scans.add_argument('tree', type=Path)
+        for number in ('count', 'points'):
+            scans.add_argument(number, type=int)
+        scans.add_argument('--seed', type=int, default=0)
     for name in ('compare', 'time'):
         command = commands.add_parser(name)
         command.add_argument('tree', type=Path)
         command.add_argument('official', type=Path)
     args = parser.parse_args()
-    if args.command == 'scans':
-        make_scans(args.tree, args.count, args.points, args.seed, args.edge_cases)
+    if args.command in ('scans', 'edge-scans'):
+        make_scans(args.tree, args.count, args.points, args.seed, args.command == 'edge-scans')
         return 0
     tree, official = args.tree.resolve(), args.official.resolve()
     return measure(tree, official) or 0 if args.command == 'time' else int(compare(tree, official) > 0)
