@@ -1,4 +1,4 @@
-"""A small Cylinder3D for the built-in world in SemanticKITTI's format, on a CPU: 120 x 90 x 16 cells, width 16.
+"""A small Cylinder3D for the built-in world in SemanticKITTI's format, on a CPU: 120 x 90 x 16 cells, width 8.
 
 Make the data first: `python tools/simulate.py semantickitti --out data/semantickitti_sim` and
 `python tools/create_data.py semantickitti --root data/semantickitti_sim`.
@@ -8,7 +8,8 @@ from mmengine.config import read_base
 
 data_root = 'data/semantickitti_sim'
 grid_shape = [120, 90, 16]
-width, compressed_channels, point_channels = 16, 16, 64
+width, compressed_channels = 8, 16
+point_hidden, point_channels = [32, 64], 64
 lr, max_epochs = 0.003, 12
 val_interval = max_epochs
 

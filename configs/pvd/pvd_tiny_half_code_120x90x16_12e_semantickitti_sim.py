@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 # Channels of voxel_features: four times the width.
-student_channels, teacher_channels = 32, 64
+student_channels, teacher_channels = 16, 32
 autoencoder_steps = 300
 
 with read_base():

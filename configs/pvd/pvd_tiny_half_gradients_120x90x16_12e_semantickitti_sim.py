@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 # Channels of voxel_features: four times the width.
-student_channels, teacher_channels = 32, 64
+student_channels, teacher_channels = 16, 32
 
 with read_base():
     from .._base_.distill.voxel_gradients import links as compared

@@ -57,7 +57,8 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     else:
         _register_parts()
     config = _read(path)
-    options = dict(options or {})
+    # An option for what a value is already changes nothing, also where an option that changes it would be refused.
+    options = {key: value for key, value in (options or {}).items() if not _is_same(config.get(key), value)}
     values = _computed_from(path, config, _values_at_the_top(config, options))
     ended_elsewhere = schedule_ends_elsewhere(config)
     if values:

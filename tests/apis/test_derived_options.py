@@ -145,3 +145,9 @@ def test_a_schedule_that_ends_elsewhere_is_reported(capsys):
     assert 'max_epochs of the config is 2, but its param_scheduler ends at 9: set the end of the' in said
     _warn_of_other_schedule(load_config(path, {'max_epochs': 2}))
     assert not capsys.readouterr().out
+
+
+def test_an_option_with_the_value_that_is_there_changes_nothing():
+    path = CONFIGS / 'cylinder3d' / 'cylinder3d_tiny_120x90x16_12e_semantickitti_sim.py'
+    same = load_config(path, {'grid_shape': [120, 90, 16]})
+    assert same.model == load_config(path).model

@@ -24,6 +24,7 @@ height_range_m = [-4, 2]
 point_columns = [3]
 width = 32
 compressed_channels = 32
+point_hidden = [64, 128, 256]
 point_channels = 256
 refine = True
 
@@ -43,6 +44,7 @@ model = dict(
         type=Cylinder3D,
         num_classes=len(class_names),
         point_features=8 + len(point_columns),
+        point_hidden=point_hidden,
         point_channels=point_channels,
         compressed_channels=compressed_channels,
         width=width,

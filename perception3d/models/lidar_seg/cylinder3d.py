@@ -186,6 +186,7 @@ class Cylinder3D(nn.Module):
         num_classes: K.
         point_features: features that the partition gives a point, F.
         point_channels: outputs of the point network.
+        point_hidden: widths of its hidden layers.
         compressed_channels: channels of a voxel that enters the U-Net.
         width: channels of the first level, `init_size` of the released code.
         refine: whether there is a point branch: auxiliary supervision, and what distillation of points needs.
@@ -201,6 +202,7 @@ class Cylinder3D(nn.Module):
         num_classes: int,
         point_features: int = 9,
         point_channels: int = 256,
+        point_hidden: Sequence[int] = (64, 128, 256),
         compressed_channels: int = 16,
         width: int = 32,
         refine: bool = True,
@@ -210,7 +212,7 @@ class Cylinder3D(nn.Module):
         super().__init__()
         self.num_classes, self.legacy_shared_indices = num_classes, legacy_shared_indices
         legacy, eps = legacy_shared_indices, norm_eps
-        self.point_mlp = _point_mlp(point_features, point_channels)
+        self.point_mlp = _point_mlp(point_features, point_hidden, point_channels)
         self.compress = nn.Sequential(nn.Linear(point_channels, compressed_channels), nn.ReLU())
         kernels = (_ACROSS_PHI, _ACROSS_RHO)
         self.context = AsymmetricBlock(compressed_channels, width, kernels, 0, legacy, eps)
@@ -248,8 +250,9 @@ class Cylinder3D(nn.Module):
         return convert_for(self, self.state_dict(), state, kind)
 
 
-def _point_mlp(inputs: int, outputs: int) -> nn.Sequential:
+def _point_mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = [FewRowsBatchNorm1d(inputs)]
-    for a, b in zip((inputs, 64, 128), (64, 128, 256)):
+    widths = [inputs, *hidden]
+    for a, b in zip(widths, widths[1:]):
         layers += [nn.Linear(a, b), FewRowsBatchNorm1d(b), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(256, outputs))
+    return nn.Sequential(*layers, nn.Linear(widths[-1], outputs))

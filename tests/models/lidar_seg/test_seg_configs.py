@@ -25,8 +25,8 @@ PARAMETERS = {
     'cylinder3d_w100_480x360x32_released_semantickitti': 49.596,
     'cylinder3d_w100_480x360x32_40e_nuscenes_lidarseg': 55.891,
     'cylinder3d_w050_480x360x32_40e_nuscenes_lidarseg': 14.040,
-    'cylinder3d_tiny_120x90x16_12e_semantickitti_sim': 14.023,
-    'cylinder3d_tiny_half_120x90x16_12e_semantickitti_sim': 3.563,
+    'cylinder3d_tiny_120x90x16_12e_semantickitti_sim': 3.512,
+    'cylinder3d_tiny_half_120x90x16_12e_semantickitti_sim': 0.890,
     'cylinder3d_tiny_240x180x32_overfit_sample': 3.564,
 }
 SMALL = dict(width=2, compressed_channels=3, point_channels=8, grid_shape=[20, 18, 8])
