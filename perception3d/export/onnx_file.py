@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def write_onnx(
                 spec.network, tuple(value.example for value in spec.inputs), str(temporary),
                 input_names=[value.name for value in spec.inputs], output_names=list(spec.outputs),
                 opset_version=opset or OPSETS[exporter], dynamo=exporter == 'dynamo', external_data=False,
-                verbose=False,
+                verbose=False, **_free_axes(spec, exporter),
             )  # fmt: skip
         _describe(spec, temporary)
         difference = _difference(spec, temporary)
@@ -61,6 +62,17 @@ def write_onnx(
                 f'{LARGEST_DIFFERENCE:.0e} or less: try the other exporter ({" or ".join(OPSETS)}) or another opset'
             )
     return difference
+
+
+def _free_axes(spec: ExportSpec, exporter: str) -> dict[str, Any]:
+    """Returns the option of an exporter that says which axes of the inputs have any size."""
+    if not any(value.free_axes for value in spec.inputs):
+        return {}
+    if exporter == 'torchscript':
+        return {'dynamic_axes': {value.name: dict(value.free_axes) for value in spec.inputs if value.free_axes}}
+    sizes = {name: torch.export.Dim(name, min=2) for value in spec.inputs for name in value.free_axes.values()}
+    shapes = [{axis: sizes[name] for axis, name in value.free_axes.items()} for value in spec.inputs]
+    return {'dynamic_shapes': tuple(shapes)}
 
 
 def _require(package: str, user: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import singledispatch
 from typing import Any
 
@@ -22,11 +22,13 @@ class ExportInput:
         name: its name in the file.
         example: a tensor of the shape and type that the file takes; the exported file is compared with torch on it.
         meaning: axes, units, value range.
+        free_axes: axes whose size may differ from the example's, each with a name; axes of one name have one size.
     """
 
     name: str
     example: Tensor
     meaning: str
+    free_axes: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -75,5 +77,5 @@ def spec_of_class(model: Any, read_sample: ReadSample) -> ExportSpec:
     """
     raise InputError(
         f'{type(model).__name__} cannot be exported: it has no method export_spec, which says what an ONNX file of it '
-        'contains; PointPillars, CenterPoint on pillars and Fast-BEV can be exported'
+        'contains; PointPillars, CenterPoint on pillars, Fast-BEV and RangePointNet can be exported'
     )

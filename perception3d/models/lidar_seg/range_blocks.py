@@ -76,12 +76,13 @@ class PixelsOfPoints:
 
 def coarser_pixels(pixels: Tensor, size: Size, stride: tuple[int, int]) -> tuple[Tensor, Size]:
     """Returns in which pixels of a map with this stride the `pixels` (P,) of a map of `size` lie, and its size."""
+    # Numbers of pixels are not negative: ONNX divides them in one step, rounding down in many.
     batch, height, width = size
     coarse = (batch, -(-height // stride[0]), -(-width // stride[1]))
-    above = torch.div(pixels, width, rounding_mode='floor')
-    sample = torch.div(above, height, rounding_mode='floor')
-    row = torch.div(above - sample * height, stride[0], rounding_mode='floor')
-    column = torch.div(pixels - above * width, stride[1], rounding_mode='floor')
+    above = torch.div(pixels, width, rounding_mode='trunc')
+    sample = torch.div(above, height, rounding_mode='trunc')
+    row = torch.div(above - sample * height, stride[0], rounding_mode='trunc')
+    column = torch.div(pixels - above * width, stride[1], rounding_mode='trunc')
     return (sample * coarse[1] + row) * coarse[2] + column, coarse
 
 
@@ -91,7 +92,7 @@ def pixel_rows(image: Tensor) -> Tensor:
 
 
 class ConvNormAct(nn.Sequential):
-    """Convolution without bias, batch norm, hard swish; the map keeps its size, divided by the stride."""
+    """Convolution without bias, batch norm, hard swish; the map keeps its size."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)

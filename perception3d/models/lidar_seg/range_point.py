@@ -20,10 +20,12 @@ from perception3d.models.lidar_seg.range_blocks import (
     coarser_pixels,
     pixel_rows,
 )
-from perception3d.models.lidar_seg.range_partition import distances, nearest_points
+from perception3d.models.lidar_seg.range_export import range_point_spec
+from perception3d.models.lidar_seg.range_partition import RangePartition, distances, nearest_points
 from perception3d.models.lidar_seg.segmentor import SegOutputs
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import ExportSpec
 
 
 class RangeStage(nn.Module):
@@ -167,6 +169,10 @@ class RangePointNet(nn.Module):
         return SegOutputs(
             pixel_features, self.pixel_classifier(pixel_features), point_features, self.classifier(point_features)
         )
+
+    def export_spec(self, partition: RangePartition, of_pixels: bool) -> ExportSpec:
+        """Returns what goes into its ONNX file, see `range_point_spec`."""
+        return range_point_spec(self, partition, of_pixels)
 
     def backbone(self, features: Tensor, index: PixelsOfPoints) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns stem map, fused map, and features (P, C) of the points after the stages and before the stem.

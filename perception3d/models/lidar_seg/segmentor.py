@@ -17,6 +17,7 @@ from perception3d.models.lidar_seg.convert import ORIGINS, guess_kind
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.registry import MODELS
 from perception3d.structures.conversion import Conversion
+from perception3d.structures.export_spec import ExportSpec, ReadSample
 from perception3d.structures.point_labels import IGNORE
 
 
@@ -136,6 +137,21 @@ class PointSegmentor(BaseModel):
             f'config has the {count} classes alone: convert a released checkpoint with tools/convert_weights.py, or '
             'train again'
         )
+
+    def export_spec(self, read_sample: ReadSample) -> ExportSpec:
+        """Returns what goes into the ONNX file of the model, which its network says.
+
+        Raises:
+            InputError: the network has no method `export_spec`.
+        """
+        spec = getattr(self.net, 'export_spec', None)
+        if spec is None:
+            raise InputError(
+                f'{type(self.net).__name__} cannot be exported: sparse convolutions have no ONNX operator; '
+                'RangePointNet can be exported'
+            )
+        result: ExportSpec = spec(self.data_preprocessor.partition, self.predict_from == 'voxel')
+        return result
 
     def _tapped(self, outputs: SegOutputs) -> SegOutputs:
         values = {field.name: getattr(outputs, field.name) for field in fields(SegOutputs)}

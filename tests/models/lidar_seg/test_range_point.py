@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from perception3d.checks import InputError
+from perception3d.export.onnx_file import write_onnx
 from perception3d.geometry.range_image import RangeImage
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
@@ -17,7 +18,8 @@ from perception3d.models.lidar_seg.range_partition import RangePartition, distan
 from perception3d.models.lidar_seg.range_point import RangePointNet
 from perception3d.models.lidar_seg.segmentor import PointSegmentor
 from perception3d.models.lidar_seg.voxels import voxelise
-from tests.models.lidar_seg.seg_parts import CLASSES, batch, cloud
+from perception3d.structures.export_spec import export_spec
+from tests.models.lidar_seg.seg_parts import CLASSES, batch, cloud, segmentor
 
 SHAPE = (8, 32)
 
@@ -197,3 +199,31 @@ def test_training_on_one_scan_reduces_the_loss():
     (sample, *_) = model.eval()(**model.data_preprocessor(batch((300,)), False), mode='predict')
     predicted = sample.pred_pts_seg.pts_semantic_mask
     assert predicted.shape == (300,) and int(predicted.max()) < CLASSES
+
+
+@pytest.mark.parametrize('predict_from', ['point', 'voxel'])
+def test_onnxruntime_agrees_with_torch_on_any_number_of_points(predict_from, tmp_path):
+    onnxruntime = pytest.importorskip('onnxruntime')
+    model, out = range_segmentor(), tmp_path / 'net.onnx'
+    model.predict_from = predict_from
+    for part in model.net.modules():
+        if hasattr(part, 'running_mean'):
+            torch.nn.init.uniform_(part.running_mean, -1, 1)
+            torch.nn.init.uniform_(part.running_var, 0.5, 2)
+    spec = export_spec(model.eval(), None)
+    assert write_onnx(spec, out) < 1e-4
+    # The model itself on another cloud, of another size.
+    data = model.data_preprocessor(batch((300,), labelled=False), False)
+    voxels = data['inputs']['voxels']
+    with torch.no_grad():
+        outputs = model(**data)
+    pixels = (voxels.coords[:, 1] * SHAPE[1] + voxels.coords[:, 2]).long()[voxels.point_to_voxel]
+    nearest = nearest_points(distances(voxels.features), pixels, SHAPE[0] * SHAPE[1])
+    inputs = {'features': voxels.features.numpy(), 'pixels': pixels.numpy(), 'nearest': nearest.numpy()}
+    (got,) = onnxruntime.InferenceSession(str(out), providers=['CPUExecutionProvider']).run(None, inputs)
+    torch.testing.assert_close(torch.from_numpy(got), model.point_logits_of(outputs, voxels), atol=1e-4, rtol=1e-4)
+
+
+def test_sparse_networks_have_no_onnx_file():
+    with pytest.raises(InputError, match='Cylinder3D cannot be exported: sparse convolutions'):
+        export_spec(segmentor(), None)
