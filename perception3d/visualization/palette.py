@@ -29,6 +29,13 @@ _RGB = {
     'vegetation': (15, 180, 15),
     'trunk': (210, 120, 60),
     'terrain': (135, 255, 90),
+    'other-ground': (165, 150, 120),
+    'fence': (120, 150, 60),
+    'pole': (255, 255, 195),
+    'traffic-sign': (255, 255, 0),
+    'other-vehicle': (255, 60, 165),
+    'bicyclist': (75, 150, 165),
+    'motorcyclist': (195, 255, 255),
     # Points whose predicted label is not the annotated one.
     'wrong': (255, 0, 0),
 }
@@ -39,8 +46,6 @@ OTHER = 'other'
 # Names that other data sets use for the same thing.
 _SAME_AS = {
     'cyclist': 'bicycle',
-    'bicyclist': 'bicycle',
-    'motorcyclist': 'motorcycle',
     'person': 'pedestrian',
     'person_sitting': 'pedestrian',
     'van': 'truck',
