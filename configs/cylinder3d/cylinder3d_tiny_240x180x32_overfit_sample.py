@@ -34,7 +34,7 @@ del scans, name
 
 optim_wrapper.optimizer.weight_decay = 0.0
 param_scheduler = [
-    dict(type=LinearLR, start_factor=1e-2, by_epoch=False, begin=0, end=20),
-    dict(type=CosineAnnealingLR, by_epoch=False, begin=20, end=num_iters, eta_min=1e-5),
+    dict(type=LinearLR, start_factor=1e-2, by_epoch=False, begin=0, end=num_iters // 10),
+    dict(type=CosineAnnealingLR, by_epoch=False, begin=num_iters // 10, end=num_iters, eta_min=1e-5),
 ]
 default_hooks.logger.interval = 10

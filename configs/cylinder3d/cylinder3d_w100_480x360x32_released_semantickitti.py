@@ -1,8 +1,8 @@
 """Cylinder3D 1.0x as released checkpoints compute it, for tools/convert_weights.py and tests of what it writes.
 
 Their convolutions share index pairs across kernel shapes, and there is no refinement branch; see
-`legacy_shared_indices`. `--cfg-options width=16 compressed_channels=16` is the 0.5x network, `compressed_channels=16`
-the original one and that of mmdet3d.
+`legacy_shared_indices`. For the original network, and that of mmdet3d, copy this file and add
+`compressed_channels = 16` above the bases.
 """
 
 from mmengine.config import read_base

@@ -5,7 +5,8 @@ kernels of different shapes one index key, so that all of a block run on the pai
 first kernel takes entry j of the flattened weight, and entries beyond its last position are never used. A network with
 `legacy_shared_indices` has these kernels; what is computed is then the same.
 
-Their heads have an output for ignored points. It is dropped, so that the most likely real class is predicted.
+Their heads have an output for ignored points. It is dropped, so that the most likely real class is predicted. The other
+outputs are the classes in the order of the benchmark, which is that of the formats of this package.
 """
 
 from __future__ import annotations
