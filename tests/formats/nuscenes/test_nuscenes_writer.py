@@ -331,7 +331,7 @@ def test_bad_input_is_one_line(tmp_path: Path, root: Path) -> None:
     full.mkdir()
     (full / 'photo.jpg').write_bytes(b'x')
     cases = [
-        (['nuscene', '--out', tmp_path / 'a'], "unknown format 'nuscene': did you mean 'nuscenes'?"),
+        (['nuscens', '--out', tmp_path / 'a'], "unknown format 'nuscens': did you mean 'nuscenes'"),
         (['nuscenes', '--out', tmp_path / 'a', '--profile', 'tinny'], "unknown profile 'tinny': did you mean 'tiny'?"),
         (['nuscenes', '--out', full], 'already holds other files'),
         (['nuscenes', '--out', full / 'photo.jpg'], 'is a file'),
