@@ -13,7 +13,7 @@ from perception3d.geometry.range_image import RangeImage
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
 from perception3d.models.lidar_seg.preprocessor import PointSegPreprocessor
-from perception3d.models.lidar_seg.range_blocks import PixelsOfPoints
+from perception3d.models.lidar_seg.range_blocks import ConvSENeXt, PixelsOfPoints
 from perception3d.models.lidar_seg.range_partition import RangePartition, distances, nearest_points
 from perception3d.models.lidar_seg.range_point import RangePointNet
 from perception3d.models.lidar_seg.segmentor import PointSegmentor
@@ -142,6 +142,17 @@ def test_gradients_reach_every_weight():
     (outputs.point_logits.square().sum() + outputs.voxel_logits.square().sum()).backward()
     without = [name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert without == []
+
+
+def test_gradients_of_a_narrow_block_on_a_wide_map_are_those_of_torch_s_plain_layout():
+    # With a strided 1 x 1 convolution oneDNN ended the process here.
+    block, x = ConvSENeXt(8, 16, 7, (1, 2)), torch.randn(1, 8, 64, 512)
+    gradients = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        block.zero_grad()
+        block(x.to(memory_format=layout)).square().mean().backward()
+        gradients.append([weight.grad.clone() for weight in block.parameters()])
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-4, rtol=1e-3)
 
 
 def test_points_outside_the_field_of_view_are_scored():
