@@ -57,6 +57,11 @@ def read_scan(sample: dict[str, Any], scored: bool) -> ScanLabels:
     return ScanLabels(frame, predicted[:count], truth[:count])
 
 
+def _clouds(inputs: Any) -> Any:
+    """Returns the points of a batch; of test-time augmentation those of the first view, which is the cloud as it is."""
+    return (inputs[0] if isinstance(inputs, Sequence) else inputs)['points']
+
+
 class PointLabelMetric(BaseMetric):
     """IoU of points by the rule of `scores`: a subclass says how its format scores, and how it writes submissions.
 
@@ -114,7 +119,7 @@ class PointLabelMetric(BaseMetric):
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Counts the points of a batch, and writes its submission files."""
         self.check_classes(self.dataset_meta['classes'])
-        clouds = data_batch['inputs']['points'] if self.range_bins_m else [None] * len(data_samples)
+        clouds = _clouds(data_batch['inputs']) if self.range_bins_m else [None] * len(data_samples)
         for sample, cloud in zip(data_samples, clouds):
             scan = read_scan(sample, not self.format_only)
             if self.format_dir is not None:

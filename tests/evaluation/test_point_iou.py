@@ -74,7 +74,9 @@ def test_the_metric_adds_up_scans_and_leaves_out_earlier_ones():
         sample_of('08_000000', [0, 1, 1, 2], [0, 0, 1, 0], num_scored_points=3),
         sample_of('08_000001', [2, 0], [1, IGNORE]),
     ]
-    metric.process({'inputs': {'points': points}}, samples)
+    # As of a test with augmentation: views, the first as it is.
+    metric.process({'inputs': [{'points': points}, {'points': [2 * cloud for cloud in points]}]}, samples[:1])
+    metric.process({'inputs': {'points': points[1:]}}, samples[1:])
     found = metric.evaluate(2)
     miou, accuracy, iou = slow_scores([0, 1, 1, 2], [0, 0, 1, 1], 3)
     assert found['semantickitti/miou'] == pytest.approx(miou)
