@@ -16,6 +16,8 @@ from perception3d.datasets.object_count import ObjectCount, count_labels, object
 class BoxDataset(FrameDataset):
     """Frames with boxes: `gt_bboxes_3d` and `gt_labels_3d` of `ann_info` in training, of `eval_ann_info` in testing."""
 
+    _has_boxes = True
+
     def get_ann_info(self, index: int) -> dict[str, Any]:
         """Returns boxes and labels of a frame, in training and in test mode.
 

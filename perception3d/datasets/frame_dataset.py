@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from mmdet3d.datasets.det3d_dataset import Det3DDataset
+from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.datasets.cloud_files import cloud_sample
@@ -45,6 +46,7 @@ class FrameDataset(Det3DDataset):
 
     METAINFO: dict[str, Any] = Det3DDataset.METAINFO
     lidar_axes: ClassVar[str] = X_FORWARD.text
+    _has_boxes: ClassVar[bool] = False
     own_entries: ClassVar[tuple[str, ...]] = ()
     result_suffix: ClassVar[str | None] = None
 
@@ -60,7 +62,15 @@ class FrameDataset(Det3DDataset):
             self.METAINFO = {**self.METAINFO, 'classes': tuple(classes)}
         stated = {'lidar_axes': self.METAINFO.get('lidar_axes', self.lidar_axes), **(metainfo or {})}
         LidarAxes.from_text(stated['lidar_axes'])
-        super().__init__(metainfo=stated, filter_empty_gt=filter_empty_gt, **kwargs)
+        lazy_init = bool(kwargs.pop('lazy_init', False))
+        super().__init__(
+            metainfo=stated, filter_empty_gt=filter_empty_gt, lazy_init=lazy_init or not self._has_boxes, **kwargs
+        )
+        if not lazy_init and not self._has_boxes:
+            # Here and not by mmdet3d, which would log a table of the boxes of each class as well, all of them 0.
+            self.show_ins_var = False
+            self.full_init()
+            print_log(f'The length of {"test" if self.test_mode else "training"} dataset: {len(self)}', 'current')
         check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from functools import reduce
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,39 @@ def rotation_matrix(quaternion_wxyz: npt.ArrayLike) -> npt.NDArray[np.float64]:
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return np.stack([np.stack(row, -1) for row in rows], -2)
+
+
+def quaternion_wxyz(rotation: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns the quaternion w, x, y, z, of either sign, of a rotation matrix (3, 3).
+
+    The component that the diagonal shows to be large is computed first, and the others are divided by it (Mike Day,
+    Converting a Rotation Matrix to a Quaternion, 2015).
+    """
+    # Not by scipy's Rotation: its last digits differ, and with them the numbers in result files.
+    r = np.asarray(rotation, np.float64)
+    by_x, by_y, by_z = r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]
+    xy, xz, yz = r[1, 0] + r[0, 1], r[0, 2] + r[2, 0], r[2, 1] + r[1, 2]
+    if r[2, 2] < 0 and r[0, 0] > r[1, 1]:
+        square = 1 + r[0, 0] - r[1, 1] - r[2, 2]
+        parts = [by_x, square, xy, xz]
+    elif r[2, 2] < 0:
+        square = 1 - r[0, 0] + r[1, 1] - r[2, 2]
+        parts = [by_y, xy, square, yz]
+    elif r[0, 0] < -r[1, 1]:
+        square = 1 - r[0, 0] - r[1, 1] + r[2, 2]
+        parts = [by_z, xz, yz, square]
+    else:
+        square = 1 + r[0, 0] + r[1, 1] + r[2, 2]
+        parts = [square, by_x, by_y, by_z]
+    quaternion: npt.NDArray[np.float64] = np.array(parts) * (0.5 / np.sqrt(square))
+    return quaternion
+
+
+def yawed_quaternions(quaternion: npt.NDArray[Any], yaw_rad: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """Returns (N, 4) w, x, y, z of rotations by N yaws about z, followed by the one of a quaternion (4,)."""
+    w, x, y, z = quaternion
+    cos, sin = np.cos(yaw_rad / 2), np.sin(yaw_rad / 2)
+    return np.stack([w * cos - z * sin, x * cos + y * sin, y * cos - x * sin, z * cos + w * sin], -1)
 
 
 def rigid(quaternion_wxyz: npt.ArrayLike, translation_m: npt.ArrayLike) -> npt.NDArray[np.float64]:

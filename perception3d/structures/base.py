@@ -93,6 +93,16 @@ class Structure:
         return False
 
     @property
+    def has_scores(self) -> bool:
+        """Whether `above` may leave something out."""
+        return True
+
+    @property
+    def has_outlines(self) -> bool:
+        """Whether it is drawn in lines, dashed for the truth and solid for predictions."""
+        return True
+
+    @property
     def has_fronts(self) -> bool:
         """Whether its objects have fronts, which pictures mark."""
         return False

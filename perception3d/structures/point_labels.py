@@ -78,6 +78,16 @@ class PointLabels(Structure):
         return self.points is None
 
     @property
+    def has_scores(self) -> bool:
+        """Labels have no scores."""
+        return False
+
+    @property
+    def has_outlines(self) -> bool:
+        """Labels colour points."""
+        return False
+
+    @property
     def has_points(self) -> bool:
         """Whether the labels have points of their own."""
         return self.points is not None
@@ -163,6 +173,16 @@ class PointErrors(Structure):
         if len(self.prediction) != len(self.truth):
             raise InputError(f'{len(self.prediction)} predicted labels came with {len(self.truth)} annotated ones')
         object.__setattr__(self, 'classes', (*self.prediction.classes, WRONG))
+
+    @property
+    def has_scores(self) -> bool:
+        """Labels have no scores."""
+        return False
+
+    @property
+    def has_outlines(self) -> bool:
+        """Labels colour points."""
+        return False
 
     @property
     def has_points(self) -> bool:

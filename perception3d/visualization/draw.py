@@ -182,6 +182,8 @@ def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float, in_3d: 
     with_motion = not structures or any(structure.has_motion for structure in structures)
     with_fronts = not structures or any(structure.has_fronts for structure in structures)
     marks = () if in_3d else ('fronts',) * with_fronts + ('motion',) * with_motion
+    if not structures or any(structure.has_outlines for structure in structures):
+        marks = ('outlines', *marks)
     return draw_legend(width_px, height_px, names, rows, drawn.notes, scale, marks)
 
 

@@ -21,7 +21,7 @@ def draw_legend(
     counts: Sequence[np.ndarray | None],
     notes: Sequence[str] = (),
     scale: float = 1.0,
-    marks: Collection[str] = ('fronts', 'motion'),
+    marks: Collection[str] = ('outlines', 'fronts', 'motion'),
 ) -> np.ndarray:
     """Returns a (height, width, 3) BGR panel.
 
@@ -32,7 +32,8 @@ def draw_legend(
         counts: (K,) number of annotated objects and (K,) of predicted ones; None where the picture has no such source.
         notes: further lines, muted.
         scale: size of text and lines.
-        marks: what else is explained: 'fronts', the filled faces of boxes, and 'motion', the arrows of velocities.
+        marks: what else is explained: 'outlines', the lines of truth and predictions, 'fronts', the filled faces of
+            boxes, and 'motion', the arrows of velocities.
     """
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     # Many classes share the height; text stays readable down to 7 pixels.
@@ -53,7 +54,8 @@ def draw_legend(
     y += 1.6 * step
     thick = max(1, round(1.4 * scale))
     lines = [('ground truth', thick, (6 * scale, 4 * scale))] * with_gt + [('prediction', thick, None)] * with_pred
-    y = _draw_line_styles(panel, (left, y), step, size, lines)
+    if 'outlines' in marks:
+        y = _draw_line_styles(panel, (left, y), step, size, lines)
     if 'fronts' in marks:
         front = _rectangle(left + 0.4 * step, y + 0.05 * step, 0.8 * step, 0.7 * step)
         fill(panel, [front], [_BRIGHT], 0.35)

@@ -93,7 +93,7 @@ class MultiViewVisualizer(Visualizer):
         """Returns the picture of a sample in a given sensor frame; other arguments as of `draw`."""
         carried, classes = structures_of(data_sample), self._class_names()
         predictions = resolve(carried.predictions, classes, pred_score_thr) if draw_pred else None
-        if predictions is not None:
+        if any(structure.has_scores for structure in predictions or ()):
             notes = [f'scores from {pred_score_thr:g}', *notes]
         structures = SampleStructures(carried.ground_truth if draw_gt else None, predictions)
         return draw_sample(frame, classes, structures, title_of(data_sample.metainfo), notes, self.style)

@@ -10,15 +10,18 @@ import numpy as np
 import pytest
 import torch
 from labelled_points import CLASSES, RANGE_M, LabelledPoints, LowPointsAreGround, read_npz, write_clouds
-from mmdet3d.structures import Det3DDataSample
+from mmdet3d.datasets import det3d_dataset
+from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from mmengine.dataset import ClassBalancedDataset
 from mmengine.evaluator import BaseMetric
+from mmengine.structures import InstanceData
 from torch.utils.data import Dataset
 
 from perception3d.apis.browse import BrowseOptions, browse, build_dataset
 from perception3d.apis.inferencer import Inferencer
 from perception3d.checks import InputError
+from perception3d.datasets import frame_dataset
 from perception3d.datasets.box_dataset import SingleFrameBoxDataset
 from perception3d.datasets.frame_dataset import FrameDataset
 from perception3d.engine.runner import PerceptionRunner
@@ -27,7 +30,9 @@ from perception3d.files import read_image
 from perception3d.structures.frame import SensorFrame
 from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.sample import SampleStructures, structures_of
+from perception3d.visualization import draw
 from perception3d.visualization.draw import PictureStyle, draw_sample, prepare
+from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.palette import class_color
 from perception3d.visualization.view3d import draw_scene
 from perception3d.visualization.visualizer import MultiViewVisualizer
@@ -133,9 +138,9 @@ def test_only_points_with_a_known_truth_can_be_wrong():
     moved = SampleStructures((truth,), (PointLabels([0, 0], points=points[:2]),))
     assert prepare(frame, CLASSES[:2], moved).sources[1][1][0].name == 'point_labels'
     style = PictureStyle(width_px=640)
-    for draw, least in ((draw_sample, 4), (draw_scene, 1)):
-        assert pixels(draw(frame, CLASSES[:2], both, style=style), 'wrong') >= least
-        assert not pixels(draw(frame, CLASSES[:2], SampleStructures(None, (predicted,)), style=style), 'wrong')
+    for picture_of, least in ((draw_sample, 4), (draw_scene, 1)):
+        assert pixels(picture_of(frame, CLASSES[:2], both, style=style), 'wrong') >= least
+        assert not pixels(picture_of(frame, CLASSES[:2], SampleStructures(None, (predicted,)), style=style), 'wrong')
 
 
 def test_structures_with_points_are_drawn_without_files_and_fit_the_view():
@@ -172,6 +177,31 @@ def test_a_data_set_without_boxes_says_what_it_lacks(config: Config, root: Path)
     for test_mode in (False, True):
         frames = EmptyBoxes(str(root), 'infos.pkl', test_mode=test_mode, pipeline=[])
         assert len(frames) == 2 and len(frames.get_ann_info(0)['gt_bboxes_3d']) == 0 and frames.get_cat_ids(1) == set()
+
+
+def test_a_legend_of_point_labels_explains_neither_lines_nor_scores(monkeypatch: pytest.MonkeyPatch):
+    shown = []
+    monkeypatch.setattr(draw, 'draw_legend', lambda *args: shown.append(args[4:]) or draw_legend(*args))
+    sample = Det3DDataSample(metainfo={'token': 'a'})
+    sample.pred_point_labels = PointLabels(np.zeros(2), points=np.ones((2, 3)), classes=CLASSES)
+    visualizer = MultiViewVisualizer(name='legend')
+    visualizer.dataset_meta = {'classes': CLASSES}
+    visualizer.draw({'points': torch.ones(2, 3)}, sample)
+    sample.pred_instances_3d = InstanceData(
+        bboxes_3d=LiDARInstance3DBoxes(torch.ones(1, 7)), labels_3d=torch.zeros(1), scores_3d=torch.ones(1)
+    )
+    visualizer.draw({'points': torch.ones(2, 3)}, sample)
+    (notes, _, marks), (box_notes, _, box_marks) = shown
+    assert not [note for note in notes if 'scores' in note] and 'scores from 0.3' in box_notes
+    assert 'outlines' not in marks and 'outlines' in box_marks
+
+
+def test_no_table_of_boxes_is_logged_where_there_are_none(root: Path, monkeypatch: pytest.MonkeyPatch):
+    lines: list[str] = []
+    for module in (det3d_dataset, frame_dataset):
+        monkeypatch.setattr(module, 'print_log', lambda text, *args: lines.append(text))
+    assert len(LabelledPoints(str(root), 'infos.pkl', test_mode=True, pipeline=[])) == 2
+    assert lines == ['The length of test dataset: 2']
 
 
 def test_a_class_states_the_axes_of_its_lidar_frame(root: Path):

@@ -26,6 +26,21 @@ def test_rotation_matrix_is_pyquaternions():
     np.testing.assert_allclose(camera.rotation_matrix(q), pyquaternion.Quaternion(q).rotation_matrix, atol=1e-12)
 
 
+@pytest.mark.parametrize('spread', [(1, 0.02, 0.02, 1), (1, 1, 1, 1)])
+def test_quaternions_of_matrices_are_pyquaternions_to_the_last_digit(spread: tuple[float, ...]):
+    pyquaternion = pytest.importorskip('pyquaternion')
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        rotation = camera.rotation_matrix(rng.normal(size=4) * spread) @ camera.rotation_matrix(rng.normal(size=4))
+        yaws = rng.uniform(-3.2, 3.2, 2)
+        quaternion = pyquaternion.Quaternion(matrix=rotation, rtol=1e-5, atol=1e-7)
+        yawed = [quaternion * pyquaternion.Quaternion(axis=[0, 0, 1], radians=yaw) for yaw in yaws]
+        own = camera.quaternion_wxyz(rotation)
+        assert (own == quaternion.elements).all()
+        assert (camera.yawed_quaternions(own, yaws) == [one.elements for one in yawed]).all()
+        np.testing.assert_allclose(camera.rotation_matrix(own), rotation, atol=1e-14)
+
+
 @pytest.mark.parametrize('shape', [(), (5,), (2, 3)])
 def test_invert_rigid_is_the_inverse_for_numpy_and_torch(shape: tuple[int, ...]):
     pose = random_pose(np.random.default_rng(1), shape)

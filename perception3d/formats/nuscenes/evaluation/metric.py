@@ -26,7 +26,7 @@ from perception3d.formats.nuscenes.evaluation.scores import (
     table,
 )
 from perception3d.formats.nuscenes.files import VEHICLES, open_tables
-from perception3d.geometry.camera import chain, transform
+from perception3d.geometry.camera import chain, quaternion_wxyz, transform, yawed_quaternions
 from perception3d.outputs import check_outputs
 from perception3d.registry import METRICS
 
@@ -77,8 +77,6 @@ def submission_boxes(sample: SampleBoxes, classes: Sequence[str], config: Detect
         config: Boxes of a class beyond its `class_range` from the ego vehicle, in the plane, are left out, since the
             benchmark ignores them; the best `max_boxes_per_sample` are kept.
     """
-    from pyquaternion import Quaternion
-
     boxes, scores, labels = sample.boxes, sample.scores, sample.labels
     global_from_lidar = chain(sample.global_from_ego, sample.ego_from_lidar)
     centres = transform(boxes[:, :3].astype(np.float64), global_from_lidar)
@@ -91,24 +89,24 @@ def submission_boxes(sample: SampleBoxes, classes: Sequence[str], config: Detect
     if boxes.shape[1] >= 9:
         velocity[:, :2] = np.nan_to_num(boxes[:, 7:9])
     velocity = velocity @ global_from_lidar[:3, :3].T
-    global_rotation = Quaternion(matrix=global_from_lidar[:3, :3], rtol=1e-5, atol=1e-7)
-    found = []
-    for i in kept:
+    yaws = boxes[kept, 6].astype(np.float64)
+    rotations = yawed_quaternions(quaternion_wxyz(global_from_lidar[:3, :3]), yaws)
+    converted = []
+    for i, rotation in zip(kept, rotations, strict=True):
         name, (length, width, height) = classes[labels[i]], boxes[i, 3:6].tolist()
-        rotation = global_rotation * Quaternion(axis=[0, 0, 1], radians=float(boxes[i, 6]))
-        found.append(
+        converted.append(
             {
                 'sample_token': sample.token,
                 'translation': centres[i].tolist(),
                 'size': [width, length, height],
-                'rotation': rotation.elements.tolist(),
+                'rotation': rotation.tolist(),
                 'velocity': velocity[i, :2].tolist(),
                 'detection_name': name,
                 'detection_score': float(scores[i]),
                 'attribute_name': attribute_name(name, float(np.linalg.norm(velocity[i, :2]))),
             }
         )
-    return found
+    return converted
 
 
 @METRICS.register_module()
