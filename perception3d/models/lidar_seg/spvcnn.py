@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from spconv.pytorch import SparseConvTensor
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from perception3d.models.lidar_seg.mink_unet import SparseUNet, check_features, 
 from perception3d.models.lidar_seg.segmentor import SegOutputs
 from perception3d.models.lidar_seg.sparse import sparse_precision, sparse_tensor
 from perception3d.models.lidar_seg.voxels import VoxelBatch
-from perception3d.ops.devoxelise import VoxelTable, trilinear
+from perception3d.ops.devoxelise import Trilinear, VoxelTable, trilinear
 from perception3d.ops.grouping import group_mean
 from perception3d.registry import MODELS
 
@@ -51,49 +49,56 @@ class SPVCNN(nn.Module):
     def forward(self, voxels: VoxelBatch) -> SegOutputs:
         """Returns features and logits of points, and their means over voxels."""
         check_features(self, voxels, self.in_channels + 3)
-        rows, unet = voxels.point_to_voxel, self.unet
+        rows, unet, branch = voxels.point_to_voxel, self.unet, _Branch(padded(voxels))
         begin = group_mean(voxels.features[:, : self.in_channels], rows, len(voxels.coords))
         with sparse_precision(begin) as features:
             x = unet.stem(sparse_tensor(features, padded(voxels)))
-            points, back = self._exchange(x, voxels, None, 0)
+            points = branch.at_points(x)
             skips = [x]
-            x = back(points)
+            x = branch.into_voxels(points, x)
             for level, down in enumerate(unet.down):
                 x = down(x)
                 if level < 3:
                     skips.append(x)
             for step in range(4):
                 if step in (0, 2):
-                    points, back = self._exchange(x, voxels, points, step // 2)
-                    x = back(points)
+                    points = branch.at_points(x) + self.point_mlps[step // 2](points)
+                    x = branch.into_voxels(points, x)
                     x = x.replace_feature(self.dropout(x.features))
                 x = unet.rise(step, x, skips.pop())
-            points, _ = self._exchange(x, voxels, points, 2)
+            points = branch.at_points(x) + self.point_mlps[2](points)
             logits = self.classifier(points)
             means = group_mean(points, rows, len(voxels.coords))
             return SegOutputs(means, self.classifier(means), points, logits)
 
-    def _exchange(
-        self, x: SparseConvTensor, voxels: VoxelBatch, points: Tensor | None, number: int
-    ) -> tuple[Tensor, Callable[[Tensor], SparseConvTensor]]:
-        """Returns new features of points (P, C), and the function that averages such features into the voxels of x.
 
-        `points` are their earlier features, for the linear layer `number`; None at the first exchange.
-        """
-        stride = padded(voxels).grid_shape[0] // x.spatial_shape[0]
-        table = VoxelTable(x.indices, x.spatial_shape)
-        cells = voxels.coords[voxels.point_to_voxel].long()
+class _Branch:
+    """Where the points of a batch are among the voxels of each level; a level is looked up once."""
+
+    def __init__(self, voxels: VoxelBatch) -> None:
+        self._voxels = voxels
+        self._cells = voxels.coords[voxels.point_to_voxel].long()
         # The offset of a point outside the grid has nothing to do with the border's cell.
-        positions = (cells[:, 1:] + voxels.features[:, -3:].clamp(-0.5, 0.5)) / stride
-        found = trilinear(table, voxels.point_batch, positions)(x.features)
-        if points is not None:
-            found = found + self.point_mlps[number](points)
-        coarse = torch.cat([cells[:, :1], torch.div(cells[:, 1:], stride, rounding_mode='floor')], 1)
+        self._positions = self._cells[:, 1:] + voxels.features[:, -3:].clamp(-0.5, 0.5)
+        self._levels: dict[int, tuple[Trilinear, Tensor]] = {}
 
-        def back(features: Tensor) -> SparseConvTensor:
-            return x.replace_feature(group_mean(features, table.rows(coarse), len(x.indices)))
+    def at_points(self, x: SparseConvTensor) -> Tensor:
+        """Returns features (P, C) at the points."""
+        return self._level(x)[0](x.features)
 
-        return found, back
+    def into_voxels(self, points: Tensor, x: SparseConvTensor) -> SparseConvTensor:
+        """Returns x with the means of the features (P, C) of the points in each voxel."""
+        return x.replace_feature(group_mean(points, self._level(x)[1], len(x.indices)))
+
+    def _level(self, x: SparseConvTensor) -> tuple[Trilinear, Tensor]:
+        """Returns the voxels around each point, and the row (P,) of the voxel in which it lies."""
+        stride = self._voxels.grid_shape[0] // x.spatial_shape[0]
+        if stride not in self._levels:
+            table = VoxelTable(x.indices, x.spatial_shape)
+            around = trilinear(table, self._voxels.point_batch, self._positions / stride)
+            coarse = torch.cat([self._cells[:, :1], torch.div(self._cells[:, 1:], stride, rounding_mode='floor')], 1)
+            self._levels[stride] = around, table.rows(table.keys(coarse))
+        return self._levels[stride]
 
 
 def _point_mlp(inputs: int, outputs: int) -> nn.Sequential:
