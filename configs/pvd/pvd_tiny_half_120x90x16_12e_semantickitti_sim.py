@@ -1,5 +1,6 @@
 """PVD from the tiny Cylinder3D to the one of half its width, in the built-in world in SemanticKITTI's format.
 
+The weights of the links are shares of the student's own loss: as plain factors they would be one or two per cent of it.
 Every part has its switch: a link with `model.links.<name>.weight=0`, inherited weights with `model.inherit=False`. Give
 the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
 """
@@ -17,6 +18,8 @@ class_shares = {
     'sidewalk': 0.1003, 'other-ground': 0.06, 'building': 0.2368, 'fence': 0.0008, 'vegetation': 0.0117,
     'trunk': 0.0068, 'terrain': 0.0367, 'pole': 0.007, 'traffic-sign': 0.001,
 }  # fmt: skip
+
+link_match = 1.0
 
 with read_base():
     from .._base_.distill.cylinder_widths import *

@@ -13,11 +13,14 @@ with read_base():
     from .points_alone import *
 
 links.update(
-    voxel_output=dict(student='voxel_logits', teacher='voxel_logits', loss=dict(type=VoxelOutputKD), weight=0.15),
+    voxel_output=dict(
+        student='voxel_logits', teacher='voxel_logits', loss=dict(type=VoxelOutputKD), weight=0.15, match=link_match
+    ),
     voxel_affinity=dict(
         student='voxel_features',
         teacher='voxel_features',
         loss=dict(type=VoxelAffinityKD, supervoxels=supervoxels),
         weight=0.25,
+        match=link_match,
     ),
 )

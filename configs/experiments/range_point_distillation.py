@@ -1,0 +1,40 @@
+"""PVD between points, from a small Cylinder3D to a RangePointNet, in the built-in world.
+
+The student of all rows is the same network with the same schedule, data order and seeds; weights are averaged. `longer`
+trains without a teacher for the time that a distillation takes. `voxels` learns what the teacher predicts for the voxel
+of a point, from which Cylinder3D classifies points.
+"""
+
+import runpy
+from pathlib import Path
+
+_main = runpy.run_path(str(Path(__file__).with_name('point_voxel_distillation.py')))
+
+name = 'range_point_distillation'
+seeds, metrics, scale, prepare, options = (_main[key] for key in ('seeds', 'metrics', 'scale', 'prepare', 'options'))
+baseline = 'longer'
+
+STUDENT = '../range_point/range_point_tiny_64x512_12e_semantickitti_sim.py'
+
+
+def _distilled(**options):
+    return dict(
+        config='../range_point/range_point_pvd_tiny_64x512_12e_semantickitti_sim.py',
+        options={'model.teacher_checkpoint': '{teacher}', **options},
+        test_config=STUDENT,
+    )
+
+
+arms = {
+    'teacher': _main['arms']['teacher'],
+    'student': dict(config=STUDENT),
+    'longer': dict(config=STUDENT, options={'max_epochs': 8}, baseline=None),
+    'distilled': _distilled(),
+    'voxels': dict(
+        **_distilled(**{
+            'model.links.point_output.teacher': 'voxel_logits',
+            '+model.links.point_output.loss.teacher_of': 'voxel',
+        }),
+        seeds=(0,),
+    ),
+}  # fmt: skip
