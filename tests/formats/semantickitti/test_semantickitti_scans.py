@@ -18,6 +18,7 @@ from perception3d.datasets.point_label_dataset import POINT_META_KEYS
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.datasets.transforms.point_labels import LoadPointLabels
 from perception3d.formats.semantickitti.dataset import SemanticKittiDataset
+from perception3d.formats.semantickitti.evaluation.folders import EvaluationOptions, evaluate_folders
 from perception3d.formats.semantickitti.evaluation.metric import SemanticKittiMetric
 from perception3d.formats.semantickitti.files import MULTI_SCAN_CLASSES, label_encoding
 from perception3d.formats.semantickitti.info import create_infos
@@ -95,7 +96,10 @@ def test_only_the_current_scan_is_scored_and_written(tree: Path, tmp_path: Path)
         labels[sample.num_scored_points :] = 0
         sample.pred_pts_seg = PointData(pts_semantic_mask=labels)
         metric.process({}, [sample.to_dict()])
-    assert metric.evaluate(4)['semantickitti/accuracy'] == pytest.approx(1)
+    logged = metric.evaluate(4)
+    assert logged['semantickitti/accuracy'] == pytest.approx(1)
+    scored, _ = evaluate_folders(tree, tmp_path, EvaluationOptions(multi_scan=True), progress=False)
+    assert scored['miou'] == logged['semantickitti/miou'] and scored['accuracy'] == logged['semantickitti/accuracy']
     assert (tmp_path / 'sequences/08/predictions/000003.label').stat().st_size == 4 * 63
     assert data.write_result(sample, tmp_path / 'own.label') and (tmp_path / 'own.label').stat().st_size == 4 * 63
 
