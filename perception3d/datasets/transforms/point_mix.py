@@ -302,12 +302,13 @@ def _points_like(points: BasePoints, tensor: torch.Tensor) -> BasePoints:
 
 def _renumbered(objects: Array, rows: Array, first_of_other: int) -> Array:
     """Returns new numbers of objects (N,), 0 stays: different for each scan, and for each copy of a row."""
-    order = np.argsort(rows, kind='stable')
+    renumbered = np.zeros(len(objects), np.int64)
+    owned = np.flatnonzero(objects)
+    order = owned[np.argsort(rows[owned], kind='stable')]
     ordered = rows[order]
-    begins = np.r_[True, ordered[1:] != ordered[:-1]]
-    copies = np.empty(len(rows), np.int64)
-    copies[order] = np.arange(len(rows)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
-    keys = np.stack([objects, rows >= first_of_other, copies])
+    begins = np.r_[True, ordered[1:] != ordered[:-1]][: len(ordered)]
+    copies = np.arange(len(ordered)) - np.flatnonzero(begins)[np.cumsum(begins) - 1]
+    keys = np.stack([objects[order], ordered >= first_of_other, copies])
     _, numbers = np.unique(keys, axis=1, return_inverse=True)
-    renumbered: Array = np.where(objects == 0, 0, numbers.reshape(-1) + 1)
+    renumbered[order] = numbers.reshape(-1) + 1
     return renumbered
