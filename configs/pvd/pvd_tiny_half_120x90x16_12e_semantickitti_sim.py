@@ -20,6 +20,7 @@ class_shares = {
 }  # fmt: skip
 
 link_match = 1.0
+point_hidden = [32, 64]
 
 with read_base():
     from .._base_.distill.cylinder_widths import *

@@ -3,10 +3,15 @@
 For networks with a refinement branch. Layers are named as in a `PointSegmentor`.
 """
 
+# Widths of the hidden layers of the point network, as of `models/cylinder3d`: a pair with others states them above its
+# bases.
+point_hidden = [64, 128, 256]
+
 cylinder_widths = [
     # What the point network gives is added to what refines it. PVD's students have the same width here, or half.
     dict(
-        out=['net.point_mlp.10', 'net.refine.linear', 'net.refine.norm'],
+        # Its last layer: a norm of the input, then a linear layer, a norm and an activation for each hidden one.
+        out=[f'net.point_mlp.{3 * len(point_hidden) + 1}', 'net.refine.linear', 'net.refine.norm'],
         into=['net.compress.0', 'net.refine.classifier'],
     ),
     dict(out=['net.compress.0'], into=['net.context.first.0.conv', 'net.context.second.0.conv']),
