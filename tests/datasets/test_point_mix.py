@@ -145,6 +145,9 @@ def test_mistakes_of_mixing_have_a_name():
     without = lambda sample: {k: v for k, v in _load(sample).items() if k != 'pts_instance_mask'}  # noqa: E731
     with pytest.raises(InputError, match='needs objects'):
         _mixed(PasteInstances([without], ['person'], ['road']), 0)
+    for step in (LaserMixScans, lambda load: PasteInstances(load, ['person'], ['road'])):
+        with pytest.raises(InputError, match='loads scans with 4 columns, but those to mix them with have 5'):
+            _mixed(step([lambda sample: {**_load(sample), 'points': _load(sample)['points'][:, :4]}]), 0)
     assert 'pts_instance_mask' in _mixed(PolarMixScans([without], ['person']), 0)
 
 

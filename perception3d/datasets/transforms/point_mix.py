@@ -149,6 +149,8 @@ class PasteInstances(BaseTransform):
         dataset = _dataset_of(results, name)
         wanted, ground = (_labels_of(names, dataset, name) for names in (self.pasted, self.ground))
         scans = [_draw_scan(dataset, self.pre_transform) for _ in range(self.num_scans)]
+        for scan in scans:
+            _check_columns(results, scan)
         if any(_OBJECTS not in scan for scan in (results, *scans)):
             raise InputError(f'{name} needs objects ({_OBJECTS}), which the labels of this data set do not hold')
         found = [entry for scan in scans for entry in _objects(scan, wanted, ground, self.min_points)]
@@ -261,6 +263,16 @@ def _labels_of(names: Sequence[str], dataset: Any, step: str) -> list[int]:
     return [classes.index(name) for name in names]
 
 
+def _check_columns(results: dict[str, Any], other: dict[str, Any]) -> None:
+    """Raises InputError where the points of two scans have not the same columns."""
+    own, drawn = (scan['points'].tensor.shape[1] for scan in (results, other))
+    if own != drawn:
+        raise InputError(
+            f'pre_transform loads scans with {drawn} columns, but those to mix them with have {own}: give it all steps '
+            'of this pipeline that load points, such as LoadEarlierScans'
+        )
+
+
 def _mix_with_objects(
     mix: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]], results: dict[str, Any], other: dict[str, Any]
 ) -> dict[str, Any]:
@@ -268,6 +280,7 @@ def _mix_with_objects(
 
     The function moves rows of points; a column that numbers the rows tells where each came from.
     """
+    _check_columns(results, other)
     scans = (results, other)
     starts = (0, len(results['points']))
     numbered = [_with_rows(scan, start) for scan, start in zip(scans, starts)]
