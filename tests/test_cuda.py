@@ -25,6 +25,9 @@ from perception3d.geometry import iou
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.models.lidar_det.tta import LidarTTAModel
+from perception3d.models.lidar_seg.range_partition import RangePartition
+from perception3d.models.lidar_seg.range_point import RangePointNet
+from perception3d.models.lidar_seg.voxels import voxelise
 from perception3d.ops import neighbors, points_in_boxes, scatter, segments, voxels
 from perception3d.ops.nms import nms_rotated
 from perception3d.ops.point_sampling import furthest_point_sample, furthest_point_sample_with_distances
@@ -101,6 +104,20 @@ class _Net(nn.Module):
 
 
 @needs_mmcv
+def test_a_range_point_network_equals_the_cpu():
+    torch.manual_seed(0)
+    net = RangePointNet(5, widths=(8, 16), strides=((1, 2), (2, 2)), blocks=(1, 1)).eval()
+    points = torch.rand(300, 4) * 20 - 10
+    results = []
+    for device in ('cpu', 'cuda'):
+        voxels = voxelise(RangePartition((16, 64), 60, -60), [points.to(device)])
+        outputs = net.to(device)(voxels)
+        net.zero_grad()
+        outputs.point_logits.square().sum().backward()
+        results.append([outputs.point_logits.detach().cpu(), net.compress.weight.grad.clone().cpu()])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-2, atol=1e-3)
+
+
 @pytest.mark.parametrize('count', [0, 2])
 def test_augmented_views_are_merged_with_and_without_boxes(count):
     boxes = torch.tensor([[10.0, 2, -1, 4, 2, 1.5, 0.3], [20.0, -5, -1, 4, 2, 1.5, 1.0]], device='cuda')[:count]

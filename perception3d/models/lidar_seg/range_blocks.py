@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from perception3d.models.blocks.row_norms import FewRowsBatchNorm1d
 
-# As in the published code of FRNet and HARP-NeXt: maps of few samples have averages that move fast.
-_EPS, _MOMENTUM = 1e-3, 0.01
+# Of batch norms, as in the published code of FRNet and HARP-NeXt. Averages there move by 0.01 a step, these by 0.1:
+# short trainings end before slow averages arrive.
+_EPS = 1e-3
 
 # Samples, rows, columns.
 Size = tuple[int, int, int]
@@ -96,7 +97,7 @@ class ConvNormAct(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
         conv = nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
-        super().__init__(conv, nn.BatchNorm2d(out_channels, _EPS, _MOMENTUM), nn.Hardswish(inplace=True))
+        super().__init__(conv, nn.BatchNorm2d(out_channels, _EPS), nn.Hardswish(inplace=True))
 
 
 class EveryNth(nn.Module):
@@ -133,9 +134,9 @@ class ConvSENeXt(nn.Module):
     ) -> None:
         super().__init__()
         wide = nn.Conv2d(in_channels, in_channels, kernel, stride, kernel // 2, groups=in_channels, bias=False)
-        self.wide = nn.Sequential(wide, nn.BatchNorm2d(in_channels, _EPS, _MOMENTUM), nn.Hardswish(inplace=True))
+        self.wide = nn.Sequential(wide, nn.BatchNorm2d(in_channels, _EPS), nn.Hardswish(inplace=True))
         across = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.across = nn.Sequential(across, nn.BatchNorm2d(out_channels, _EPS, _MOMENTUM))
+        self.across = nn.Sequential(across, nn.BatchNorm2d(out_channels, _EPS))
         # Few channels would all be zero behind the ReLU; the published block has 8.
         inner = max(out_channels // reduction, 8)
         self.gate = nn.Sequential(
@@ -148,7 +149,7 @@ class ConvSENeXt(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != (1, 1) or in_channels != out_channels:
             conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-            self.shortcut = nn.Sequential(EveryNth(stride), conv, nn.BatchNorm2d(out_channels, _EPS, _MOMENTUM))
+            self.shortcut = nn.Sequential(EveryNth(stride), conv, nn.BatchNorm2d(out_channels, _EPS))
         self.act = nn.Hardswish(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -173,7 +174,7 @@ class AttentiveFusion(nn.Module):
         super().__init__()
         self.fuse = ConvNormAct(channels + point_channels, channels, 3)
         conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.attention = nn.Sequential(conv, nn.BatchNorm2d(channels, _EPS, _MOMENTUM), nn.Sigmoid())
+        self.attention = nn.Sequential(conv, nn.BatchNorm2d(channels, _EPS), nn.Sigmoid())
 
     def forward(self, x: Tensor, points: Tensor) -> Tensor:
         """Returns (B, channels, H, W) from a map and the image of the points, both of that size."""
@@ -199,7 +200,7 @@ class PointLayer(nn.Module):
         super().__init__()
         self.linear = nn.Linear(in_channels, out_channels)
         self.of_rows = nn.ModuleList(nn.Linear(channels, out_channels, bias=False) for channels in row_channels)
-        self.norm: nn.Module = FewRowsBatchNorm1d(out_channels, _EPS, _MOMENTUM)
+        self.norm: nn.Module = FewRowsBatchNorm1d(out_channels, _EPS)
         self.residual = residual
 
     def forward(self, points: Tensor, *rows: tuple[Tensor, Tensor | None]) -> Tensor:
