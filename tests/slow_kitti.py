@@ -107,7 +107,7 @@ def statistics(frame: dict, bound: float, threshold: float | None) -> tuple[int,
             tp += 1
             scores.append(frame['det'][best]['score'])
             similarity += (1 + math.cos(frame['gt'][i]['alpha'] - frame['det'][best]['alpha'])) / 2
-    fp = sum(free[j] and frame['det_role'][j] == 0 and frame['stuff'][j] <= bound for j in range(n))
+    fp = sum(free[j] and frame['det_role'][j] == 0 and frame['dontcare_overlap'][j] <= bound for j in range(n))
     return tp, fp, similarity, scores
 
 
@@ -143,10 +143,10 @@ def prepared(frames: list[dict], kind: str, level: tuple, metric: str, above: bo
         if key not in frame:
             frame[key] = [[overlap(metric, d, g) for d in frame['det']] for g in frame['gt']]
             regions = [g for g in frame['gt'] if g['name'] == 'dontcare']
-            frame[f'stuff of {metric}'] = [
+            frame[f'dontcare_overlap of {metric}'] = [
                 max([overlap(metric, d, g, True) for g in regions], default=0.0) for d in frame['det']
             ]
-        frame['iou'], frame['stuff'] = frame[key], frame[f'stuff of {metric}']
+        frame['iou'], frame['dontcare_overlap'] = frame[key], frame[f'dontcare_overlap of {metric}']
     return objects
 
 

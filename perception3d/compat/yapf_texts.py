@@ -6,9 +6,9 @@ from typing import Any
 
 
 def remember_formatted_texts(yapf_api: Any) -> None:
-    """Lets yapf's FormatCode answer at once for a text that it has formatted before."""
-    form = yapf_api.FormatCode
-    if hasattr(form, 'forms'):
+    """Lets yapf's FormatCode cache the last texts that it has formatted."""
+    format_code = yapf_api.FormatCode
+    if hasattr(format_code, 'original'):
         return
     known: dict[str, Any] = {}
 
@@ -17,9 +17,9 @@ def remember_formatted_texts(yapf_api: Any) -> None:
         if key not in known:
             if len(known) >= 8:
                 known.pop(next(iter(known)))
-            known[key] = form(text, *args, **kwargs)
+            known[key] = format_code(text, *args, **kwargs)
         return known[key]
 
     marked: Any = FormatCode
-    marked.forms = form
+    marked.original = format_code
     yapf_api.FormatCode = marked

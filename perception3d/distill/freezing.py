@@ -18,8 +18,8 @@ from perception3d.distill.schedule import WeightSchedule
 class Freezing:
     """Freezes parameters of `student` by patterns of their names.
 
-    With `until`, the parameters keep `requires_grad`, because wrappers for several processes read it only once, at
-    their start. While they are frozen, their gradients are set to zero and every optimizer skips them, so that neither
+    With `until`, the parameters keep `requires_grad`, because DistributedDataParallel reads it only once, at its
+    start. While they are frozen, their gradients are set to zero and every optimizer skips them, so that neither
     weight decay nor momentum changes them.
 
     Args:
@@ -52,11 +52,11 @@ class Freezing:
             self._schedule = WeightSchedule(start=until)
         except InputError as error:
             raise InputError(f'freeze_until: {error}') from error
-        own = weakref.ref(self)
+        reference = weakref.ref(self)
         for parameter in self._parameters:
             if parameter.requires_grad:
-                parameter.register_hook(lambda gradient: _zeroed(own(), gradient))
-        handle = register_optimizer_step_pre_hook(lambda *_: _skip(own()))
+                parameter.register_hook(lambda gradient: _zeroed(reference(), gradient))
+        handle = register_optimizer_step_pre_hook(lambda *_: _drop_gradients(reference()))
         weakref.finalize(self, handle.remove)
 
     def update(self, step: int, max_steps: int | None) -> None:
@@ -72,7 +72,7 @@ def _zeroed(freezing: Freezing | None, gradient: Tensor) -> Tensor:
     return torch.zeros_like(gradient) if freezing is not None and freezing.active else gradient
 
 
-def _skip(freezing: Freezing | None) -> None:
+def _drop_gradients(freezing: Freezing | None) -> None:
     if freezing is not None and freezing.active:
         for parameter in freezing._parameters:
             parameter.grad = None

@@ -19,15 +19,17 @@ def list_frames(folder: str | Path) -> list[str]:
     """
     folder = require_folder(folder)
     frames: list[tuple[str, str]] = []
-    strange: list[tuple[str, str]] = []
+    unexpected: list[tuple[str, str]] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             stem, suffix = os.path.splitext(entry.name)
-            (frames if suffix == '.txt' and entry.is_file() else strange).append((stem, entry.name))
+            (frames if suffix == '.txt' and entry.is_file() else unexpected).append((stem, entry.name))
     results = {stem for stem, _ in frames}
-    strange = [(stem, name) for stem, name in strange if not (stem in results and name.endswith(('.png', '.json')))]
-    if strange:
-        names = sorted(name for _, name in strange)
+    unexpected = [
+        (stem, name) for stem, name in unexpected if not (stem in results and name.endswith(('.png', '.json')))
+    ]
+    if unexpected:
+        names = sorted(name for _, name in unexpected)
         if names == ['data'] or ('data' in names and not frames):
             raise InputError(f'{folder} holds a folder data and no result files: give {folder / "data"}')
         raise InputError(f'{folder} holds {_listed(names)}: not result files, leave only one .txt a frame there')
@@ -47,16 +49,16 @@ def label_frames(folder: str | Path) -> list[str]:
 
 
 def describe_unscored(unscored: int) -> list[str]:
-    """Returns what to say of label files without a result file, if there are any."""
+    """Returns a note on label files without a result file, if there are any."""
     if not unscored:
         return []
     files = '1 label file has' if unscored == 1 else f'{unscored} label files have'
     return [f'{files} no result file: those frames are not scored']
 
 
-def require_frames(source: str | Path, frames: Sequence[str], there: Iterable[str], part: str = 'labels') -> None:
-    """Raises InputError where some of the `frames` are not `there`; names `source`, which lacks their `part`."""
-    found = set(there)
+def require_frames(source: str | Path, frames: Sequence[str], available: Iterable[str], part: str = 'labels') -> None:
+    """Raises InputError where some of the `frames` are not `available`; names `source`, which lacks their `part`."""
+    found = set(available)
     missing = [frame for frame in frames if frame not in found]
     if missing:
         raise InputError(f'{source} has no {part} of frame {_listed(missing)} ({len(missing)} of {len(frames)} frames)')

@@ -25,14 +25,14 @@ def to_homogeneous(points: npt.NDArray[Any], img_from_lidar: npt.NDArray[Any]) -
 
 def frustum(width: int, height: int, near_m: float = NEAR_M, margin_px: float = 4.0) -> Floats:
     """Returns the half spaces (5, 4) of an image: a homogeneous pixel h is inside where planes @ (h, 1) >= 0."""
-    right, low = width - 1 + margin_px, height - 1 + margin_px
+    right, bottom = width - 1 + margin_px, height - 1 + margin_px
     return np.array(
-        [[0, 0, 1, -near_m], [1, 0, margin_px, 0], [0, 1, margin_px, 0], [-1, 0, right, 0], [0, -1, low, 0]],
+        [[0, 0, 1, -near_m], [1, 0, margin_px, 0], [0, 1, margin_px, 0], [-1, 0, right, 0], [0, -1, bottom, 0]],
         np.float64,
     )
 
 
-def near_cuts(start: Floats, end: Floats, near_m: float = NEAR_M) -> tuple[Floats, Floats]:
+def near_plane_crossings(start: Floats, end: Floats, near_m: float = NEAR_M) -> tuple[Floats, Floats]:
     """Cuts segments at the near plane.
 
     Args:

@@ -52,7 +52,7 @@ def structures_of(sample: Any) -> SampleStructures:
 
 
 def boxes_of(instances: Any) -> Boxes | None:
-    """Returns the boxes of mmengine instance data (`bboxes_3d`, `labels_3d`, maybe `scores_3d`), or None without any.
+    """Returns the boxes of mmengine instance data (`bboxes_3d`, `labels_3d`, optionally `scores_3d`), or None.
 
     Raises:
         InputError: the boxes are not in the LiDAR frame.
@@ -94,7 +94,7 @@ def ground_truth_boxes(sample: Any) -> Boxes | None:
 def resolve(
     structures: Sequence[Structure] | None, classes: Sequence[str], score: float | None = None
 ) -> tuple[Structure, ...] | None:
-    """Returns structures with class names where they have none, and without what scores below `score`."""
+    """Returns structures with class names where they have none, and without items scoring below `score`."""
     if structures is None:
         return None
     named = tuple(structure.with_classes(classes) for structure in structures)

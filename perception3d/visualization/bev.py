@@ -14,7 +14,7 @@ _EGO = (240, 240, 240)
 _EGO_OUTLINE_M = np.array([[-0.9, -2.0], [-0.9, 1.3], [0.0, 2.3], [0.9, 1.3], [0.9, -2.0]])
 
 
-def draw_ground(view: BevView, points: np.ndarray | None, scale: float = 1.0, point_px: int = 0) -> np.ndarray:
+def draw_background(view: BevView, points: np.ndarray | None, scale: float = 1.0, point_px: int = 0) -> np.ndarray:
     """Returns a new (H, W, 3) BGR panel with range rings, points shaded by height and the ego vehicle.
 
     Args:

@@ -14,7 +14,7 @@ from perception3d.structures.frame import Y_FORWARD, LidarAxes
 from perception3d.structures.heatmaps import Heatmaps, canvas_from_cells
 from perception3d.structures.primitives import Raster, StructureStyle
 from perception3d.structures.views import BevView
-from perception3d.visualization.bev import draw_ground
+from perception3d.visualization.bev import draw_background
 from perception3d.visualization.canvas import text
 from perception3d.visualization.paint import paint, warp_raster
 from perception3d.visualization.windows import covering_view
@@ -97,9 +97,9 @@ def _panels(column: Column, ground_truth: Sequence[Structure], view: BevView) ->
     scale = view.width_px / 640
     truth = [structure.drawable()[0] for structure in ground_truth]
     predictions = [structure.drawable()[0] for structure in column.structures]
-    upper = draw_ground(view, None, scale)
+    upper = draw_background(view, None, scale)
     if column.response is None:
-        lower = draw_ground(view, None, scale)
+        lower = draw_background(view, None, scale)
         for structure in truth:
             paint(lower, structure.primitives(view, _TRUTH_LOWER))
         for structure in predictions:

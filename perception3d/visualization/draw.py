@@ -14,7 +14,7 @@ from perception3d.structures.frame import Y_FORWARD, SensorFrame
 from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.sample import SampleStructures, resolve
 from perception3d.structures.views import CameraView
-from perception3d.visualization.bev import BACKGROUND, draw_ground
+from perception3d.visualization.bev import BACKGROUND, draw_background
 from perception3d.visualization.canvas import text
 from perception3d.visualization.layout import GAP, fit_images
 from perception3d.visualization.legend import draw_legend
@@ -229,7 +229,7 @@ def _draw_bev_row(drawn: Drawn, style: PictureStyle) -> np.ndarray:
     parts = []
     for panel in _panels(drawn, style, round(LEGEND_PX * style.scale), gap):
         view = replace(panel.view, scale=style.scale)
-        picture = draw_ground(view, drawn.frame.points, style.scale, panel.point_px)
+        picture = draw_background(view, drawn.frame.points, style.scale, panel.point_px)
         for look, structure in drawn.structures:
             paint(picture, structure.primitives(view, look))
         text(picture, panel.caption, (4, 4), height_px=9 * style.scale, plate=0.6)

@@ -245,9 +245,9 @@ def test_result_files_score_as_the_boxes_that_were_written(tree: KittiTree, tmp_
         # A second run replaces its own file, and no other.
         assert dataset.write_result(sample, folder / '000000.txt')
     written = read_objects(tmp_path / 'KittiFrameDataset' / '000000.txt', scored=True)
-    stored = read_objects(tree.root / 'training' / 'label_2' / '000000.txt').pick(np.array(rows))
+    stored = read_objects(tree.root / 'training' / 'label_2' / '000000.txt').select(np.array(rows))
     assert written.names.tolist() == stored.names.tolist()
-    np.testing.assert_allclose(written.places_m, stored.places_m, atol=0.011)
+    np.testing.assert_allclose(written.bottom_centers_m, stored.bottom_centers_m, atol=0.011)
     found = read_labels(tmp_path / 'PointBoxDataset' / '000000.txt', scored=True)
     np.testing.assert_allclose(found.boxes, boxes, atol=1e-6)
     assert found.names == written.names.tolist()

@@ -12,7 +12,7 @@ from mmdet3d.structures import CameraInstance3DBoxes, Det3DDataSample, LiDARInst
 from mmengine.structures import InstanceData
 
 from perception3d.checks import InputError
-from perception3d.geometry.frustum import NEAR_M, near_cuts
+from perception3d.geometry.frustum import NEAR_M, near_plane_crossings
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.frame import LidarAxes, SensorFrame
 from perception3d.structures.heatmaps import Heatmaps
@@ -174,10 +174,10 @@ def test_boxes_for_readers_have_metres_and_classes():
     assert 'velocity_mps' not in Boxes(np.zeros((1, 7)), [0], classes=('car',)).describe()['boxes'][0]
 
 
-def test_near_cuts_are_on_the_segment_and_the_plane():
+def test_near_plane_crossings_are_on_the_segment_and_the_plane():
     rng = np.random.default_rng(0)
     start, end = rng.normal(size=(2, 50, 3))
-    cuts, crosses = near_cuts(start, end)
+    cuts, crosses = near_plane_crossings(start, end)
     assert (crosses == ((start[:, 2] < NEAR_M) != (end[:, 2] < NEAR_M))).all() and 5 < crosses.sum() < 45
     np.testing.assert_allclose(cuts[crosses, 2], NEAR_M)
     off_line = np.cross(cuts - start, end - start)[crosses]

@@ -15,7 +15,7 @@ from perception3d.formats.semantickitti.files import CLASSES as SEMANTICKITTI
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.views import square_view
-from perception3d.visualization.bev import BACKGROUND, draw_ground
+from perception3d.visualization.bev import BACKGROUND, draw_background
 from perception3d.visualization.draw import PictureStyle, title_line
 from perception3d.visualization.layout import camera_grid, fit_images
 from perception3d.visualization.paint import paint
@@ -57,7 +57,7 @@ class TestBev:
 
     def boxes(self, *rows: tuple[float, ...]) -> np.ndarray:
         """Pixels that a box changes in an empty panel."""
-        empty = draw_ground(self.view, None)
+        empty = draw_background(self.view, None)
         panel = empty.copy()
         paint(panel, Boxes(rows, [0] * len(rows)).primitives(self.view, StructureStyle()))
         return changed(empty, panel)
@@ -86,13 +86,13 @@ class TestBev:
         assert (standing == unknown).all() and (standing == self.boxes(box)).all()
 
     def test_points_light_their_pixel(self):
-        empty = draw_ground(self.view, None)
-        panel = draw_ground(self.view, np.array([[3.1, 4.1, 0.0, 9.0], [np.nan, 1, 1, 1], [900, 0, 0, 0]]))
+        empty = draw_background(self.view, None)
+        panel = draw_background(self.view, np.array([[3.1, 4.1, 0.0, 9.0], [np.nan, 1, 1, 1], [900, 0, 0, 0]]))
         assert np.argwhere(changed(empty, panel)).tolist() == [[179, 215]]
         assert (empty[2, 2] == BACKGROUND).all()
 
     def test_high_points_are_brighter(self):
-        panel = draw_ground(self.view, np.array([[3.1, 4.1, -2.0], [13.1, 4.1, 2.0]]))
+        panel = draw_background(self.view, np.array([[3.1, 4.1, -2.0], [13.1, 4.1, 2.0]]))
         assert panel[179, 265].sum() > panel[179, 215].sum() + 100
 
 

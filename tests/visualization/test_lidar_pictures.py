@@ -361,8 +361,8 @@ class TestBrowse:
         assert moved.title == 'sample 000000   as it enters the network'
         # Boxes in their own image: a label's place in the image is the one in the file.
         objects = read_objects(tree.root / 'training' / 'label_2' / '000000.txt')
-        objects = objects.pick(np.isin(objects.names, CLASSES))
-        places = np.column_stack([objects.places_m, np.ones(len(objects))]) @ tree.calibration.projections[2].T
+        objects = objects.select(np.isin(objects.names, CLASSES))
+        places = np.column_stack([objects.bottom_centers_m, np.ones(len(objects))]) @ tree.calibration.projections[2].T
         bottoms = to_homogeneous(boxes[0][:, :3], frames[0].img_from_lidar['image_2'])
         np.testing.assert_allclose(
             sorted((bottoms / bottoms[:, 2:])[:, 0]), sorted(places[:, 0] / places[:, 2]), atol=1e-2
@@ -388,7 +388,7 @@ def test_boxes_of_real_frames_surround_what_the_labels_mark():
     overlaps = []
     for path in sorted((root / 'label_2').glob('*.txt')):
         objects = read_objects(path)
-        objects = objects.pick((objects.names != 'DontCare') & (objects.truncated == 0))
+        objects = objects.select((objects.names != 'DontCare') & (objects.truncated == 0))
         calibration = read_calibration(root / 'calib' / path.name)
         boxes = boxes_lidar_from_camera(objects, np.linalg.inv(calibration.cam_from_lidar()))
         frame = dict(lidar2cam=calibration.cam_from_lidar(), cam2img=calibration.img_from_cam())

@@ -1,6 +1,6 @@
 """Augmentation of multi-view images and of the BEV plane, with every matrix kept true.
 
-Parameters and their order are those of Fast-BEV's released configs (sheet 1.6): each image of each frame draws its own
+Parameters and their order are those of Fast-BEV's released configs: each image of each frame draws its own
 resize, crop, flip and rotation; each sample draws one flip, rotation, scale and shift of the LiDAR frame.
 """
 

@@ -20,7 +20,7 @@ class LoadCheckedPoints(LoadPointsFromFile):
     in it are InputErrors. A cloud whose entry says `may_be_empty`, as in inference, may be without points.
 
     Args:
-        load_dim: floats a point in the file.
+        load_dim: floats per point in the file.
         use_dim: how many of them to keep, or which.
         coord_type: as of LoadPointsFromFile.
     """
@@ -41,7 +41,7 @@ class LoadCheckedPoints(LoadPointsFromFile):
 
 @TRANSFORMS.register_module()
 class LoadAlignedSweeps(LoadPointsFromMultiSweeps):
-    """mmdet3d's LoadPointsFromMultiSweeps whose sweeps also meet the keyframe where the ego vehicle turns.
+    """mmdet3d's LoadPointsFromMultiSweeps that also aligns sweeps with the keyframe when the ego vehicle turns.
 
     `lidar2sensor` takes points of the keyframe to the sweep: y = R x + t. mmdet3d 1.4 computes R^T y - t where
     x = R^T (y - t) is wanted (its pull request 3007), which is off by |R^T t - t|: nothing on a straight road, 0.5 m
@@ -82,8 +82,8 @@ class CropToImage(BaseTransform):
     """Keeps the points that the one camera of `img_from_lidar` (1, 4, 4) and `stored_hw` sees.
 
     KITTI labels nothing else. mmdet3d writes a second, cropped copy of all scans for that; this takes less than a
-    millisecond a frame. It belongs right behind the loading, before anything moves the points. All points of a frame
-    `without_camera` stay: that of a cloud in inference next to which there is no calibration.
+    millisecond a frame. It belongs right behind the loading, before anything moves the points. In inference, a
+    cloud without a calibration (`without_camera`) keeps all points.
     """
 
     def transform(self, results: dict) -> dict:

@@ -38,20 +38,20 @@ class PairedViews(BaseTransform):
     def transform(self, results: dict) -> dict | None:
         """Returns both views, or None where a pipeline drops the sample."""
         state = random.getstate(), np.random.get_state(), torch.get_rng_state()
-        theirs = self.teacher(copy.deepcopy(results))
+        teacher_view = self.teacher(copy.deepcopy(results))
         random.setstate(state[0])
         np.random.set_state(state[1])
         torch.set_rng_state(state[2])
-        mine = self.student(results)
-        if mine is None or theirs is None:
+        student_view = self.student(results)
+        if student_view is None or teacher_view is None:
             return None
         if self.same_frame:
-            _check_frames(mine, theirs)
-        return {**mine, 'teacher': theirs}
+            _check_frames(student_view, teacher_view)
+        return {**student_view, 'teacher': teacher_view}
 
 
-def _check_frames(mine: dict, theirs: dict) -> None:
-    frames = [view['data_samples'].metainfo.get('aug_from_lidar', np.eye(4)) for view in (mine, theirs)]
+def _check_frames(student_view: dict, teacher_view: dict) -> None:
+    frames = [view['data_samples'].metainfo.get('aug_from_lidar', np.eye(4)) for view in (student_view, teacher_view)]
     if not np.allclose(frames[0], frames[1], atol=1e-6):
         raise InputError(
             'the views of student and teacher have different lidar frames: their pipelines must draw the same '

@@ -45,7 +45,7 @@ class PointBoxDataset(SingleFrameBoxDataset):
             InputError: there is another file at `path`, which is not a result file.
         """
         require_result_file(path)
-        found = finite_boxes(sample.get('pred_instances_3d'))
-        names = [self.metainfo['classes'][label] for label in found.labels]
-        write_labels(path, found.boxes, names, found.scores)
+        predictions = finite_boxes(sample.get('pred_instances_3d'))
+        names = [self.metainfo['classes'][label] for label in predictions.labels]
+        write_labels(path, predictions.boxes, names, predictions.scores)
         return True

@@ -29,7 +29,7 @@ class KittiFrameDataset(SingleFrameBoxDataset, KittiDataset):
     one camera, `image_2`, its image, `cam_from_lidar` to the rectified camera 0, `stored_from_cam` from there to pixels
     of camera 2, and `img_from_lidar`, their product; with labels also `ann_info` in training and `eval_ann_info` in
     testing. Its boxes are LiDARInstance3DBoxes (x, y, z of the bottom, l, w, h, yaw).
-    DontCare and classes that are not asked for are never boxes.
+    DontCare and classes that are not asked for are left out.
 
     Arguments and errors are those of SingleFrameBoxDataset; the classes are Pedestrian, Cyclist, Car by default.
     """
@@ -80,7 +80,7 @@ class KittiFrameDataset(SingleFrameBoxDataset, KittiDataset):
             yield sample
 
     def write_result(self, sample: Any, path: str | Path) -> bool:
-        """Writes the benchmark's result file of a sample with a calibration; a box that the image misses is left out.
+        """Writes the benchmark's result file of a sample with a calibration; boxes outside the image are left out.
 
         Raises:
             InputError: there is another file at `path`, which is not a result file.
@@ -88,13 +88,13 @@ class KittiFrameDataset(SingleFrameBoxDataset, KittiDataset):
         if any(sample.get(key) is None for key in CAMERA_OF_RESULTS):
             return False
         require_result_file(path)
-        objects, seen, _ = predicted_objects(sample, self.metainfo['classes'])
-        write_objects(path, objects.pick(seen))
+        objects, in_image, _ = predicted_objects(sample, self.metainfo['classes'])
+        write_objects(path, objects.select(in_image))
         return True
 
 
 def _camera_keys(camera: dict[str, Any], folder: str = '') -> dict[str, Any]:
     """Returns the keys of a sample for camera 2, which is described as in an info file."""
-    # Its image is always as stored.
+    # No step changes the image.
     img_from_lidar = np.array(camera['lidar2img'])[None]
     return {**camera_keys({'image_2': [camera]}, folder), 'img_from_lidar': img_from_lidar, 'only_ahead': True}

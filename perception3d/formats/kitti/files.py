@@ -2,7 +2,7 @@
 
 Formats: the readme of the KITTI object development kit (Geiger et al. 2012). Label line: type, truncated, occluded,
 alpha, x1 y1 x2 y2 (pixels), h w l (m), x y z (m), rotation_y, all in the rectified frame of camera 0: x right, y down,
-z forward, (x, y, z) the middle of the bottom face. A result line has a score behind it.
+z forward, (x, y, z) the middle of the bottom face. A result line ends with a score.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Objects:
     """The N objects of one frame, as the file has them.
 
     names (N,) strings; truncated (N,) 0..1 or -1; occluded (N,) 0..3 or -1; alpha_rad (N,); boxes_2d (N, 4) x1 y1 x2 y2
-    in pixels; sizes_m (N, 3) height, width, length; places_m (N, 3) middle of the bottom face in the rectified camera
-    frame; rotation_y_rad (N,); scores (N,) or None for labels. All float64 but `names` and `occluded`.
+    in pixels; sizes_m (N, 3) height, width, length; bottom_centers_m (N, 3) middle of the bottom face in the rectified
+    camera frame; rotation_y_rad (N,); scores (N,) or None for labels. All float64 but `names` and `occluded`.
     """
 
     names: npt.NDArray[Any]
@@ -36,17 +36,17 @@ class Objects:
     alpha_rad: npt.NDArray[Any]
     boxes_2d: npt.NDArray[Any]
     sizes_m: npt.NDArray[Any]
-    places_m: npt.NDArray[Any]
+    bottom_centers_m: npt.NDArray[Any]
     rotation_y_rad: npt.NDArray[Any]
     scores: npt.NDArray[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
 
-    def pick(self, rows: npt.NDArray[Any]) -> Objects:
+    def select(self, rows: npt.NDArray[Any]) -> Objects:
         """Returns the objects of the rows (indices or mask)."""
-        picked: dict[str, Any] = {key: None if value is None else value[rows] for key, value in vars(self).items()}
-        return replace(self, **picked)
+        selected: dict[str, Any] = {key: None if value is None else value[rows] for key, value in vars(self).items()}
+        return replace(self, **selected)
 
 
 def objects_from_table(names: list[str], table: npt.NDArray[Any], scored: bool) -> Objects:
@@ -59,7 +59,7 @@ def objects_from_table(names: list[str], table: npt.NDArray[Any], scored: bool) 
         alpha_rad=table[:, 2],
         boxes_2d=table[:, 3:7],
         sizes_m=table[:, 7:10],
-        places_m=table[:, 10:13],
+        bottom_centers_m=table[:, 10:13],
         rotation_y_rad=table[:, 13],
         scores=table[:, 14] if scored else None,
     )
@@ -150,7 +150,7 @@ def write_objects(path: str | Path, objects: Objects) -> None:
             objects.alpha_rad[i],
             *objects.boxes_2d[i],
             *objects.sizes_m[i],
-            *objects.places_m[i],
+            *objects.bottom_centers_m[i],
             objects.rotation_y_rad[i],
         ]
         text = f'{objects.names[i]} {objects.truncated[i]:.2f} {objects.occluded[i]:d} '
@@ -207,7 +207,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 def write_calibration(path: str | Path, calibration: Calibration) -> None:
-    """Writes a calibration file with all the keys of the benchmark; the IMU is put where the LiDAR is."""
+    """Writes a calibration file with all the keys of the benchmark; Tr_imu_to_velo is the identity."""
     rows = {f'P{k}': matrix for k, matrix in enumerate(calibration.projections)}
     rows['R0_rect'] = calibration.rectification
     rows['Tr_velo_to_cam'] = calibration.cam0_from_lidar_3x4
@@ -225,7 +225,7 @@ def wrap_angle(angle_rad: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns boxes (N, 7) in the LiDAR frame: x, y, z of the bottom's middle, l, w, h, yaw (mmdet3d >= 1.0)."""
-    places = objects.places_m @ lidar_from_cam[:3, :3].T + lidar_from_cam[:3, 3]
+    places = objects.bottom_centers_m @ lidar_from_cam[:3, :3].T + lidar_from_cam[:3, 3]
     yaw = wrap_angle(-objects.rotation_y_rad - np.pi / 2)
     return np.column_stack([places, objects.sizes_m[:, [2, 1, 0]], yaw]).reshape(-1, 7)
 
@@ -233,13 +233,13 @@ def boxes_lidar_from_camera(objects: Objects, lidar_from_cam: npt.NDArray[Any]) 
 def camera_fields_from_lidar(
     boxes: npt.NDArray[Any], cam_from_lidar: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Returns sizes_m (N, 3), places_m (N, 3) and rotation_y_rad (N,) of boxes (N, 7) in the LiDAR frame."""
+    """Returns sizes_m (N, 3), bottom_centers_m (N, 3) and rotation_y_rad (N,) of boxes (N, 7) in the LiDAR frame."""
     places = boxes[:, :3] @ cam_from_lidar[:3, :3].T + cam_from_lidar[:3, 3]
     return boxes[:, [5, 4, 3]], places, wrap_angle(-boxes[:, 6] - np.pi / 2)
 
 
 def camera_corners(
-    sizes_m: npt.NDArray[Any], places_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]
+    sizes_m: npt.NDArray[Any], bottom_centers_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]
 ) -> npt.NDArray[Any]:
     """Returns the corners (N, 8, 3) of boxes in the camera frame; the first four are the bottom (y down)."""
     height, width, length = sizes_m[:, 0, None], sizes_m[:, 1, None], sizes_m[:, 2, None]
@@ -247,10 +247,10 @@ def camera_corners(
     z = width * np.array([0.5, -0.5, -0.5, 0.5] * 2)
     y = height * np.array([0.0] * 4 + [-1.0] * 4)
     cos, sin = np.cos(rotation_y_rad)[:, None], np.sin(rotation_y_rad)[:, None]
-    corners: npt.NDArray[Any] = np.stack([cos * x + sin * z, y, cos * z - sin * x], -1) + places_m[:, None]
+    corners: npt.NDArray[Any] = np.stack([cos * x + sin * z, y, cos * z - sin * x], -1) + bottom_centers_m[:, None]
     return corners
 
 
-def observation_angle(places_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def observation_angle(bottom_centers_m: npt.NDArray[Any], rotation_y_rad: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Returns alpha (N,): the heading relative to the ray from the camera."""
-    return wrap_angle(rotation_y_rad - np.arctan2(places_m[:, 0], places_m[:, 2]))
+    return wrap_angle(rotation_y_rad - np.arctan2(bottom_centers_m[:, 0], bottom_centers_m[:, 2]))

@@ -111,7 +111,7 @@ def _instances(objects: Objects, calibration: Calibration, counts: npt.NDArray[A
 
     center_2d (pixels) and depth (m) are those of the box's middle in camera 2, counts (N,) the points in each box.
     """
-    middle = objects.places_m - objects.sizes_m[:, :1] / 2 * [0, 1, 0]
+    middle = objects.bottom_centers_m - objects.sizes_m[:, :1] / 2 * [0, 1, 0]
     projected = np.column_stack([middle, np.ones(len(objects))]) @ calibration.img_from_cam()[:3].T
     level = difficulties(objects)
     lhw = objects.sizes_m[:, [2, 0, 1]]
@@ -124,7 +124,7 @@ def _instances(objects: Objects, calibration: Calibration, counts: npt.NDArray[A
                 'bbox': objects.boxes_2d[i].tolist(),
                 'bbox_label': label,
                 'bbox_label_3d': label,
-                'bbox_3d': [*objects.places_m[i].tolist(), *lhw[i].tolist(), float(objects.rotation_y_rad[i])],
+                'bbox_3d': [*objects.bottom_centers_m[i].tolist(), *lhw[i].tolist(), float(objects.rotation_y_rad[i])],
                 'center_2d': (projected[i, :2] / projected[i, 2]).tolist(),
                 'depth': float(projected[i, 2]),
                 'num_lidar_pts': int(counts[i]),
@@ -169,7 +169,7 @@ def build_frame(
     objects = _read_labels(root / frame.file('label_2'))
     points = points[in_image(points, np.array(info['images']['CAM2']['lidar2img']), size_hw)]
     real = np.flatnonzero(objects.names != DONT_CARE)
-    boxes = boxes_lidar_from_camera(objects.pick(real), np.linalg.inv(calibration.cam_from_lidar()))
+    boxes = boxes_lidar_from_camera(objects.select(real), np.linalg.inv(calibration.cam_from_lidar()))
     rows = rows_in_boxes(points, boxes)
     counts = np.full(len(objects), -1)
     counts[real] = [len(own) for own in rows]

@@ -15,7 +15,7 @@ from perception3d.formats.kitti.files import (
     camera_fields_from_lidar,
     observation_angle,
 )
-from perception3d.geometry.frustum import NEAR_M, near_cuts
+from perception3d.geometry.frustum import NEAR_M, near_plane_crossings
 
 CAMERA_OF_RESULTS = ('cam_from_lidar', 'stored_from_cam', 'stored_hw')
 """Keys of a sample that its result file needs, see `structures.sample_schema`; each of one camera."""
@@ -40,7 +40,7 @@ def image_boxes(
     """
     homogeneous = corners_cam @ img_from_cam[:3, :3].T + img_from_cam[:3, 3]
     first, second = homogeneous[:, _EDGES[0]], homogeneous[:, _EDGES[1]]
-    cuts, crosses = near_cuts(first, second)
+    cuts, crosses = near_plane_crossings(first, second)
     points = np.concatenate([homogeneous, cuts], 1)
     usable = np.concatenate([homogeneous[..., 2] >= NEAR_M, crosses], 1)
     pixels = points[..., :2] / np.where(usable, points[..., 2], 1.0)[..., None]
@@ -93,12 +93,12 @@ def predicted_objects(
     Returns:
         The objects, (N,) whether the image sees any of each, and how many predictions were left out as not finite.
     """
-    found = finite_boxes(sample.get('pred_instances_3d'), sample.get('frame_id', ''))
-    kept = np.ones(len(found.boxes), bool)
+    predictions = finite_boxes(sample.get('pred_instances_3d'), sample.get('frame_id', ''))
+    kept = np.ones(len(predictions.boxes), bool)
     if limit_range_m is not None:
-        kept = ((found.boxes[:, :3] > limit_range_m[:3]) & (found.boxes[:, :3] < limit_range_m[3:])).all(1)
-    names = np.array(classes, dtype='U32')[found.labels[kept]]
+        kept = ((predictions.boxes[:, :3] > limit_range_m[:3]) & (predictions.boxes[:, :3] < limit_range_m[3:])).all(1)
+    names = np.array(classes, dtype='U32')[predictions.labels[kept]]
     cam_from_lidar, img_from_cam, (image_hw,) = (sample.get(key) for key in CAMERA_OF_RESULTS)
     matrices = np.asarray(cam_from_lidar, np.float64)[0], np.asarray(img_from_cam, np.float64)[0]
-    objects, seen = result_objects(found.boxes[kept], found.scores[kept], names, *matrices, image_hw)
-    return objects, seen, found.dropped
+    objects, seen = result_objects(predictions.boxes[kept], predictions.scores[kept], names, *matrices, image_hw)
+    return objects, seen, predictions.dropped

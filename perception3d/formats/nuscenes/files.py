@@ -97,7 +97,7 @@ def open_tables(root: str | Path, version: str | None = None) -> NuScenes:
 
 @lru_cache(maxsize=2)
 def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
-    """Loads the tables; `state` (their times of change) keeps the cache honest when a tree is written again."""
+    """Loads the tables; `state` (their times of change) invalidates the cache when a tree is written again."""
     from nuscenes import NuScenes
 
     try:

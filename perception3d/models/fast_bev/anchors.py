@@ -14,7 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# |log(box size / anchor size)| is cut here (factor 62.5, as in mmdet's coders): a wild prediction stays a finite box.
+# |log(box size / anchor size)| is cut here (factor 62.5, as in mmdet's coders), so that extreme
+# predictions stay finite boxes.
 MAX_LOG_RATIO = 4.135
 SMALLEST_SIZE_M = 0.01
 # Raw outputs of the head are cut here before anything is computed from them: an overflow stays a finite loss.
@@ -22,7 +23,7 @@ LARGEST_OUTPUT = 1e4
 
 
 class AnchorFields(NamedTuple):
-    """Anchor coordinates that broadcast to (A, X, Y): centre cells in metres, sizes in metres, yaw in radians."""
+    """Anchor coordinates that broadcast to (A, X, Y): cell centres and sizes in metres, yaw in radians."""
 
     x: Tensor
     y: Tensor
@@ -73,7 +74,7 @@ class AnchorGrid:
         rows = [(*size, yaw) for size in self.sizes for yaw in self.rotations]
         return torch.tensor(rows, dtype=torch.float32, device=device)
 
-    def fields(self, shape: tuple[int, int], device: torch.device | str) -> AnchorFields:
+    def coordinates(self, shape: tuple[int, int], device: torch.device | str) -> AnchorFields:
         """Anchor coordinates of a map with `shape` (X, Y), each of a shape that broadcasts to (A, X, Y)."""
         dx, dy = self.cell_size_m(shape)
         x = self.range_m[0] + dx * (torch.arange(shape[0], device=device) + 0.5)
@@ -82,7 +83,7 @@ class AnchorGrid:
         return AnchorFields(x[None, :, None], y[None, None, :], length, width, height, yaw)
 
     def boxes(self, anchor: Tensor, x: Tensor, y: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Boxes (..., 7) of the anchors with index `anchor` in the cells `x`, `y` (all (...) long) of a map (X, Y)."""
+        """Boxes (..., 7) of the anchors with index `anchor` in cells `x`, `y`, all of shape (...), of a map (X, Y)."""
         dx, dy = self.cell_size_m(shape)
         size = self.shapes(anchor.device)[anchor]
         center_x = self.range_m[0] + dx * (x + 0.5)
@@ -101,9 +102,9 @@ def encode(anchors: Tensor, boxes: Tensor) -> Tensor:
     diagonal = anchors[..., 3:5].norm(dim=-1, keepdim=True)
     offset = (boxes[..., :2] - anchors[..., :2]) / diagonal
     center_gap = boxes[..., 2] + size[..., 2] / 2 - anchors[..., 2] - anchors[..., 5] / 2
-    lift = (center_gap / anchors[..., 5])[..., None]
+    dz = (center_gap / anchors[..., 5])[..., None]
     ratio = torch.log(size / anchors[..., 3:6])
-    return torch.cat([offset, lift, ratio, boxes[..., 6:7] - anchors[..., 6:7], boxes[..., 7:9]], -1)
+    return torch.cat([offset, dz, ratio, boxes[..., 6:7] - anchors[..., 6:7], boxes[..., 7:9]], -1)
 
 
 def decode(anchors: Tensor, deltas: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ def decode(anchors: Tensor, deltas: Tensor) -> Tensor:
 
 
 def direction_bin(yaw: Tensor, offset: float) -> Tensor:
-    """Half-turn (...) long, 0 or 1, in which `yaw` (radians) lies: 0 is [offset, offset + pi)."""
+    """Bin 0 or 1, of shape (...), in which `yaw` (radians) lies: 0 is [offset, offset + pi)."""
     turn = torch.remainder(yaw - offset, 2 * math.pi)
     return (turn >= math.pi).long()
 

@@ -38,7 +38,7 @@ def select_bags(targets: Targets, grid: AnchorGrid, shape: tuple[int, int], size
     """The `size` anchors of largest IoU with each box; equal IoU (also 0) goes to the nearer centre.
 
     Within one anchor shape the IoU falls with the distance along each axis, so the best `size` cells form a staircase
-    around the box that fits in a window of size + 2 cells, moved inside the map: nothing outside needs a look.
+    around the box that fits in a window of size + 2 cells, moved inside the map: no cell outside can be in the bag.
     """
     span = min(shape[0], size + 2), min(shape[1], size + 2)
     parts = [_bags_of_rows(b, grid, shape, span, size) for b in targets.boxes.split(_ROWS_BAG)]
@@ -47,19 +47,19 @@ def select_bags(targets: Targets, grid: AnchorGrid, shape: tuple[int, int], size
 
 def _bags_of_rows(boxes: Tensor, grid: AnchorGrid, shape: tuple[int, int], span: tuple[int, int], size: int) -> Bags:
     device, cell = boxes.device, grid.cell_size_m(shape)
-    starts, gaps = [], []
+    starts, offsets_m = [], []
     for axis in (0, 1):
-        home = (boxes[:, axis] - grid.range_m[axis]) / cell[axis]
-        start = (home.clamp(-1e6, 1e6) - span[axis] / 2).round().long().clamp(0, shape[axis] - span[axis])
+        cell_of_box = (boxes[:, axis] - grid.range_m[axis]) / cell[axis]
+        start = (cell_of_box.clamp(-1e6, 1e6) - span[axis] / 2).round().long().clamp(0, shape[axis] - span[axis])
         cells = start[:, None] + torch.arange(span[axis], device=device)
         starts.append(start)
-        gaps.append((cells + 0.5 - home[:, None]) * cell[axis])
+        offsets_m.append((cells + 0.5 - cell_of_box[:, None]) * cell[axis])
     shapes = grid.shapes(device)
     zeros = shapes.new_zeros(len(shapes), 2)
     at_origin = nearest_bev(torch.cat([zeros, shapes[:, [0, 1, 3]]], 1))
     moved = torch.cat([boxes.new_zeros(len(boxes), 2), boxes[:, [3, 4, 6]]], 1)
     own = nearest_bev(moved)[:, None, None, None]
-    shift_x, shift_y = gaps[0][:, None, :, None], gaps[1][:, None, None, :]
+    shift_x, shift_y = offsets_m[0][:, None, :, None], offsets_m[1][:, None, None, :]
     iou = _shifted_iou(at_origin[:, None, None], shift_x, shift_y, own)
     distance = shift_x**2 + shift_y**2
     key = iou - distance * (_TIE / distance.amax((1, 2, 3), keepdim=True).clamp(min=1e-6))
@@ -81,15 +81,15 @@ def _shifted_iou(rect: Tensor, shift_x: Tensor, shift_y: Tensor, other: Tensor) 
 def predicted_rectangles(reg: Tensor, grid: AnchorGrid) -> Tensor:
     """Nearest bird's-eye rectangles (4, B, A, X, Y) of the boxes that `reg` (B, A, 9, X, Y) predicts, metres."""
     size_x, size_y = reg.shape[-2:]
-    field = grid.fields((size_x, size_y), reg.device)
-    dx, dy, log_l, log_w, turn = (
+    field = grid.coordinates((size_x, size_y), reg.device)
+    dx, dy, log_l, log_w, yaw_delta = (
         reg[:, :, i].float().clamp(-LARGEST_OUTPUT, LARGEST_OUTPUT).contiguous() for i in (0, 1, 3, 4, 6)
     )
     x, y = dx.mul_(field.diagonal).add_(field.x), dy.mul_(field.diagonal).add_(field.y)
     half_l = log_l.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.length / 2)
     half_w = log_w.clamp_(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp_().mul_(field.width / 2)
     # |sin| > |cos| says "nearer to a quarter turn" without wrapping the angle.
-    angle = turn.add_(field.yaw)
+    angle = yaw_delta.add_(field.yaw)
     crosswise = torch.cos(2 * angle) < 0
     half_x, half_y = torch.where(crosswise, half_w, half_l), torch.where(crosswise, half_l, half_w)
     return torch.stack([x - half_x, y - half_y, x + half_x, y + half_y])
@@ -110,20 +110,20 @@ def explained_probability(rectangles: Tensor, targets: Targets, logits: Tensor, 
     """
     out = torch.zeros_like(logits)
     if len(targets.boxes) and logits.numel():
-        owners = nearest_bev(to_bev(targets.boxes))
+        gt_rectangles = nearest_bev(to_bev(targets.boxes))
         # An invalid box gets an empty rectangle far away: nothing overlaps it.
-        owners = torch.where(targets.valid[:, None], owners, owners.new_full((), 1e9))
+        gt_rectangles = torch.where(targets.valid[:, None], gt_rectangles, gt_rectangles.new_full((), 1e9))
         find = _explain_on_cpu if out.device.type == 'cpu' else _explain_dense
-        find(rectangles, owners, targets, threshold, out)
+        find(rectangles, gt_rectangles, targets, threshold, out)
     return out
 
 
-def _explain_dense(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
+def _explain_dense(rectangles: Tensor, gt_rectangles: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
     flat = rectangles.flatten(2).permute(1, 2, 0)
     batch, per_cell, classes = out.shape[:3]
     rows = out.new_zeros(batch * classes, flat.shape[1])
-    for part in torch.arange(len(owners), device=out.device).split(_ROWS_DENSE):
-        iou = aligned_iou(flat[targets.sample[part]], owners[part, None])
+    for part in torch.arange(len(gt_rectangles), device=out.device).split(_ROWS_DENSE):
+        iou = aligned_iou(flat[targets.sample[part]], gt_rectangles[part, None])
         above = iou - threshold
         share = (above / above.amax(1, keepdim=True).clamp(min=1e-12)).clamp(0, 1)
         index = targets.sample[part] * classes + targets.labels[part]
@@ -131,9 +131,9 @@ def _explain_dense(rectangles: Tensor, owners: Tensor, targets: Targets, thresho
     out.copy_(rows.view(batch, classes, per_cell, *out.shape[3:]).transpose(1, 2))
 
 
-def _explain_on_cpu(rectangles: Tensor, owners: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
+def _explain_on_cpu(rectangles: Tensor, gt_rectangles: Tensor, targets: Targets, threshold: float, out: Tensor) -> None:
     starts = np.concatenate([[0], np.cumsum(targets.counts)])
-    truth = _Truth(owners.numpy(), targets.labels.numpy(), starts)
+    truth = _Truth(gt_rectangles.numpy(), targets.labels.numpy(), starts)
     memory = out.as_strided((out.numel(),), (1,)).numpy()
     target = _Strided(memory, np.array(out.shape), np.array(out.stride()))
     _explain_kernel(rectangles.flatten(2).numpy(), truth, np.float32(threshold), target)
@@ -175,9 +175,9 @@ def _meet(box: np.ndarray, other: np.ndarray) -> bool:
 
 
 @njit(cache=True)
-def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, both: float) -> float:
+def _iou(rect: np.ndarray, box: np.ndarray, b: int, i: int, overlap_area: float) -> float:
     own = (rect[2, b, i] - rect[0, b, i]) * (rect[3, b, i] - rect[1, b, i])
-    return both / max(own + (box[2] - box[0]) * (box[3] - box[1]) - both, np.float32(1e-6))
+    return overlap_area / max(own + (box[2] - box[0]) * (box[3] - box[1]) - overlap_area, np.float32(1e-6))
 
 
 @njit(cache=True)
@@ -197,15 +197,15 @@ def _explain_kernel(rect: np.ndarray, truth: _Truth, threshold: np.float32, targ
     for job in range(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
         last = min(first + block, total)
-        both = np.empty(block, np.float32)
+        overlap_area = np.empty(block, np.float32)
         for k in range(4):
             edge = rect[k, b, first:last]
             bounds[job, k] = edge.min() if k < 2 else edge.max()
         for g in range(starts[b], starts[b + 1]):
-            if _meet(boxes[g], bounds[job]) and _overlaps(rect, boxes[g], b, first, last, both):
+            if _meet(boxes[g], bounds[job]) and _overlaps(rect, boxes[g], b, first, last, overlap_area):
                 for i in range(first, last):
-                    if both[i - first] > 0.0:
-                        best[job, g] = max(best[job, g], _iou(rect, boxes[g], b, i, both[i - first]))
+                    if overlap_area[i - first] > 0.0:
+                        best[job, g] = max(best[job, g], _iou(rect, boxes[g], b, i, overlap_area[i - first]))
     top = np.full(boxes.shape[0], threshold, np.float32)
     for job in range(shape[0] * blocks):
         for g in range(starts[job // blocks], starts[job // blocks + 1]):
@@ -214,13 +214,13 @@ def _explain_kernel(rect: np.ndarray, truth: _Truth, threshold: np.float32, targ
     for job in range(shape[0] * blocks):
         b, first = job // blocks, (job % blocks) * block
         last = min(first + block, total)
-        both = np.empty(block, np.float32)
+        overlap_area = np.empty(block, np.float32)
         for g in range(starts[b], starts[b + 1]):
             if best[job, g] > threshold:
-                _overlaps(rect, boxes[g], b, first, last, both)
+                _overlaps(rect, boxes[g], b, first, last, overlap_area)
                 base = b * strides[0] + labels[g] * strides[2]
                 for i in range(first, last):
-                    iou = _iou(rect, boxes[g], b, i, both[i - first])
+                    iou = _iou(rect, boxes[g], b, i, overlap_area[i - first])
                     if iou > threshold:
                         cell = i % cells
                         at = (

@@ -2,7 +2,7 @@
 
 Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv 1509.09308, section 4.3): 4 x 4 outputs need 36
 multiplications per pair of channels instead of 144. numba transforms tiles of the map to 36 matrices and the products
-back; the products are one call of the matrix routine that torch has. Results differ from a direct convolution by
+back; the products are one call of torch.bmm. Results differ from a direct convolution by
 about 1e-5 of their size. Tiles that need no work may be left out (`active_convolutions`).
 """
 
@@ -53,7 +53,7 @@ class Workspace(PerThread):
 class WinogradConv2d(nn.Module):
     """A drop-in for an `nn.Conv2d` of kernel 3, stride 1, padding 1: inference in float32 on the CPU.
 
-    Takes (B, C, H, W) and returns (B, K, H, W) in channels-last memory. Takes the weights of `conv` as they are now.
+    Takes (B, C, H, W) and returns (B, K, H, W) in channels-last memory. Copies the weights of `conv`.
     InputError if `conv` has another shape.
     """
 
@@ -146,11 +146,11 @@ def _backward_line(b: np.ndarray, start: int, step: int) -> None:
     for c in range(start, start + _LANES):
         m0, m1, m2 = b[c], b[c + step], b[c + 2 * step]
         m3, m4, m5 = b[c + 3 * step], b[c + 4 * step], b[c + 5 * step]
-        near, turn, far, wide = m1 + m2, m1 - m2, m3 + m4, m3 - m4
+        near, diff12, far, wide = m1 + m2, m1 - m2, m3 + m4, m3 - m4
         b[c] = m0 + near + far
-        b[c + step] = turn + np.float32(2) * wide
+        b[c + step] = diff12 + np.float32(2) * wide
         b[c + 2 * step] = near + np.float32(4) * far
-        b[c + 3 * step] = turn + np.float32(8) * wide + m5
+        b[c + 3 * step] = diff12 + np.float32(8) * wide + m5
 
 
 @njit(cache=True, inline='always')
@@ -165,7 +165,7 @@ def _copy(source: np.ndarray, target: np.ndarray, start: int) -> None:
 
 
 @njit(cache=True, inline='always')
-def _place(tile: int, height: int, width: int) -> tuple[int, int, int]:
+def _tile_origin(tile: int, height: int, width: int) -> tuple[int, int, int]:
     """Map, top row and left column of a tile."""
     down, right = (height + 3) // 4, (width + 3) // 4
     return tile // (down * right), 4 * (tile // right % down), 4 * (tile % right)
@@ -177,7 +177,7 @@ def _to_tiles(x, tiles, out):
     for chunk in prange((tiles.size + _CHUNK - 1) // _CHUNK):
         b = np.zeros(36 * _LANES, np.float32)
         for t in range(chunk * _CHUNK, min(tiles.size, chunk * _CHUNK + _CHUNK)):
-            n, top, left = _place(tiles[t], height, width)
+            n, top, left = _tile_origin(tiles[t], height, width)
             for first in range(0, channels, _LANES):
                 last = min(first + _LANES, channels)
                 for k in range(36):
@@ -203,7 +203,7 @@ def _from_tiles(products, tiles, bias, relu, out):
     for chunk in prange((tiles.size + _CHUNK - 1) // _CHUNK):
         b = np.zeros(36 * _LANES, np.float32)
         for t in range(chunk * _CHUNK, min(tiles.size, chunk * _CHUNK + _CHUNK)):
-            n, top, left = _place(tiles[t], height, width)
+            n, top, left = _tile_origin(tiles[t], height, width)
             for first in range(0, channels, _LANES):
                 last = min(first + _LANES, channels)
                 for k in range(36):
@@ -212,10 +212,10 @@ def _from_tiles(products, tiles, bias, relu, out):
                     _backward_line(b, k * _LANES, 6 * _LANES)
                 for k in range(4):
                     _backward_line(b, 6 * k * _LANES, _LANES)
-                shift = bias[first:last]
+                bias_part = bias[first:last]
                 for i in range(min(4, height - top)):
                     for j in range(min(4, width - left)):
                         target, start = out[n, top + i, left + j, first:last], (6 * i + j) * _LANES
                         for c in range(target.size):
-                            value = b[start + c] + shift[c]
+                            value = b[start + c] + bias_part[c]
                             target[c] = max(value, np.float32(0)) if relu else value

@@ -1,4 +1,4 @@
-"""Which ground-truth box an anchor belongs to, by the overlap of axis-parallel boxes in bird's-eye view, on the CPU.
+"""Which ground-truth box an anchor belongs to, by the overlap of axis-aligned boxes in bird's-eye view, on the CPU.
 
 mmdet3d computes the overlap of every anchor with every object in a dozen passes over memory; nearly all are zero. Here
 one pass in numba skips what does not touch. The results are equal bit by bit.
@@ -23,7 +23,7 @@ def is_supported(assigner: Any) -> bool:
 
 
 def nearest_bev(boxes: Tensor, coordinate: str = 'lidar') -> Tensor:
-    """Returns boxes (N, 7+) as the nearest axis-parallel rectangles x1, y1, x2, y2 (N, 4), in metres, as mmdet3d."""
+    """Returns boxes (N, 7+) as the nearest axis-aligned rectangles x1, y1, x2, y2 (N, 4), in metres, as mmdet3d."""
     box_type, _ = get_box_type(coordinate)
     return box_type(boxes, box_dim=boxes.shape[-1]).nearest_bev
 
@@ -75,15 +75,15 @@ def _assign(
     low, high, positive, least = thresholds
     best = np.zeros(len(anchors), np.float32)
     owner = np.zeros(len(anchors), np.int64)
-    top, top_at = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.int64)
+    best_of_box, best_anchor = np.zeros(len(boxes), np.float32), np.zeros(len(boxes), np.int64)
     for g in range(len(boxes)):
         for a in range(len(anchors)):
             if _touch(anchors[a], boxes[g]):
                 overlap = _overlap(boxes[g], anchors[a])
                 if overlap > best[a]:
                     best[a], owner[a] = overlap, g
-                if overlap > top[g]:
-                    top[g], top_at[g] = overlap, a
+                if overlap > best_of_box[g]:
+                    best_of_box[g], best_anchor[g] = overlap, a
     assigned = np.full(len(anchors), -1, np.int64)
     for a in range(len(anchors)):
         if low <= best[a] < high:
@@ -92,12 +92,14 @@ def _assign(
             assigned[a] = owner[a] + 1
     if low_quality:
         for g in range(len(boxes)):
-            if top[g] < least:
+            if best_of_box[g] < least:
                 continue
             if not all_best:
-                assigned[top_at[g]] = g + 1
+                assigned[best_anchor[g]] = g + 1
                 continue
+            # A best overlap of 0 is that of all anchors that do not touch the box, as in mmdet.
             for a in range(len(anchors)):
-                if (top[g] == 0 or _touch(anchors[a], boxes[g])) and _overlap(boxes[g], anchors[a]) == top[g]:
+                may_equal = best_of_box[g] == 0 or _touch(anchors[a], boxes[g])
+                if may_equal and _overlap(boxes[g], anchors[a]) == best_of_box[g]:
                     assigned[a] = g + 1
     return assigned

@@ -181,9 +181,9 @@ def test_the_metric_of_the_base_config_gets_what_it_needs(tree: KittiTree, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ['000001.txt', '000005.txt']
     written = read_objects(tmp_path / '000001.txt', scored=True)
     stored = read_objects(tree.root / 'training' / 'label_2' / '000001.txt')
-    stored = stored.pick(np.isin(stored.names, ('Car', 'Pedestrian', 'Cyclist')))
+    stored = stored.select(np.isin(stored.names, ('Car', 'Pedestrian', 'Cyclist')))
     assert written.names.tolist() == stored.names.tolist()
-    np.testing.assert_allclose(written.places_m, stored.places_m, atol=0.011)
+    np.testing.assert_allclose(written.bottom_centers_m, stored.bottom_centers_m, atol=0.011)
     np.testing.assert_allclose(written.boxes_2d, stored.boxes_2d, atol=3)
 
 

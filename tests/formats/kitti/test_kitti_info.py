@@ -94,8 +94,8 @@ def test_our_conversion_of_boxes_is_mmdet3ds(tree: KittiTree):
     home = tree.root / 'training'
     lidar_from_cam = np.linalg.inv(read_calibration(home / 'calib' / '000001.txt').cam_from_lidar())
     objects = read_objects(home / 'label_2' / '000001.txt')
-    objects = objects.pick(objects.names != 'DontCare')
-    rows = np.column_stack([objects.places_m, objects.sizes_m[:, [2, 0, 1]], objects.rotation_y_rad])
+    objects = objects.select(objects.names != 'DontCare')
+    rows = np.column_stack([objects.bottom_centers_m, objects.sizes_m[:, [2, 0, 1]], objects.rotation_y_rad])
     theirs = CameraInstance3DBoxes(rows).convert_to(Box3DMode.LIDAR, lidar_from_cam).tensor.numpy()
     ours = boxes_lidar_from_camera(objects, lidar_from_cam)
     np.testing.assert_allclose(theirs[:, :6], ours[:, :6], atol=1e-5)
@@ -440,7 +440,7 @@ def test_the_real_frames(real_frames: Path):
         assert (camera['height'], camera['width']) == image_hw
         seen = points[slow_view(points, np.array(camera['lidar2img']), image_hw)]
         objects = read_objects(home / 'label_2' / f'{info["frame_id"]}.txt')
-        objects = objects.pick(objects.names != 'DontCare')
+        objects = objects.select(objects.names != 'DontCare')
         boxes = boxes_lidar_from_camera(objects, np.linalg.inv(camera['lidar2cam']))
         assert [box['num_lidar_pts'] for box in _boxes(info)] == [len(slow_rows(seen, box)) for box in boxes]
         counted += [box['num_lidar_pts'] for box in _boxes(info)]

@@ -70,7 +70,7 @@ def test_the_truth_of_real_frames_comes_back_from_the_lidar_frame(real_frames: P
     samples, frames = [], ['000000', '000001', '000002']
     for frame in frames:
         objects = read_objects(real_frames / 'label_2' / f'{frame}.txt')
-        objects = objects.pick(np.isin(objects.names, CLASSES))
+        objects = objects.select(np.isin(objects.names, CLASSES))
         calibration = read_calibration(real_frames / 'calib' / f'{frame}.txt')
         boxes = boxes_lidar_from_camera(objects, np.linalg.inv(calibration.cam_from_lidar()))
         metas = dict(
@@ -81,10 +81,10 @@ def test_the_truth_of_real_frames_comes_back_from_the_lidar_frame(real_frames: P
     scores = run(samples, gt_dir=str(real_frames / 'label_2'), format_dir=str(tmp_path / 'out'))
     for frame in frames:
         truth = read_objects(real_frames / 'label_2' / f'{frame}.txt')
-        truth = truth.pick(np.isin(truth.names, CLASSES))
+        truth = truth.select(np.isin(truth.names, CLASSES))
         found = read_objects(tmp_path / 'out' / f'{frame}.txt', scored=True)
         assert found.names.tolist() == truth.names.tolist()
-        for name in ('sizes_m', 'places_m', 'rotation_y_rad'):
+        for name in ('sizes_m', 'bottom_centers_m', 'rotation_y_rad'):
             assert getattr(found, name) == pytest.approx(getattr(truth, name), abs=0.0051), name
         assert found.alpha_rad == pytest.approx(truth.alpha_rad, abs=0.02)
         assert found.boxes_2d == pytest.approx(truth.boxes_2d, abs=10)

@@ -51,7 +51,7 @@ def frames(root: Path) -> dict[str, tuple[Objects, Calibration, np.ndarray]]:
         folder = root / 'training'
         objects = read_objects(folder / 'label_2' / f'{name}.txt')
         found[name] = (
-            objects.pick(objects.names != 'DontCare'),
+            objects.select(objects.names != 'DontCare'),
             read_calibration(folder / 'calib' / f'{name}.txt'),
             read_points(folder / 'velodyne' / f'{name}.bin', 4),
         )
@@ -64,7 +64,7 @@ def _files(root: Path) -> dict[str, bytes]:
 
 def _into_box(objects: Objects, i: int, points_cam: np.ndarray) -> np.ndarray:
     """Points (N, 3) of the camera frame along the length, height (0 at the bottom) and width of box i."""
-    offset = points_cam - objects.places_m[i]
+    offset = points_cam - objects.bottom_centers_m[i]
     cos, sin = np.cos(objects.rotation_y_rad[i]), np.sin(objects.rotation_y_rad[i])
     return np.stack(
         [offset[:, 0] * cos - offset[:, 2] * sin, -offset[:, 1], offset[:, 0] * sin + offset[:, 2] * cos], 1
@@ -86,7 +86,7 @@ def _corners(objects: Objects, i: int) -> np.ndarray:
         for across in (-width / 2, width / 2):
             for up in (0.0, height):
                 offset = [along * cos + across * sin, -up, -along * sin + across * cos]
-                corners.append(objects.places_m[i] + offset)
+                corners.append(objects.bottom_centers_m[i] + offset)
     return np.array(corners)
 
 
@@ -158,7 +158,7 @@ def test_rectangles_are_the_projected_boxes(frames: dict) -> None:
 
 def test_alpha_fits_to_rotation_y(frames: dict) -> None:
     for objects, _, _ in frames.values():
-        expected = observation_angle(objects.places_m, objects.rotation_y_rad)
+        expected = observation_angle(objects.bottom_centers_m, objects.rotation_y_rad)
         assert np.abs(np.angle(np.exp(1j * (objects.alpha_rad - expected)))).max() <= 0.0051
         assert np.abs(objects.alpha_rad).max() <= 3.15 and np.abs(objects.rotation_y_rad).max() <= 3.15
 
@@ -174,7 +174,7 @@ def test_boxes_lie_on_points_and_nothing_else(frames: dict) -> None:
         solids = recorder.scene.solids(0.05)
         owners = np.where(solid >= 0, solids.owner[np.maximum(solid, 0)], -1)
         points_cam = _to_camera(points, calibration)
-        for i in np.flatnonzero((_difficulty(objects) == 0) & (objects.places_m[:, 2] > 4)):
+        for i in np.flatnonzero((_difficulty(objects) == 0) & (objects.bottom_centers_m[:, 2] > 4)):
             inside = _inside(objects, i, points_cam)
             owner = np.bincount(owners[inside & (owners >= 0)]).argmax()
             own = owners == owner
@@ -242,12 +242,12 @@ def test_dont_care_has_its_fill_values(root: Path) -> None:
         assert (np.diff(ignored.astype(int)) >= 0).all()
         for i in np.flatnonzero(ignored):
             row = [objects.truncated[i], objects.occluded[i], objects.alpha_rad[i]]
-            row += [*objects.sizes_m[i], *objects.places_m[i], objects.rotation_y_rad[i]]
+            row += [*objects.sizes_m[i], *objects.bottom_centers_m[i], objects.rotation_y_rad[i]]
             assert row == DONT_CARE
             assert (objects.boxes_2d[i, 2:] > objects.boxes_2d[i, :2]).all()
             found += 1
-        kept = objects.pick(~ignored)
-        assert (kept.places_m[:, 2] <= 80).all() and (kept.boxes_2d[:, 3] - kept.boxes_2d[:, 1] >= 9.99).all()
+        kept = objects.select(~ignored)
+        assert (kept.bottom_centers_m[:, 2] <= 80).all() and (kept.boxes_2d[:, 3] - kept.boxes_2d[:, 1] >= 9.99).all()
     assert found > 3
 
 
@@ -275,7 +275,7 @@ def test_labels_worked_out_by_hand() -> None:
     assert list(objects.names) == ['Car', 'Van'] + ['DontCare'] * 4
     # Two decimals of the angle move the corners by a hundredth of a pixel.
     np.testing.assert_allclose(objects.boxes_2d[0], [40, 40, 60, 60], atol=0.01)
-    np.testing.assert_allclose(objects.places_m[0], [0, 1, 11])
+    np.testing.assert_allclose(objects.bottom_centers_m[0], [0, 1, 11])
     assert objects.rotation_y_rad[0] == -1.57 and abs(objects.alpha_rad[0] + 1.57) < 1e-9
     assert objects.truncated[0] == 0 and objects.occluded[0] == 1
     np.testing.assert_allclose(objects.boxes_2d[1], [50 + 400 / 12, 40, 100, 60], atol=0.01)

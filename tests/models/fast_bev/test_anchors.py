@@ -42,7 +42,7 @@ def test_anchors_equal_mmdet3d_generator() -> None:
 
 def test_fields_and_boxes_agree() -> None:
     grid = anchor_ops.AnchorGrid(range_m=RANGE_M)
-    field = grid.fields(SHAPE, 'cpu')
+    field = grid.coordinates(SHAPE, 'cpu')
     a, x, y = torch.tensor([0, 3, 7]), torch.tensor([0, 11, 5]), torch.tensor([6, 0, 3])
     boxes = grid.boxes(a, x, y, SHAPE)
     full = [f.expand(grid.per_cell, *SHAPE)[a, x, y] for f in field]

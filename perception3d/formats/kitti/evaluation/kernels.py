@@ -45,7 +45,7 @@ _jit = partial(njit, cache=True, nogil=True, error_model='numpy')
 
 
 class Boxes(NamedTuple):
-    """Labels or results of F frames: codes (N,), numbers (N, 14 or 15), `ground_rows` (N, 10), starts (F + 1,)."""
+    """Labels or results of F frames: codes (N,), numbers (N, 14 or 15), `ground` (N, 10), starts (F + 1,)."""
 
     codes: npt.NDArray[Any]
     numbers: npt.NDArray[Any]
@@ -149,7 +149,7 @@ def _three_overlaps(
 
 
 @_jit()
-def _twice_as_long(partners: npt.NDArray[Any], overlaps: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def _grow(partners: npt.NDArray[Any], overlaps: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     size = partners.shape[0]
     # Loops, because numba takes seconds to compile the checks of an assignment to a slice.
     more, more_overlaps = np.empty(2 * size, np.int64), np.empty((2 * size, 3))
@@ -196,7 +196,7 @@ def find_pairs(
                         dontcare_overlap[j, k] = max(dontcare_overlap[j, k], values[k])
                 elif values[0] > min_overlaps[0] or values[1] > min_overlaps[1] or values[2] > min_overlaps[2]:
                     if size == partners.shape[0]:
-                        partners, overlaps = _twice_as_long(partners, overlaps)
+                        partners, overlaps = _grow(partners, overlaps)
                     partners[size] = j
                     for k in range(3):
                         overlaps[size, k] = values[k]
@@ -217,10 +217,10 @@ def object_role(code: int, label: npt.NDArray[Any], rule: Rule) -> int:
 
 
 @_jit()
-def _thresholds(falling: npt.NDArray[Any], count: int, objects: int, out: npt.NDArray[Any]) -> int:
+def _thresholds(scores_descending: npt.NDArray[Any], count: int, objects: int, out: npt.NDArray[Any]) -> int:
     """Writes the scores at which recall comes closest to 0, 1/40 .. 1; returns their number, at most 41.
 
-    `falling` holds the `count` scores of true positives, sorted.
+    `scores_descending` holds the `count` scores of true positives, sorted.
     """
     chosen, recall, last = 0, 0.0, count - 1
     for i in range(count):
@@ -229,7 +229,7 @@ def _thresholds(falling: npt.NDArray[Any], count: int, objects: int, out: npt.ND
         if after - recall < recall - here and i < last:
             continue
         if chosen < POINTS:
-            out[chosen] = falling[i]
+            out[chosen] = scores_descending[i]
             chosen += 1
         recall += 1.0 / (POINTS - 1.0)
     return chosen
@@ -257,10 +257,10 @@ def _match(
 ) -> tuple[int, int, float]:
     """True positives, detections that counted as false and are matched, and the similarity of orientation.
 
-    Each object takes the detection of largest overlap that counts; one that does not count only if it came when there
-    was none. `taken` (M,) holds the mark of the last threshold at which a detection was matched.
+    Each object takes the detection of largest overlap that counts. An ignored detection is taken only if no other
+    matched before it. `taken` (M,) holds the mark of the last threshold at which a detection was matched.
     """
-    hits, used, similarity = 0, 0, 0.0
+    hits, matched, similarity = 0, 0, 0.0
     for i in range(candidates.roles.shape[0]):
         best, best_overlap, best_pair, best_counts = -1, 0.0, -1, False
         for k in range(candidates.starts[i], candidates.starts[i + 1]):
@@ -276,11 +276,11 @@ def _match(
             continue
         taken[best] = mark
         if best_counts:
-            used += not pred.in_dontcare[best]
+            matched += not pred.in_dontcare[best]
             if candidates.roles[i] == _COUNTS:
                 hits += 1
                 similarity += (1.0 + math.cos(candidates.differences[best_pair])) / 2.0
-    return hits, used, similarity
+    return hits, matched, similarity
 
 
 @_jit()
@@ -340,27 +340,27 @@ def precision_curve(
     """
     roles = _detection_roles(pred, rule.class_code, rule.min_height_px)
     candidates, objects = _candidates(rule, truth, pred, roles, pairs)
-    score, falling, count = pred.numbers[:, SCORE].copy(), np.empty(roles.shape[0]), 0
+    score, scores_descending, count = pred.numbers[:, SCORE].copy(), np.empty(roles.shape[0]), 0
     detections = _Detections(roles, score, pairs.dontcare_overlap[:, rule.metric] > rule.min_overlap)
     hit = _true_positives(candidates, detections)
     for j in order:
         if hit[j]:
-            falling[count] = score[j]
+            scores_descending[count] = score[j]
             count += 1
     thresholds = np.empty(POINTS)
-    points = _thresholds(falling, count, objects, thresholds)
+    points = _thresholds(scores_descending, count, objects, thresholds)
 
     precision, similarity = np.zeros(POINTS), np.zeros(POINTS)
     taken = np.zeros(roles.shape[0], np.int64)
-    place, could_be_false = 0, 0
+    place, counted = 0, 0
     for t in range(points):
         while place < order.shape[0] and score[order[place]] >= thresholds[t]:
-            could_be_false += roles[order[place]] == _COUNTS and not detections.in_dontcare[order[place]]
+            counted += roles[order[place]] == _COUNTS and not detections.in_dontcare[order[place]]
             place += 1
-        hits, used, alike = _match(thresholds[t], t + 1, candidates, detections, taken)
-        all_counted = hits + could_be_false - used
+        hits, matched, similarity_sum = _match(thresholds[t], t + 1, candidates, detections, taken)
+        all_counted = hits + counted - matched
         if all_counted > 0:
-            precision[t], similarity[t] = hits / all_counted, alike / all_counted
+            precision[t], similarity[t] = hits / all_counted, similarity_sum / all_counted
     for t in range(POINTS - 2, -1, -1):
         precision[t], similarity[t] = max(precision[t], precision[t + 1]), max(similarity[t], similarity[t + 1])
     return precision, similarity, objects

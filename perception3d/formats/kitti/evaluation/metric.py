@@ -93,7 +93,7 @@ class KittiFrameMetric(BaseMetric):
     def _convert(self, sample: dict[str, Any]) -> tuple[Objects, int]:
         """Returns the objects of a sample's result file, and how many predictions were not finite."""
         objects, seen, dropped = predicted_objects(sample, self.dataset_meta['classes'], self.limit_range_m)
-        return objects.pick(seen) if self.drop_outside_image else objects, dropped
+        return objects.select(seen) if self.drop_outside_image else objects, dropped
 
     def compute_metrics(self, results: list[tuple[str, Objects, int]]) -> dict[str, float]:
         """Writes the result files, then scores them; returns the keys that the class describes."""

@@ -83,7 +83,8 @@ def _codes(names: Sequence[str]) -> npt.NDArray[Any]:
 def _read_one_by_one(paths: Sequence[Path], columns: int) -> FrameTable:
     objects = [read_objects(path, scored=columns == 15) for path in paths]
     rows: list[tuple[Any, ...]] = [
-        (o.truncated, o.occluded, o.alpha_rad, o.boxes_2d, o.sizes_m, o.places_m, o.rotation_y_rad) for o in objects
+        (o.truncated, o.occluded, o.alpha_rad, o.boxes_2d, o.sizes_m, o.bottom_centers_m, o.rotation_y_rad)
+        for o in objects
     ]
     if columns == 15:
         rows = [(*row, o.scores) for row, o in zip(rows, objects, strict=True)]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.formats.kitti.files import Objects, camera_corners, objects_from_table, observation_angle
-from perception3d.geometry.frustum import NEAR_M, near_cuts
+from perception3d.geometry.frustum import NEAR_M, near_plane_crossings
 from perception3d.simulation.world.agents import Body
 
 TYPES = {
@@ -59,7 +59,7 @@ class Observation:
     pixels: npt.NDArray[Any]
     points: npt.NDArray[Any]
 
-    def pick(self, rows: npt.NDArray[Any]) -> Observation:
+    def select(self, rows: npt.NDArray[Any]) -> Observation:
         """Returns the agents of the rows (indices or mask)."""
         return Observation(self.boxes[rows], self.pixels[rows], self.points[rows])
 
@@ -84,7 +84,7 @@ def project_boxes(corners: npt.NDArray[Any], img_from_cam: npt.NDArray[Any]) -> 
     other = ends[:, :, ::-1]
     behind, other_behind = (each[..., 2:] < NEAR_M for each in (ends, other))
     seen = ~(behind & other_behind)
-    cuts, _ = near_cuts(ends, other)
+    cuts, _ = near_plane_crossings(ends, other)
     spots = np.where(behind, cuts, ends)
     pixels = spots @ img_from_cam[:, :3].T + img_from_cam[:, 3]
     pixels = pixels[..., :2] / np.where(seen, pixels[..., 2:], 1.0)
@@ -123,7 +123,7 @@ def make_labels(
     labelled = (observed.pixels[:, 0] > 0) & np.array([name != '' for name in names], bool)
     labelled &= (observed.pixels[:, 1] > 0) | (observed.points > 0)
     rows = np.flatnonzero(labelled)
-    seen, types = observed.pick(rows), np.array(names, 'U32')[rows]
+    seen, types = observed.select(rows), np.array(names, 'U32')[rows]
     fields = camera_fields(seen.boxes, cam_from_world)
     whole = project_boxes(camera_corners(fields[:, :3], fields[:, 3:6], fields[:, 6]), img_from_cam)
     limits = np.array([size[1], size[0], size[1], size[0]]) - 1.0
