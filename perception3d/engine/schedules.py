@@ -12,8 +12,10 @@ def with_whole_parts(schedules: Any, epoch_length: int) -> Any:
 
     mmengine rounds `begin` and `end` of a part with `convert_to_iter_based` down to whole iterations, and refuses a
     part that is empty then, as the rise of a schedule in a training of two iterations. Here an edge within the first
-    iteration becomes the end of it, and a part that is empty all the same is left out. Nothing else changes. A part of
-    one iteration keeps the value with which it begins.
+    iteration becomes the end of it, and a part that is empty all the same is left out. So is a rise by a factor
+    (LinearLR, ConstantLR) of one iteration: mmengine would apply its first factor and never the second, and the whole
+    training would have that rate. Nothing else changes. Any other part of one iteration keeps the value with which it
+    begins.
 
     Args:
         schedules: `param_scheduler` of a config: a dict, a list of them, or a dict of lists for several optimizers.
@@ -31,7 +33,7 @@ def _fitted(part: Any, epoch_length: int) -> Any:
         return part
     begin, end = part.get('begin', 0), part.get('end', math.inf)
     first, last = _iteration(begin, epoch_length), _iteration(end, epoch_length)
-    if begin < end and first == last:
+    if begin < end and (first == last or (_is_factor(part) and int(last) - int(first) == 1)):
         return None
     rounded_up = [x for x in (begin, end) if 0 < x * epoch_length < 1]
     if not rounded_up:
@@ -43,6 +45,11 @@ def _fitted(part: Any, epoch_length: int) -> Any:
         if 'T_max' in part and math.isclose(part['T_max'], end - begin):
             moved['T_max'] = (last - first) / epoch_length
     return moved
+
+
+def _is_factor(part: Mapping[str, Any]) -> bool:
+    """Whether a part that ends multiplies the value by factors of its own."""
+    return math.isfinite(part.get('end', math.inf)) and ('start_factor' in part or 'factor' in part)
 
 
 def _iteration(epochs: float, epoch_length: int) -> float:

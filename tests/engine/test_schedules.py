@@ -50,6 +50,14 @@ def test_an_epoch_of_one_iteration_has_no_second_part():
     assert with_whole_parts({'optimizer': one_cycle(1)}, 1) == {'optimizer': whole}
 
 
+@pytest.mark.parametrize('epochs, epoch_length', [(0.2, 4), (1, 1), (0.25, 4), (0.1, 10), (0.2, 10)])
+def test_a_rise_of_one_iteration_does_not_hold_the_whole_training_down(epochs: float, epoch_length: int):
+    rise = dict(type=LinearLR, start_factor=0.01, by_epoch=True, begin=0, end=epochs, convert_to_iter_based=True)
+    found = rates(with_whole_parts([rise], epoch_length), epoch_length, 3)
+    first = 1e-5 if epochs * epoch_length >= 2 else 1e-3
+    assert found == pytest.approx([first, 1e-3, 1e-3, 1e-3])
+
+
 @pytest.mark.parametrize('max_epochs, epoch_length', [(1, 3), (1, 49), (80, 1), (7, 5)])
 def test_parts_of_whole_iterations_stay_as_they_are(max_epochs: int, epoch_length: int):
     parts = one_cycle(max_epochs)
