@@ -29,6 +29,7 @@ SLOW = (
     'apis/test_lidar_custom_runs.py',
     'apis/test_lidar_inference.py',
     'apis/test_lidar_runs.py',
+    'apis/test_lidar_seg_runs.py',
     'apis/test_official_splits.py',
     'benchmark/test_benchmark.py',
     'compat/test_lidar_ops_on_cpu.py',

@@ -202,6 +202,8 @@ def stored_sample(dataset: Any, index: int) -> BrowsedSample:
     # A format whose clouds are neither .bin nor .npy reads them itself.
     read_points = getattr(dataset, 'read_points', None)
     frame, notes = read_frame(info, points=None if read_points is None else read_points(info))
+    # And one whose annotations are in files of their own.
+    info |= getattr(dataset, 'read_annotations', lambda _: {})(info)
     return _browsed(dataset, frame, info, title_of(info, 'as stored'), notes)
 
 

@@ -37,8 +37,8 @@ class CompareOptions:
 
     Attributes:
         logits: tap of the class logits (B, K, X, Y), or of a list with these as its one entry; 'none' for a model whose
-            logits are not a map of the ground. None takes `response_tap` of the model, and `bbox_head[0]` of models
-            without this attribute.
+            logits are not a map of the ground. None takes `response_tap` of the model; of models without this
+            attribute `bbox_head[0]`, or nothing where they have no `bbox_head`.
         transposed: the logits are (B, K, Y, X), as those of Fast-BEV's own head. LiDAR detectors need no setting: their
             models know the order of their axes.
         score_thr: boxes with lower scores are not drawn.
@@ -161,5 +161,6 @@ def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Com
     check_trained_classes(load_weights(model, checkpoint), dataset.metainfo, checkpoint)
     device = torch.device(options.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     model = model.to(device).eval()
-    tap = options.logits or getattr(model, 'response_tap', _LOGITS) or _NO_LOGITS
+    usual = _LOGITS if hasattr(model, 'bbox_head') else _NO_LOGITS
+    tap = options.logits or getattr(model, 'response_tap', usual) or _NO_LOGITS
     return _Compared(title, dataset, model, TapSet(model, [] if tap == _NO_LOGITS else [tap]))

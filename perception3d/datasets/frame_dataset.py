@@ -15,6 +15,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.cloud_files import cloud_sample
 from perception3d.datasets.frame_infos import read_frame_infos, require_classes
 from perception3d.datasets.pipeline_steps import check_class_lists
+from perception3d.structures.base import Structure
 from perception3d.structures.frame import X_FORWARD, LidarAxes
 
 
@@ -87,6 +88,13 @@ class FrameDataset(Det3DDataset):
         None, the default, stands for the file `lidar_path`: `.npy`, or raw float32 with `num_pts_feats` a point.
         """
         return None
+
+    def read_annotations(self, info: Mapping[str, Any]) -> dict[str, Structure]:
+        """Returns the annotated structures of a stored sample that are in files of their own, for its picture.
+
+        By names with the prefix `gt_`. The default is none: boxes are in the sample itself.
+        """
+        return {}
 
     def write_result(self, sample: Any, path: str | Path) -> bool:
         """Writes the result file of a predicted sample, if the sample has all that the format needs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from perception3d.checks import InputError
 from perception3d.datasets.frame_dataset import SingleFrameDataset
 from perception3d.files import write_bytes
 from perception3d.geometry.iou import to_numpy
+from perception3d.structures.base import Structure
 from perception3d.structures.label_encoding import LabelEncoding
+from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.sample_schema import FRAME_KEYS, LIDAR_KEYS, MMDET3D_KEYS
 
 POINT_META_KEYS = (*LIDAR_KEYS, *FRAME_KEYS, *MMDET3D_KEYS, 'num_scored_points')
@@ -62,6 +65,19 @@ class PointLabelDataset(SingleFrameDataset):
         # Here and not in parse_data_info: the data set keeps its samples as bytes, each with all that it refers to.
         sample['label_encoding'] = self.label_encoding()
         return sample
+
+    def read_annotations(self, info: Mapping[str, Any]) -> dict[str, Structure]:
+        """Returns the labels of a stored frame; nothing of a frame without labels.
+
+        Raises:
+            InputError: as of the step `LoadPointLabels`.
+        """
+        path = info.get('pts_semantic_mask_path')
+        if not path:
+            return {}
+        encoding = self.label_encoding()
+        stored = encoding.read(path)
+        return {'gt_point_labels': PointLabels(encoding.labels(stored, path), encoding.objects(stored))}
 
     def prepare_data(self, index: int) -> dict[str, Any]:
         """Runs the pipeline on a sample.
