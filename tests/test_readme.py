@@ -32,9 +32,9 @@ SMALLER = {
 
 @pytest.fixture(scope='module')
 def outputs(tmp_path_factory):
-    """Runs the commands, those on KITTI's data in parallel to the others; returns the folder with their outputs."""
+    """Runs the commands, those on different data side by side; returns the folder with their outputs."""
     folder = tmp_path_factory.mktemp('readme')
-    chains = {name: [line for line in COMMANDS if _data(line) == name] for name in ('sim_tiny', 'kitti_sim')}
+    chains = {name: [line for line in COMMANDS if _data(line) == name] for name in set(map(_data, COMMANDS))}
     with ThreadPoolExecutor(len(chains)) as pool:
         for _ in pool.map(lambda lines: [_run(line, folder) for line in lines], chains.values()):
             pass
@@ -47,7 +47,7 @@ def _run(line, folder):
     smaller = SMALLER.get(Path(tool).name, [])
     if '--cfg-options' not in args and any('configs/' in arg for arg in args):
         smaller = ['--cfg-options', f'data_root={folder / "data" / _data(line)}', *smaller]
-    elif 'kitti' in line and '--cfg-options' in args:
+    elif _data(line) != 'sim_tiny' and '--cfg-options' in args:
         smaller = [f'data_root={folder / "data" / _data(line)}', *smaller]
     if Path(tool).name == 'infer.py':
         _write_frame(folder)
@@ -59,7 +59,7 @@ def _run(line, folder):
 
 def _data(line):
     """The folder of the data that the configs of a command read."""
-    return 'kitti_sim' if 'kitti' in line else 'sim_tiny'
+    return next((name for name in ('semantickitti_sim', 'kitti_sim') if name.removesuffix('_sim') in line), 'sim_tiny')
 
 
 def _moved(arg, folder):
@@ -110,6 +110,11 @@ def test_the_readme_shows_the_whole_path():
         'test.py',
         'train.py',
         'export.py',
+        'simulate.py',
+        'create_data.py',
+        'train.py',
+        'test.py',
+        'train.py',
     ]
 
 
@@ -126,6 +131,9 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert 'kitti/3d/mAP/moderate/R40' in scores
     assert list((outputs / 'work_dirs/pillars/shown').glob('*.png'))
     assert (outputs / 'work_dirs/pillars_c4/epoch_1.pth').is_file()
+    assert list((outputs / 'work_dirs/cylinder/shown').glob('*.png'))
+    assert list((outputs / 'work_dirs/cylinder/results/sequences/08/predictions').glob('*.label'))
+    assert (outputs / 'work_dirs/pvd/epoch_1.pth').is_file()
     assert (outputs / 'work_dirs/pillars/dense.onnx').stat().st_size > 100_000
 
 
