@@ -16,7 +16,7 @@ with read_base():
     from .._base_.runtime import *
     from .._base_.schedules.adamw_cosine import *
 
-num_iters = 200
+num_iters = 300
 
 # The scan again and again, as the test sees it.
 scans = train_dataloader.dataset
