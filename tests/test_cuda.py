@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import fields, replace
 from types import SimpleNamespace
 
 import mmcv.ops
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from camera_rig import REAL_RIG_16X44
-from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
+from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes, PointData
 from mmengine.structures import InstanceData
 from shipped import config_path
 from tiny_lidar import DETECTORS, clouds, shrink
@@ -18,9 +19,11 @@ from tiny_rig import intrinsics, tiny_rig
 from torch import nn
 
 from perception3d.apis.config import load_config
+from perception3d.checks import InputError
 from perception3d.compat.mmcv_ext import BUILD_COMMAND
 from perception3d.distill import distiller
 from perception3d.distill.losses.point_distiller import PointDistiller
+from perception3d.distill.losses.point_voxel import PointAffinityKD, PointOutputKD, VoxelAffinityKD, VoxelOutputKD
 from perception3d.geometry import iou
 from perception3d.geometry.grid import VoxelGrid
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
@@ -32,6 +35,8 @@ from perception3d.ops import neighbors, points_in_boxes, scatter, segments, voxe
 from perception3d.ops.nms import nms_rotated
 from perception3d.ops.point_sampling import furthest_point_sample, furthest_point_sample_with_distances
 from perception3d.registry import MODELS
+from tests.distill.voxel_batches import CLASSES as VOXEL_CLASSES
+from tests.distill.voxel_batches import MINORITY, context_of, random_batch
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA')
 needs_mmcv = pytest.mark.skipif(
@@ -286,3 +291,87 @@ def test_a_camera_model_trains_as_on_the_cpu_and_predicts(name, monkeypatch):
         plain = model.eval().data_preprocessor(_camera_batch(image_hw, frames))
         (sample,) = model(**plain, mode='predict')
     assert sample.pred_instances_3d.bboxes_3d.tensor.isfinite().all()
+
+
+def _points_batch():
+    """Two labelled clouds, not yet seen by a preprocessor."""
+    generator = torch.Generator().manual_seed(0)
+    clouds = [torch.rand(count, 4, generator=generator) * 20 - 10 for count in (300, 200)]
+    samples = [Det3DDataSample(metainfo={'lidar_path': f'{k}.bin'}) for k in range(2)]
+    for cloud, sample in zip(clouds, samples):
+        sample.gt_pts_seg = PointData(pts_semantic_mask=torch.randint(0, 19, (len(cloud),), generator=generator))
+    return dict(inputs=dict(points=clouds), data_samples=samples)
+
+
+def _small_segmentation(name):
+    """The model config of a shipped segmentation config, with a coarse grid or image."""
+    settings = load_config(config_path(name)).model
+    for part in (settings, settings.get('student'), settings.get('teacher')):
+        partition = part.data_preprocessor.partition if part and 'data_preprocessor' in part else {}
+        if 'grid_shape' in partition:
+            partition.grid_shape = [16, 12, 8]
+        if 'shape' in partition:
+            partition.shape = [16, 64]
+    if 'teacher' in settings:
+        settings.teacher = MODELS.build(settings.teacher)
+        settings.inherit = None
+    return settings
+
+
+SEGMENTORS = {
+    'cylinder3d_tiny_half_120x90x16_12e_semantickitti_sim': True,
+    'pvd_tiny_half_120x90x16_12e_semantickitti_sim': True,
+    'range_point_tiny_64x512_12e_semantickitti_sim': False,
+}
+
+
+@pytest.mark.parametrize('name', SEGMENTORS)
+def test_a_segmentor_of_points_trains_as_on_the_cpu_and_predicts(name, monkeypatch):
+    # Half of a training is over, so that every link has its weight.
+    monkeypatch.setattr(distiller, '_progress', lambda: (50, 100))
+    cpu_only = pytest.importorskip('spconv.cppconstants').CPU_ONLY_BUILD
+    results = []
+    for device in ('cpu', 'cuda'):
+        torch.manual_seed(0)
+        model = MODELS.build(_small_segmentation(name)).to(device).train()
+        batch = model.data_preprocessor(_points_batch(), True)
+        if device == 'cuda' and SEGMENTORS[name] and cpu_only:
+            with pytest.raises(InputError, match='build for CPUs: run "pip uninstall'):
+                model(**batch, mode='loss')
+            return
+        total, log = model.parse_losses(model(**batch, mode='loss'))
+        total.backward()
+        gradients = [p.grad for p in model.parameters() if p.requires_grad and p.grad is not None]
+        assert total.device.type == device and gradients and all(grad.isfinite().all() for grad in gradients)
+        results.append({key: torch.as_tensor(value).detach().cpu() for key, value in log.items()})
+    torch.testing.assert_close(results[1], results[0], rtol=1e-2, atol=1e-4)
+    with torch.no_grad():
+        samples = model.eval().test_step(_points_batch())
+    assert [len(sample.pred_pts_seg.pts_semantic_mask) for sample in samples] == [300, 200]
+
+
+PVD_LOSSES = {
+    'point output': PointOutputKD(),
+    'voxel output': VoxelOutputKD(skip_ignored=True),
+    'point affinity': PointAffinityKD(dict(classes=VOXEL_CLASSES, minority=MINORITY, draws=3)),
+    'voxel affinity': VoxelAffinityKD(dict(classes=VOXEL_CLASSES, minority=MINORITY, draws=3)),
+}
+
+
+@pytest.mark.parametrize('name', PVD_LOSSES)
+def test_a_loss_of_point_to_voxel_distillation_equals_the_cpu(name):
+    loss, batch = PVD_LOSSES[name], random_batch()
+    # One draw for both devices: a GPU draws other numbers.
+    count = len(batch.point_batch if name.startswith('point') else batch.coords)
+    student, teacher = _normal(count, 4, seed=1), _normal(count, 4, seed=2)
+    results = []
+    for device in ('cpu', 'cuda'):
+        moved = {f.name: getattr(batch, f.name) for f in fields(batch)}
+        moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in moved.items()}
+        features = student.to(device).requires_grad_()
+        value = loss(features, teacher.to(device), context_of(replace(batch, **moved)))
+        (gradient,) = torch.autograd.grad(value, features)
+        assert value.device.type == gradient.device.type == device
+        results.append((value.detach().cpu(), gradient.cpu()))
+    assert results[0][0] > 0
+    torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-6)

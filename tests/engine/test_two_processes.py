@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,7 +123,8 @@ ALONE = ('fast_bev_tiny_96x352_9e_sim.py', True, None)
 def _take_steps(rank, world_size, port, folder):
     """Writes folder/<number>.pt, gradients and buffers after each of STEPS and ALONE on every `world_size`-th sample.
 
-    And folder/norm_<rank>.pt: what batch norm alone makes of unequal shares.
+    And folder/points.pt after one of a LiDAR segmentor, folder/norm_<rank>.pt: what batch norm alone makes of unequal
+    shares.
     """
     if world_size > 1:
         torch.set_num_threads(1)
@@ -147,7 +149,44 @@ def _take_steps(rank, world_size, port, folder):
         if rank == 0:
             made = {n: p.grad for n, p in model.named_parameters()} | dict(model.named_buffers())
             torch.save({n.removeprefix('module.'): v for n, v in made.items()}, Path(folder) / f'{number}.pt')
+    _step_of_points(rank, world_size, folder)
     torch.save(_normalise(slice(None) if world_size == 1 else UNEQUAL[rank]), Path(folder) / f'norm_{rank}.pt')
+
+
+def _step_of_points(rank, world_size, folder):
+    """Writes folder/points.pt: a step of a small Cylinder3D on turned copies of a cloud, with labels of their own.
+
+    They have equal numbers of points and voxels, since losses are means over those of a process.
+    """
+    from perception3d.engine.runner import PerceptionRunner
+    from tests.models.lidar_seg.seg_parts import CLASSES, GRID, batch, segmentor
+
+    # The border of the published grid has cells of its own, so that the range is divided by one less.
+    shape = [n - 1 for n in GRID]
+    chosen = torch.randperm(shape[0] * shape[1] * shape[2], generator=torch.Generator().manual_seed(0))[:150]
+    # In the middle of a cell, since the edge of one is a matter of rounding.
+    cells = torch.stack(torch.unravel_index(chosen, shape), 1)
+    rho, turn, height = ((cells + 0.5) / torch.tensor(shape)).T
+    data = batch((150,) * 4)
+    for k, cloud in enumerate(data['inputs']['points']):
+        angle = 2 * torch.pi * (turn + 3 * k / shape[1] - 0.5)
+        cloud[:, :3] = torch.stack([10 * rho * angle.cos(), 10 * rho * angle.sin(), 5 * height - 3], 1)
+        data['data_samples'][k].gt_pts_seg.pts_semantic_mask = (chosen + k) % CLASSES
+    model = segmentor({of: dict(of=of, type='WeightedCrossEntropy') for of in ('voxel', 'point')}).double().train()
+    if world_size > 1:
+        runner = SimpleNamespace(distributed=True, cfg={'sync_bn': 'torch'})
+        model = PerceptionRunner.wrap_model(runner, None, model)
+    share = {'inputs': {'points': data['inputs']['points'][rank::world_size]}}
+    share['data_samples'] = data['data_samples'][rank::world_size]
+    inner = getattr(model, 'module', model)
+    prepared = inner.data_preprocessor(share, True)
+    voxels = prepared['inputs']['voxels']
+    assert len(voxels.coords) == 150 * len(voxels.point_counts)
+    prepared['inputs']['voxels'] = replace(voxels, features=voxels.features.double())
+    sum(model(**prepared, mode='loss').values()).backward()
+    if rank == 0:
+        made = {n: p.grad for n, p in inner.named_parameters()} | dict(inner.named_buffers())
+        torch.save(made, Path(folder) / 'points.pt')
 
 
 UNEQUAL = (slice(0, 1), slice(1, 4))
@@ -200,6 +239,11 @@ def _differences(steps, number):
 def test_a_step_of_fast_bev_is_that_of_one_process(steps, number):
     # The samples hold 1 to 4 objects, so that a loss normalised in each process alone would differ.
     different = _differences(steps, number)
+    assert {name: size for name, size in different.items() if not size < 1e-5} == {}
+
+
+def test_a_step_of_a_lidar_segmentor_is_that_of_one_process(steps):
+    different = _differences(steps, 'points')
     assert {name: size for name, size in different.items() if not size < 1e-5} == {}
 
 
