@@ -117,12 +117,6 @@ def test_the_loss_falls_and_a_killed_run_resumes_to_the_same_weights(options, wo
     assert not [name for name in whole if not torch.equal(resumed[name], whole[name])]
 
 
-def test_mixed_precision_trains_and_tests(options, tmp_path):
-    train(CONFIG, [*options, 'max_epochs=1'], work_dir=tmp_path, amp=True)
-    found = run_test(CONFIG, tmp_path / 'epoch_1.pth', options, work_dir=str(tmp_path), amp=True)
-    assert 0 < found['semantickitti/accuracy'] < 1
-
-
 def test_scores_of_a_test_are_those_of_its_result_files(options, root, checkpoint, tmp_path):
     folders = dict(work_dir=str(tmp_path / 'work'), show_dir=str(tmp_path / 'shown'))
     found = run_test(CONFIG, checkpoint, options, out=tmp_path / 'metrics.json', **folders)
@@ -200,16 +194,16 @@ def test_the_benchmark_measures_phases_and_parts(options):
     assert all(times[0][part] > 0 for part in ('maps', 'down', 'up')) and kept[0]['down'] > 0
 
 
-def test_a_distilled_checkpoint_is_one_of_the_plain_student(options, root, checkpoint, tmp_path):
+def test_a_checkpoint_distilled_in_mixed_precision_is_one_of_the_plain_student(options, root, checkpoint, tmp_path):
     shared = [option for option in options if not option.startswith(('width', 'compressed_channels'))]
     student = ['model.student.net.width=2', 'model.student.net.compressed_channels=2']
     teacher = ['model.teacher.net.width=4', 'model.teacher.net.compressed_channels=4']
     teacher += [f'model.teacher_checkpoint={checkpoint}']
-    train(DISTILLED, [*shared, *student, *teacher, 'max_epochs=1'], work_dir=tmp_path)
+    train(DISTILLED, [*shared, *student, *teacher, 'max_epochs=1'], work_dir=tmp_path, amp=True)
     log = next(tmp_path.rglob('scalars.json')).read_text()
     (last,) = [json.loads(line) for line in log.splitlines() if '"loss"' in line][-1:]
     links = ('point_output', 'point_affinity', 'voxel_output', 'voxel_affinity')
     assert all(last[f'distill.{link}.value'] > 0 for link in links)
     plain = options_of(root, width=2, compressed_channels=2)
-    found = run_test(CONFIG, tmp_path / 'epoch_1.pth', plain, work_dir=str(tmp_path / 'test'))
+    found = run_test(CONFIG, tmp_path / 'epoch_1.pth', plain, work_dir=str(tmp_path / 'test'), amp=True)
     assert 0 < found['semantickitti/accuracy'] < 1
