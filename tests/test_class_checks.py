@@ -29,8 +29,8 @@ TOOLS = {
 # What is asked of a part by a text: the methods and attributes of docs/architecture.md, and mmengine's own.
 ASKED = {
     # Data sets and their steps.
-    'metainfo', 'read_points', 'get_ann_info', 'pipeline', 'transforms', 'num_frames', 'offsets_s', 'own_entries',
-    'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
+    'metainfo', 'read_points', 'read_annotations', 'get_ann_info', 'pipeline', 'transforms', 'num_frames', 'offsets_s',
+    'own_entries', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
     # Models.
     'stream', 'response_tap', 'convert_weights', 'training_state', 'load_training_state', 'teacher', 'teacher_meta',
     'student', 'module', 'draw_varied_weights',
@@ -48,7 +48,6 @@ PROBING = {
     'benchmark/lidar_det.py': 'a benchmark of one system, with its classes and heads',
     'benchmark/model.py': 'the layers of spconv, and whether a detector of mmdet3d runs without decoding',
     'benchmark/timing.py': 'times a method by its name',
-    'engine/agreement.py': 'compares what detectors of mmdet3d, which have no method for it, state in their heads',
     'engine/reproducible.py': 'hands all else on to the data set that it wraps',
     'engine/resuming.py': 'compares the fields of two places',
     'engine/sync_norm.py': 'replaces submodules by their names',

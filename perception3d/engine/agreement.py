@@ -14,13 +14,15 @@ from mmengine.runner import Runner
 from scipy.optimize import linear_sum_assignment
 
 from perception3d.checks import InputError, shown
-from perception3d.compat.checked_models import count_of_classes
 from perception3d.compat.private_members import is_loaded
 from perception3d.datasets.pipeline_steps import check_class_lists, filter_ranges
 from perception3d.engine.data_kept import check_data_is_kept, outputs_of
 from perception3d.engine.wrappers import base_datasets, unwrapped
 
-_HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head', 'decode_head', 'net')
+# Registers what models of mmdet3d expect, whose configs may use no part of ours.
+from perception3d.models import lidar_det  # noqa: F401
+from perception3d.structures.expected_data import ExpectedData, expected_data
+
 # Frames whose boxes are compared with the anchors, boxes that a class needs for it, and by how much (in logs of sizes,
 # summed) another order of the anchors must fit better: more than a factor of two.
 _FRAMES, _BOXES, _BETTER = 200, 5, 0.8
@@ -80,16 +82,16 @@ def check_model_and_data(model: Any, dataset: Any, place: str) -> None:
         InputError: they disagree; names both.
     """
     inner = _detector(model)
-    classes = classes_of(dataset)
+    expected, classes = expected_data(inner), classes_of(dataset)
     if classes:
-        _check_classes(inner, classes, place)
+        _check_classes(expected, classes, place)
     for part in base_datasets(dataset):
         if classes_of(part):
             check_class_lists(f'the data set of {place}', getattr(part, 'pipeline', ()), classes_of(part))
         # A distiller's data set loads what the student and its teacher need.
         if inner is unwrapped(model):
-            _check_frames(inner, part, place)
-    _check_ranges(inner, dataset, place)
+            _check_frames(expected, part, place)
+    _check_ranges(expected, dataset, place)
 
 
 def check_trained_classes(
@@ -138,7 +140,7 @@ def check_teacher(model: Any, dataset: Any) -> None:
         return
     differ = check_order_of_classes(getattr(model, 'teacher_meta', None) or {}, classes, 'the teacher')
     try:
-        _check_classes(teacher, classes, 'train_dataloader')
+        _check_classes(expected_data(teacher), classes, 'train_dataloader')
     except InputError as error:
         if not differ:
             print_log(f'the teacher: {error}; right only if no link reads its head', 'current', logging.WARNING)
@@ -179,64 +181,50 @@ def _detector(model: Any) -> Any:
     return getattr(model, 'student', model)
 
 
-def _head(model: Any) -> tuple[str, Any]:
-    name = next((name for name in _HEADS if getattr(model, name, None) is not None), '')
-    return name, getattr(model, name, None) if name else None
-
-
-def _check_classes(model: Any, classes: Sequence[str], place: str) -> None:
-    name, head = _head(model)
-    count = count_of_classes(head)
-    named = [str(item) for task in getattr(head, 'class_names', None) or () for item in task]
-    if named and named != list(classes):
+def _check_classes(expected: ExpectedData, classes: Sequence[str], place: str) -> None:
+    names, count = expected.class_names, expected.num_classes
+    if names is not None and list(names.value) != list(classes):
         raise InputError(
-            f'{name}.tasks name the classes {", ".join(named)}, but the data set of {place} has '
+            f'{names.place} name the classes {", ".join(names.value)}, but the data set of {place} has '
             f'{", ".join(classes)}: both must be the same, in the same order'
         )
-    # The proposals of a two-stage detector may be of objects of any class.
-    if isinstance(count, int) and not (name == 'rpn_head' and count == 1) and count != len(classes):
+    if count is not None and count.value != len(classes):
         raise InputError(
-            f'{name}.num_classes is {count}, but the data set of {place} has {len(classes)} classes '
+            f'{count.place} is {count.value}, but the data set of {place} has {len(classes)} classes '
             f'({", ".join(classes)}): set num_classes, or metainfo=dict(classes=...) of the data sets'
         )
-    assigners = getattr(getattr(model, 'roi_head', None), 'bbox_assigner', None)
-    if isinstance(assigners, (list, tuple)) and len(assigners) != len(classes):
-        raise InputError(
-            f'train_cfg.rcnn.assigner has {len(assigners)} entries, but the data set of {place} has '
-            f'{len(classes)} classes ({", ".join(classes)}): each class needs one'
-        )
+    for entries, number in expected.entries_per_class.items():
+        if number != len(classes):
+            raise InputError(
+                f'{entries} has {number} entries, but the data set of {place} has '
+                f'{len(classes)} classes ({", ".join(classes)}): each class needs one'
+            )
 
 
-def _check_frames(model: Any, dataset: Any, place: str) -> None:
-    wanted = getattr(model, 'num_frames', None)
-    loaded, offsets_s = getattr(dataset, 'num_frames', None), getattr(dataset, 'offsets_s', None)
-    if wanted is not None and offsets_s is not None:
-        loaded = 1 + len(offsets_s)
-    elif wanted is not None and loaded is None and is_loaded(dataset):
-        loaded = dataset.get_data_info(0).get('num_frames')
+def _check_frames(expected: ExpectedData, dataset: Any, place: str) -> None:
+    wanted = expected.num_frames
     if wanted is None:
         return
-    if loaded is not None and loaded != wanted:
+    loaded, offsets_s = getattr(dataset, 'num_frames', None), getattr(dataset, 'offsets_s', None)
+    if offsets_s is not None:
+        loaded = 1 + len(offsets_s)
+    elif loaded is None and is_loaded(dataset):
+        loaded = dataset.get_data_info(0).get('num_frames')
+    if loaded is not None and loaded != wanted.value:
         raise InputError(
-            f'the data set of {place} loads {loaded} frames (num_frames), but the model takes {wanted} '
-            '(neck_3d.fuse_channels): both must be the same'
+            f'the data set of {place} loads {loaded} frames (num_frames), but the model takes {wanted.value} '
+            f'({wanted.place}): both must be the same'
         )
 
 
-def _check_ranges(model: Any, dataset: Any, place: str) -> None:
+def _check_ranges(expected: ExpectedData, dataset: Any, place: str) -> None:
     """Compares the ranges of each view of a LiDAR pipeline with each other and with that of the model.
 
     Points are kept in the range of the model; objects in it, or in a part of it.
     """
-    preprocessor = getattr(model, 'data_preprocessor', None)
-    voxels = getattr(preprocessor, 'voxel_layer', None)
-    # A camera model takes images and no points; its objects may lie outside the range in which points are kept.
-    if voxels is None and (hasattr(model, 'num_frames') or hasattr(preprocessor, 'mean')):
+    if not expected.takes_points:
         return
-    # Models without voxels, such as PointRCNN, may state theirs in the preprocessor.
-    name, holder = ('.voxel_layer', voxels) if voxels is not None else ('.point_cloud_range', preprocessor)
-    span = getattr(holder, 'point_cloud_range', None)
-    stated = None if span is None else (f'data_preprocessor{name}', [float(edge) for edge in span])
+    stated = None if expected.range_m is None else (expected.range_m.place, expected.range_m.value)
     for part in base_datasets(dataset):
         for number, filters in enumerate(filter_ranges(getattr(part, 'pipeline', ()))):
             # The first view is the student's, the model that is trained.
@@ -265,11 +253,10 @@ def _check_anchor_order(model: Any, dataset: Any) -> None:
     Raises:
         InputError: another order of the same anchors fits the boxes far better: the classes were reordered.
     """
-    name, head = _head(_detector(model))
-    anchors = getattr(getattr(head, 'prior_generator', None), 'sizes', None)
-    classes = classes_of(dataset)
-    if anchors is None or not isinstance(getattr(head, 'bbox_assigner', None), list) or len(anchors) != len(classes):
+    stated, classes = expected_data(_detector(model)).anchor_sizes, classes_of(dataset)
+    if stated is None or len(stated.value) != len(classes):
         return
+    anchors = stated.value
     sizes = [np.zeros((0, 3)) for _ in classes]
     for part in base_datasets(dataset):
         for index in range(min(len(part), _FRAMES)) if hasattr(part, 'get_ann_info') else ():
@@ -287,7 +274,7 @@ def _check_anchor_order(model: Any, dataset: Any) -> None:
         k = next(k for k in range(len(known)) if best[k] != k)
         own, other = known[k], known[best[k]]
         raise InputError(
-            f'{name}.anchor_generator.sizes[{own}] {shown(anchors[own])} is for {classes[own]}, whose boxes are '
+            f'{stated.place}[{own}] {shown(anchors[own])} is for {classes[own]}, whose boxes are '
             f'{shown(np.exp(usual[k]).round(2))}, as sizes[{other}]: sizes, ranges and assigners must be in the order '
             f'of the classes, {", ".join(classes)}'
         )

@@ -25,10 +25,14 @@ from perception3d.formats.kitti.dataset import KittiFrameDataset
 from perception3d.formats.kitti.evaluation.metric import KittiFrameMetric
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
 from perception3d.formats.nuscenes.evaluation.metric import NuScenesDetectionMetric
+from perception3d.models.lidar_det.expected_data import expected_of_parts
 from perception3d.registry import MODELS
+from perception3d.structures.expected_data import ExpectedData, Stated, expected_of_class
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 KITTI = ('Pedestrian', 'Cyclist', 'Car')
+# Stand-ins here have parts of the names of mmdet3d's models.
+expected_of_class.register(SimpleNamespace, expected_of_parts)
 SPAN = [0, -20, -3, 40, 20, 1]
 # length, width, height
 SIZES = {'Pedestrian': (0.8, 0.6, 1.7), 'Cyclist': (1.8, 0.6, 1.7), 'Car': (4.2, 1.8, 1.6)}
@@ -229,6 +233,29 @@ def test_a_segmentation_head_has_the_classes_of_its_data():
     check_runner(_runner(SimpleNamespace(decode_head=SimpleNamespace(num_classes=2)), train=[data]))
     with pytest.raises(InputError, match='decode_head.num_classes is 5, but the data set of train.* has 2 classes'):
         check_runner(_runner(SimpleNamespace(decode_head=SimpleNamespace(num_classes=5)), train=[data]))
+
+
+def test_a_model_of_another_package_says_itself_what_it_expects():
+    """Its parts have names of its own; those of mmdet3d's names are then not read."""
+    stated = ExpectedData(
+        class_names=Stated('names', ['road', 'pole']),
+        entries_per_class={'widths': 2},
+        num_frames=Stated('history', 3),
+        range_m=Stated('area', [0, -20, -3, 40, 20, 1]),
+    )
+    model = SimpleNamespace(expected_data=lambda: stated, decode_head=SimpleNamespace(num_classes=5))
+    right = dict(num_frames=3, steps=[PointsRangeFilter(SPAN)])
+    check_runner(_runner(model, train=[Frames(('road', 'pole'), **right)]))
+    for data, message in (
+        (Frames(('pole', 'road'), **right), 'names name the classes road, pole, but .* pole, road'),
+        (Frames(('road', 'pole'), num_frames=1), r'loads 1 frames .* takes 3 \(history\)'),
+        (Frames(('road', 'pole'), [PointsRangeFilter([0, -9, -3, 40, 9, 1])], num_frames=3), 'but area has .*40, 20'),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_runner(_runner(model, train=[data]))
+    stated.entries_per_class['widths'] = 3
+    with pytest.raises(InputError, match='widths has 3 entries, but .* 2 classes'):
+        check_runner(_runner(model, train=[Frames(('road', 'pole'), **right)]))
 
 
 def test_heads_that_count_other_than_classes_are_not_refused(models):

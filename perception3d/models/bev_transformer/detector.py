@@ -26,6 +26,7 @@ from perception3d.models.blocks.camera import (
     unpadded_hw,
 )
 from perception3d.registry import MODELS
+from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
 
 if TYPE_CHECKING:
@@ -75,6 +76,12 @@ class BEVFormer(Base3DDetector):
     def check_parts(self) -> None:
         """Raises InputError if the head takes the map to cover another range than the encoder's grid."""
         require_head_range('encoder.grid', self.encoder.grid.range_m, self.bbox_head)
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the number of classes of the head, where it has one. Any number of frames will do."""
+        classes = getattr(self.bbox_head, 'num_classes', None)
+        stated = None if classes is None else Stated('bbox_head.num_classes', classes)
+        return ExpectedData(num_classes=stated, takes_points=False)
 
     def extract_images(self, images: Tensor) -> list[Tensor]:
         """Returns the feature maps [(B, N, C, h, w)] of images (B, N, 3, H, W) already normalised."""

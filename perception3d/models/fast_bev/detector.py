@@ -26,6 +26,7 @@ from perception3d.models.fast_bev.feature_cache import FeatureCache
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.registry import MODELS
 from perception3d.structures.conversion import Conversion
+from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
 from perception3d.structures.heatmaps import Heatmaps
 
@@ -133,6 +134,15 @@ class FastBEV(Base3DDetector):
             require_head_range(f'grids[{k}]', (x0, y0, x1, y1), self.bbox_head)
         # Raises where they are not a whole number.
         _ = self.num_frames
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the number of classes of the head, where it has one, and of frames."""
+        classes, frames = getattr(self.bbox_head, 'num_classes', None), self.num_frames
+        return ExpectedData(
+            num_classes=None if classes is None else Stated('bbox_head.num_classes', classes),
+            num_frames=None if frames is None else Stated('neck_3d.fuse_channels', frames),
+            takes_points=False,
+        )
 
     def train(self, mode: bool = True) -> FastBEV:
         """Sets the mode; cached features are dropped when weights may change."""

@@ -17,6 +17,7 @@ from perception3d.models.lidar_seg.convert import ORIGINS, guess_kind
 from perception3d.models.lidar_seg.voxels import VoxelBatch
 from perception3d.registry import MODELS
 from perception3d.structures.conversion import Conversion
+from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
 from perception3d.structures.point_labels import IGNORE
 
@@ -137,6 +138,10 @@ class PointSegmentor(BaseModel):
             f'config has the {count} classes alone: convert a released checkpoint with tools/convert_weights.py, or '
             'train again'
         )
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the number of classes of the network."""
+        return ExpectedData(num_classes=Stated('net.num_classes', self.net.num_classes))
 
     def export_spec(self, read_sample: ReadSample) -> ExportSpec:
         """Returns what goes into the ONNX file of the model, which its network says.
