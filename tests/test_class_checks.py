@@ -33,7 +33,7 @@ ASKED = {
     'own_entries', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
     # Models.
     'stream', 'response_tap', 'convert_weights', 'training_state', 'load_training_state', 'teacher', 'teacher_meta',
-    'student', 'module', 'draw_varied_weights',
+    'student', 'module', 'draw_varied_weights', 'upstream_class',
     # Metrics, hooks, loops, samplers, schedules and visualizers.
     'metrics', 'evaluator', 'check_classes', 'format_dir', 'jsonfile_prefix', 'hooks', 'work_dir', 'out_dir',
     'ema_model', 'replaced_checkpoints', 'dataloader', 'dataloader_iterator', 'start_at', 'samples_after', 'begin_at',
@@ -45,8 +45,6 @@ ASKED = {
 PROBING = {
     'apis/__init__.py': 'passes names on lazily',
     'apis/formats.py': 'the command of a format, by its name',
-    'benchmark/lidar_det.py': 'a benchmark of one system, with its classes and heads',
-    'benchmark/model.py': 'the layers of spconv, and whether a detector of mmdet3d runs without decoding',
     'benchmark/timing.py': 'times a method by its name',
     'engine/reproducible.py': 'hands all else on to the data set that it wraps',
     'engine/resuming.py': 'compares the fields of two places',
@@ -55,7 +53,6 @@ PROBING = {
 # Names of classes as values.
 NAMED = {
     'engine/runner.py upstream.__name__': 'configs name hooks of mmengine so',
-    'benchmark/lidar_det.py base.__name__': 'the class of mmdet3d from which one of ours is derived',
 }
 
 

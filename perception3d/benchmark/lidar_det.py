@@ -28,6 +28,7 @@ from perception3d.files import read_points
 from perception3d.geometry.boxes import limit_period
 from perception3d.geometry.iou import bev_iou
 from perception3d.models.inference.acceleration import accelerate
+from perception3d.models.lidar_det.expected_data import named_head
 from perception3d.ops.nms import nms_rotated
 from perception3d.ops.voxels import hard_voxelize
 from perception3d.registry import MODELS
@@ -149,8 +150,8 @@ def _predict(model: Any, batch: dict) -> Callable[[], InstanceData]:
 def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tensor, InstanceData]:
     """Returns all outputs of the head in one step, as one vector, and the boxes."""
     kept: list[Any] = []
-    name = next(key for key in ('bbox_head', 'pts_bbox_head', 'rpn_head') if hasattr(model, key))
-    hook = getattr(model, name).register_forward_hook(lambda module, inputs, output: kept.append(output))
+    _, head = named_head(model)
+    hook = head.register_forward_hook(lambda module, inputs, output: kept.append(output))
     boxes = step()
     hook.remove()
     return torch.cat([tensor.flatten() for tensor in tensors_of(kept[0])]), boxes
@@ -180,19 +181,14 @@ def _keep_all_boxes(settings: Any) -> None:
 
 
 def with_upstream_classes(settings: Any) -> Any:
-    """Returns the settings of a model with the class of mmdet3d that each of our classes is derived from."""
+    """Returns the settings of a model with the class of mmdet3d in place of each class of ours that has one."""
     replaced = copy.deepcopy(settings)
     for key, value in replaced.items():
         if isinstance(value, dict):
             replaced[key] = with_upstream_classes(value)
         elif key == 'type':
-            replaced[key] = _upstream_class(value)
+            replaced[key] = getattr(value, 'upstream_class', value)
     return replaced
-
-
-def _upstream_class(cls: Any) -> Any:
-    bases = [base for base in getattr(cls, '__mro__', ()) if base.__module__.startswith('mmdet3d.')]
-    return next((base for base in bases if MODELS.module_dict.get(base.__name__) is base), cls)
 
 
 def benchmark_lidar_ops(config: Config, runs: int) -> list[dict[str, Any]]:

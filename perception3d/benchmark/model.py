@@ -16,9 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from perception3d.benchmark import Settings, Tables
 from perception3d.benchmark.timing import median_ms, peak_memory
 from perception3d.checks import InputError
+from perception3d.compat.spconv_pairs import count_pairs, sparse_convolutions
 from perception3d.engine.agreement import check_model_and_data
 from perception3d.engine.cpu import limit_blas_threads
 from perception3d.engine.runner import PerceptionRunner
+from perception3d.models.lidar_det.network_mode import network_mode
 from perception3d.registry import MODELS
 
 
@@ -44,7 +46,7 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
     batch = model.data_preprocessor(pseudo_collate([loader.dataset[0]]), False)
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter, SparseMacs(model) as sparse:
-            _network_alone(model, batch)
+            model(**batch, mode=network_mode(model))
         with peak_memory(device) as memory:
             latency = median_ms(lambda: model(**batch, mode='predict'), runs, warm_up=2)
     return {
@@ -53,13 +55,6 @@ def benchmark_model(config: Config, device: torch.device, runs: int) -> dict[str
         'latency ms': latency,
         'peak MiB': memory['peak_mib'],
     }
-
-
-def _network_alone(model: nn.Module, batch: dict[str, Any]) -> None:
-    """Runs the network without decoding, where the detector can."""
-    # mmdet3d's detectors of two stages or several sensors do not implement the mode 'tensor'.
-    decodes = hasattr(model, 'roi_head') or hasattr(model, 'pts_bbox_head')
-    model(**batch, mode='predict' if decodes else 'tensor')
 
 
 class SparseMacs:
@@ -73,9 +68,7 @@ class SparseMacs:
         self.total: float = 0
 
     def __enter__(self) -> SparseMacs:
-        # Only spconv's layers name their pairs; its poolings have no channels.
-        convolutions = [m for m in self.model.modules() if hasattr(m, 'indice_key') and hasattr(m, 'in_channels')]
-        self._hooks = [module.register_forward_hook(self._count) for module in convolutions]
+        self._hooks = [module.register_forward_hook(self._count) for module in sparse_convolutions(self.model)]
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -83,21 +76,12 @@ class SparseMacs:
             hook.remove()
 
     def _count(self, module: Any, inputs: tuple[Any], output: Any) -> None:
-        if module.kernel_size == [1] * module.ndim:
-            pairs = len(output.indices)
-        else:
-            data = output.find_indice_pair(module.indice_key)
-            counts = getattr(data, 'indice_pair_num', None)
-            if counts is None:
-                if not math.isnan(self.total):
-                    warnings.warn('spconv lists no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
-                self.total = math.nan
-                return
-            if data.is_subm:
-                # Only half of the offsets are listed: the others mirror them, and the middle one pairs all.
-                pairs = 2 * int(counts[: len(counts) // 2].sum()) + len(output.indices)
-            else:
-                pairs = int(counts.sum())
+        pairs = count_pairs(module, output)
+        if pairs is None:
+            if not math.isnan(self.total):
+                warnings.warn('spconv lists no pairs here: count multiply-accumulates on the CPU', stacklevel=2)
+            self.total = math.nan
+            return
         self.total += pairs * module.in_channels * module.out_channels
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet3d.models.detectors import CenterPoint, PointRCNN, VoxelNet
 from mmengine.logging import MessageHub
 
 from perception3d.apis.config import load_config
@@ -26,6 +27,7 @@ from perception3d.benchmark.report import markdown_table
 from perception3d.benchmark.timing import PartTimer, added_mib, peak_memory
 from perception3d.checks import InputError
 from perception3d.models.fast_bev import view_transform
+from perception3d.models.lidar_det.network_mode import network_mode
 from perception3d.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +178,13 @@ def test_size_and_latency_of_a_model():
     del config._cfg_dict['test_dataloader']
     with pytest.raises(InputError, match='no test_dataloader'):
         benchmark_model(config, CPU, runs=1)
+
+
+@pytest.mark.parametrize(
+    'cls, mode', [(VoxelNet, 'tensor'), (CenterPoint, 'predict'), (PointRCNN, 'predict'), (torch.nn.Identity, 'tensor')]
+)
+def test_a_network_runs_without_decoding_where_its_class_can(cls, mode):
+    assert network_mode(cls.__new__(cls)) == mode
 
 
 @pytest.mark.parametrize('name', ['SubMConv3d', 'SparseConv3d'])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmdet.models.utils import images_to_levels
@@ -69,6 +69,8 @@ class FastAnchor3DHead(Anchor3DHead):
     to mmdet3d's. Arguments are those of mmdet3d's class.
     """
 
+    # What the benchmark compares it with.
+    upstream_class: ClassVar[type] = Anchor3DHead
     prior_generator: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

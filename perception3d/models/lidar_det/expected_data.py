@@ -13,14 +13,19 @@ from perception3d.structures.expected_data import ExpectedData, Stated, expected
 _HEADS = ('pts_bbox_head', 'bbox_head', 'rpn_head', 'decode_head')
 
 
+def named_head(model: Any) -> tuple[str, Any]:
+    """Returns the name and the head of a model whose parts have the names of mmdet3d's; '' and None without one."""
+    name = next((name for name in _HEADS if getattr(model, name, None) is not None), '')
+    return name, getattr(model, name) if name else None
+
+
 @expected_of_class.register(BaseModel)
 def expected_of_parts(model: Any) -> ExpectedData:
     """Returns what the head and the preprocessor of a model expect, whose parts have the names of mmdet3d's.
 
     Registered for the base of all models of mmdet3d, and of others that name their parts like it.
     """
-    name = next((name for name in _HEADS if getattr(model, name, None) is not None), '')
-    head = getattr(model, name) if name else None
+    name, head = named_head(model)
     names = [str(item) for task in getattr(head, 'class_names', None) or () for item in task]
     count = count_of_classes(head)
     # The proposals of a two-stage detector may be of objects of any class.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmdet3d.models.middle_encoders import PointPillarsScatter
@@ -24,6 +24,9 @@ class CompactPillarFeatureNet(PillarFeatureNet):
     gradients are those of mmdet3d to rounding. On a GPU, where finding the points would wait for the device, and for
     several layers or other norms than batch norm, mmdet3d's own code runs. Without pillars the batch statistics stay.
     """
+
+    # What the benchmark compares it with.
+    upstream_class: ClassVar[type] = PillarFeatureNet
 
     @property
     def takes_no_voxels(self) -> bool:
@@ -140,6 +143,9 @@ class RowPillarsScatter(PointPillarsScatter):
 
     The map is channels-last where nothing is trained, which is the layout that convolutions read fastest on a CPU.
     """
+
+    # What the benchmark compares it with.
+    upstream_class: ClassVar[type] = PointPillarsScatter
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

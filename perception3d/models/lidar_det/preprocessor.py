@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmdet3d.models.data_preprocessors import Det3DDataPreprocessor
@@ -26,6 +26,9 @@ class LidarDataPreprocessor(Det3DDataPreprocessor):
             stack them.
         args, kwargs: as of mmdet3d's class.
     """
+
+    # What the benchmark compares it with.
+    upstream_class: ClassVar[type] = Det3DDataPreprocessor
 
     def __init__(self, *args: Any, point_cloud_range: Sequence[float] | None = None, **kwargs: Any) -> None:
         lidar_ops_on_cpu.install()

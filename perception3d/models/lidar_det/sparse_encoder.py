@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmdet3d.models.middle_encoders import SparseEncoder
@@ -22,6 +22,9 @@ class RowSparseEncoder(SparseEncoder):
     spconv fills a map channels-last and then moves all of it. Without a voxel the map is zero. Arguments are those of
     mmdet3d's class.
     """
+
+    # What the benchmark compares it with.
+    upstream_class: ClassVar[type] = SparseEncoder
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
