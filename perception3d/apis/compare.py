@@ -18,17 +18,20 @@ from perception3d.distill.tap import TapSet
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.files import write_image
 from perception3d.geometry.iou import to_numpy
-from perception3d.models.lidar_det.response import response_map
+
+# Registers the response of mmdet3d's models, whose configs may use no part of ours.
+from perception3d.models import lidar_det  # noqa: F401
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.structures.base import Structure
 from perception3d.structures.frame import LidarAxes, SensorFrame
 from perception3d.structures.heatmaps import Heatmaps
+from perception3d.structures.response_map import response_map, response_tap
 from perception3d.structures.sample import resolve, structures_of
 from perception3d.visualization.compare import Column, draw_comparison
 from perception3d.visualization.sample import axes_of
 
-_LOGITS, _NO_LOGITS = 'bbox_head[0]', 'none'
+_NO_LOGITS = 'none'
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,5 @@ def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Com
     check_trained_classes(load_weights(model, checkpoint), dataset.metainfo, checkpoint)
     device = torch.device(options.device or ('cuda' if torch.cuda.is_available() else 'cpu'))
     model = model.to(device).eval()
-    usual = _LOGITS if hasattr(model, 'bbox_head') else _NO_LOGITS
-    tap = options.logits or getattr(model, 'response_tap', usual) or _NO_LOGITS
-    return _Compared(title, dataset, model, TapSet(model, [] if tap == _NO_LOGITS else [tap]))
+    tap = options.logits or response_tap(model)
+    return _Compared(title, dataset, model, TapSet(model, [] if tap in (None, _NO_LOGITS) else [tap]))

@@ -14,8 +14,8 @@ from perception3d.apis.compare import CompareOptions, compare
 from perception3d.checks import InputError
 from perception3d.files import read_image
 from perception3d.formats.kitti.info import create_infos
-from perception3d.models.lidar_det.response import response_map
 from perception3d.registry import MODELS
+from perception3d.structures.response_map import response_map, response_tap
 
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 CONFIG = CONFIGS / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
@@ -43,6 +43,16 @@ def test_a_head_of_object_queries_has_no_map_to_draw():
         response_map(MODELS.build(Config.fromfile(BEVFORMER).model), logits)
     with pytest.raises(InputError, match='Identity cannot be compared'):
         response_map(torch.nn.Identity(), logits)
+
+
+def test_the_logits_are_where_the_model_or_its_class_says():
+    model = MODELS.build(Config.fromfile(PILLARS).model)
+    assert response_tap(model) == 'bbox_head[0]' and response_tap(torch.nn.Identity()) is None
+    for own, tap in (('heat', 'heat'), (None, None), ('', None)):
+        model.response_tap = own
+        assert response_tap(model) == tap
+    del model.response_tap, model.bbox_head
+    assert response_tap(model) is None
 
 
 def test_a_camera_detector_gives_the_best_class_score_of_every_cell():

@@ -1,4 +1,5 @@
 """LiDAR detection: what mmdet3d's detectors need to run anywhere, and fast."""
 
-# Registers what mmdet3d's detectors export and expect of their data; every LiDAR config uses a part of this folder.
-from perception3d.models.lidar_det import expected_data, export  # noqa: F401
+# Registers what mmdet3d's detectors export, expect of their data and respond; every LiDAR config uses a part of this
+# folder.
+from perception3d.models.lidar_det import expected_data, export, response  # noqa: F401

@@ -1,50 +1,17 @@
-"""The response of detectors over their BEV grid, as a heatmap: those that tell it themselves, and mmdet3d's."""
+"""The response of mmdet3d's detectors over their BEV grid, and the tap of its logits: registered for their classes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from mmdet3d.models.detectors import Base3DDetector
+from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from perception3d.checks import InputError
 from perception3d.structures.heatmaps import Heatmaps
-
-# For classes of other packages, which have no method `response_map`: class -> function of a model and its logits.
-_RESPONSES: dict[type[nn.Module], Callable[[nn.Module, Tensor], Heatmaps]] = {}
+from perception3d.structures.response_map import no_map, response_of_class, tap_of_class
 
 
-def register_response(cls: type[nn.Module]) -> Callable:
-    """Registers the function that gives the response map of a class of models, and of its subclasses."""
-
-    def register(function: Callable[[nn.Module, Tensor], Heatmaps]) -> Callable:
-        _RESPONSES[cls] = function
-        return function
-
-    return register
-
-
-def response_map(model: nn.Module, logits: Tensor) -> Heatmaps:
-    """Returns the best class score in every cell of a model's BEV grid, on the range that the grid covers.
-
-    Args:
-        model: with a method `response_map(logits)`, or of a registered class.
-        logits: (K, X, Y) class logits of one sample, or (K, Y, X) where the model's maps lie so.
-
-    Raises:
-        InputError: the model's logits are not a map of the ground.
-    """
-    own = getattr(model, 'response_map', None)
-    if own is not None:
-        return own(logits)
-    for cls in type(model).__mro__:
-        if cls in _RESPONSES:
-            return _RESPONSES[cls](model, logits)
-    raise _no_map(model)
-
-
-@register_response(Base3DDetector)
-def voxel_response(model: nn.Module, logits: Tensor) -> Heatmaps:
+@response_of_class.register(Base3DDetector)
+def _voxel_response(model: nn.Module, logits: Tensor) -> Heatmaps:
     """Returns the response of mmdet3d's detectors on voxels, whose maps (K, Y, X) cover the range of the voxels.
 
     Raises:
@@ -52,13 +19,12 @@ def voxel_response(model: nn.Module, logits: Tensor) -> Heatmaps:
     """
     voxels = getattr(getattr(model, 'data_preprocessor', None), 'voxel_layer', None)
     if voxels is None:
-        raise _no_map(model)
+        raise no_map(model)
     x0, y0, _, x1, y1, _ = map(float, voxels.point_cloud_range)
     return Heatmaps.of_logits(logits.transpose(1, 2), (x0, y0, x1, y1))
 
 
-def _no_map(model: nn.Module) -> InputError:
-    return InputError(
-        f'{type(model).__name__} cannot be compared: only class logits on a map can be drawn. Give the model a method '
-        'response_map(logits) if its logits are one'
-    )
+@tap_of_class.register(BaseModel)
+def _tap_of_head(model: nn.Module) -> str | None:
+    """Returns the first output of a head with the name that mmdet3d gives it; None without such a head."""
+    return 'bbox_head[0]' if hasattr(model, 'bbox_head') else None
