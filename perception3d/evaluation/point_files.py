@@ -135,7 +135,9 @@ class PointFileCounter:
         """Returns the matrices of counts of each ring, and of the points that are in none."""
         # Small numbers: the copies of them are most of the time.
         pair_of = np.repeat(self._pairs(runs).astype(np.int32), runs.points)
-        counts = np.bincount(pair_of + ring * np.int32(self._size**2), minlength=(len(RINGS_M) + 1) * self._size**2)
+        # numpy 1 keeps int8 times a scalar that fits into int8, and wraps around.
+        first_of = ring.astype(np.int32) * self._size**2
+        counts = np.bincount(pair_of + first_of, minlength=(len(RINGS_M) + 1) * self._size**2)
         return counts.reshape(-1, self._size, self._size)
 
     def _ring_of(self, files: ScanFiles, num_points: int) -> npt.NDArray[np.int8]:

@@ -20,6 +20,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import POINT_META_KEYS
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.datasets.transforms.point_labels import LoadPointLabels
+from perception3d.evaluation.point_iou import count_confusion, kitti_iou
 from perception3d.files import read_pickle
 from perception3d.formats.custom_points.dataset import CustomPointsDataset
 from perception3d.formats.custom_points.evaluation.folders import EvaluationOptions, evaluate_folders
@@ -108,6 +109,26 @@ def test_result_files_are_scored_by_the_command(tree: Path, tmp_path: Path):
     args = parser.parse_args(['--classes', str(tmp_path / 'road.json')])
     args.gt, args.pred = str(tree / 'labels'), str(tmp_path)
     assert command.run(args)[0]['miou'] == pytest.approx(1)
+
+
+@pytest.mark.parametrize('num_classes', range(1, 13))
+def test_scores_by_distance_leave_the_others_as_they_are(tmp_path: Path, num_classes: int):
+    rng = np.random.default_rng(num_classes)
+    for part in ('points', 'labels', 'results'):
+        (tmp_path / part).mkdir()
+    names = {f'class {k}': k + 1 for k in range(num_classes)}
+    (tmp_path / 'classes.json').write_text(json.dumps({'classes': names, 'ignored': [0]}))
+    distance_m = rng.uniform(1, 70, 400).astype('<f4')
+    np.column_stack([distance_m, np.zeros((400, 3), '<f4')]).tofile(tmp_path / 'points' / 'a.bin')
+    truth, predicted = rng.integers(0, num_classes + 1, (2, 400)).astype('<u4')
+    truth.tofile(tmp_path / 'labels' / 'a.label')
+    predicted.tofile(tmp_path / 'results' / 'a.label')
+    plain, _ = evaluate_folders(tmp_path / 'labels', tmp_path / 'results')
+    scores, _ = evaluate_folders(tmp_path / 'labels', tmp_path / 'results', EvaluationOptions(by_distance=True))
+    assert {key: scores[key] for key in plain} == plain
+    inside = (distance_m > 20) & (distance_m < 30)
+    ring = kitti_iou(count_confusion(*(ids[inside].astype(np.int64) - 1 for ids in (predicted, truth)), num_classes))
+    assert scores['by_distance']['30']['miou'] == ring.miou > 0
 
 
 def test_a_raw_cloud_gets_a_label_file_with_the_ids_of_the_classes_next_to_it(tree: Path, tmp_path: Path):
