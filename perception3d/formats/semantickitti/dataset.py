@@ -10,8 +10,8 @@ from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import PointLabelDataset
 from perception3d.formats.semantickitti import FORMAT
 from perception3d.formats.semantickitti.files import CLASSES, COLORS_RGB, label_encoding
-from perception3d.formats.semantickitti.poses import read_poses
-from perception3d.formats.semantickitti.scans import earlier_scan, join_scans
+from perception3d.formats.semantickitti.poses import read_poses, read_times
+from perception3d.formats.semantickitti.scans import GapLimits, earlier_scans_of, join_scans
 from perception3d.registry import DATASETS
 from perception3d.structures.label_encoding import LabelEncoding
 
@@ -30,6 +30,8 @@ class SemanticKittiDataset(PointLabelDataset):
         data_root, ann_file, metainfo, kwargs: as of SingleFrameDataset.
         earlier_scans: how many scans before the current one the step `LoadEarlierScans` adds; the first scans of a
             sequence have fewer.
+        max_gap_s, max_gap_m: a scan that is further from the scan after it, in seconds or in metres, is of another
+            drive: it and those before it are not added. Consecutive scans of the real data set are 0.1 s apart.
 
     Raises:
         InputError: as of SingleFrameDataset; with `earlier_scans` also where a scan has no pose.
@@ -46,11 +48,13 @@ class SemanticKittiDataset(PointLabelDataset):
         ann_file: str,
         metainfo: dict[str, Any] | None = None,
         earlier_scans: int = 0,
+        max_gap_s: float = 1.0,
+        max_gap_m: float = 100.0,
         **kwargs: Any,
     ) -> None:
         if earlier_scans < 0:
             raise InputError(f'earlier_scans is {earlier_scans}: expected 0 or more')
-        self.earlier_scans = earlier_scans
+        self.earlier_scans, self._limits = earlier_scans, GapLimits(max_gap_s, max_gap_m)
         classes = (metainfo or {}).get('classes', CLASSES)
         colors = {'palette': [COLORS_RGB.get(name.removeprefix('moving-'), (255, 255, 255)) for name in classes]}
         super().__init__(data_root=data_root, ann_file=ann_file, metainfo={**colors, **(metainfo or {})}, **kwargs)
@@ -63,7 +67,7 @@ class SemanticKittiDataset(PointLabelDataset):
         """Returns the samples of all infos of the file, each with its earlier scans."""
         samples = super().parse_infos(infos)
         if self.earlier_scans:
-            join_scans(samples, self.earlier_scans, self.ann_file)
+            join_scans(samples, self.earlier_scans, self._limits, self.ann_file)
         return samples
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
@@ -74,19 +78,25 @@ class SemanticKittiDataset(PointLabelDataset):
         """
         for sample in super().sample_from_file(path):
             if self.earlier_scans:
-                sample['earlier_scans'] = _scans_before(Path(sample['lidar_path']), self.earlier_scans)
+                sample['earlier_scans'] = _scans_before(Path(sample['lidar_path']), self.earlier_scans, self._limits)
             yield sample
 
 
-def _scans_before(cloud: Path, count: int) -> list[dict[str, Any]]:
+def _scans_before(cloud: Path, count: int, limits: GapLimits) -> list[dict[str, Any]]:
     """Returns the scans before `sequences/08/velodyne/000123.bin`, the last one first; none of a cloud elsewhere."""
     folder = cloud.parents[1]
     if not cloud.stem.isdigit() or not all((folder / name).is_file() for name in ('poses.txt', 'calib.txt')):
         return []
-    number = int(cloud.stem)
+    number, times = int(cloud.stem), folder / 'times.txt'
     poses = read_poses(folder, number + 1)
+    times_s = read_times(times, number + 1) if times.is_file() else None
     scans = [
-        {'frame_id': f'_{k}', 'lidar_path': str(cloud.with_name(f'{k:06d}.bin')), 'global_from_lidar': poses[k]}
+        {
+            'frame_id': f'_{k}',
+            'lidar_path': str(cloud.with_name(f'{k:06d}.bin')),
+            'global_from_lidar': poses[k],
+            **({} if times_s is None else {'timestamp': float(times_s[k])}),
+        }
         for k in range(max(0, number - count), number + 1)
     ]
-    return [earlier_scan(scan, scans[-1]) for scan in scans[-2::-1]]
+    return earlier_scans_of(scans[-1], scans[-2::-1], limits)

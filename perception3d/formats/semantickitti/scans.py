@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,15 +34,51 @@ def earlier_scan(scan: Mapping[str, Any], current: Mapping[str, Any]) -> dict[st
         takes its points to the LiDAR frame of the current scan, and `age_s`.
     """
     poses = [np.array(each['global_from_lidar'], np.float64) for each in (current, scan)]
-    numbers = [int(each['frame_id'].rpartition('_')[2]) for each in (current, scan)]
-    known = 'timestamp' in scan and 'timestamp' in current
-    age_s = current['timestamp'] - scan['timestamp'] if known else SCAN_PERIOD_S * (numbers[0] - numbers[1])
     return {
         'lidar_path': scan['lidar_path'],
         'pts_semantic_mask_path': scan.get('pts_semantic_mask_path'),
         'lidar_from_earlier': np.linalg.inv(poses[0]) @ poses[1],
-        'age_s': age_s,
+        'age_s': _age_s(scan, current),
     }
+
+
+def _age_s(scan: Mapping[str, Any], current: Mapping[str, Any]) -> float:
+    if 'timestamp' in scan and 'timestamp' in current:
+        return float(current['timestamp'] - scan['timestamp'])
+    numbers = [int(each['frame_id'].rpartition('_')[2]) for each in (current, scan)]
+    return SCAN_PERIOD_S * (numbers[0] - numbers[1])
+
+
+@dataclass(frozen=True)
+class GapLimits:
+    """How far apart two scans of one drive are at most, one after the other: in time, and on the way between them."""
+
+    time_s: float = 1.0
+    distance_m: float = 100.0
+
+    def are_kept(self, scan: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+        """Whether a scan and the one after it are of one drive."""
+        places = [[row[3] for row in each['global_from_lidar'][:3]] for each in (scan, after)]
+        return abs(_age_s(scan, after)) <= self.time_s and math.dist(*places) <= self.distance_m
+
+
+def earlier_scans_of(
+    current: Mapping[str, Any], before: Sequence[Mapping[str, Any]], limits: GapLimits
+) -> list[dict[str, Any]]:
+    """Returns the entries of the scans before the current one, the last one first, back to the first gap.
+
+    Args:
+        current, before: as of `earlier_scan`; `before` from the last one backwards, of the same sequence.
+        limits: a larger gap begins another drive. Scans behind it show another place: the built-in world writes scenes
+            that are far apart into one sequence. The sequences of the real data set have no such gap.
+    """
+    found, after = [], current
+    for scan in before:
+        if not limits.are_kept(scan, after):
+            break
+        found.append(earlier_scan(scan, current))
+        after = scan
+    return found
 
 
 @TRANSFORMS.register_module()
@@ -92,8 +130,8 @@ def _moved(points: npt.NDArray[np.float32], lidar_from_earlier: npt.NDArray[np.f
     return moved
 
 
-def join_scans(samples: Sequence[dict[str, Any]], count: int, source: str) -> None:
-    """Gives each sample `earlier_scans`: up to `count` scans before it in its sequence, the last one first.
+def join_scans(samples: Sequence[dict[str, Any]], count: int, limits: GapLimits, source: str) -> None:
+    """Gives each sample `earlier_scans`: up to `count` scans before it in its sequence, see `earlier_scans_of`.
 
     Raises:
         InputError: a scan has no pose; names `source`, the info file.
@@ -106,6 +144,5 @@ def join_scans(samples: Sequence[dict[str, Any]], count: int, source: str) -> No
             )
     for index, sample in enumerate(samples):
         before = samples[max(0, index - count) : index][::-1]
-        sample['earlier_scans'] = [
-            earlier_scan(other, sample) for other in before if other['scene_token'] == sample['scene_token']
-        ]
+        same = [other for other in before if other['scene_token'] == sample['scene_token']]
+        sample['earlier_scans'] = earlier_scans_of(sample, same, limits)

@@ -22,7 +22,7 @@ from perception3d.formats.semantickitti.evaluation.folders import EvaluationOpti
 from perception3d.formats.semantickitti.evaluation.metric import SemanticKittiMetric
 from perception3d.formats.semantickitti.files import MULTI_SCAN_CLASSES, label_encoding
 from perception3d.formats.semantickitti.info import create_infos
-from perception3d.formats.semantickitti.scans import LoadEarlierScans
+from perception3d.formats.semantickitti.scans import GapLimits, LoadEarlierScans, earlier_scans_of
 
 LOAD = [dict(type=LoadCheckedPoints), dict(type=LoadPointLabels), dict(type=LoadEarlierScans)]
 PACK = dict(type=Pack3DDetInputs, keys=['points', 'pts_semantic_mask', 'pts_instance_mask'], meta_keys=POINT_META_KEYS)
@@ -128,6 +128,32 @@ def test_a_raw_file_brings_the_scans_before_it(tree: Path, tmp_path: Path):
     shutil.copy(cloud, tmp_path / 'own.bin')
     (sample,) = data.sample_from_file(tmp_path / 'own.bin')
     assert data.pipeline(sample)['inputs']['points'].shape == (63, 5)
+
+
+def test_scans_behind_a_gap_are_left_out(simulated_semantickitti: Path):
+    """Each scene of the built-in world has two scans in sequence 08, and is a kilometre and a minute from the next."""
+    data = build(simulated_semantickitti, earlier_scans=3)
+    scans = [data.get_data_info(index)['earlier_scans'] for index in range(8)]
+    assert [len(each) for each in scans] == [0, 1] * 4
+    assert all(np.linalg.norm(each['lidar_from_earlier'][:3, 3]) < 5 for found in scans for each in found)
+    for index in (6, 7):
+        (sample,) = data.sample_from_file(simulated_semantickitti / f'sequences/08/velodyne/{index:06d}.bin')
+        assert [each['lidar_path'] for each in sample['earlier_scans']] == [each['lidar_path'] for each in scans[index]]
+    # Either limit alone is enough, and both can be raised.
+    for limits, counts in (({'max_gap_s': 100}, [0, 1]), ({'max_gap_m': 1e6}, [0, 1]), ({'max_gap_s': 0.05}, [0, 0])):
+        data = build(simulated_semantickitti, earlier_scans=3, **limits)
+        assert [len(data.get_data_info(index)['earlier_scans']) for index in range(8)] == counts * 4
+    data = build(simulated_semantickitti, earlier_scans=3, max_gap_s=100, max_gap_m=1e6)
+    assert [len(data.get_data_info(index)['earlier_scans']) for index in range(8)] == [0, 1, 2, 3, 3, 3, 3, 3]
+
+
+def test_without_times_numbers_of_scans_tell_a_gap():
+    poses = [np.eye(4)] * 16
+    scans = [{'frame_id': f'08_{k:06d}', 'lidar_path': '', 'global_from_lidar': poses[k]} for k in range(16)]
+    # More than ten scans are one drive; with a gap of eleven the chain ends.
+    assert len(earlier_scans_of(scans[15], scans[14::-1], GapLimits())) == 15
+    found = earlier_scans_of(scans[15], [scans[14], scans[13], scans[2], scans[1]], GapLimits())
+    assert [each['age_s'] for each in found] == pytest.approx([0.1, 0.2])
 
 
 def remove(name: str) -> Callable[[Path], None]:
