@@ -21,6 +21,7 @@ from perception3d.distill.nested import with_tensors
 from perception3d.distill.tap import TapSet
 from perception3d.distill.teacher import PairPreprocessor, Teacher
 from perception3d.registry import MODELS
+from perception3d.structures.expected_data import ExpectedData, expected_data
 
 _STUDENT, _LINKS = 'student.', 'links.'
 
@@ -127,6 +128,10 @@ class Distiller(BaseModel):
     def teacher_meta(self) -> dict[str, Any]:
         """`meta` of the teacher's checkpoint, such as the classes that it was trained for; empty before it is built."""
         return self._teacher[0].meta if self._teacher[0] is not None else {}
+
+    def expected_by_links(self) -> dict[str, ExpectedData]:
+        """Returns what the loss of each link expects of the data of a training, by the name of the link."""
+        return {name: expected_data(link.loss) for name, link in self._links.items()}
 
     def init_weights(self) -> None:
         """Initialises the student, builds the teacher, and copies inherited weights into the student."""

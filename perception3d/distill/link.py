@@ -27,7 +27,8 @@ class Link(nn.Module):
     Args:
         student, teacher: taps, in the grammar of `Tap`.
         loss: config of a module `forward(student, teacher, context) -> scalar`. Its attributes `student_taps` and
-            `teacher_taps`, where it has them, name further taps that it reads from the context.
+            `teacher_taps`, where it has them, name further taps that it reads from the context. Its method
+            `expected_data`, where it has one, states the classes that its settings name.
         adapter: config of a module on the student's end.
         match: scale the loss to this share of the student's own loss; None for no scaling.
         match_steps: in how many active steps the scale is updated.

@@ -67,6 +67,7 @@ def check_runner(runner: Runner) -> None:
             if hasattr(metric, 'check_classes') and classes.get(name):
                 metric.check_classes(classes[name])
     if 'train' in datasets:
+        _check_links(runner.model, classes['train'])
         _check_anchor_order(runner.model, datasets['train'])
 
 
@@ -199,6 +200,16 @@ def _check_classes(expected: ExpectedData, classes: Sequence[str], place: str) -
                 f'{entries} has {number} entries, but the data set of {place} has '
                 f'{len(classes)} classes ({", ".join(classes)}): each class needs one'
             )
+
+
+def _check_links(model: Any, classes: Sequence[str]) -> None:
+    """Compares the classes that the losses of a distiller's links name with those of the data set."""
+    by_links = getattr(unwrapped(model), 'expected_by_links', None)
+    for name, expected in (by_links() if by_links and classes else {}).items():
+        try:
+            _check_classes(expected, classes, 'train_dataloader')
+        except InputError as error:
+            raise InputError(f'link {name!r}: {error}') from error
 
 
 def _check_frames(expected: ExpectedData, dataset: Any, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from mmdet3d.structures import Det3DDataSample, PointData
 from mmengine.config import Config
 from shipped import CONFIGS
 
+from perception3d.checks import InputError
 from perception3d.distill.distiller import Distiller
 from perception3d.distill.inherit import WeightInheritance
 from perception3d.distill.losses.supervoxels import build_sampler
+from perception3d.engine.agreement import check_runner
 from perception3d.formats.semantickitti.files import CLASSES
 from perception3d.models.lidar_seg.cylinder3d import Cylinder3D
 from perception3d.models.lidar_seg.losses import WeightedCrossEntropy
@@ -86,6 +89,28 @@ def test_every_link_of_a_pair_trains_the_student_and_shares_its_backward_pass() 
     without = [key for key, parameter in distiller.named_parameters() if parameter.grad is None]
     assert not without, without
     assert all(parameter.grad is None for parameter in distiller.teacher.parameters())
+
+
+def test_classes_of_the_sampler_are_those_of_the_data() -> None:
+    distiller = Distiller(segmentor(4, 0), links(), teacher=segmentor(8, 1))
+    named = {name for name, expected in distiller.expected_by_links().items() if expected.class_names}
+    assert named == {'point_voxel_point_affinity', 'point_voxel_voxel_affinity', 'voxel_code_code'}
+    # The number of classes is that of the student; the links name the 19 of SemanticKITTI.
+    distiller.student.net.num_classes = len(CLASSES)
+
+    def check(classes):
+        loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=classes))))
+        check_runner(SimpleNamespace(model=distiller, built_loops=dict(train=loop)))
+
+    check(CLASSES)
+    with pytest.raises(
+        InputError,
+        match=r"link 'point_voxel_point_affinity': supervoxels\.classes name the classes car.* traffic-sign, c",
+    ):
+        check((*CLASSES[1:], CLASSES[0]))
+    distiller.student.net.num_classes = 4
+    with pytest.raises(InputError, match=r'supervoxels\.classes .* has car, bicycle, motorcycle, truck: both must be'):
+        check(CLASSES[:4])
 
 
 @pytest.fixture(scope='module')

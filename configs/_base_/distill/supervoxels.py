@@ -1,6 +1,7 @@
 """Supervoxels of point-to-voxel distillation for the classes of SemanticKITTI.
 
-For other classes set `class_shares`, in the order of the labels.
+For other classes set `class_shares`, in the order of the labels, and `classes` and `minority` of each link from them: a
+training whose data set has other classes is refused.
 """
 
 # Share of all points, from the `content` of the label map of the benchmark's tools.

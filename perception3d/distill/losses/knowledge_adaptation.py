@@ -14,6 +14,7 @@ from perception3d.distill.losses.point_voxel import affinity_loss
 from perception3d.distill.losses.supervoxels import SupervoxelSampler, build_sampler
 from perception3d.distill.losses.voxel_rows import POINT, VOXEL, paired_rows, require_channels
 from perception3d.registry import MODELS
+from perception3d.structures.expected_data import ExpectedData
 
 
 def reconstruction_loss(restored: Tensor, features: Tensor, code: Tensor, sparsity: float = 1e-7) -> Tensor:
@@ -83,6 +84,10 @@ class KnowledgeAdaptationKD(nn.Module):
         self.encoder = nn.Sequential(nn.Linear(teacher_channels, channels), nn.ReLU())
         self.decoder = nn.Linear(channels, teacher_channels)
         self.adapter = nn.Sequential(nn.Linear(student_channels, channels), nn.ReLU())
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the classes of the sampler."""
+        return self.sampler.expected_data()
 
     def forward(self, student: Tensor, teacher: Tensor, context: DistillContext) -> Tensor:
         """Scalar loss of features (N, student_channels) and (N, teacher_channels)."""

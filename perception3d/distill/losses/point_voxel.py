@@ -26,6 +26,7 @@ from perception3d.distill.losses.voxel_rows import (
     points_of_voxels,
 )
 from perception3d.registry import MODELS
+from perception3d.structures.expected_data import ExpectedData
 
 
 def output_loss(
@@ -174,6 +175,10 @@ class _AffinityKD(nn.Module):
         super().__init__()
         self.sampler = build_sampler(supervoxels)
         self.padding = choice('padding', padding, ('masked', 'zeros'))
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the classes of the sampler."""
+        return self.sampler.expected_data()
 
 
 @MODELS.register_module()

@@ -16,6 +16,7 @@ from torch import Tensor
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.voxel_rows import POINT, VOXEL, Voxels, batch_voxels, is_labelled, labels_of
+from perception3d.structures.expected_data import ExpectedData, Stated
 
 # Sizes, in voxels, of the paper on its grid of 480 x 360 x 32 (recalled): 4 x 6 x 4 = 96 supervoxels.
 _BLOCKS = (4, 6, 4)
@@ -190,6 +191,10 @@ class SupervoxelSampler:
             )
         if self.radial_axis not in (None, 0, 1, 2):
             raise InputError(f'supervoxels: radial_axis={self.radial_axis}: expected 0, 1 or 2, or None')
+
+    def expected_data(self) -> ExpectedData:
+        """Returns the classes, which give the labels of the batch their names."""
+        return ExpectedData(class_names=Stated('supervoxels.classes', self.classes))
 
     def shared_draw(self, context: DistillContext) -> DrawnSupervoxels:
         """The supervoxels of this step, the same for all losses with equal settings."""
