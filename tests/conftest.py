@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from nuscenes_tree import HandmadeTree
 
 import perception3d  # noqa: F401  (relaxes the import asserts of mmdet3d before a test imports it)
@@ -85,6 +87,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path in slow:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def default_scope() -> Iterator[None]:
+    """Takes the default scope of registries, which runners of a file set, away from the files after it."""
+    yield
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

@@ -159,7 +159,7 @@ def test_mmengine_still_formats_again(monkeypatch):
     from yapf.yapflib import yapf_api
 
     texts = []
-    form = yapf_api.FormatCode.forms
+    form = yapf_api.FormatCode.original
     config = Config(dict(width=3, parts=[dict(a=1)]))
     with monkeypatch.context() as patch:
         patch.setattr(yapf_api, 'FormatCode', lambda text, **kwargs: (texts.append(text), form(text, **kwargs))[1])
