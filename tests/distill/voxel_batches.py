@@ -23,6 +23,7 @@ class Batch:
     coords: Tensor
     grid_shape: tuple[int, int, int]
     outer_distance_m: Tensor
+    radial_axis: int | None
     point_counts: tuple[int, ...]
     point_labels: Tensor | None
     voxel_labels: Tensor | None
@@ -35,7 +36,7 @@ def batch_of(cells: Tensor, samples: Tensor, labels: Tensor, grid_shape: tuple[i
     first = torch.full((len(coords),), len(rows)).scatter_reduce(0, point_to_voxel, torch.arange(len(rows)), 'amin')
     counts = tuple(torch.bincount(samples, minlength=int(samples.max()) + 1).tolist())
     return Batch(
-        samples, point_to_voxel, coords.int(), grid_shape, (coords[:, 1] + 1) * 0.5, counts, labels, labels[first]
+        samples, point_to_voxel, coords.int(), grid_shape, (coords[:, 1] + 1) * 0.5, 0, counts, labels, labels[first]
     )
 
 

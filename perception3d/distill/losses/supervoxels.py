@@ -142,8 +142,10 @@ class SupervoxelSampler:
     """Draws K supervoxels of each sample in each step, and sets of their points and voxels.
 
     The probability of a supervoxel is P_i = W_i / sum over j of W_j, with W of `difficulty` and 0 for one without
-    voxels. Points and voxels of a supervoxel become sets of fixed size by `fixed_sets`. All losses of a step with
-    equal settings use the same draw, for student and teacher.
+    voxels. On a cylindrical grid with rings of equal width, the `radial_axis` of the batch, d_i / R is (k + 1) R_s / R,
+    the outer arc of ring k of the supervoxels (recalled). On other grids d_i is the largest `outer_distance_m` of the
+    supervoxel's voxels (own proposal). Points and voxels of a supervoxel become sets of fixed size by `fixed_sets`. All
+    losses of a step with equal settings use the same draw, for student and teacher.
 
     Random numbers come from a generator of the sampler's own, seeded by torch's seed of the step and the step: a
     resumed training draws the same supervoxels, and no other random number of the training changes.
@@ -154,9 +156,6 @@ class SupervoxelSampler:
         draws: K; 4 in the paper (recalled).
         num_points, num_voxels: sizes N_p and N_v of the sets. The paper's are not known: own proposal.
         size: of a supervoxel in voxels; None for one that scales with the grid, see `supervoxel_size`.
-        radial_axis: the axis of a cylindrical grid that counts rings of equal width: d_i / R is (k + 1) R_s / R, the
-            outer arc of ring k of the supervoxels (recalled). None for other grids: d_i is the largest
-            `outer_distance_m` of the supervoxel's voxels (own proposal).
         by_class, by_distance: leave out f_class, or d_i; without both all supervoxels have the same probability.
         skip_ignored: leave out points and voxels without a label. By default they are treated as a majority class.
 
@@ -170,7 +169,6 @@ class SupervoxelSampler:
     num_points: int = 512
     num_voxels: int = 256
     size: tuple[int, int, int] | None = None
-    radial_axis: int | None = 0
     by_class: bool = True
     by_distance: bool = True
     skip_ignored: bool = False
@@ -189,8 +187,6 @@ class SupervoxelSampler:
                 f'supervoxels: draws={self.draws}, num_points={self.num_points}, num_voxels={self.num_voxels}, '
                 f'size={self.size}: expected numbers of at least 1, and three for the size'
             )
-        if self.radial_axis not in (None, 0, 1, 2):
-            raise InputError(f'supervoxels: radial_axis={self.radial_axis}: expected 0, 1 or 2, or None')
 
     def expected_data(self) -> ExpectedData:
         """Returns the classes, which give the labels of the batch their names."""
@@ -245,10 +241,10 @@ class SupervoxelSampler:
             for part in (counted, minority)
         )
         distance = torch.zeros_like(filled)
-        if self.radial_axis is None:
+        axis = voxels.radial_axis
+        if axis is None:
             distance.scatter_reduce_(0, cells, voxels.outer_distance_m.double(), 'amax')
         else:
-            axis = self.radial_axis
             rings = (voxels.coords[:, axis + 1].long() // size[axis] + 1) * size[axis]
             share = rings.clamp(max=voxels.grid_shape[axis]).double() / voxels.grid_shape[axis]
             distance.scatter_reduce_(0, cells, share, 'amax')

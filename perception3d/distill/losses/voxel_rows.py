@@ -25,6 +25,7 @@ class Voxels(Protocol):
         coords: (M, 4) sample, then three indices of the cell.
         grid_shape: number of cells along the three axes.
         outer_distance_m: (M,) horizontal distance of the cell's outer border to the origin.
+        radial_axis: the axis of the grid that counts rings of equal width from the origin; None where there is none.
         point_counts: number of points of each sample.
         point_labels, voxel_labels: (P,) and (M,) class, IGNORE where there is none; None without annotation.
     """
@@ -34,6 +35,7 @@ class Voxels(Protocol):
     coords: Tensor
     grid_shape: tuple[int, int, int]
     outer_distance_m: Tensor
+    radial_axis: int | None
     point_counts: tuple[int, ...]
     point_labels: Tensor | None
     voxel_labels: Tensor | None

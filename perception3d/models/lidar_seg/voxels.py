@@ -29,6 +29,7 @@ class VoxelBatch:
         grid_shape: number of cells; rho, phi, z for cylinders.
         outer_distance_m: (M,) distance of a cell's outer border to the origin in x-y, metres; for cylinders its outer
             arc.
+        radial_axis: the axis of the grid that counts rings of equal width from the origin; None where there is none.
         point_counts: points of each sample.
         point_labels: (P,) int64, a class or `IGNORE`; None without annotation.
         voxel_labels: (M,) int64, what most of a voxel's points have, see `majority_labels`; None without annotation.
@@ -40,6 +41,7 @@ class VoxelBatch:
     coords: Tensor
     grid_shape: tuple[int, int, int]
     outer_distance_m: Tensor
+    radial_axis: int | None
     point_counts: tuple[int, ...]
     point_labels: Tensor | None = None
     voxel_labels: Tensor | None = None
@@ -54,10 +56,11 @@ class Partition:
     """Cuts space into cells: the base class.
 
     A subclass sets `grid_shape`, the number of cells along three axes, and writes `cells_of`, `is_outside` and
-    `outer_distance_m` or `outer_distance_of`.
+    `outer_distance_m` or `outer_distance_of`; where an axis counts rings of equal width, it sets `radial_axis` to it.
     """
 
     grid_shape: tuple[int, int, int]
+    radial_axis: int | None = None
 
     def cells_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the cell (N, 3) int64 of each point (N, >=3), and its features (N, F) for the network."""
@@ -122,6 +125,7 @@ class CylinderPartition(Partition):
         self.low, self.high, self.columns = list(map(float, low)), list(map(float, high)), list(columns)
         self.size = [(b - a) / (n - 1) for a, b, n in zip(self.low, self.high, self.grid_shape)]
         self._rho_edges = None
+        self.radial_axis = 0 if rho_partition == 'uniform' else None
         if rho_partition == 'arithmetic':
             self._rho_edges = self._arithmetic_edges(first_rho_m)
 
@@ -278,6 +282,7 @@ def voxelise(
         coords=coords,
         grid_shape=partition.grid_shape,
         outer_distance_m=partition.outer_distance_of(coords[:, 1:], points, point_to_voxel),
+        radial_axis=partition.radial_axis,
         point_counts=counts,
         point_labels=point_labels,
         voxel_labels=voxel_labels,

@@ -18,6 +18,8 @@ from perception3d.distill.losses.supervoxels import (
     supervoxel_of,
     supervoxel_size,
 )
+from perception3d.models.lidar_seg.range_partition import RangePartition
+from perception3d.models.lidar_seg.voxels import CubePartition, CylinderPartition, voxelise
 from perception3d.structures.point_labels import IGNORE
 
 
@@ -74,8 +76,26 @@ def test_distance_is_the_share_of_the_outer_arc() -> None:
     chances, _ = sampler().probabilities(one_per_ring())
     torch.testing.assert_close(chances, torch.tensor([[0.25, 0.5, 0.75, 1.0]]).double() / 2.5)
     # On another grid it is the largest distance of a voxel: (i + 1) / 2 metres in this batch.
-    chances, _ = sampler(radial_axis=None).probabilities(one_per_ring())
+    chances, _ = sampler().probabilities(replace(one_per_ring(), radial_axis=None))
     torch.testing.assert_close(chances, torch.tensor([[1.0, 3.0, 5.0, 7.0]]).double() / 16)
+
+
+def test_each_partition_says_whether_its_cells_count_rings() -> None:
+    # Behind, beside and ahead of the sensor: 8, 2 and 8 m away, labels of one class.
+    points = torch.tensor([[-8.0, 0, 0], [0, 2, 0], [8, 0, 0]])
+    cylinders = {'grid_shape': (11, 4, 2), 'high': (10.0, 3.2, 2.0), 'columns': ()}
+    bounds = {'low': (-10, -10, -2), 'high': (10, 10, 2), 'columns': ()}
+    for partition, axis in (
+        (CylinderPartition(**cylinders), 0),
+        (CylinderPartition(**cylinders, rho_partition='arithmetic', first_rho_m=0.5), None),
+        (CubePartition(1.0, **bounds), None),
+        (RangePartition((4, 16), 30, -30, columns=()), None),
+    ):
+        batch = voxelise(partition, [points], [torch.zeros(3, dtype=torch.long)])
+        chances, cells = sampler(size=(1, 1, 1)).probabilities(batch)
+        near, far = (chances[0, cells[batch.point_to_voxel[k]]] for k in (1, [0, 2]))
+        assert batch.radial_axis == axis and (far > 1.5 * near).all()
+        torch.testing.assert_close(far[0], far[1])
 
 
 def test_minority_classes_raise_the_probability_and_each_part_has_a_switch() -> None:
@@ -207,7 +227,6 @@ def test_supervoxels_are_those_of_the_teacher_where_it_has_voxels() -> None:
         (dict(classes=CLASSES, minority=('persn',)), "unknown minority class 'persn': did you mean 'person'"),
         (dict(classes=CLASSES, minority=MINORITY, draws=0), 'draws=0.*at least 1'),
         (dict(classes=CLASSES, minority=MINORITY, size=(1, 2)), 'three for the size'),
-        (dict(classes=CLASSES, minority=MINORITY, radial_axis=3), 'radial_axis=3'),
         (dict(classes=CLASSES, minority=MINORITY, count=3), 'expected the arguments of SupervoxelSampler.*count'),
     ],
 )
