@@ -47,7 +47,7 @@ class PointSegmentor(BaseModel):
     `point_features` and `point_logits`, so that a distillation link can tap it in every network alike.
 
     Mode 'tensor' returns `SegOutputs`, 'loss' the losses `loss_NAME`, 'predict' the samples with
-    `pred_pts_seg.pts_semantic_mask` (N,) int64. Without voxels of the preprocessor, inputs are refused.
+    `pred_pts_seg.pts_semantic_mask` (N,) int64. Inputs without the voxels of the preprocessor raise an InputError.
 
     Args:
         net: config of a network: `net(voxels) -> SegOutputs`, with the attribute `num_classes`.
@@ -89,6 +89,11 @@ class PointSegmentor(BaseModel):
         """Runs the network: mode 'tensor', 'loss' or 'predict'."""
         if mode not in ('tensor', 'loss', 'predict'):
             raise unknown_name('mode', mode, ('tensor', 'loss', 'predict'))
+        if 'voxels' not in inputs:
+            raise InputError(
+                "inputs have no 'voxels': set data_preprocessor to a PointSegPreprocessor with a partition, and pass "
+                'data through it'
+            )
         voxels: VoxelBatch = inputs['voxels']
         outputs = self._tapped(self.net(voxels))
         if mode == 'tensor':

@@ -219,6 +219,11 @@ def shorten(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
 
+def unknown_ids(root: Path) -> None:
+    path = label_files(root)[1]
+    path.write_bytes(bytes([77]) * path.stat().st_size)
+
+
 def no_index(root: Path) -> None:
     change_json(root / 'v1.0-mini' / 'category.json', lambda rows: [row.pop('index') for row in rows])
 
@@ -244,7 +249,7 @@ def in_part(root: Path) -> None:
 
 FAULTS_OF_DATA = {
     'short': (shorten, r'_lidarseg.bin holds \d+ labels, but its scan has \d+ points'),
-    'unknown ids': (lambda root: label_files(root)[1].write_bytes(bytes([77]) * 400), '_lidarseg.bin'),
+    'unknown ids': (unknown_ids, r'_lidarseg.bin holds the unknown label ids 77'),
     'no index': (no_index, 'category.json has categories without index'),
     'no table': (no_table, 'lidarseg.json does not exist: unpack nuScenes-lidarseg'),
     'an index twice': (twice, 'category.json: two categories have the index 7'),

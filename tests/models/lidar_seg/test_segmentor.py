@@ -64,6 +64,11 @@ def test_outputs_can_be_tapped_by_their_names():
     assert all(torch.equal(records[name], getattr(outputs, name)) for name in NAMES)
 
 
+def test_inputs_without_voxels_are_refused():
+    with pytest.raises(InputError, match="inputs have no 'voxels': set data_preprocessor to a PointSegPreprocessor"):
+        segmentor()(batch()['inputs'])
+
+
 def test_a_loss_of_points_needs_their_branch():
     model = segmentor(net=dict(refine=False))
     with pytest.raises(InputError, match=r'losses\.point_ce reads point logits, but Cylinder3D'):
