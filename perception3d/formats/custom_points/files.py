@@ -6,7 +6,7 @@ its upper 16 the number of an object, 0 for none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,26 @@ class PointClasses:
     def to_plain(self) -> dict[str, Any]:
         """Returns plain data, as an info file keeps it; `PointClasses(**plain)` is the way back."""
         return asdict(self)
+
+
+def cloud_name(folder: Path, frame_id: str, stored: Container[str]) -> str:
+    """Returns the name of a frame's cloud, `.bin` or `.npy`, in a folder; `.bin` where it has none.
+
+    Args:
+        folder: for the error.
+        frame_id: the name without the end.
+        stored: names of the files in the folder.
+
+    Raises:
+        InputError: there are both.
+    """
+    names = [f'{frame_id}{suffix}' for suffix in ('.bin', '.npy')]
+    found = [name for name in names if name in stored]
+    if len(found) > 1:
+        raise InputError(
+            f'{folder} holds {" and ".join(found)}: expected one cloud for a frame; take the other one away'
+        )
+    return (found or names)[0]
 
 
 def read_classes(path: str | Path) -> PointClasses:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from perception3d.checks import InputError, require_folder
 from perception3d.datasets.frame_building import INFO_FILE, map_frames, read_splits, require_frame_files
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.files import write_pickle
 from perception3d.formats.custom_points import FORMAT
-from perception3d.formats.custom_points.files import CLASSES_FILE, PointClasses, read_classes
+from perception3d.formats.custom_points.files import CLASSES_FILE, PointClasses, cloud_name, read_classes
 from perception3d.structures.point_labels import IGNORE
 
 
@@ -47,10 +48,26 @@ def build_frame(
         return info, {}
     encoding = classes.encoding()
     path = root / frame.labels
-    labels = encoding.labels(encoding.read(path, len(points)), path)
+    stored = encoding.read(path)
+    if len(stored) != len(points):
+        raise InputError(_other_count(path, len(stored), root / frame.points, points))
+    labels = encoding.labels(stored, path)
     info['pts_semantic_mask_path'] = frame.labels
     counts = np.bincount(labels, minlength=IGNORE + 1).tolist()
     return info, {**dict(zip(encoding.classes, counts)), 'not scored': counts[IGNORE]}
+
+
+def _other_count(path: Path, num_labels: int, cloud: Path, points: npt.NDArray[np.float32]) -> str:
+    """Returns the error of a cloud that has another number of points than labels; a raw file does not say its width."""
+    fix = 'copy both files again'
+    floats, rest = divmod(points.size, max(num_labels, 1))
+    if cloud.suffix == '.bin':
+        hint = f' ({floats} would fit)' if not rest and floats >= 3 else ''
+        fix = f'give the floats of a point by --features{hint}, or {fix}'
+    return (
+        f'{path} holds {num_labels} labels, but its scan has {len(points)} points of {points.shape[1]} floats: '
+        f'expected one label for each point; {fix}'
+    )
 
 
 def create_infos(
@@ -90,10 +107,10 @@ def _frames(root: Path, splits: Mapping[str, Sequence[str]]) -> dict[str, Frame]
     annotated = {frame_id for split, ids in splits.items() if split != 'test' for frame_id in ids}
     frames = {}
     for frame_id in dict.fromkeys(frame_id for ids in splits.values() for frame_id in ids):
-        suffix = '.bin' if f'{frame_id}.bin' in stored['points'] else '.npy'
+        points = cloud_name(root / 'points', frame_id, stored['points'])
         labelled = frame_id in annotated or f'{frame_id}.label' in stored['labels']
         labels = f'labels/{frame_id}.label' if labelled else None
-        frames[frame_id] = Frame(frame_id, f'points/{frame_id}{suffix}', labels)
+        frames[frame_id] = Frame(frame_id, f'points/{points}', labels)
     wanted = {
         'points': [os.path.basename(frame.points) for frame in frames.values()],
         'labels': [os.path.basename(frame.labels) for frame in frames.values() if frame.labels],

@@ -156,6 +156,11 @@ def put(path: str, content: bytes) -> Callable[[Path], object]:
     ('spoil', 'message'),
     [
         (put('labels/a.label', bytes(40)), r'labels/a\.label holds 10 labels, but its scan has 12 points'),
+        (
+            put('labels/a.label', bytes(60)),
+            r'a\.label holds 15 labels, .* 12 points of 5 floats: .* by --features \(4 would fit\), or copy',
+        ),
+        (put('points/a.npy', b''), r'points holds a\.bin and a\.npy: expected one cloud for a frame'),
         (put('labels/c.label', b'\x08\0\0\0' * 12), r'labels/c\.label holds the unknown label ids 8 in 12 of 12'),
         (put('points/a.bin', b''), r'points/a\.bin holds no points'),
         (lambda root: (root / 'labels/c.label').unlink(), r'1 of 7 files .* missing .*1 in labels \(c\.label\)'),
@@ -207,6 +212,11 @@ def test_results_that_cannot_be_scored_are_named(tree: Path, tmp_path: Path):
     with pytest.raises(InputError, match=r'labels has no labels of frame z \(1 of 1 frames\)'):
         evaluate_folders(tree / 'labels', tmp_path)
     (tmp_path / 'z.label').rename(tmp_path / 'a.label')
+    points = tmp_path / 'points'
+    shutil.copytree(tree / 'points', points)
+    np.save(points / 'a.npy', np.zeros((12, 5), np.float32))
+    with pytest.raises(InputError, match=r'points holds a\.bin and a\.npy'):
+        evaluate_folders(tree / 'labels', tmp_path, EvaluationOptions(by_distance=True, points=points, num_features=5))
     (tmp_path / 'a.label').write_bytes(bytes(8))
     with pytest.raises(InputError, match=r'a\.label holds 2 labels, but its scan has 12 points'):
         evaluate_folders(tree / 'labels', tmp_path)

@@ -5,6 +5,7 @@ The frames that have a file in the folder of results are scored.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from perception3d.checks import InputError, require_folder
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.evaluation.frame_lists import describe_unscored, require_frames
 from perception3d.evaluation.point_files import PointFileCounter, PointScoring, ScanFiles, describe
-from perception3d.formats.custom_points.files import CLASSES_FILE, read_classes
+from perception3d.formats.custom_points.files import CLASSES_FILE, cloud_name, read_classes
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,10 @@ def evaluate_folders(
         raise InputError(f'{pred} holds no result files: expected a .label file for each frame')
     there = [path.stem for path in gt.glob('*.label')]
     require_frames(gt, found, there)
-    clouds = Path(options.points or gt.parent / 'points')
-    points_of = partial(_read_points, clouds, options.num_features) if options.by_distance else None
+    points_of = None
+    if options.by_distance:
+        clouds = require_folder(options.points or gt.parent / 'points', 'give --points the folder of the clouds')
+        points_of = partial(_read_points, clouds, set(os.listdir(clouds)), options.num_features)
     stuff = [name for name in classes.ids if name not in classes.things]
     counter = PointFileCounter(PointScoring(classes.encoding(), points_of, options.panoptic, classes.things, stuff))
     for frame in found:
@@ -65,8 +68,6 @@ def evaluate_folders(
     return scores, '\n'.join([f'{len(found)} frames', *lines, *(f'note: {note}' for note in notes)])
 
 
-def _read_points(folder: Path, num_features: int, files: ScanFiles) -> npt.NDArray[np.float32]:
-    name = files.truth.stem
-    suffix = '.npy' if (folder / f'{name}.npy').is_file() else '.bin'
-    points: npt.NDArray[np.float32] = read_cloud(folder / f'{name}{suffix}', num_features)
+def _read_points(folder: Path, stored: set[str], num_features: int, files: ScanFiles) -> npt.NDArray[np.float32]:
+    points: npt.NDArray[np.float32] = read_cloud(folder / cloud_name(folder, files.truth.stem, stored), num_features)
     return points
