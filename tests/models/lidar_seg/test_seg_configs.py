@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from semantickitti_tree import write_tree
 from shipped import CONFIGS, config_path
 
 from perception3d.apis.config import load_config
+from perception3d.formats.custom_points import info as custom_points
 from perception3d.formats.nuscenes_lidarseg import info as nuscenes_lidarseg
 from perception3d.formats.semantickitti import info as semantickitti
 from perception3d.registry import DATASETS, METRICS, MODELS, TRANSFORMS
@@ -27,6 +30,7 @@ PARAMETERS = {
     'cylinder3d_w050_480x360x32_released_nuscenes_lidarseg': 12.463,
     'cylinder3d_w100_480x360x32_40e_nuscenes_lidarseg': 55.891,
     'cylinder3d_w050_480x360x32_40e_nuscenes_lidarseg': 14.040,
+    'cylinder3d_w050_480x360x32_40e_custom_points': 14.058,
     'cylinder3d_tiny_120x90x16_12e_semantickitti_sim': 3.512,
     'cylinder3d_tiny_half_120x90x16_12e_semantickitti_sim': 0.890,
     'cylinder3d_tiny_240x180x32_overfit_sample': 3.564,
@@ -42,7 +46,27 @@ def test_all_configs_have_the_sizes_that_they_state():
         assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(millions, abs=6e-4), name
         low, high = (model.data_preprocessor.partition.low[2], model.data_preprocessor.partition.high[2])
         assert (low, high) == ((-5, 3) if 'nuscenes' in name else (-4, 2))
-        assert model.net.num_classes == (16 if 'nuscenes' in name else 25 if '3scan' in name else 19)
+        classes = {'nuscenes_lidarseg': 16, 'custom_points': 2}
+        expected = 25 if '3scan' in name else next((classes[key] for key in classes if name.endswith(key)), 19)
+        assert model.net.num_classes == expected
+
+
+OWN = dict(class_names=['tree', 'road', 'car'], num_features=5, point_columns=[3, 4])
+
+
+def _write_clouds(root):
+    """Two clouds of 60 points with five floats to train and one to test on."""
+    for folder in ('ImageSets', 'points', 'labels'):
+        (root / folder).mkdir()
+    (root / 'classes.json').write_text(json.dumps({'classes': {'road': 40, 'car': [10, 252], 'tree': 7, 'mast': 8}}))
+    for seed, (name, split) in enumerate([('a', 'train'), ('b', 'train'), ('c', 'val')]):
+        rng = np.random.default_rng(seed)
+        rng.normal(0, [9, 9, 1, 1, 1], (60, 5)).astype('<f4').tofile(root / 'points' / f'{name}.bin')
+        np.resize(np.array([40, 10, 252, 7, 8, 0], '<u4'), 60).tofile(root / 'labels' / f'{name}.label')
+        with (root / 'ImageSets' / f'{split}.txt').open('a') as file:
+            file.write(f'{name}\n')
+    custom_points.create_infos(root, 5, jobs=1, progress=False)
+    return root
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +75,8 @@ def trees(tmp_path_factory):
     semantickitti.create_infos(kitti, progress=False)
     nuscenes = LidarsegTree(tmp_path_factory.mktemp('lidarseg')).write()
     nuscenes_lidarseg.create_infos(nuscenes, jobs=1, progress=False)
-    return {'semantickitti': kitti, 'nuscenes_lidarseg': nuscenes}
+    own = _write_clouds(tmp_path_factory.mktemp('own'))
+    return {'semantickitti': kitti, 'nuscenes_lidarseg': nuscenes, 'custom_points': own}
 
 
 def _config(name, options):
@@ -68,11 +93,12 @@ def _config(name, options):
         'cylinder3d_w050_480x360x32_40e_semantickitti',
         'cylinder3d_w050_480x360x32_3scan_40e_semantickitti',
         'cylinder3d_w050_480x360x32_40e_nuscenes_lidarseg',
+        'cylinder3d_w050_480x360x32_40e_custom_points',
     ],
 )
 def test_a_step_from_files_to_scores(name, trees):
     data = name.partition('_40e_')[2]
-    options = {'data_root': str(trees[data]), **SMALL}
+    options = {'data_root': str(trees[data]), **SMALL, **(OWN if data == 'custom_points' else {})}
     if data == 'nuscenes_lidarseg':
         stem = 'perception3d_infos_lidarseg_mini_'
         options.update(train_ann_file=f'{stem}train.pkl', val_ann_file=f'{stem}val.pkl')
