@@ -8,7 +8,7 @@ from perception3d.apis.cli import CHECKPOINT_HELP, command_parser, run_tool
 from perception3d.outputs import check_outputs
 
 INPUTS = (
-    'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR detector clouds (.bin or '
+    'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR model clouds (.bin or '
     '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors '
     'a bare cloud is one sweep whose points have the age 0'
 )

@@ -30,7 +30,7 @@ def read_cloud(path: str | Path, num_features: int, allow_empty: bool = False) -
     if not len(points) and not allow_empty:
         raise InputError(f'{path} holds no points: leave the frame out of its split file, or copy the file again')
     if not len(points) and not str(path).endswith('.npy'):
-        print(f'{path} holds no points, so it has no boxes: if it should hold some, copy the file again')
+        print(f'{path} holds no points: if it should hold some, copy the file again')
     # A sum is finite only if all its terms are; it is twice as fast as asking every number.
     with np.errstate(invalid='ignore'):
         total = points.sum(dtype=np.float64)

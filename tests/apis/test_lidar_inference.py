@@ -201,7 +201,7 @@ def test_clouds_with_nothing_in_range_have_no_boxes(
         _, written = inferencer.write(tmp_path / name, tmp_path / 'out')
         assert json.loads(written.read_text())['boxes'] == []
         # Raw data of 0 bytes may be a copy that failed.
-        printed = f'{tmp_path / name} holds no points, so it has no boxes: if it should hold some, copy the file again'
+        printed = f'{tmp_path / name} holds no points: if it should hold some, copy the file again'
         assert capsys.readouterr().out.count(printed) == (2 if name == 'none.bin' else 0)
     after = next(inferencer(full)).pred_instances_3d
     assert len(before.scores_3d) > 0 and before.scores_3d.equal(after.scores_3d)

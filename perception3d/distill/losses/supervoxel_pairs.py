@@ -27,7 +27,7 @@ def supervoxel_pair_loss(student: Tensor, teacher: Tensor, regions: Tensor, shap
 
     Args:
         student, teacher: features (N, C) and (N, C').
-        regions: (N,) region of each row, in 0..B * R.
+        regions: (N,) region of each row, in 0..B * R - 1.
         shape: B samples and R regions of each.
 
     Returns:

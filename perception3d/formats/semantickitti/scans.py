@@ -98,7 +98,7 @@ class LoadEarlierScans(BaseTransform):
         """Adds to `points` and the labels."""
         if 'earlier_scans' not in results:
             raise InputError(
-                'LoadEarlierScans needs earlier_scans=N of the SemanticKittiDataset: set it, or leave it out'
+                'LoadEarlierScans needs earlier_scans=N of the SemanticKittiDataset: set that, or leave out the step'
             )
         current = results['points']
         width = current.tensor.shape[1]

@@ -117,7 +117,7 @@ class OhemCrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         if not (0 < threshold <= 1 and 0 <= min_kept <= 1):
-            raise InputError(f'threshold is {threshold} and min_kept {min_kept}: expected shares of 1')
+            raise InputError(f'threshold is {threshold} and min_kept {min_kept}: expected numbers from 0 to 1')
         self.threshold, self.min_kept, self.class_weights = threshold, min_kept, _weights(class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:

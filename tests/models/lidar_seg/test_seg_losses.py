@@ -85,5 +85,5 @@ def test_without_labelled_rows_the_loss_is_zero(loss):
 def test_settings_that_cannot_be_are_refused():
     with pytest.raises(InputError, match='class_weights'):
         WeightedCrossEntropy([1, -1])
-    with pytest.raises(InputError, match='shares of 1'):
+    with pytest.raises(InputError, match='numbers from 0 to 1'):
         OhemCrossEntropy(threshold=70)
