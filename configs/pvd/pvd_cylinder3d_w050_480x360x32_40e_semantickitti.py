@@ -1,7 +1,9 @@
 """PVD from Cylinder3D 1.0x to 0.5x on SemanticKITTI (arXiv 2206.02099), with the teacher's most important channels.
 
-The paper's student begins with weights of its own: `model.inherit=False`. Every link has its switch,
-`model.links.<name>.weight=0`. Give the teacher's weights with `--cfg-options model.teacher_checkpoint=...`.
+The weights of the links are shares of the student's own loss (ours): `link_match=None` makes them the plain factors
+recalled from the paper, which are one or two per cent of it. Whether the paper's student inherits weights is not known:
+`model.inherit=False` begins with its own. Every link has its switch, `model.links.<name>.weight=0`. Give the teacher's
+weights with `--cfg-options model.teacher_checkpoint=...`.
 """
 
 import copy
@@ -9,6 +11,8 @@ import copy
 from mmengine.config import read_base
 
 from perception3d.distill.distiller import Distiller
+
+link_match = 1.0
 
 with read_base():
     from .._base_.distill.cylinder_widths import *

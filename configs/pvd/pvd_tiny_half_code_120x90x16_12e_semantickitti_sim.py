@@ -4,7 +4,8 @@ from mmengine.config import read_base
 
 # Channels of voxel_features: four times the width.
 student_channels, teacher_channels = 16, 32
-autoencoder_steps = 300
+# Of the 600 steps of the experiments.
+autoencoder_steps = 100
 
 with read_base():
     from .._base_.distill.voxel_code import links as compared

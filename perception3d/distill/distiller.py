@@ -198,7 +198,7 @@ class Distiller(BaseModel):
         """Entries of the log for every link; those with 'loss' in their name are summed."""
         active = {name: link for name, link in self._links.items() if weights[name]}
         values = {name: link(context) for name, link in active.items()}
-        matched = {name: link for name, link in active.items() if link.match is not None}
+        matched = {name: link for name, link in active.items() if link.is_measured(context.step)}
         if matched and self.training:
             update_scales([*matched.values()], [values[name] for name in matched], student_loss)
         losses: dict[str, Tensor] = {}

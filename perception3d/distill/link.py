@@ -22,7 +22,8 @@ class Link(nn.Module):
 
     With `match` the loss is scaled so that on average it is `match` times the student's own loss. Both averages are
     updated in the first `match_steps` active steps (over all steps so far, later over about the last hundred); after
-    that the scale is constant.
+    that the scale is constant. A loss that reaches the student later says so by its attribute `first_student_step`:
+    the averages begin there.
 
     Args:
         student, teacher: taps, in the grammar of `Tap`.
@@ -81,6 +82,10 @@ class Link(nn.Module):
     def teacher_taps(self) -> list[str]:
         """All taps that the link reads from the teacher."""
         return [self.teacher.text, *getattr(self.loss, 'teacher_taps', ())]
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the scale may be updated in this step: there is one, and the loss reaches the student."""
+        return self.match is not None and step >= getattr(self.loss, 'first_student_step', 0)
 
     def forward(self, context: DistillContext) -> Tensor:
         """Returns the loss of this step, a scalar without weight and scale."""

@@ -53,6 +53,9 @@ class KnowledgeAdaptationKD(nn.Module):
     student, which therefore cannot make its target easier. Its input is the teacher's features with zero mean and unit
     variance in each channel, so that their scale does not matter.
 
+    A link's `match` is measured only from the step on in which the student is trained (`first_student_step`); what the
+    reconstruction still loses then is part of the value.
+
     The affinities of the paper are between all positions of a small map. Ours are `affinity_loss` within the
     supervoxels of a step.
 
@@ -81,6 +84,8 @@ class KnowledgeAdaptationKD(nn.Module):
         self.of, self.sampler = choice('of', of, (POINT, VOXEL)), build_sampler(supervoxels)
         self.channels = student_channels, teacher_channels
         self.autoencoder_steps, self.affinity_weight, self.sparsity = autoencoder_steps, affinity_weight, sparsity
+        # What comes before says nothing about the size of the part that trains the student.
+        self.first_student_step = autoencoder_steps
         self.encoder = nn.Sequential(nn.Linear(teacher_channels, channels), nn.ReLU())
         self.decoder = nn.Linear(channels, teacher_channels)
         self.adapter = nn.Sequential(nn.Linear(student_channels, channels), nn.ReLU())

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from voxel_batches import CLASSES, MINORITY, context_of, random_batch, rows
 
 from perception3d.checks import InputError
+from perception3d.distill.link import Link
 from perception3d.distill.losses.gradient_weighted import GradientWeightedKD, channel_importance, channel_weighted_loss
 from perception3d.distill.losses.intra_class import IntraClassKD
 from perception3d.distill.losses.knowledge_adaptation import (
@@ -194,6 +195,8 @@ def test_the_auto_encoder_is_trained_by_its_reconstruction_alone_and_first() -> 
     loss = MODELS.build(dict(ADAPTED, autoencoder_steps=5))
     number = count_of(batch, 'voxel')
     student, teacher = rows(0, number, 3).requires_grad_(), rows(1, number, 5)
+    link = Link('student', 'teacher', dict(ADAPTED, autoencoder_steps=5), match=1.0)
+    assert [link.is_measured(step) for step in (4, 5)] == [False, True]
     gradients = []
     for step in (4, 5):
         loss.zero_grad()
