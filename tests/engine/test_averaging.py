@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -70,8 +71,9 @@ def test_a_checkpoint_holds_the_average_of_the_student_and_its_trained_weights(w
     assert content['state_dict'].keys() == seen[0].keys() and len(seen) == 18
     for name, value in content['state_dict'].items():
         average = seen[0][name].double()
-        for weights in seen[1:]:
-            average = (1 - MOMENTUM) * average + MOMENTUM * weights[name].double()
+        for step, weights in enumerate(seen[1:], 1):
+            momentum = MOMENTUM + (1 - MOMENTUM) * math.exp(-(1 + step) / (0.5 / MOMENTUM))
+            average = (1 - momentum) * average + momentum * weights[name].double()
         torch.testing.assert_close(value.double(), average, rtol=1e-5, atol=1e-6)
         assert torch.equal(content['ema_state_dict'][f'module.{name}'], seen[-1][name])
     hook = next(hook for hook in runner.hooks if isinstance(hook, AveragedWeightsHook))
