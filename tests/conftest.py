@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mmengine.registry import DefaultScope
 from nuscenes_tree import HandmadeTree
 
 import perception3d  # noqa: F401  (relaxes the import asserts of mmdet3d before a test imports it)
@@ -93,6 +92,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def default_scope() -> Iterator[None]:
     """Takes the default scope of registries, which runners of a file set, away from the files after it."""
     yield
+    # Not at the top: perception3d is imported before mmengine, whose loaders it replaces.
+    from mmengine.registry import DefaultScope
+
     DefaultScope._instance_dict.clear()
 
 

@@ -372,8 +372,8 @@ def test_the_tool_writes_all_frames(
     monkeypatch.setattr('perception3d.apis.inferencer.Inferencer', lambda *args: wanted.append(args[3:]) or inferencer)
     clouds = [str(tree.root / 'training' / 'velodyne' / f'00000{i}.bin') for i in (0, 1)]
     assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path), '--fast']) == 0
-    amp, fast = False, True
-    assert wanted == [(amp, fast)]
+    amp, fast, tta = False, True, False
+    assert wanted == [(amp, fast, tta)]
     names = [f'00000{k}.{suffix}' for k in (0, 1) for suffix in ('json', 'png', 'txt')]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert sorted(Path(line).name for line in capsys.readouterr().out.split()) == names

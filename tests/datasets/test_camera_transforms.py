@@ -20,7 +20,7 @@ from perception3d.datasets.transforms.camera_loading import LoadMultiViewHistory
 from perception3d.datasets.transforms.camera_packing import PackCameraInputs
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
-from perception3d.geometry.camera import homogeneous, rigid, transform
+from perception3d.geometry.camera import rigid, transform
 
 RAW_WH = (320, 180)
 
@@ -47,10 +47,12 @@ def camera_sample(rng: np.random.Generator, cameras: int = 4) -> dict:
         axis=1,
     )
     boxes[::5, 7:] = np.nan
+    stored_from_cam = np.eye(4)
+    stored_from_cam[:3, :3] = intrinsics
     sample = {
         'stored_hw': [RAW_WH[::-1]] * cameras,
         'img': [rng.integers(0, 255, (RAW_WH[1], RAW_WH[0], 3), np.uint8) for _ in range(cameras)],
-        'stored_from_cam': homogeneous(np.broadcast_to(intrinsics, (cameras, 3, 3))),
+        'stored_from_cam': np.tile(stored_from_cam, (cameras, 1, 1)),
         'cam_from_lidar': np.array(cam_from_lidar),
         'img_from_stored': np.broadcast_to(np.eye(4), (cameras, 4, 4)).copy(),
         'gt_bboxes_3d': LiDARInstance3DBoxes(torch.from_numpy(boxes).float(), box_dim=9),
