@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -28,7 +29,8 @@ def benchmark_segmentation(config: Config, device: torch.device, runs: int) -> T
 
     The tables: a training step of batch 1 by its phases, `maps` being the voxels and the maps between points and
     voxels; inference without loading, plain and prepared (`--fast`); and by parts of the network the time of inference
-    and the memory that a training keeps for the backward pass. Peak memory is that of the process on a CPU.
+    and the memory that a training keeps for the backward pass. Peak memory is that of the process on a CPU,
+    with what earlier configs of the same command have left: measure memory with one config.
     Multiply-accumulates of sparse convolutions and of dense layers are counted apart.
     """
     prepare_cpu()  # as a training does
@@ -36,12 +38,20 @@ def benchmark_segmentation(config: Config, device: torch.device, runs: int) -> T
     torch.manual_seed(0)
     model = MODELS.build(copy.deepcopy(config.model)).to(device)
     loader = PerceptionRunner.build_dataloader({**config.train_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
+    # The augmentation of a training draws from numpy.
+    np.random.seed(0)
     batch = pseudo_collate([loader.dataset[0]])
+    step, inference = _training_step(model, batch, device, runs), _inference(model, batch, device, runs)
+    # The timer of parts is the last, since the model stays wrapped.
+    kept, times = _kept_by_parts(model, batch), _times_of_parts(model, batch, runs)
     return {
-        'One training step': [_training_step(model, batch, device, runs)],
-        'Inference': [_inference(model, batch, device, runs)],
-        'Parts: time of inference, ms': [_times_of_parts(model, batch, runs)],
-        'Parts: kept for the backward pass, MiB': [_kept_by_parts(model, batch)],
+        'One training step': [step],
+        'Inference': [inference],
+        # A row for each part: networks have other parts.
+        'Parts of the network': [
+            {'part': name, 'inference ms': times.get(name, '-'), 'kept for the backward pass, MiB': size}
+            for name, size in kept.items()
+        ],
     }
 
 
@@ -117,6 +127,7 @@ def _parts(model: Any) -> Iterator[tuple[str, nn.Module]]:
 
 def _times_of_parts(model: Any, batch: dict[str, Any], runs: int) -> dict[str, float]:
     """Medians over `runs`; the parts of a list are added up."""
+    model.eval()
     timer = PartTimer()
     timer.wrap(model.data_preprocessor, 'forward', 'maps')
     for k, (name, part) in enumerate(_parts(model)):
@@ -136,7 +147,7 @@ def _times_of_parts(model: Any, batch: dict[str, Any], runs: int) -> dict[str, f
 def _kept_by_parts(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     """Bytes of tensors that autograd keeps, each counted once, in the part that kept it first."""
     model.train()
-    kept, current, known = {'losses and the rest': 0}, ['losses and the rest'], set()
+    kept, current, known = {'maps': 0, 'losses and the rest': 0}, ['losses and the rest'], set()
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -156,7 +167,7 @@ def _kept_by_parts(model: Any, batch: dict[str, Any]) -> dict[str, float]:
     for handle in handles:
         handle.remove()
     del losses
-    return {name: size / 2**20 for name, size in [*list(kept.items())[1:], *list(kept.items())[:1]]}
+    return {name: size / 2**20 for name, size in kept.items()}
 
 
 def _measure(config: Config, settings: Settings) -> Tables:
