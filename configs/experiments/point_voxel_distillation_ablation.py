@@ -32,7 +32,7 @@ arms = {
     'point-output': _with('point_output'),
     'voxel-output': _with('voxel_output'),
     'affinities': _with('point_affinity', 'voxel_affinity'),
-    'inherit': _distilled(**{f'model.links.{link}.weight': 0.0 for link in LINKS}),
+    'inherit': dict(**_distilled(**{f'model.links.{link}.weight': 0.0 for link in LINKS}), seeds=(0,)),
     'logits': _compared('logits'),
     'channel-wise': _compared('channels'),
     'ifv': _compared('variation'),
