@@ -1,7 +1,7 @@
 """Cylinder3D 1.0x as released checkpoints compute it, for tools/convert_weights.py and tests of what it writes.
 
-Their convolutions share index pairs across kernel shapes, and there is no refinement branch; see
-`legacy_shared_indices`. For the original network, and that of mmdet3d, copy this file and add
+Convolutions of different kernel shapes share index pairs in them (`legacy_shared_indices`), and they have no refinement
+branch. For the original network, and that of mmdet3d, copy this file and add
 `compressed_channels = 16` above the bases.
 """
 

@@ -18,9 +18,6 @@ from perception3d.distill.tap import TapSet
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.files import write_image
 from perception3d.geometry.iou import to_numpy
-
-# Registers the response of mmdet3d's models, whose configs may use no part of ours.
-from perception3d.models import lidar_det  # noqa: F401
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.structures.base import Structure
@@ -101,7 +98,7 @@ def compare(
 
 @dataclass(frozen=True)
 class _Compared:
-    """A model with its weights and its test data; `taps` has one tap, or none where there is no map to draw."""
+    """A model with its weights and test data; `taps` holds the tap of its logits, or nothing if they are not a map."""
 
     title: str
     dataset: Any

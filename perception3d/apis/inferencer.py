@@ -164,7 +164,8 @@ def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
         'frame': f'lidar: {axes_of(sample.metainfo).text}, z up',
     }
     for structure in resolve(structures_of(sample).predictions, classes) or ():
-        described.update(structure.describe())
+        # Of several scans as one sample, the points of the current one, as in result files.
+        described.update(structure.of_points(sample.metainfo.get('num_scored_points')).describe())
     return described
 
 

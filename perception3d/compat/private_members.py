@@ -26,7 +26,7 @@ def lazy_values(config: Any) -> dict[str, Any]:
 def accumulated_iterations(optim_wrapper: Any) -> int:
     """Returns how many iterations a step of the optimizer takes; of several optimizers, the largest number.
 
-    Settings that are not built yet state it as well; 1 where there is no optimizer.
+    Takes an optimizer wrapper of mmengine or its config; without any (None) the number is 1.
     """
     from mmengine.optim import OptimWrapperDict
 
@@ -56,7 +56,7 @@ def decide_val_interval(loop: Any) -> None:
 
 
 def expect_no_step_yet(optimizer: Any) -> None:
-    """Tells mmengine's schedules that steps of this optimizer need not come before theirs."""
+    """Sets the optimizer's step counter to 0, so that mmengine does not warn of a schedule that steps before it."""
     _member(optimizer, '_global_step')
     optimizer._global_step = 0
 

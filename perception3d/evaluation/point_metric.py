@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,9 +103,9 @@ class PointLabelMetric(BaseMetric):
         """Returns the scores of a confusion matrix, see `count_confusion`; by default by SemanticKITTI's rule."""
         return kitti_iou(confusion)
 
+    @abstractmethod
     def write_scan(self, scan: ScanLabels) -> None:
         """Writes the submission file of a scan below `format_dir`."""
-        raise NotImplementedError
 
     def finish_submission(self, frames: Sequence[str]) -> None:
         """Is called when the files of all `frames` are written."""

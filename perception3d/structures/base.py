@@ -107,6 +107,10 @@ class Structure:
         """Whether its objects have fronts, which pictures mark."""
         return False
 
+    def of_points(self: Self, count: int | None) -> Self:
+        """Returns the part that belongs to the first `count` points of the cloud, where it labels points."""
+        return self
+
     def footprints(self) -> npt.NDArray[Any]:
         """Returns points (N, 2), metres along x and y of the LiDAR frame, which a BEV view should cover."""
         return np.zeros((0, 2))

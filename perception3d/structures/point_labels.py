@@ -72,6 +72,12 @@ class PointLabels(Structure):
         instances = None if self.instances is None else self.instances[finite]
         return replace(self, labels=self.labels[finite], instances=instances, points=xyz[finite])
 
+    def of_points(self, count: int | None) -> PointLabels:
+        """Returns the labels of the first `count` points; None stands for all."""
+        instances = None if self.instances is None else self.instances[:count]
+        points = None if self.points is None else self.points[:count]
+        return replace(self, labels=self.labels[:count], instances=instances, points=points)
+
     @property
     def needs_points(self) -> bool:
         """Whether the labels have no points of their own."""

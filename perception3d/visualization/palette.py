@@ -56,16 +56,21 @@ _SAME_AS = {
 }
 
 
+# SemanticKITTI's names of moving objects begin so.
+_MOVING = 'moving-'
+
+
 def class_color(name: str) -> tuple[int, int, int]:
     """Returns the (blue, green, red) colour of a class, 0..255.
 
     Known road users have fixed colours, other names get one that depends on the name alone, so that it is the same
-    in every run and does not move when a class is added.
+    in every run and does not move when a class is added. A `moving-` class has that of the standing one, darker.
     """
     key = str(name).strip().lower().replace(' ', '_')
-    rgb = _RGB.get(_SAME_AS.get(key, key))
-    if rgb is None:
-        rgb = _color_from_name(key)
+    plain = key.removeprefix(_MOVING)
+    rgb = _RGB.get(_SAME_AS.get(plain, plain)) or _color_from_name(plain)
+    if plain != key:
+        rgb = _darker(rgb)
     return rgb[2], rgb[1], rgb[0]
 
 
@@ -85,6 +90,11 @@ def label_colors(labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
 @lru_cache(maxsize=64)
 def _table(classes: tuple[str, ...]) -> np.ndarray:
     return class_colors([*classes, OTHER])
+
+
+def _darker(rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+    red, green, blue = (round(0.7 * value) for value in rgb)
+    return red, green, blue
 
 
 def _color_from_name(key: str) -> tuple[int, int, int]:

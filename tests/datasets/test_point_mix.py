@@ -142,7 +142,10 @@ def test_mistakes_of_mixing_have_a_name():
         _mixed(PolarMixScans([_load], ['bicycle']), 0)
     with pytest.raises(InputError, match='rotate_paste_ratio=0'):
         PolarMixScans([_load], [])
-    without = lambda sample: {k: v for k, v in _load(sample).items() if k != 'pts_instance_mask'}  # noqa: E731
+
+    def without(sample):
+        return {key: value for key, value in _load(sample).items() if key != 'pts_instance_mask'}
+
     with pytest.raises(InputError, match='needs objects'):
         _mixed(PasteInstances([without], ['person'], ['road']), 0)
     for step in (LaserMixScans, lambda load: PasteInstances(load, ['person'], ['road'])):
@@ -154,7 +157,10 @@ def test_mistakes_of_mixing_have_a_name():
 def test_voxels_of_a_training_are_limited_and_whole():
     np.random.seed(0)
     sample = _load({'number': 0})
-    cells = lambda points: {tuple(row) for row in np.round(points.tensor[:, :3].numpy() / 1.5).astype(int)}  # noqa: E731
+
+    def cells(points):
+        return {tuple(row) for row in np.round(points.tensor[:, :3].numpy() / 1.5).astype(int)}
+
     before = sample['points']
     results = SampleVoxels(100, voxel_size_m=1.5)(dict(sample))
     kept = cells(results['points'])

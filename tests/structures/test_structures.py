@@ -219,3 +219,10 @@ class TestSample:
         assert boxes.boxes.shape == (2, 7) and structures_of({'eval_ann_info': truth}).predictions is None
         with pytest.raises(InputError, match='to the LiDAR frame first'):
             boxes_of(InstanceData(bboxes_3d=CameraInstance3DBoxes(torch.zeros(1, 7)), labels_3d=torch.zeros(1)))
+
+
+def test_labels_of_the_first_points():
+    labels = PointLabels([0, 1, 2], instances=[5, 6, 7], points=np.eye(3))
+    first = labels.of_points(2)
+    assert first.labels.tolist() == [0, 1] and first.instances.tolist() == [5, 6] and len(first.points) == 2
+    assert len(labels.of_points(None)) == 3

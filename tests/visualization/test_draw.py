@@ -12,6 +12,7 @@ from drawn import draw_cameras, draw_sample
 from perception3d.checks import InputError
 from perception3d.formats.nuscenes_lidarseg.files import CLASSES as LIDARSEG
 from perception3d.formats.semantickitti.files import CLASSES as SEMANTICKITTI
+from perception3d.formats.semantickitti.files import MULTI_SCAN_CLASSES
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.views import square_view
@@ -104,6 +105,9 @@ class TestPalette:
         assert class_color('driveable surface') == class_color('road')
         assert class_color('hovercraft') == class_color('hovercraft') != class_color('submarine')
         assert class_colors([]).shape == (0, 3)
+        # A moving object has the hue of a standing one.
+        np.testing.assert_allclose(class_color('moving-car'), 0.7 * np.array(class_color('car')), atol=1)
+        assert len(set(map(class_color, MULTI_SCAN_CLASSES))) == 25
 
     @pytest.mark.parametrize('names', [(*CLASSES, 'trunk', 'terrain'), (*SEMANTICKITTI, 'wrong'), (*LIDARSEG, 'wrong')])
     def test_colours_are_apart_and_bright(self, names):

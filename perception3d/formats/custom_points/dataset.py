@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmengine.logging import print_log
+
 from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import PointLabelDataset
 from perception3d.formats.custom_points import FORMAT
-from perception3d.formats.custom_points.files import CLASSES_FILE, PointClasses, classes_of_info, read_classes
+from perception3d.formats.custom_points.files import CLASSES_FILE, classes_of_info, read_classes
 from perception3d.registry import DATASETS
 from perception3d.structures.label_encoding import LabelEncoding
 
@@ -42,6 +45,7 @@ class CustomPointsDataset(PointLabelDataset):
         classes_file: str | None = None,
         **kwargs: Any,
     ) -> None:
+        self._noted = False
         self._point_classes = None if classes_file is None else read_classes(classes_file)
         super().__init__(data_root=data_root, ann_file=ann_file, metainfo=metainfo, **kwargs)
 
@@ -60,8 +64,6 @@ class CustomPointsDataset(PointLabelDataset):
         encoding = self.label_encoding()
         # For the metric, which writes result files.
         self._metainfo['label_ids'] = list(encoding.id_of)
-        colors = (classes_of_info(self.info_metainfo) or PointClasses({}, [])).colors
-        self._metainfo.setdefault('palette', [colors.get(name, [255, 255, 255]) for name in encoding.classes])
         return samples
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
@@ -76,10 +78,18 @@ class CustomPointsDataset(PointLabelDataset):
         yield from super().sample_from_file(path)
 
     def write_result(self, sample: Any, path: str | Path) -> bool:
-        """Writes the label file of a predicted sample; none where the ids of the classes are not known.
+        """Writes the label file of a predicted sample; none, and a note once, where the ids of classes are not known.
 
         Raises:
             InputError: as of PointLabelDataset.
         """
         known = 'point_classes' in self.info_metainfo or self._point_classes is not None
+        if not known and not self._noted:
+            self._noted = True
+            print_log(
+                f'no label files are written, since the ids of the classes are not known: put {CLASSES_FILE} next to '
+                'the clouds, or set classes_file of the test data set',
+                'current',
+                logging.WARNING,
+            )
         return known and super().write_result(sample, path)

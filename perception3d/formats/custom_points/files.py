@@ -17,9 +17,7 @@ from perception3d.structures.label_encoding import LabelEncoding
 from perception3d.structures.point_labels import IGNORE
 
 CLASSES_FILE = 'classes.json'
-EXAMPLE = (
-    '{"classes": {"road": 40, "car": [10, 252]}, "ignored": [0], "things": ["car"], "colors": {"road": [255, 0, 255]}}'
-)
+EXAMPLE = '{"classes": {"road": 40, "car": [10, 252]}, "ignored": [0], "things": ["car"]}'
 _LARGEST_ID = (1 << 16) - 1
 
 
@@ -31,13 +29,11 @@ class PointClasses:
         ids: class -> its ids in label files; the first one is written.
         ignored: ids of points that are not scored.
         things: classes whose objects are told apart, for panoptic quality.
-        colors: class -> red, green, blue, 0..255.
     """
 
     ids: dict[str, list[int]]
     ignored: list[int]
     things: list[str] = field(default_factory=list)
-    colors: dict[str, list[int]] = field(default_factory=dict)
 
     def encoding(self, classes: Sequence[str] | None = None) -> LabelEncoding:
         """Returns how labels of these classes, by default all, are stored; points of others are not labelled."""
@@ -87,8 +83,8 @@ def read_classes(path: str | Path) -> PointClasses:
     if not isinstance(content, dict) or not isinstance(content.get('classes'), dict) or not content['classes']:
         raise InputError(f'{path} names no classes: expected {EXAMPLE}')
     for key in content:
-        if key not in ('classes', 'ignored', 'things', 'colors'):
-            raise unknown_name(f'entry of {path}', key, ('classes', 'ignored', 'things', 'colors'))
+        if key not in ('classes', 'ignored', 'things'):
+            raise unknown_name(f'entry of {path}', key, ('classes', 'ignored', 'things'))
     ids = {name: _ids(path, f'classes: {name}', value) for name, value in content['classes'].items()}
     if len(ids) >= IGNORE:
         raise InputError(f'{path} has {len(ids)} classes: expected fewer than {IGNORE}')
@@ -97,15 +93,13 @@ def read_classes(path: str | Path) -> PointClasses:
     twice = sorted({number for number in used + ignored if (used + ignored).count(number) > 1})
     if twice:
         raise InputError(f'{path}: the id {twice[0]} stands twice: each id belongs to one class, or is ignored')
-    things, colors = content.get('things', []), content.get('colors', {})
-    if not isinstance(things, list) or not isinstance(colors, dict):
-        raise InputError(f'{path}: things is a list of classes and colors a dict of them: expected {EXAMPLE}')
-    for name in (*things, *colors):
+    things = content.get('things', [])
+    if not isinstance(things, list):
+        raise InputError(f'{path}: things is a list of classes: expected {EXAMPLE}')
+    for name in things:
         if name not in ids:
-            raise unknown_name(f'class (in things or colors of {path})', name, ids)
-    for name, color in colors.items():
-        _require_color(path, name, color)
-    return PointClasses(ids, ignored, list(things), dict(colors))
+            raise unknown_name(f'class (in things of {path})', name, ids)
+    return PointClasses(ids, ignored, list(things))
 
 
 def _ids(path: str | Path, place: str, value: Any, may_be_empty: bool = False) -> list[int]:
@@ -114,12 +108,6 @@ def _ids(path: str | Path, place: str, value: Any, may_be_empty: bool = False) -
     if not whole or not (ids or may_be_empty):
         raise InputError(f'{path}, {place}: expected an id of 0 to {_LARGEST_ID}, or a list of them, got {value!r}')
     return list(ids)
-
-
-def _require_color(path: str | Path, name: str, color: Any) -> None:
-    numbers = color if isinstance(color, list) else []
-    if len(numbers) != 3 or not all(type(number) is int and 0 <= number <= 255 for number in numbers):
-        raise InputError(f'{path}, colors: {name}: expected [red, green, blue] of 0 to 255, got {color!r}')
 
 
 def classes_of_info(metainfo: Mapping[str, Any]) -> PointClasses | None:

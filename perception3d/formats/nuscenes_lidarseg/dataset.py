@@ -13,7 +13,6 @@ from perception3d.datasets.point_label_dataset import PointLabelDataset, predict
 from perception3d.formats.nuscenes_lidarseg import FORMAT
 from perception3d.formats.nuscenes_lidarseg.files import (
     CLASSES,
-    COLORS_RGB,
     class_ids,
     lidarseg_encoding,
     write_result_file,
@@ -53,9 +52,7 @@ class NuScenesLidarsegDataset(PointLabelDataset):
         **kwargs: Any,
     ) -> None:
         self.panoptic = panoptic
-        classes = (metainfo or {}).get('classes', CLASSES)
-        colors = {'palette': [COLORS_RGB.get(name, (255, 255, 255)) for name in classes]}
-        super().__init__(data_root=data_root, ann_file=ann_file, metainfo={**colors, **(metainfo or {})}, **kwargs)
+        super().__init__(data_root=data_root, ann_file=ann_file, metainfo=metainfo, **kwargs)
 
     def label_encoding(self) -> LabelEncoding:
         """Returns how the label files of the tree are read: its category.json gives the categories their ids."""

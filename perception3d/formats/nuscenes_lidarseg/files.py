@@ -30,14 +30,7 @@ CLASSES = (
     'truck', 'driveable_surface', 'other_flat', 'sidewalk', 'terrain', 'manmade', 'vegetation',
 )  # fmt: skip
 """The classes of the benchmark. A class has the id 1 to 16 in result files, and the label 0 to 15 in this package."""
-COLORS_RGB = {
-    'barrier': (112, 128, 144), 'bicycle': (220, 20, 60), 'bus': (255, 127, 80), 'car': (255, 158, 0),
-    'construction_vehicle': (233, 150, 70), 'motorcycle': (255, 61, 99), 'pedestrian': (0, 0, 230),
-    'traffic_cone': (47, 79, 79), 'trailer': (255, 140, 0), 'truck': (255, 99, 71),
-    'driveable_surface': (0, 207, 191), 'other_flat': (175, 0, 75), 'sidewalk': (75, 0, 75),
-    'terrain': (112, 180, 60), 'manmade': (222, 184, 135), 'vegetation': (0, 175, 0),
-}  # fmt: skip
-"""The benchmark's colours."""
+
 THINGS, STUFF = CLASSES[:10], CLASSES[10:]
 """The classes whose objects are told apart, and the others."""
 CLASS_OF_CATEGORY = {

@@ -9,7 +9,7 @@ from typing import Any
 from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import PointLabelDataset
 from perception3d.formats.semantickitti import FORMAT
-from perception3d.formats.semantickitti.files import CLASSES, COLORS_RGB, label_encoding
+from perception3d.formats.semantickitti.files import CLASSES, label_encoding
 from perception3d.formats.semantickitti.poses import read_poses, read_times
 from perception3d.formats.semantickitti.scans import GapLimits, earlier_scans_of, join_scans
 from perception3d.registry import DATASETS
@@ -55,9 +55,7 @@ class SemanticKittiDataset(PointLabelDataset):
         if earlier_scans < 0:
             raise InputError(f'earlier_scans is {earlier_scans}: expected 0 or more')
         self.earlier_scans, self._limits = earlier_scans, GapLimits(max_gap_s, max_gap_m)
-        classes = (metainfo or {}).get('classes', CLASSES)
-        colors = {'palette': [COLORS_RGB.get(name.removeprefix('moving-'), (255, 255, 255)) for name in classes]}
-        super().__init__(data_root=data_root, ann_file=ann_file, metainfo={**colors, **(metainfo or {})}, **kwargs)
+        super().__init__(data_root=data_root, ann_file=ann_file, metainfo=metainfo, **kwargs)
 
     def label_encoding(self) -> LabelEncoding:
         """Returns how the benchmark stores labels of the classes of this data set."""

@@ -45,15 +45,6 @@ STUFF = (
 )  # fmt: skip
 """The other classes."""
 
-COLORS_RGB = {
-    'car': (100, 150, 245), 'bicycle': (100, 230, 245), 'motorcycle': (30, 60, 150), 'truck': (80, 30, 180),
-    'other-vehicle': (0, 0, 255), 'person': (255, 30, 30), 'bicyclist': (255, 40, 200), 'motorcyclist': (150, 30, 90),
-    'road': (255, 0, 255), 'parking': (255, 150, 255), 'sidewalk': (75, 0, 75), 'other-ground': (175, 0, 75),
-    'building': (255, 200, 0), 'fence': (255, 120, 50), 'vegetation': (0, 175, 0), 'trunk': (135, 60, 0),
-    'terrain': (150, 240, 80), 'pole': (255, 240, 150), 'traffic-sign': (255, 0, 0),
-}  # fmt: skip
-"""The benchmark's colours."""
-
 SEQUENCES = {
     'train': ('00', '01', '02', '03', '04', '05', '06', '07', '09', '10'),
     'val': ('08',),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from spconv.pytorch import SparseConv3d, SparseConvTensor, SparseInverseConv3d, SubMConv3d
+from spconv.pytorch.conv import SparseConvolution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,10 +30,10 @@ class ConvNorm(nn.Module):
         relu: whether there is a ReLU.
     """
 
-    def __init__(self, conv: nn.Module, relu: bool = True) -> None:
+    def __init__(self, conv: SparseConvolution, relu: bool = True) -> None:
         super().__init__()
         self.conv = conv
-        self.norm = FewRowsBatchNorm1d(int(conv.out_channels))  # type: ignore[arg-type]
+        self.norm = FewRowsBatchNorm1d(conv.out_channels)
         self.relu = relu
 
     def forward(self, x: SparseConvTensor) -> SparseConvTensor:

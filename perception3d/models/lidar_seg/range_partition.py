@@ -73,7 +73,7 @@ class RangePartition(Partition):
             )
         return rows
 
-    def outer_distance_of(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+    def outer_distance_m(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
         """Returns (M,) the horizontal distance of the farthest point of each pixel: a pixel itself has no end."""
         reach = torch.hypot(points[:, 0], points[:, 1])
         return reach.new_zeros(len(cells)).scatter_reduce(0, rows, reach, 'amax')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,34 +53,31 @@ class VoxelBatch:
         return len(self.point_counts)
 
 
-class Partition:
+class Partition(ABC):
     """Cuts space into cells: the base class.
 
-    A subclass sets `grid_shape`, the number of cells along three axes, and writes `cells_of`, `is_outside` and
-    `outer_distance_m` or `outer_distance_of`; where an axis counts rings of equal width, it sets `radial_axis` to it.
+    A subclass sets `grid_shape`, the number of cells along three axes, and writes `cells_of`, `outer_distance_m` and
+    `is_outside`; where an axis counts rings of equal width, it sets `radial_axis` to it.
     """
 
     grid_shape: tuple[int, int, int]
     radial_axis: int | None = None
 
+    @abstractmethod
     def cells_of(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the cell (N, 3) int64 of each point (N, >=3), and its features (N, F) for the network."""
-        raise NotImplementedError
 
-    def outer_distance_m(self, cells: Tensor) -> Tensor:
-        """Returns (M,) the distance of the outer border of each cell (M, 3) to the origin in x-y, metres."""
-        raise NotImplementedError
+    @abstractmethod
+    def outer_distance_m(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
+        """Returns (M,) the distance of the outer border of each cell (M, 3) to the origin in x-y, metres.
 
-    def outer_distance_of(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
-        """Returns (M,) the outer distance of cells (M, 3) that hold points (N, >=3) by `rows` (N,).
-
-        That of `outer_distance_m`; cells without an outer border have that of their points.
+        Cells without an outer border, such as pixels, have the distance of their points (N, >=3), which lie in the
+        cells `rows` (N,).
         """
-        return self.outer_distance_m(cells)
 
+    @abstractmethod
     def is_outside(self, points: Tensor) -> Tensor:
         """Returns (N,) whether a point lies outside the cells."""
-        raise NotImplementedError
 
 
 @TASK_UTILS.register_module()
@@ -161,7 +159,7 @@ class CylinderPartition(Partition):
         offsets = (polar - centres).to(points.dtype)
         return cells, torch.cat([offsets, polar, points[:, :2], points[:, self.columns]], 1)
 
-    def outer_distance_m(self, cells: Tensor) -> Tensor:
+    def outer_distance_m(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
         """Returns (M,) the radius of the outer arc of each cell (M, 3), metres."""
         if self._rho_edges is not None:
             return self._rho_edges.to(cells.device)[cells[:, 0].long() + 1].float()
@@ -225,7 +223,7 @@ class CubePartition(Partition):
         cells = torch.minimum((nearest.long() - self._first_cell(points)).clamp(min=0), last)
         return cells, torch.cat([points[:, :3], points[:, self.columns], scaled - nearest], 1)
 
-    def outer_distance_m(self, cells: Tensor) -> Tensor:
+    def outer_distance_m(self, cells: Tensor, points: Tensor, rows: Tensor) -> Tensor:
         """Returns (M,) the distance of the farthest edge of each cube (M, 3), metres."""
         centers = (cells[:, :2] + self._first_cell(cells)[:2]).abs() + 0.5
         return centers.float().norm(dim=1) * self.voxel_size_m
@@ -281,7 +279,7 @@ def voxelise(
         point_to_voxel=point_to_voxel,
         coords=coords,
         grid_shape=partition.grid_shape,
-        outer_distance_m=partition.outer_distance_of(coords[:, 1:], points, point_to_voxel),
+        outer_distance_m=partition.outer_distance_m(coords[:, 1:], points, point_to_voxel),
         radial_axis=partition.radial_axis,
         point_counts=counts,
         point_labels=point_labels,

@@ -33,7 +33,6 @@ CLASSES = {
     'classes': {'road': 40, 'car': [10, 252], 'tree': 7},
     'ignored': [0, 99],
     'things': ['car'],
-    'colors': {'road': [255, 0, 255]},
 }
 STEPS = [
     dict(type=LoadCheckedPoints, load_dim=5, use_dim=4),
@@ -72,7 +71,7 @@ def build(root: Path, split: str = 'val', **kwargs: Any) -> CustomPointsDataset:
 def test_samples_have_the_classes_of_the_file(tree: Path):
     assert read_pickle(tree / 'perception3d_infos_train.pkl')['metainfo']['points'] == {'road': 4, 'car': 8, 'tree': 4}
     data = build(tree, 'train', test_mode=False)
-    assert data.metainfo['classes'] == ('road', 'car', 'tree') and data.metainfo['palette'][0] == [255, 0, 255]
+    assert data.metainfo['classes'] == ('road', 'car', 'tree')
     for sample in data:
         found = sample['data_samples'].gt_pts_seg
         assert found.pts_semantic_mask[:6].tolist() == [0, 1, 1, 2, IGNORE, IGNORE]
@@ -180,15 +179,14 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path, spoil: Callable[[Pa
     [
         ('[1]', 'names no classes'),
         ('{"classes": {}}', 'names no classes'),
-        ('{"classes": {"a": 1}, "colours": {}}', r"unknown entry of .*'colours': did you mean 'colors'"),
+        ('{"classes": {"a": 1}, "thing": []}', r"unknown entry of .*'thing': did you mean 'things'"),
         ('{"classes": {"a": 70000}}', r'classes: a: expected an id of 0 to 65535, or a list of them, got 70000'),
         ('{"classes": {"a": []}}', r'classes: a: expected an id'),
         ('{"classes": {"a": true}}', r'classes: a: expected an id'),
         ('{"classes": {"a": 1, "b": [2, 1]}}', 'the id 1 stands twice'),
         ('{"classes": {"a": 1}, "ignored": [1]}', 'the id 1 stands twice'),
-        ('{"classes": {"a": 1}, "things": ["b"]}', r"unknown class \(in things or colors of .*\) 'b'"),
+        ('{"classes": {"a": 1}, "things": ["b"]}', r"unknown class \(in things of .*\) 'b'"),
         ('{"classes": {"a": 1}, "things": "a"}', 'things is a list of classes'),
-        ('{"classes": {"a": 1}, "colors": {"a": [1, 2]}}', r'colors: a: expected \[red, green, blue\]'),
         (json.dumps({'classes': {str(k): k for k in range(255)}}), 'has 255 classes: expected fewer than 255'),
     ],
 )

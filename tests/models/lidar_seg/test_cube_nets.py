@@ -43,7 +43,9 @@ def test_a_point_lies_in_the_cube_of_its_nearest_centre():
     torch.testing.assert_close(features[0], torch.tensor([0.2, -0.26, 0.0, 0.7, 0.4, 0.48, 0.0]))
     assert partition.is_outside(points).tolist() == [False, False, True]
     edges = torch.tensor([[1.75, 1.75], [1.25, 1.25]])
-    distances = partition.outer_distance_m(torch.tensor([[8 + 3, 8 - 3, 0], [8 - 2, 8 + 2, 5]]))
+    distances = partition.outer_distance_m(
+        torch.tensor([[8 + 3, 8 - 3, 0], [8 - 2, 8 + 2, 5]]), torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)
+    )
     torch.testing.assert_close(distances, edges.norm(dim=1))
     with pytest.raises(InputError, match='voxel_size_m is 0'):
         CubePartition(voxel_size_m=0)

@@ -57,7 +57,7 @@ def test_a_grid_of_the_paper_has_its_cells():
 def test_an_arithmetic_partition_has_smaller_cells_where_points_are_dense():
     grid = _cylinder(rho_partition='arithmetic', first_rho_m=0.2)
     cells = torch.tensor([[k, 0, 0] for k in range(GRID[0])])
-    borders = grid.outer_distance_m(cells).double().numpy()
+    borders = grid.outer_distance_m(cells, torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)).double().numpy()
     widths = np.diff(np.append(0.0, borders))
     assert np.isclose(widths[0], 0.2) and np.allclose(np.diff(widths), np.diff(widths)[0], atol=1e-5)
     assert np.isclose(borders[-2], 10)
