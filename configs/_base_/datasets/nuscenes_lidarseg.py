@@ -1,23 +1,13 @@
 """nuScenes-lidarseg, 16 classes, keyframes. `tools/create_data.py nuscenes-lidarseg` first.
 
-Augmentation of the released PVD code: any rotation, each flip with probability 1/4, scaling by 0.95 to 1.05 (there in x
-and y alone), a shift with a standard deviation of 0.1 m along each axis. Intensities stay 0 to 255, as there: the
-network normalises its inputs.
+Steps and batches are those of SemanticKITTI, with any rotation, as in the released PVD code. Intensities stay 0 to 255,
+as there: the network normalises its inputs.
 """
 
-import math
+from mmengine.config import read_base
 
-from mmdet3d.datasets.transforms import GlobalRotScaleTrans, Pack3DDetInputs, RandomFlip3D
-from mmengine.dataset import DefaultSampler
-
-from perception3d.datasets.point_label_dataset import POINT_META_KEYS
-from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints
-from perception3d.datasets.transforms.point_labels import LoadPointLabels
-from perception3d.datasets.transforms.point_views import PointViews
-from perception3d.engine.reproducible import ResumableSampler
 from perception3d.formats.nuscenes_lidarseg.dataset import NuScenesLidarsegDataset
 from perception3d.formats.nuscenes_lidarseg.evaluation.metric import NuScenesLidarsegMetric
-from perception3d.models.lidar_seg.tta import PointSegTTAModel
 
 data_root = 'data/nuscenes'
 class_names = [
@@ -26,65 +16,19 @@ class_names = [
 ]  # fmt: skip
 train_ann_file = 'perception3d_infos_lidarseg_train.pkl'
 val_ann_file = 'perception3d_infos_lidarseg_val.pkl'
-metainfo = dict(classes=class_names)
+rotation_deg = 180
+# Objects are stored apart from classes, and are not read.
+packed_keys = ['points', 'pts_semantic_mask']
 
-train_steps = dict(
-    load=dict(type=LoadCheckedPoints, load_dim=5, use_dim=4),
-    labels=dict(type=LoadPointLabels),
-    mirror=dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=0.5, flip_ratio_bev_vertical=0.5),
-    rotate=dict(
-        type=GlobalRotScaleTrans,
-        rot_range=[-math.pi, math.pi],
-        scale_ratio_range=[0.95, 1.05],
-        translation_std=[0.1, 0.1, 0.1],
-    ),
-    pack=dict(type=Pack3DDetInputs, keys=['points', 'pts_semantic_mask'], meta_keys=POINT_META_KEYS),
-)
-test_steps = dict(
-    load=train_steps['load'],
-    labels=train_steps['labels'],
-    pack=train_steps['pack'],
-)
+with read_base():
+    from .semantickitti import *
 
-train_dataloader = dict(
-    batch_size=4,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=ResumableSampler, shuffle=True),
-    dataset=dict(
-        type=NuScenesLidarsegDataset,
-        data_root=data_root,
-        ann_file=train_ann_file,
-        metainfo=metainfo,
-        pipeline=train_steps,
-        test_mode=False,
-    ),
-)
-val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    persistent_workers=True,
-    sampler=dict(type=DefaultSampler, shuffle=False),
-    dataset=dict(
-        type=NuScenesLidarsegDataset,
-        data_root=data_root,
-        ann_file=val_ann_file,
-        metainfo=metainfo,
-        pipeline=test_steps,
-        test_mode=True,
-    ),
-)
+for loader in (train_dataloader, val_dataloader):
+    loader.dataset.type = NuScenesLidarsegDataset
+    loader.dataset.pipeline.load.load_dim = 5
 test_dataloader = val_dataloader
+tta_pipeline.load.load_dim = 5
 
-val_evaluator = dict(type=NuScenesLidarsegMetric)
+val_evaluator.type = NuScenesLidarsegMetric
 test_evaluator = val_evaluator
-
-# tools/test.py --tta: 12 of mmdet3d's 36 views.
-tta_model = dict(type=PointSegTTAModel)
-tta_pipeline = dict(
-    load=test_steps['load'],
-    labels=test_steps['labels'],
-    views=dict(type=PointViews, num_views=12, pack=[test_steps['pack']]),
-)
-# A leaf changes the steps of a data loader, not these.
-del train_steps, test_steps
+del loader

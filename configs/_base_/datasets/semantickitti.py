@@ -26,6 +26,10 @@ class_names = [
 ]  # fmt: skip
 train_ann_file = 'perception3d_infos_train.pkl'
 val_ann_file = 'perception3d_infos_val.pkl'
+# Largest rotation about z, either way.
+rotation_deg = 45
+# What a sample of the network holds.
+packed_keys = ['points', 'pts_semantic_mask', 'pts_instance_mask']
 metainfo = dict(classes=class_names)
 
 train_steps = dict(
@@ -34,13 +38,11 @@ train_steps = dict(
     mirror=dict(type=RandomFlip3D, sync_2d=False, flip_ratio_bev_horizontal=0.5, flip_ratio_bev_vertical=0.5),
     rotate=dict(
         type=GlobalRotScaleTrans,
-        rot_range=[-math.pi / 4, math.pi / 4],
+        rot_range=[-math.radians(rotation_deg), math.radians(rotation_deg)],
         scale_ratio_range=[0.95, 1.05],
         translation_std=[0.1, 0.1, 0.1],
     ),
-    pack=dict(
-        type=Pack3DDetInputs, keys=['points', 'pts_semantic_mask', 'pts_instance_mask'], meta_keys=POINT_META_KEYS
-    ),
+    pack=dict(type=Pack3DDetInputs, keys=packed_keys, meta_keys=POINT_META_KEYS),
 )
 test_steps = dict(
     load=train_steps['load'],
