@@ -315,7 +315,6 @@ def test_few_functions_have_many_arguments():
 
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
-    'Lanes': 'structure of the lane systems',
     'Tracks': 'structure of the crowd system',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
 }

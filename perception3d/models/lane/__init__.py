@@ -1,0 +1,1 @@
+"""Lane detection in the image of the front camera: segmentation of lanes and which of them exist."""

@@ -1,0 +1,65 @@
+"""A lane network as one ONNX file: from an image to the logits of pixels and of the existence of lanes."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from perception3d.models.inference.acceleration import fold_batch_norms
+from perception3d.structures.export_spec import ExportInput, ExportSpec
+
+if TYPE_CHECKING:
+    from perception3d.models.lane.segmentor import LaneSegmentor
+
+OUTPUTS = ('seg_logits', 'exist_logits', 'embeddings')
+
+
+class LaneNetwork(nn.Module):
+    """A network with its normalisation: `forward(image)` to a tuple of those of `OUTPUTS` that it gives.
+
+    Args:
+        model: copied, its batch norms folded.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: LaneSegmentor) -> None:
+        super().__init__()
+        self.net = fold_batch_norms(copy.deepcopy(model.net).eval().requires_grad_(False)).cpu()
+        for name in ('mean', 'std'):
+            self.register_buffer(name, getattr(model.data_preprocessor, name).cpu())
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Returns the outputs; the image as the specification describes it."""
+        outputs = self.net((image.float() - self.mean) / self.std)
+        values = (getattr(outputs, name) for name in OUTPUTS)
+        return tuple(value for value in values if value is not None)
+
+
+def lane_spec(model: LaneSegmentor) -> ExportSpec:
+    """Returns what goes into the ONNX file of a lane model."""
+    height, width = model.net.input_hw
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
+    network = LaneNetwork(model).eval()
+    with torch.no_grad():
+        outputs = network.net(torch.zeros(1, 3, height, width))
+    given = tuple(name for name in OUTPUTS if getattr(outputs, name) is not None)
+    meanings = {
+        'seg_logits': f'seg_logits (1, 1 + {model.net.num_lanes}, {height}, {width}), background first',
+        'exist_logits': f'exist_logits (1, {model.net.num_lanes}) before the sigmoid',
+        'embeddings': 'embeddings (1, E, H, W) of pixels',
+    }
+    return ExportSpec(
+        network=network,
+        inputs=(ExportInput('image', image, f'uint8 RGB (1, 3, {height}, {width}), cropped and resized'),),
+        outputs=given,
+        contains='normalisation and network, with folded batch norms; outputs: '
+        + ', '.join(meanings[name] for name in given),
+        before='crop and resize the image as CropResizeLaneImage of the test pipeline does',
+        after=f'lanes: {type(model.decoder).__name__} (models/lane), softmax over the classes first',
+    )

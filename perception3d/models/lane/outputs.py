@@ -1,0 +1,117 @@
+"""What lane networks give, and what their losses compare it with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from perception3d.checks import InputError
+
+IGNORED = 255
+"""Value of the pixels of a lane mask that do not count."""
+
+
+@dataclass(frozen=True)
+class LaneOutputs:
+    """What a network gives for B images of (H, W) pixels; None for what it does not have.
+
+    Attributes:
+        stages: feature maps (B, C, h, w) of its four stages, the first with the most pixels.
+        seg_logits: (B, 1 + L, H, W), background first, then the L slots.
+        exist_logits: (B, L), before the sigmoid.
+        embeddings: (B, E, H, W), near each other for pixels of one lane.
+    """
+
+    stages: tuple[Tensor, ...]
+    seg_logits: Tensor | None = None
+    exist_logits: Tensor | None = None
+    embeddings: Tensor | None = None
+
+    def required(self, name: str, user: str) -> Tensor:
+        """Returns the output `name`; InputError, which names `user`, where the network does not give it."""
+        value: Tensor | None = getattr(self, name)
+        if value is None:
+            raise InputError(
+                f'{user} reads {name}, but the network of this config gives none: leave it out, or give the network '
+                'that branch'
+            )
+        return value
+
+    def of_sample(self, k: int) -> LaneOutputs:
+        """Returns the outputs of image k alone, with B = 1."""
+        parts = (self.seg_logits, self.exist_logits, self.embeddings)
+        return LaneOutputs(
+            tuple(stage[k : k + 1] for stage in self.stages),
+            *(None if part is None else part[k : k + 1] for part in parts),
+        )
+
+
+@dataclass(frozen=True)
+class LaneTargets:
+    """The ground truth of a batch.
+
+    Attributes:
+        mask: (B, H, W) int64: 0 for background, 1..L for the slots, `IGNORED`; with `agnostic` 1 for any lane.
+        instances: (B, H, W) int64: the same with the number of the slot in every case.
+        exist: (B, L) float32 of 0 and 1; None where a sample has none.
+    """
+
+    mask: Tensor
+    instances: Tensor
+    exist: Tensor | None = None
+
+
+def lane_targets(samples: Sequence[Any], num_lanes: int, agnostic: bool = False) -> LaneTargets:
+    """Returns the ground truth of samples with `gt_lane_seg.lane_mask` (1, H, W) and `gt_lane_exist.exist` (L,).
+
+    Args:
+        samples: of a batch.
+        num_lanes: L, slots of the network.
+        agnostic: lanes of all slots are class 1.
+
+    Raises:
+        InputError: a sample has no mask, or its mask or existence is of another number of lanes; names the sample.
+    """
+    masks = []
+    for sample in samples:
+        mask = getattr(getattr(sample, 'gt_lane_seg', None), 'lane_mask', None)
+        if mask is None:
+            raise InputError(
+                f'{_name(sample)} has no gt_lane_seg.lane_mask: load lane masks in the training pipeline '
+                '(LoadLaneImage, PackLaneInputs)'
+            )
+        if not agnostic:
+            _check_mask(mask, num_lanes, sample)
+        masks.append(mask[0].long())
+    instances = torch.stack(masks)
+    mask = torch.where((instances > 0) & (instances != IGNORED), 1, instances) if agnostic else instances
+    exist = [getattr(getattr(sample, 'gt_lane_exist', None), 'exist', None) for sample in samples]
+    known = [value.float() for value in exist if value is not None]
+    if len(known) < len(exist):
+        return LaneTargets(mask, instances)
+    wrong = [sample for sample, value in zip(samples, known, strict=True) if len(value) != num_lanes]
+    if wrong and not agnostic:
+        raise InputError(
+            f'{_name(wrong[0])} says of {len(wrong[0].gt_lane_exist.exist)} lanes whether they exist, but the network '
+            f'has {num_lanes} (net.num_lanes): both must be the same'
+        )
+    return LaneTargets(mask, instances, None if wrong else torch.stack(known))
+
+
+def _check_mask(mask: Tensor, num_lanes: int, sample: Any) -> None:
+    wrong = mask[(mask != IGNORED) & ((mask < 0) | (mask > num_lanes))]
+    if len(wrong):
+        values = ', '.join(map(str, torch.unique(wrong).tolist()[:5]))
+        raise InputError(
+            f'{_name(sample)}: its lane mask holds {values}, but the network has {num_lanes} lanes (net.num_lanes): '
+            f'expected 0 to {num_lanes}, or {IGNORED} for pixels that do not count'
+        )
+
+
+def _name(sample: Any) -> str:
+    meta = sample.metainfo
+    return str(meta.get('frame_id') or (meta.get('img_paths') or ['a sample of the batch'])[0])
