@@ -25,7 +25,11 @@ from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import OutputNames, check_outputs
 from perception3d.registry import DATASETS, MODELS
 from perception3d.structures.sample import resolve, structures_of
+from perception3d.structures.sample_schema import has_images_alone
 from perception3d.visualization.sample import axes_of
+
+PIXELS = 'image: pixels of the image on disk, x right, y down'
+"""The frame of predictions on images without a LiDAR, in the words of a JSON file."""
 
 
 class Inferencer:
@@ -156,12 +160,14 @@ class Inferencer:
 def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:
     """Returns the predictions of a data sample as plain numbers, in the LiDAR frame: metres, radians, m/s.
 
+    Those of images without a LiDAR are in pixels of the image on disk.
     Each structure that the sample carries has its entry: `boxes` is a list of objects, other structures are as their
     `to_json` gives them.
     """
+    in_pixels = has_images_alone(sample.metainfo)
     described = {
         'token': sample.metainfo.get('token', ''),
-        'frame': f'lidar: {axes_of(sample.metainfo).text}, z up',
+        'frame': PIXELS if in_pixels else f'lidar: {axes_of(sample.metainfo).text}, z up',
     }
     for structure in resolve(structures_of(sample).predictions, classes) or ():
         # Of several scans as one sample, the points of the current one, as in result files.

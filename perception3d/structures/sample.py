@@ -2,7 +2,9 @@
 
 Samples are mmdet3d's Det3DDataSample. A structure is one of its fields, `gt_lanes`, `pred_point_labels` and so on: any
 field with the prefix `gt_` or `pred_` whose value can be drawn. mmdet3d's own fields are read as well:
-`gt_instances_3d`, `pred_instances_3d` and `eval_ann_info` as boxes, `gt_pts_seg` and `pred_pts_seg` as point labels.
+`gt_instances_3d`, `pred_instances_3d` and `eval_ann_info` as boxes, `gt_pts_seg` and `pred_pts_seg` as point labels;
+and so are fields with a `lane_mask`: of the truth in the pixels of the network's image, of a prediction in those of the
+image on disk.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.geometry.iou import to_numpy
 from perception3d.structures.base import Structure
 from perception3d.structures.boxes import Boxes
+from perception3d.structures.pixel_labels import PixelLabels
 from perception3d.structures.point_labels import PointLabels
 
 
@@ -114,6 +117,10 @@ def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple
                 None if instances is None else to_numpy(instances).astype(np.int64),
             )
             structures.append(labels)
+        elif not isinstance(value, Mapping) and 'lane_mask' in _keys(value):
+            placed = _stored_from_img(sample) if prefix == 'gt_' else None
+            # A tint lies under the lines.
+            structures.insert(0, PixelLabels.of_lane_mask(to_numpy(value.lane_mask), placed))
     return tuple(structures) or None
 
 
@@ -126,6 +133,12 @@ def _is_structure(name: str, value: Any) -> bool:
             'perception3d.structures.base.Structure'
         )
     return False
+
+
+def _stored_from_img(sample: Any) -> Any:
+    """The matrix (3, 3) from the pixels of the network's image to those on disk; None where the sample has none."""
+    moved = getattr(sample, 'metainfo', sample).get('img_from_stored')
+    return None if moved is None else np.linalg.inv(to_numpy(moved).astype(np.float64)[0, :3, :3])
 
 
 def _keys(value: Any) -> Sequence[str]:

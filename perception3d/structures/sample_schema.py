@@ -165,6 +165,11 @@ def from_mmdet3d(metas: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**metas, **camera_keys(views)} if views else metas
 
 
+def has_images_alone(metas: Mapping[str, Any]) -> bool:
+    """Whether a sample is of images without a LiDAR, as of lanes: nothing of it is in metres."""
+    return 'img_paths' in metas and not metas.keys() & {'stored_from_cam', 'img_from_lidar', 'lidar_path'}
+
+
 def stored_from_lidar(metas: Mapping[str, Any]) -> npt.NDArray[Any]:
     """Returns (I, 4, 4) float64 from the LiDAR frame of the points and boxes as they are now to the images on disk."""
     matrices = np.asarray(metas['stored_from_cam'], np.float64) @ np.asarray(metas['cam_from_lidar'], np.float64)

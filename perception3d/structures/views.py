@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from perception3d.checks import InputError
 from perception3d.geometry.frustum import clip_polygon, clip_segments, frustum, to_homogeneous
 from perception3d.geometry.range_image import RangeImage
 from perception3d.structures.primitives import Primitive, StructureStyle
@@ -47,7 +48,8 @@ class CameraView:
 
     Attributes:
         name: of the camera; structures in image coordinates are drawn in the view of their camera.
-        canvas_from_lidar: (3, 4) or (4, 4), metres of the LiDAR frame to homogeneous pixels of the canvas.
+        canvas_from_lidar: (3, 4) or (4, 4), metres of the LiDAR frame to homogeneous pixels of the canvas; None for an
+            image without a LiDAR, in which only structures in pixels can be drawn.
         width_px: of the canvas.
         height_px: of the canvas.
         canvas_from_img: (3, 3), pixels of the image as stored (corner of the first pixel at 0) to pixels of the canvas.
@@ -56,7 +58,7 @@ class CameraView:
     """
 
     name: str
-    canvas_from_lidar: npt.NDArray[Any]
+    canvas_from_lidar: npt.NDArray[Any] | None
     width_px: int
     height_px: int
     canvas_from_img: npt.NDArray[Any] = field(
@@ -71,7 +73,15 @@ class CameraView:
         return frustum(self.width_px, self.height_px)
 
     def homogeneous(self, points: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Maps points (..., 3) in metres to homogeneous pixels (..., 3), the last one the depth in metres."""
+        """Maps points (..., 3) in metres to homogeneous pixels (..., 3), the last one the depth in metres.
+
+        Raises:
+            InputError: the image has no LiDAR.
+        """
+        if self.canvas_from_lidar is None:
+            raise InputError(
+                f'image {self.name!r} has no img_from_lidar, so that what is in metres cannot be drawn in it: give one'
+            )
         return to_homogeneous(points, self.canvas_from_lidar)
 
     def segments(self, ends: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
@@ -90,10 +100,14 @@ class CameraView:
         kept = kept[np.argsort(-homogeneous[kept, 2], kind='stable')]
         return homogeneous[kept, :2] / homogeneous[kept, 2:], kept
 
+    @property
+    def affine(self) -> npt.NDArray[Any]:
+        """`canvas_from_img` (2, 3), float64."""
+        return np.asarray(self.canvas_from_img, np.float64)[:2]
+
     def image_points(self, uv: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Maps pixels (..., 2) of the image as stored to pixels of the canvas."""
-        matrix = np.asarray(self.canvas_from_img, np.float64)
-        pixels: npt.NDArray[Any] = np.asarray(uv, np.float64) @ matrix[:2, :2].T + matrix[:2, 2]
+        pixels: npt.NDArray[Any] = np.asarray(uv, np.float64) @ self.affine[:, :2].T + self.affine[:, 2]
         return pixels
 
     def shows(self, camera: str | None) -> bool:

@@ -121,7 +121,8 @@ def draw_sample(
 ) -> np.ndarray:
     """Draws the cameras, BEV views and a legend, with everything that a sample carries.
 
-    Without camera images, labelled points are drawn in a range view: one of the truth, one of the prediction.
+    Without camera images, labelled points are drawn in a range view: one of the truth, one of the prediction. Images
+    without a LiDAR have no BEV views: the legend is next to them.
 
     Args:
         frame: camera images (any number, none leaves them out) with their matrices, points, axes of the LiDAR frame.
@@ -141,6 +142,8 @@ def draw_sample(
     style = style or PictureStyle()
     drawn = prepare(frame, class_names, structures, notes, style)
     parts = [draw_title(title, style)]
+    if frame.has_images_alone:
+        return np.concatenate([*parts, _draw_images_alone(drawn, style)], axis=0)
     parts += [draw_cameras(drawn, style)] if frame.images else _draw_range_views(drawn, style)
     parts.append(_draw_bev_row(drawn, style))
     return np.concatenate(parts, axis=0)
@@ -189,22 +192,45 @@ def legend_of(drawn: Drawn, width_px: int, height_px: int, scale: float, in_3d: 
 
 def draw_cameras(drawn: Drawn, style: PictureStyle) -> np.ndarray:
     """Draws the grid of camera images of `draw_sample`: (H, `style.width_px`, 3) uint8 BGR."""
+    return _draw_grid(drawn, style.width_px, round(style.max_camera_height_px * style.scale), style.scale)
+
+
+def _draw_grid(drawn: Drawn, width_px: int, limit_px: int, text_scale: float) -> np.ndarray:
+    """The images in a grid `width_px` wide, none higher than `limit_px`."""
     images: Mapping[str, np.ndarray] = drawn.frame.images
-    limit = round(style.max_camera_height_px * style.scale)
-    scaled, scales, corners, (width, height) = fit_images(images, style.width_px, limit)
+    scaled, scales, corners, (width, height) = fit_images(images, width_px, limit_px)
     grid = np.full((height, width, 3), GAP, np.uint8)
     for name, image in scaled.items():
         # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
         scaling = np.array([[scales[name], 0, -0.5], [0, scales[name], -0.5], [0, 0, 1]])
-        matrix = scaling @ np.asarray(drawn.frame.img_from_lidar[name], np.float64)[:3]
-        size_wh = (images[name].shape[1], images[name].shape[0])
-        view = CameraView(name, matrix, image.shape[1], image.shape[0], scaling, style.scale, size_wh)
+        matrix, size_wh = drawn.frame.img_from_lidar.get(name), (images[name].shape[1], images[name].shape[0])
+        view = CameraView(
+            name,
+            None if matrix is None else scaling @ np.asarray(matrix, np.float64)[:3],
+            image.shape[1],
+            image.shape[0],
+            scaling @ np.asarray(drawn.frame.img_from_stored.get(name, np.eye(3)), np.float64),
+            text_scale,
+            drawn.frame.stored_wh.get(name, size_wh),
+        )
         for look, structure in drawn.structures:
             paint(image, structure.primitives(view, look))
-        text(image, f'{name}  {size_wh[0]} x {size_wh[1]}', (4, 4), height_px=9 * style.scale, plate=0.6)
+        text(image, f'{name}  {size_wh[0]} x {size_wh[1]}', (4, 4), height_px=9 * text_scale, plate=0.6)
         left, top = corners[name]
         grid[top : top + image.shape[0], left : left + image.shape[1]] = image
     return grid
+
+
+def _draw_images_alone(drawn: Drawn, style: PictureStyle) -> np.ndarray:
+    """The images of a frame without a LiDAR, as large as they fit, the legend to their right."""
+    legend_px = round(LEGEND_PX * style.scale)
+    # Nothing is below them, so their height is limited by that of the picture alone.
+    images = _draw_grid(drawn, style.width_px - legend_px, style.width_px, style.scale)
+    height = max(len(images), legend_px)
+    picture = np.full((height, style.width_px, 3), GAP, np.uint8)
+    picture[: len(images), : images.shape[1]] = images
+    picture[:, images.shape[1] :] = legend_of(drawn, legend_px, height, style.scale)
+    return picture
 
 
 def _draw_range_views(drawn: Drawn, style: PictureStyle) -> list[np.ndarray]:

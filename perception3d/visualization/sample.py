@@ -15,7 +15,7 @@ from perception3d.geometry.augmentation import aug_from_lidar
 from perception3d.geometry.frustum import to_homogeneous
 from perception3d.geometry.iou import to_numpy
 from perception3d.structures.frame import X_FORWARD, LidarAxes, SensorFrame
-from perception3d.structures.sample_schema import from_mmdet3d, stored_from_lidar
+from perception3d.structures.sample_schema import from_mmdet3d, has_images_alone, stored_from_lidar
 from perception3d.visualization.draw import title_line
 
 Cameras = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -53,6 +53,8 @@ def read_frame(
             or the image of a single camera that is missing on disk is a note: data sets are often unpacked in part.
     """
     metas = from_mmdet3d(metas)
+    if has_images_alone(metas):
+        return read_images_alone(metas, images), []
     notes: list[str] = []
     if points is not None:
         points = to_numpy(points)
@@ -65,6 +67,31 @@ def read_frame(
         cameras, camera_notes = _stored_cameras(metas)
         notes = [*notes, *camera_notes]
     return SensorFrame(*cameras, points, axes_of(metas)), notes
+
+
+def read_images_alone(metas: Mapping[str, Any], images: Any = None) -> SensorFrame:
+    """Returns the frame of a sample without a LiDAR.
+
+    Args:
+        metas: of the sample: `img_paths`, `img_from_stored`, and where known `stored_hw`, `cam_names`, `channel_order`.
+        images: those that entered the network, as of `read_frame`, or one alone, (3, H, W); None reads those on disk.
+
+    Raises:
+        InputError: images and matrices do not fit each other, or a file cannot be read.
+    """
+    if images is None:
+        paths = [path for path in metas.get('img_paths', ()) if path]
+        names = _camera_names(metas, len(paths))
+        return SensorFrame({name: read_image(path) for name, path in zip(names, paths, strict=False)})
+    images = _bgr_images(images, metas.get('channel_order') == 'rgb')
+    names, matrices = _camera_names(metas, len(images)), _matrices(metas, 'img_from_stored')
+    _require_one_each(matrices, 'img_from_stored', len(images))
+    stored_hw = metas.get('stored_hw') or [image.shape[:2] for image in images]
+    return SensorFrame(
+        dict(zip(names, images, strict=False)),
+        img_from_stored={name: matrices[i][:3, :3] for i, name in enumerate(names)},
+        stored_wh={name: (int(stored_hw[i][1]), int(stored_hw[i][0])) for i, name in enumerate(names)},
+    )
 
 
 def axes_of(metas: Mapping[str, Any]) -> LidarAxes:
@@ -126,8 +153,10 @@ def title_of(metas: Mapping[str, Any], extra: str = '') -> str:
 
 
 def names_images(metas: Mapping[str, Any]) -> bool:
-    """Whether a sample names images on disk, with their matrices."""
+    """Whether a sample names images on disk, with their matrices where it has a LiDAR."""
     metas = from_mmdet3d(metas)
+    if has_images_alone(metas):
+        return any(metas.get('img_paths', ()))
     return all(key in metas for key in _STORED) and any(metas['img_paths'])
 
 
@@ -138,11 +167,18 @@ def _camera_names(metas: Mapping[str, Any], num_images: int) -> list[str]:
     return [str(name) for name in names][:num_cameras] if names else [f'camera {i}' for i in range(num_cameras)]
 
 
-def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cameras:
+def _bgr_images(images: Any, are_rgb: bool = False) -> list[np.ndarray]:
+    """Returns the images that entered a network as (H, W, 3) uint8 BGR."""
     if hasattr(images, 'permute'):
         if images.dtype != torch.uint8:
             raise InputError(f'images of type {images.dtype} cannot be drawn: hand in those before normalisation')
+        images = images[None] if images.ndim == 3 else images
         images = images.detach().cpu().permute(0, 2, 3, 1).numpy()
+    return [np.ascontiguousarray(image[..., ::-1] if are_rgb else image) for image in images]
+
+
+def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cameras:
+    images = _bgr_images(images)
     matrices = _matrices(metas, 'img_from_lidar')
     _require_one_each(matrices, 'img_from_lidar', len(images))
     names = _camera_names(metas, len(images))
@@ -151,7 +187,7 @@ def _network_cameras(images: Any, metas: Mapping[str, Any], history: int) -> Cam
         count = len(images) // len(names)
         raise InputError(f'there is no frame {history}: the sample has {count}, 0 is the current one')
     return (
-        {name: np.ascontiguousarray(images[first + i]) for i, name in enumerate(names)},
+        {name: images[first + i] for i, name in enumerate(names)},
         {name: matrices[first + i] for i, name in enumerate(names)},
     )
 

@@ -120,7 +120,13 @@ def open3d_module() -> ModuleType:
 
 
 def scene_primitives(drawn: Drawn) -> list[Primitive]:
-    """Returns the primitives of all structures in metres of the LiDAR frame."""
+    """Returns the primitives of all structures in metres of the LiDAR frame.
+
+    Raises:
+        InputError: the frame has images without a LiDAR.
+    """
+    if drawn.frame.has_images_alone:
+        raise InputError('images without a LiDAR have no 3D view: draw them without --view 3d and without --window')
     view = View3D()
     return [primitive for style, structure in drawn.structures for primitive in structure.primitives(view, style)]
 

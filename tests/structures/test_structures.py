@@ -81,7 +81,7 @@ def test_json_of_something_else_is_named():
         (lambda: Tracks(synthetic.boxes(), [1, 1, 2]), 'each identity once'),
         (lambda: Tracks(synthetic.boxes(), [1, 2, 3], ()), 'expected 3 arrays, one a box, got 0'),
         (lambda: Tracks(synthetic.boxes(), [1, 2, 3], [[[0, 0, np.nan]]] * 3), 'history 0: expected finite'),
-        (lambda: SensorFrame({'a': np.zeros((2, 2, 3), np.uint8)}), "image 'a' has no img_from_lidar"),
+        (lambda: SensorFrame({'a': np.ones((2, 2, 3), np.uint8)}, {'b': np.eye(4)}), "'a' has no img_from_lidar"),
         (lambda: SensorFrame(img_from_lidar={'a': np.eye(3)}), r"'a': expected finite \(4, 4\) or \(3, 4\)"),
         (lambda: SensorFrame(points=np.zeros((4, 2))), r'points: expected \(N, 3 or more\)'),
         (lambda: LidarAxes((1, 1)), r'forward \(1, 1\): expected one of'),

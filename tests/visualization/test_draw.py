@@ -225,7 +225,7 @@ class TestSample:
     def test_mistakes_are_named(self):
         images, matrices = views({'CAM_FRONT': (96, 256)})
         with pytest.raises(InputError, match="'CAM_FRONT' has no img_from_lidar"):
-            draw_sample(images, {}, CLASSES)
+            draw_sample(images, {'CAM_BACK': np.eye(4)}, CLASSES)
         with pytest.raises(InputError, match='uint8 in BGR'):
             draw_sample({'CAM_FRONT': np.zeros((96, 256, 3))}, matrices, CLASSES)
         with pytest.raises(InputError, match=r'boxes \(2, 9\) and labels \(1,\)'):
