@@ -94,6 +94,21 @@ POINT_LABEL_KEYS = {
 }
 """Keys of a sample with labels of points."""
 
+LANE_KEYS = {
+    'lanes': SampleKey('N', '(M, 2) float64 each: x, y in pixels of the stored image, as annotated; M may be 0 or 1'),
+    'lane_slots': SampleKey('N', 'slot of each lane, from the left, int64; -1 for none'),
+    'lane_exist': SampleKey('L', 'whether each of the L slots has a lane, 0 or 1'),
+    'lane_mask_path': SampleKey('', 'PNG, 0 background, 1 + slot a lane, 255 ignored; without it `lanes` are drawn'),
+    'lane_mask': SampleKey('H W', 'the same as an array, uint8, of the image as it is now; LoadLaneImage'),
+    'category': SampleKey('', 'one of the nine categories of CULane, where known'),
+    'h_samples': SampleKey('M', 'rows in which TuSimple asks for points, stored pixels'),
+    'steering_rad': SampleKey('', 'steering angle at the time of the image, to the left above 0'),
+    'depth_path': SampleKey('', 'PNG of depths, uint16, 1/256 metre, 0 for none'),
+    'semantic_path': SampleKey('', 'PNG of the class of each pixel, uint8'),
+    'stored_image': SampleKey('H W 3', 'frame of a video, uint8 BGR, in place of the file of an image'),
+}
+"""Keys of a sample with lanes: one image, so that `img_paths`, `stored_hw` and `img_from_stored` have one entry."""
+
 MMDET3D_KEYS = (
     'box_type_3d', 'box_mode_3d', 'pcd_horizontal_flip', 'pcd_vertical_flip', 'pcd_rotation', 'pcd_rotation_angle',
     'pcd_scale_factor', 'pcd_trans', 'transformation_3d_flow', 'flip',

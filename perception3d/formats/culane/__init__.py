@@ -1,0 +1,40 @@
+"""CULane: `driver_*/VIDEO.MP4/NNNNN.jpg` and `.lines.txt`, masks of four lanes, lists, nine categories of the test."""
+
+from __future__ import annotations
+
+import argparse
+
+from perception3d.formats import Command, Format
+
+_CREATE_DATA = """Info files from a CULane tree; draws masks and writes train_gt.txt, val_gt.txt where they are missing.
+
+The tree has list/ (train.txt, val.txt, test.txt or train_gt.txt, val_gt.txt, test_split/), driver_*/ with images and
+.lines.txt, and where they were unpacked laneseg_label_w16/ with masks. Without masks they are drawn from the
+.lines.txt, 16 pixels wide; slots 1 to 4 from the left, 2 and 3 are the borders of the ego lane. Every annotation is
+read and checked.
+"""
+
+
+def _add_create_data(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this format."""
+    parser.add_argument('--root', required=True, metavar='DIR', help='the folder that holds list/ and driver_*/')
+    parser.add_argument(
+        '--redraw', action='store_true', help='draw all masks and write train_gt.txt and val_gt.txt again'
+    )
+    parser.add_argument('--jobs', type=int, metavar='N', help='processes (default: one a core for many images)')
+
+
+def _create_data(args: argparse.Namespace) -> None:
+    """Writes the files and prints where they are and what they count."""
+    from perception3d.datasets.lane_building import print_lane_summary
+    from perception3d.formats.culane.info import create_infos
+
+    print_lane_summary(create_infos(args.root, args.redraw, args.jobs))
+
+
+FORMAT = Format(
+    'culane',
+    create_data=Command(
+        _CREATE_DATA, 'python tools/create_data.py culane --root data/culane', _add_create_data, _create_data
+    ),
+)
