@@ -32,7 +32,7 @@ ASKED = {
     'metainfo', 'read_points', 'read_annotations', 'get_ann_info', 'pipeline', 'transforms', 'num_frames', 'offsets_s',
     'own_entries', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
     # Models.
-    'stream', 'convert_weights', 'training_state', 'load_training_state', 'teacher', 'teacher_meta',
+    'stream', 'convert_weights', 'training_state', 'load_training_state', 'teachers', 'teacher_metas',
     'student', 'module', 'draw_varied_weights', 'upstream_class', 'expected_by_links',
     # Metrics, hooks, loops, samplers, schedules and visualizers.
     'metrics', 'evaluator', 'check_classes', 'format_dir', 'jsonfile_prefix', 'hooks', 'work_dir', 'out_dir',

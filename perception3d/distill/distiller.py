@@ -11,7 +11,7 @@ from mmengine.logging import MessageHub, print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from perception3d.checks import InputError, unknown_name
+from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext, SecondPass
 from perception3d.distill.finite import FiniteCheck
 from perception3d.distill.freezing import Freezing
@@ -19,7 +19,7 @@ from perception3d.distill.inherit import WeightInheritance, build_inheritance
 from perception3d.distill.link import Link, update_scales
 from perception3d.distill.nested import with_tensors
 from perception3d.distill.tap import TapSet
-from perception3d.distill.teacher import PairPreprocessor, Teacher
+from perception3d.distill.teachers import PairPreprocessor, Teachers
 from perception3d.registry import MODELS
 from perception3d.structures.expected_data import ExpectedData, expected_data
 
@@ -39,14 +39,18 @@ class Distiller(BaseModel):
     'inputs' and 'data_samples' (as `PairedViews` of the data sets does), which passes through the teacher's data
     preprocessor. Views may differ in resolution, frames or sensor.
 
+    Several teachers, also of other tasks, each have a name, and so have their taps: `depth:neck`. A view of its own is
+    then for all of them, and a step runs those whose taps it reads.
+
     The log has `distill.<link>.loss`, the term that is summed, `distill.<link>.value`, the output of the loss module,
-    and `distill.<link>.scale`, the factor between them.
+    `distill.<link>.scale`, the factor between them, and what the link measures besides, see `Link`.
 
     Args:
         student: config of a model with mmengine's modes.
         links: name -> arguments of `Link`.
-        teacher: config of a model; None distils the student from itself.
-        teacher_checkpoint: its weights, loaded strictly.
+        teacher: config of a model; name -> dict(network=config, checkpoint=path, mode='tensor') for several; None
+            distils the student from itself.
+        teacher_checkpoint: weights of one teacher, loaded strictly.
         inherit: initialise the student with the teacher's weights where they fit: True, or arguments of
             `WeightInheritance`.
         freeze: patterns (fnmatch) of the student's parameters that keep their initial values, such as BEV queries that
@@ -57,12 +61,12 @@ class Distiller(BaseModel):
         labels: config of a module without state, `forward(samples, predictions) -> samples`, that makes the student's
             ground truth from the annotations and the teacher's predictions, such as `TeacherBoxes`. The teacher then
             runs its whole forward pass in mode 'predict'.
-        teacher_mode: the mode in which the teacher's taps are filled; 'predict' for detectors of mmdet3d that have no
-            'tensor', such as CenterPoint.
+        teacher_mode: the mode in which the taps of one teacher are filled; 'predict' for detectors of mmdet3d that have
+            no 'tensor', such as CenterPoint.
 
     Raises:
-        InputError: a tap that does not exist, a teacher without weights, or a setting of the teacher without a teacher;
-            in training, a link whose loss is not finite.
+        InputError: a tap or teacher that does not exist, a teacher without weights, or a setting of one teacher without
+            it; in training, a link whose loss is not finite.
     """
 
     def __init__(
@@ -96,20 +100,20 @@ class Distiller(BaseModel):
             self.links = nn.ModuleDict({name: _build_link(name, settings) for name, settings in links.items()})
         if teacher is None and (teacher_checkpoint or inherit or labels):
             raise InputError('teacher_checkpoint, inherit and labels need a teacher: set `teacher` to its config')
-        if teacher_mode not in ('tensor', 'predict'):
-            raise unknown_name('teacher_mode', teacher_mode, ('tensor', 'predict'))
         self._labels = _build_labels(labels)
-        self._teacher_mode = teacher_mode if labels is None else 'predict'
         self.inherit = build_inheritance(inherit)
         # A path of a module is a tap as well: TapSet refuses the paths that a network does not have.
         taps = {
             side: self._taps(side, self._links) + self._module_paths(side, self._links)
             for side in ('student', 'teacher')
         }
-        # In a plain list: the teacher is not part of the model's modules, state, copies or device moves.
-        self._teacher = [None if teacher is None else Teacher(teacher, teacher_checkpoint, taps['teacher'], own)]
-        self.data_preprocessor.teacher, self.data_preprocessor.needs_teacher = self._teacher[0], self._needs_teacher
-        self_distilled = taps['teacher'] if teacher is None else []
+        mode = teacher_mode if labels is None else 'predict'
+        # No submodule: the teachers are not part of the model's modules, state, copies or device moves.
+        self._teachers = Teachers(teacher, teacher_checkpoint, mode, taps['teacher'], own)
+        if self._teachers.have_names and (inherit or labels or teacher_mode != 'tensor'):
+            raise InputError('inherit, labels and teacher_mode are settings of one teacher, but there are several')
+        self.data_preprocessor.teachers, self.data_preprocessor.needed = self._teachers, self._needed
+        self_distilled = [] if self._teachers else taps['teacher']
         self._student_taps = TapSet(self.student, [*taps['student'], *self_distilled])
         self._finite = FiniteCheck()
         self.register_state_dict_post_hook(_keep_student_alone)
@@ -120,25 +124,30 @@ class Distiller(BaseModel):
         return cast('dict[str, Link]', dict(self.links.items()))
 
     @property
-    def teacher(self) -> nn.Module | None:
-        """The teacher's network, built on first use; None in self-distillation."""
-        return self._teacher[0].network(self._device()) if self._teacher[0] is not None else None
+    def teachers(self) -> dict[str, nn.Module]:
+        """The networks of the teachers by their names, '' for one; built on first use."""
+        return {name: self._teachers[name].network(self._device()) for name in self._teachers}
 
     @property
-    def teacher_meta(self) -> dict[str, Any]:
-        """`meta` of the teacher's checkpoint, such as the classes that it was trained for; empty before it is built."""
-        return self._teacher[0].meta if self._teacher[0] is not None else {}
+    def teacher(self) -> nn.Module | None:
+        """The network of one teacher, built on first use; None in self-distillation, and of several."""
+        return None if self._teachers.have_names else self.teachers.get('')
+
+    @property
+    def teacher_metas(self) -> dict[str, dict[str, Any]]:
+        """`meta` of the checkpoints by teacher, such as the classes it was trained for; empty before it is built."""
+        return {name: self._teachers[name].meta for name in self._teachers}
 
     def expected_by_links(self) -> dict[str, ExpectedData]:
         """Returns what the loss of each link expects of the data of a training, by the name of the link."""
         return {name: expected_data(link.loss) for name, link in self._links.items()}
 
     def init_weights(self) -> None:
-        """Initialises the student, builds the teacher, and copies inherited weights into the student."""
+        """Initialises the student, builds the teachers, and copies inherited weights into the student."""
         self.student.init_weights()
-        teacher = self.teacher
-        if self.inherit is not None and teacher is not None:
-            print_log(str(self.inherit.apply(self.student, teacher)), 'current')
+        teachers = self.teachers
+        if self.inherit is not None:
+            print_log(str(self.inherit.apply(self.student, teachers[''])), 'current')
 
     def forward(
         self,
@@ -147,7 +156,7 @@ class Distiller(BaseModel):
         mode: str = 'tensor',
         teacher: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The student's forward; mode 'loss' adds the losses of the links. `teacher` is the teacher's view."""
+        """The student's forward; mode 'loss' adds the losses of the links. `teacher` is the view of the teachers."""
         if mode == 'loss':
             return self.loss(inputs, data_samples, teacher)
         return self.student(inputs, data_samples, mode=mode)
@@ -158,24 +167,20 @@ class Distiller(BaseModel):
         self._freezing.update(step, max_steps)
         weights = self._weights(step, max_steps)
         active = {name: link for name, link in self._links.items() if weights[name]}
-        view = teacher or {'inputs': inputs, 'data_samples': data_samples}
+        views = self._teachers.views(teacher, {'inputs': inputs, 'data_samples': data_samples})
         student_texts, teacher_texts = (self._taps(side, active) for side in ('student', 'teacher'))
         teacher_taps: Mapping[str, Any] = {}
         labelled = data_samples
-        if self._teacher[0] is not None and (active or self._labels is not None):
-            teacher_taps, predictions = self._teacher[0].run(
-                (view['inputs'], view['data_samples']),
-                self._device(),
-                teacher_texts,
-                self._teacher_mode,
-                to_the_end=self._labels is not None,
+        if self._teachers and (active or self._labels is not None):
+            teacher_taps, predictions = self._teachers.run(
+                views, self._device(), teacher_texts, to_the_end=self._labels is not None
             )
             if self._labels is not None:
                 labelled = self._labels(data_samples, predictions)
-        self_distilled = teacher_texts if self._teacher[0] is None else []
+        self_distilled = [] if self._teachers else teacher_texts
         with self._student_taps.record([*student_texts, *self_distilled]) as student_taps:
             losses = dict(self.student(inputs, labelled, mode='loss'))
-        if self._teacher[0] is None:
+        if not self._teachers:
             teacher_taps = _Detached(student_taps)
         student_loss, _ = self.parse_losses({name: value for name, value in losses.items() if 'loss' in name})
         context = DistillContext(
@@ -184,8 +189,8 @@ class Distiller(BaseModel):
             teacher=teacher_taps,
             inputs=inputs,
             samples=data_samples,
-            teacher_inputs=view['inputs'],
-            teacher_samples=view['data_samples'],
+            teacher_inputs=self._teachers.of_views(views, 'inputs'),
+            teacher_samples=self._teachers.of_views(views, 'data_samples'),
             student_modules=self._second_passes('student', active),
             teacher_modules=self._second_passes('teacher', active),
             task_loss=student_loss,
@@ -197,7 +202,8 @@ class Distiller(BaseModel):
     ) -> dict[str, Tensor]:
         """Entries of the log for every link; those with 'loss' in their name are summed."""
         active = {name: link for name, link in self._links.items() if weights[name]}
-        values = {name: link(context) for name, link in active.items()}
+        results = {name: link(context) for name, link in active.items()}
+        values = {name: result.value for name, result in results.items()}
         matched = {name: link for name, link in active.items() if link.is_measured(context.step)}
         if matched and self.training:
             update_scales([*matched.values()], [values[name] for name in matched], student_loss)
@@ -205,7 +211,7 @@ class Distiller(BaseModel):
         for name, link in self._links.items():
             if name in active:
                 self._finite.add(name, values[name].detach(), context.step)
-                entries = link.weighted(values[name], weights[name])
+                entries = link.weighted(results[name], weights[name])
                 losses.update({f'distill.{name}.{key}': value for key, value in entries.items()})
             elif (idle := link.idle(student_loss.device)) is not None:
                 losses[f'distill.{name}.loss'] = idle
@@ -237,8 +243,13 @@ class Distiller(BaseModel):
     def _weights(self, step: int, max_steps: int | None) -> dict[str, float]:
         return {name: link.schedule.at(step, max_steps) for name, link in self._links.items()}
 
-    def _needs_teacher(self) -> bool:
-        return self._labels is not None or any(self._weights(*_progress()).values())
+    def _needed(self) -> list[str]:
+        """The names of the teachers that the next step runs."""
+        if not self._teachers or self._labels is not None:
+            return list(self._teachers)
+        weights = self._weights(*_progress())
+        texts = self._taps('teacher', {name: link for name, link in self._links.items() if weights[name]})
+        return list(dict.fromkeys(self._teachers.split(text)[0] for text in texts))
 
     @staticmethod
     def _taps(side: str, links: Mapping[str, Link]) -> list[str]:
@@ -250,10 +261,12 @@ class Distiller(BaseModel):
 
     def _second_passes(self, side: str, links: Mapping[str, Link]) -> dict[str, SecondPass]:
         """The submodules of one side that losses have asked for, by their paths."""
-        paths, has_gradient = self._module_paths(side, links), side == 'student'
-        network = self.student if has_gradient or self._teacher[0] is None or not paths else self.teacher
-        assert network is not None
-        return {path: SecondPass(network.get_submodule(path), has_gradient) for path in paths}
+        has_gradient, passes = side == 'student', {}
+        for path in self._module_paths(side, links):
+            own = has_gradient or not self._teachers
+            module = self.student.get_submodule(path) if own else self._teachers.module(path, self._device())
+            passes[path] = SecondPass(module, has_gradient)
+        return passes
 
     def _device(self) -> torch.device:
         return next(self.student.parameters()).device

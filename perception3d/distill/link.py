@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,6 +18,21 @@ from perception3d.distill.tap import Tap
 from perception3d.registry import MODELS
 
 
+@dataclass(frozen=True)
+class LinkResult:
+    """What a link computed in one step.
+
+    Attributes:
+        value: the output of the loss module, a scalar without weight and scale.
+        gradient: 2-norm of the gradient of `value` by the student's end; None where it is not measured.
+        measures: what the loss module measures besides, by name.
+    """
+
+    value: Tensor
+    gradient: Tensor | None = None
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+
+
 class Link(nn.Module):
     """The loss between two taps, its adapter and its weight over time.
 
@@ -24,6 +40,9 @@ class Link(nn.Module):
     updated in the first `match_steps` active steps (over all steps so far, later over about the last hundred); after
     that the scale is constant. A loss that reaches the student later says so by its attribute `first_student_step`:
     the averages begin there.
+
+    A loss may measure more than its value, such as the entropy of an attention map: its method
+    `measures(student, teacher, context)` returns scalars by names, which the log has as `distill.<link>.<name>`.
 
     Args:
         student, teacher: taps, in the grammar of `Tap`.
@@ -33,6 +52,8 @@ class Link(nn.Module):
         adapter: config of a module on the student's end.
         match: scale the loss to this share of the student's own loss; None for no scaling.
         match_steps: in how many active steps the scale is updated.
+        log_gradient: log `distill.<link>.gradient`, the 2-norm of the gradient of the weighted term by the student's
+            tap: a value does not show that a gradient is zero. It costs a backward pass from the loss to the tap.
         **schedule: weight, start, ramp, decay_start, decay, decay_to and every, see `WeightSchedule`.
     """
 
@@ -49,6 +70,7 @@ class Link(nn.Module):
         adapter: dict[str, Any] | None = None,
         match: float | None = None,
         match_steps: int = 500,
+        log_gradient: bool = False,
         **schedule: Any,
     ) -> None:
         super().__init__()
@@ -57,7 +79,7 @@ class Link(nn.Module):
             self.schedule = WeightSchedule(**schedule)
         except TypeError as error:
             raise InputError(
-                'expected the arguments student, teacher, loss, adapter, match, match_steps and those of '
+                'expected the arguments student, teacher, loss, adapter, match, match_steps, log_gradient and those of '
                 f'WeightSchedule: {error}'
             ) from error
         if match is not None and (match <= 0 or match_steps < 1):
@@ -66,7 +88,7 @@ class Link(nn.Module):
             )
         self.loss = MODELS.build(loss)
         self.adapter = None if adapter is None else MODELS.build(adapter)
-        self.match, self.match_steps = match, match_steps
+        self.match, self.match_steps, self.log_gradient = match, match_steps, log_gradient
         self.register_buffer('scale', torch.ones(()))
         self.register_buffer('means', torch.zeros(2))
         self.register_buffer('seen', torch.zeros(()))
@@ -87,29 +109,45 @@ class Link(nn.Module):
         """Whether the scale may be updated in this step: there is one, and the loss reaches the student."""
         return self.match is not None and step >= getattr(self.loss, 'first_student_step', 0)
 
-    def forward(self, context: DistillContext) -> Tensor:
-        """Returns the loss of this step, a scalar without weight and scale."""
+    def forward(self, context: DistillContext) -> LinkResult:
+        """Returns the loss of this step, and what is logged next to it."""
         student, teacher = context.student[self.student.text], context.teacher[self.teacher.text]
         features = [tensor for tensor in tensors_of(student) if tensor.is_floating_point()]
-        if features and torch.is_grad_enabled() and not any(tensor.requires_grad for tensor in features):
+        trained = [tensor for tensor in features if tensor.requires_grad]
+        if features and torch.is_grad_enabled() and not trained:
             raise InputError(
                 f'the student has no gradient at {self.student.text!r}: it is frozen, detached, or checkpointed with '
                 'use_reentrant=True; tap a module that is trained, or set use_reentrant=False'
             )
         if self.adapter is not None:
             student = self.adapter(student)
+        student, teacher = _at_least_float32(student), _at_least_float32(teacher)
         with torch.autocast(self.scale.device.type, enabled=False):
-            value = self.loss(_at_least_float32(student), _at_least_float32(teacher), context)
-        if value.ndim:
+            value = self.loss(student, teacher, context)
+            if value.ndim:
+                raise InputError(
+                    f'{type(self.loss).__name__} returned a tensor of shape {tuple(value.shape)}: expected a scalar'
+                )
+            with torch.no_grad():
+                measures = self.loss.measures(student, teacher, context) if hasattr(self.loss, 'measures') else {}
+        if wrong := [name for name in measures if 'loss' in name]:
             raise InputError(
-                f'{type(self.loss).__name__} returned a tensor of shape {tuple(value.shape)}: expected a scalar'
+                f"{type(self.loss).__name__} measures {wrong[0]!r}: 'loss' marks what is summed in the log"
             )
-        return value
+        gradient = _gradient_norm(value, trained) if self.log_gradient and value.requires_grad else None
+        return LinkResult(value, gradient, measures)
 
-    def weighted(self, value: Tensor, weight: float) -> dict[str, Tensor]:
-        """Returns `loss` (weighted, to be summed), `value` (output of the loss module) and `scale` (loss / value)."""
+    def weighted(self, result: LinkResult, weight: float) -> dict[str, Tensor]:
+        """Returns the entries of the log.
+
+        They are `loss` (weighted, to be summed), `value` (output of the loss module), `scale` (loss / value), and what
+        was measured.
+        """
         factor = self.scale * weight
-        return {'loss': value * factor, 'value': value.detach(), 'scale': factor}
+        entries = {'loss': result.value * factor, 'value': result.value.detach(), 'scale': factor}
+        if result.gradient is not None:
+            entries['gradient'] = result.gradient * factor
+        return entries | dict(result.measures)
 
     def idle(self, device: torch.device) -> Tensor | None:
         """The loss of a step in which the link is not active: None, or a zero.
@@ -144,6 +182,13 @@ def update_scales(links: Sequence[Link], values: Sequence[Tensor], student_loss:
         link.seen.copy_(seen_now)
         link.means.copy_(mean)
         link.scale.copy_(scale)
+
+
+def _gradient_norm(value: Tensor, features: Sequence[Tensor]) -> Tensor:
+    """2-norm of the gradient of `value` by all `features` together; the graph stays for the backward pass."""
+    gradients = torch.autograd.grad(value, features, retain_graph=True, allow_unused=True)
+    norms = [gradient.float().norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else value.detach() * 0
 
 
 def _at_least_float32(value: Any) -> Any:

@@ -13,7 +13,11 @@ from torch.utils.hooks import RemovableHandle
 from perception3d.checks import InputError, unknown_name
 from perception3d.distill.nested import tensors_of
 
-_GRAMMAR = re.compile(r'(?P<path>\w[\w.]*)(?:@(?P<call>\d+))?(?P<input>:input)?(?P<keys>(?:\[\w+\])*)')
+# 'head:input' is the input of a head: a teacher's submodule of the name 'input' cannot be tapped by it.
+_GRAMMAR = re.compile(
+    r'(?:(?P<network>\w+):(?!input(?:\[|$)))?(?P<path>\w[\w.]*)(?:@(?P<call>\d+))?(?P<input>:input)?'
+    r'(?P<keys>(?:\[\w+\])*)'
+)
 
 
 class Tap:
@@ -26,11 +30,15 @@ class Tap:
     | `head[heatmap]` | an entry of a dict |
     | `view_transforms.0:input[1]` | the second positional argument |
     | `encoder.stage3@1` | the output of the second call of a module that is called more than once; `@0` is the first |
+    | `depth:neck` | with several teachers: the output of `neck` in the teacher `depth` |
 
     Without `@` the last call in a forward pass counts.
 
     Args:
         text: what to tap.
+
+    Attributes:
+        network: name of the teacher before the colon; empty without one.
 
     Raises:
         InputError: the text does not have this form.
@@ -41,9 +49,10 @@ class Tap:
         if match is None:
             raise InputError(
                 f"invalid tap {text!r}: expected 'a.b', 'a.b[0]', 'a.b[key]', 'a.b:input[0]', or for the second call "
-                "of a module 'a.b@1'"
+                "of a module 'a.b@1', of one of several teachers 'name:a.b'"
             )
         self.text = text
+        self.network: str = match['network'] or ''
         self.path: str = match['path']
         self.call = None if match['call'] is None else int(match['call'])
         self.of_input = match['input'] is not None
@@ -136,13 +145,19 @@ class TapSet:
         texts: its taps; duplicates count once.
 
     Raises:
-        InputError: a path that the network does not have; names the nearest ones.
+        InputError: a path that the network does not have, which names the nearest ones; or a tap with the name of a
+            network, which only one of several teachers has.
     """
 
     def __init__(self, model: nn.Module, texts: Iterable[str]) -> None:
         self.model = model
         self.taps = {text: Tap(text) for text in texts}
         for tap in self.taps.values():
+            if tap.network:
+                raise InputError(
+                    f'tap {tap.text!r} names the network {tap.network!r}: only one of several teachers has a name, '
+                    'see `teacher` of the Distiller'
+                )
             tap.find(model)
         self._calls: dict[str, int] = {}
 

@@ -1,8 +1,8 @@
-"""The teacher, a frozen network outside of the student's modules, and the data preprocessor for both networks."""
+"""A teacher: a frozen network outside of the student's modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from mmengine.structures import BaseDataElement
 from torch import nn
 
 from perception3d.checkpoints import load_weights
-from perception3d.checks import InputError
+from perception3d.checks import InputError, unknown_name
 from perception3d.distill.tap import Records, TapSet
 from perception3d.registry import MODELS
 
@@ -26,6 +26,8 @@ class Teacher:
         taps: all taps that may be recorded.
         student_preprocessor: config of the student's data preprocessor; a teacher with an equal one uses the student's
             preprocessed batch.
+        mode: the mode in which it is run, 'tensor' or 'predict'.
+        setting: where its checkpoint is set, for the error where it is not.
     """
 
     def __init__(
@@ -34,8 +36,11 @@ class Teacher:
         checkpoint: str | None,
         taps: Sequence[str],
         student_preprocessor: Mapping[str, Any] | None,
+        mode: str = 'tensor',
+        setting: str = 'teacher_checkpoint',
     ) -> None:
         self._config, self._checkpoint, self._texts = network, checkpoint, taps
+        self._mode, self._setting = _known_mode(mode), setting
         self._network: nn.Module | None = None
         self.meta: dict[str, Any] = {}
         self._taps: TapSet | None = None
@@ -56,7 +61,7 @@ class Teacher:
             if isinstance(network, Mapping):
                 if self._checkpoint is None:
                     raise InputError(
-                        'the teacher has no weights: set model.teacher_checkpoint to the path of its checkpoint'
+                        f'the teacher has no weights: set model.{self._setting} to the path of its checkpoint'
                     )
                 network = MODELS.build(dict(network))
             if self._checkpoint is not None:
@@ -73,7 +78,6 @@ class Teacher:
         batch: tuple[Any, Sequence[Any]],
         device: torch.device,
         texts: Sequence[str],
-        mode: str = 'tensor',
         to_the_end: bool = False,
     ) -> tuple[Records, Any]:
         """Runs the teacher on the inputs and samples of a preprocessed batch until the taps `texts` are filled.
@@ -84,13 +88,20 @@ class Teacher:
         """
         inputs, samples = batch
         network, output = self.network(device), None
-        if mode == 'predict':
+        if self._mode == 'predict':
             # mmdet3d's detectors write their predictions into the samples.
             samples = copied(samples)
         assert self._taps is not None, 'built with the network'
         with self._taps.record(texts, stop_early=not to_the_end) as records:
-            output = network(inputs, samples, mode=mode)
+            output = network(inputs, samples, mode=self._mode)
         return records, output
+
+
+def _known_mode(mode: str) -> str:
+    """Returns the mode of a teacher; InputError unless it is 'tensor' or 'predict'."""
+    if mode not in ('tensor', 'predict'):
+        raise unknown_name('teacher_mode', mode, ('tensor', 'predict'))
+    return mode
 
 
 def copied(samples: Any) -> Any:
@@ -98,39 +109,3 @@ def copied(samples: Any) -> Any:
     if not isinstance(samples, (list, tuple)):
         return samples
     return [sample.new() if isinstance(sample, BaseDataElement) else sample for sample in samples]
-
-
-class PairPreprocessor(nn.Module):
-    """Applies the student's data preprocessor to the batch, and the teacher's to the teacher's view.
-
-    Without a separate view the teacher uses the student's processed batch where both have equal preprocessors, else the
-    raw batch through its own data preprocessor, which writes into copies of the samples. In a step that does not need
-    the teacher, its view is skipped.
-
-    Args:
-        student: the student's data preprocessor.
-    """
-
-    def __init__(self, student: Any) -> None:
-        super().__init__()
-        # In a list, because it is already a submodule of the student.
-        self._student = [student]
-        self.teacher: Teacher | None = None
-        self.needs_teacher: Callable[[], bool] = lambda: True
-
-    def forward(self, data: Any, training: bool = False) -> Any:
-        """Returns the processed batch; in training with the entry 'teacher' where the teacher's differs."""
-        student = self._student[0]
-        if not isinstance(data, Mapping):
-            return student(data, training)
-        data = dict(data)
-        view = data.pop('teacher', None)
-        teacher_batch = None
-        teacher = self.teacher
-        differs = teacher is not None and (view is not None or not teacher.shares_batch)
-        if training and teacher is not None and differs and self.needs_teacher():
-            network = teacher.network(student.device)
-            view = dict(view) if view is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
-            teacher_batch = network.data_preprocessor(view, False)
-        batch = student(data, training)
-        return batch if teacher_batch is None else {**batch, 'teacher': teacher_batch}

@@ -128,7 +128,7 @@ def _trained_classes(meta: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def check_teacher(model: Any, dataset: Any) -> None:
-    """Compares the classes of a distiller's teacher, of its head and its checkpoint, with those of the data set.
+    """Compares the classes of a distiller's teachers, of their heads and checkpoints, with those of the data set.
 
     Other classes give a warning in the log: links of feature maps do not need classes in common.
 
@@ -136,15 +136,17 @@ def check_teacher(model: Any, dataset: Any) -> None:
         InputError: its checkpoint was trained for the same classes in another order.
     """
     model, classes = unwrapped(model), classes_of(dataset)
-    teacher = getattr(model, 'teacher', None)
-    if teacher is None or not classes:
+    if not classes:
         return
-    differ = check_order_of_classes(getattr(model, 'teacher_meta', None) or {}, classes, 'the teacher')
-    try:
-        _check_classes(expected_data(teacher), classes, 'train_dataloader')
-    except InputError as error:
-        if not differ:
-            print_log(f'the teacher: {error}; right only if no link reads its head', 'current', logging.WARNING)
+    metas = getattr(model, 'teacher_metas', {})
+    for key, teacher in getattr(model, 'teachers', {}).items():
+        name = f'the teacher {key!r}' if key else 'the teacher'
+        differ = check_order_of_classes(metas[key], classes, name)
+        try:
+            _check_classes(expected_data(teacher), classes, 'train_dataloader')
+        except InputError as error:
+            if not differ:
+                print_log(f'{name}: {error}; right only if no link reads its head', 'current', logging.WARNING)
 
 
 def check_order_of_classes(meta: Mapping[str, Any], classes: Sequence[str], name: str) -> bool:

@@ -165,15 +165,20 @@ def test_a_checkpoint_of_other_classes_is_refused():
 
 def test_a_teacher_of_reordered_classes_is_refused(models, capsys):
     data = Frames(KITTI)
-    model = SimpleNamespace(teacher=models['pillars'], teacher_meta={'dataset_meta': {'classes': KITTI[::-1]}})
+    model = SimpleNamespace(
+        teachers={'': models['pillars']}, teacher_metas={'': {'dataset_meta': {'classes': KITTI[::-1]}}}
+    )
     with pytest.raises(InputError, match='the teacher was trained for the classes Car, Cyclist, Pedestrian, but .*'):
         check_teacher(SimpleNamespace(module=model), data)
-    model.teacher_meta = {'dataset_meta': {'classes': KITTI}}
+    model.teacher_metas = {'': {'dataset_meta': {'classes': KITTI}}}
     check_teacher(model, data)
     check_teacher(models['pillars'], data)
     assert not capsys.readouterr().out
-    model.teacher = models['camera']
-    model.teacher_meta = {}
+    model.teachers = {'sight': models['camera']}
+    model.teacher_metas = {'sight': {'dataset_meta': {'classes': KITTI[::-1]}}}
+    with pytest.raises(InputError, match="the teacher 'sight' was trained for the classes"):
+        check_teacher(model, data)
+    model.teacher_metas = {'sight': {}}
     check_teacher(model, data)
 
 

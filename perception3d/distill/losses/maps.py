@@ -103,6 +103,22 @@ def paired_maps(
     return paired_features(student, teacher, same_channels, resample)
 
 
+def maps_of_one_batch(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Brings two maps of any channels and sizes to full precision; detaches the teacher's.
+
+    Raises:
+        InputError: one of them is no map (B, C, H, W), or they are of different batches.
+    """
+    for features in (student, teacher):
+        require_map(features)
+    if student.shape[0] != teacher.shape[0]:
+        raise InputError(
+            f'the student gives {tuple(student.shape)} and the teacher {tuple(teacher.shape)}: both must be of one '
+            'batch; check which modules the link taps'
+        )
+    return full_precision(student), full_precision(teacher.detach())
+
+
 def paired_logits(student: Tensor, teacher: Tensor, resample: str | None = None) -> tuple[Tensor, Tensor]:
     """As `paired_features`, for class logits (B, K, ...): both need the same K, no adapter can change it."""
     if student.shape[1:2] != teacher.shape[1:2]:
