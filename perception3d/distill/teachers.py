@@ -196,15 +196,15 @@ class PairPreprocessor(nn.Module):
             return student(data, training)
         data = dict(data)
         given = data.pop('teacher', None)
-        batches = {}
-        for name in self.needed() if training and self.teachers is not None else ():
-            teacher = self.teachers[name]
-            if given is None and teacher.shares_batch:
-                continue
-            network = teacher.network(student.device)
-            view = dict(given) if given is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
-            batches[name] = network.data_preprocessor(view, False)
+        teachers, batches = self.teachers, {}
+        if training and teachers is not None:
+            for name in self.needed():
+                if given is None and teachers[name].shares_batch:
+                    continue
+                network = teachers[name].network(student.device)
+                view = dict(given) if given is not None else {**data, 'data_samples': copied(data.get('data_samples'))}
+                batches[name] = network.data_preprocessor(view, False)
         batch = student(data, training)
-        if not batches or self.teachers is None:
+        if not batches or teachers is None:
             return batch
-        return {**batch, 'teacher': batches if self.teachers.have_names else batches['']}
+        return {**batch, 'teacher': batches if teachers.have_names else batches['']}
