@@ -12,37 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
+from perception3d.models.lane.decoding import existing, stored_scale, stored_size
 from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import TASK_UTILS
 from perception3d.structures.lanes import Lanes
-
-
-def stored_scale(meta: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Returns (sx, tx, sy, ty) of an image that was cropped and resized: x of the input = sx * x stored + tx.
-
-    Raises:
-        InputError: the sample has no `img_from_stored`, or it was turned.
-    """
-    if 'img_from_stored' not in meta:
-        raise InputError(
-            "a sample has no 'img_from_stored', by which lanes get back to the stored image: let PackLaneInputs pack it"
-        )
-    matrix = np.asarray(meta['img_from_stored'], np.float64).reshape(-1, 4, 4)[0]
-    if abs(matrix[0, 1]) + abs(matrix[1, 0]) > 1e-9:
-        raise InputError('img_from_stored turns the image: predict without AugmentLaneImage')
-    return matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2]
-
-
-def existing(outputs: LaneOutputs, threshold: float) -> npt.NDArray[Any]:
-    """Returns the probability (L,) of each lane of one image, 0 where it is not above `threshold`.
-
-    Without an existence branch all lanes have 1.
-    """
-    if outputs.exist_logits is None:
-        assert outputs.seg_logits is not None
-        return np.ones(outputs.seg_logits.shape[1] - 1)
-    scores: npt.NDArray[Any] = torch.sigmoid(outputs.exist_logits[0].float()).cpu().numpy().astype(np.float64)
-    return np.where(scores > threshold, scores, 0.0)
 
 
 @TASK_UTILS.register_module()
@@ -65,6 +38,9 @@ class RowDecoder:
         smooth_px: None writes the points; a number lets a cubic smoothing spline x(y) pass them with that standard
             deviation (an option of ours, no part of the published rule). Lanes of five points or more.
 
+        at_h_samples: rows are `h_samples` of the sample instead, as TuSimple lists them (pytorch-auto-drive decodes
+            TuSimple like that).
+
     Raises:
         InputError: a setting is invalid.
     """
@@ -77,6 +53,7 @@ class RowDecoder:
         exist_threshold: float = 0.5,
         kernel: int = 9,
         smooth_px: float | None = None,
+        at_h_samples: bool = False,
     ) -> None:
         if kernel < 1 or kernel % 2 == 0 or row_step_px <= 0 or num_rows < 2:
             raise InputError(
@@ -85,7 +62,7 @@ class RowDecoder:
             )
         self.row_step_px, self.num_rows = row_step_px, num_rows
         self.threshold, self.exist_threshold = threshold, exist_threshold
-        self.kernel, self.smooth_px = kernel, smooth_px
+        self.kernel, self.smooth_px, self.at_h_samples = kernel, smooth_px, at_h_samples
 
     def decode(self, outputs: LaneOutputs, sample: Any) -> None:
         """Sets the lanes of one image; points are in pixels of the stored image, bottom first, scores are existence.
@@ -95,9 +72,8 @@ class RowDecoder:
         """
         logits = outputs.required('seg_logits', type(self).__name__)[0].float()
         sx, tx, sy, ty = stored_scale(sample.metainfo)
-        height = int(np.asarray(sample.metainfo['stored_hw']).reshape(-1, 2)[0, 0])
         # Counted from 1, as in the rule.
-        stored = height - self.row_step_px * np.arange(self.num_rows)
+        stored = self._stored_rows(sample.metainfo)
         rows = _rounded(sy * stored + ty) - 1
         inside = (rows >= 0) & (rows < logits.shape[1]) & (stored >= 1)
         stored, rows = stored[inside], rows[inside]
@@ -113,6 +89,16 @@ class RowDecoder:
             lines.append(np.stack([self._smoothed(x, y), y], 1))
             labels.append(slot)
         sample.pred_lanes = Lanes(tuple(lines), np.array(labels, np.int64), scores[labels])
+
+    def _stored_rows(self, meta: dict[str, Any]) -> npt.NDArray[Any]:
+        """Returns rows of the stored image, counted from 1, the lowest one first."""
+        if not self.at_h_samples:
+            return stored_size(meta)[0] - self.row_step_px * np.arange(self.num_rows)
+        if 'h_samples' not in meta:
+            raise InputError(
+                "a sample has no 'h_samples', the rows that TuSimple lists: set at_h_samples=False for other data"
+            )
+        return np.sort(np.asarray(meta['h_samples'], np.float64))[::-1] + 1
 
     def _row_means(self, logits: Tensor, rows: npt.NDArray[Any]) -> Tensor:
         """Returns the means (L, R, W) around the pixels of rows (R,) of the map."""

@@ -85,6 +85,14 @@ def test_a_spline_smooths_columns_and_keeps_rows():
         assert np.abs(np.diff(b[:, 0], 2)).sum() < np.abs(np.diff(a[:, 0], 2)).sum()
 
 
+def test_rows_may_be_those_that_tusimple_lists():
+    meta = lane_meta((288, 800), STORED) | dict(h_samples=np.arange(160, 590, 10))
+    line = decoded(outputs_of((288, 800)), meta, at_h_samples=True).polylines[1]
+    assert list(line[:, 1]) == list(range(580, 150, -10))
+    with pytest.raises(InputError, match="a sample has no 'h_samples'"):
+        decoded(outputs_of((288, 800)), lane_meta((288, 800), STORED), at_h_samples=True)
+
+
 def test_without_an_existence_branch_every_lane_counts():
     outputs = outputs_of((288, 800))
     lanes = decoded(LaneOutputs((), outputs.seg_logits), lane_meta((288, 800), STORED))
