@@ -1,27 +1,155 @@
-"""What the formats of lanes share when their infos are built: files of splits, and the table of lanes."""
+"""What the formats of lanes share when their infos are built: masks, lists with existence, info files, the table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from perception3d.checks import InputError
-from perception3d.datasets.frame_building import INFO_FILE
-from perception3d.files import write_pickle
+from perception3d.datasets.frame_building import INFO_FILE, map_frames
+from perception3d.datasets.lane_files import image_hw
+from perception3d.datasets.lane_lists import format_gt_list, read_gt_list
+from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots
+from perception3d.files import write_bytes, write_image, write_pickle
+
+Info = dict[str, Any]
 
 
-def require_lane_files(root: Path, wanted: Iterable[str], source: str) -> None:
-    """Raises InputError unless all files, relative to root, are there; counts what is missing and names the first.
+@dataclass(frozen=True)
+class SlotRule:
+    """The slots of a format, left to right, and how wide its lanes are drawn, stored pixels."""
+
+    names: tuple[str, ...]
+    width_px: int
+
+
+@dataclass(frozen=True)
+class LaneFrame:
+    """One image to build; paths are relative to the root.
+
+    Attributes:
+        image: its file.
+        source: what `read` makes the lanes of: the path of an annotation, or a line of one.
+        mask: the file of its mask; None where it has none on disk.
+        draw: the mask is drawn, else it is there.
+        exist: existence of the slots by a list.
+        slots: those of the lanes, where the annotation states them.
+        extra: more keys of the info.
+    """
+
+    image: str
+    source: Any = None
+    mask: str | None = None
+    draw: bool = False
+    exist: tuple[int, ...] | None = None
+    slots: tuple[int, ...] | None = None
+    extra: Mapping[str, Any] | None = None
+
+    @property
+    def frame_id(self) -> str:
+        """The path of the image without its suffix."""
+        return self.image.rpartition('.')[0]
+
+
+def with_masks(frames: Sequence[LaneFrame], root: Path, listed: Path, rule: SlotRule, folder: str) -> list[LaneFrame]:
+    """Returns the frames with their masks: those of a list such as `train_gt.txt`, which are drawn if all are missing.
+
+    Without the list they are drawn into a folder.
+
+    Raises:
+        InputError: the list cannot be used, or lacks one of the images.
+    """
+    if not listed.is_file():
+        return [_with(frame, mask=f'{folder}/{frame.frame_id}.png', draw=True) for frame in frames]
+    entries = read_gt_list(listed, len(rule.names))
+    draw = not any((root / mask).is_file() for mask, _ in entries.values())
+    missing = [frame.frame_id for frame in frames if frame.frame_id not in entries]
+    if missing:
+        raise InputError(
+            f'{listed} lacks {len(missing)} of {len(frames)} images ({missing[0]}, ..): --redraw writes it again'
+        )
+    return [
+        _with(frame, mask=entries[frame.frame_id][0], draw=draw, exist=tuple(entries[frame.frame_id][1]))
+        for frame in frames
+    ]
+
+
+def _with(frame: LaneFrame, **changes: Any) -> LaneFrame:
+    return LaneFrame(**{**vars(frame), **changes})
+
+
+def build_lane_infos(
+    root: Path,
+    frames: Sequence[LaneFrame],
+    read: Callable[[Any], list[np.ndarray] | None],
+    rule: SlotRule,
+    jobs: int | None = None,
+    progress: bool = True,
+) -> list[Info]:
+    """Returns the infos of images, as of LaneDataset; draws the masks that are to be drawn.
 
     Args:
         root: folder of the tree.
-        wanted: paths of files.
-        source: what asks for them, for the error, such as 'list/train.txt'.
+        frames: the images.
+        read: returns the lanes of a `source`, None where it is not annotated; travels to other processes.
+        rule: slots and width.
+        jobs: processes, as of `map_frames`.
+        progress: show a bar.
+
+    Raises:
+        InputError: an image, annotation or mask cannot be used; names the file.
     """
-    wanted = list(wanted)
+    build = partial(_build, root=root, read=read, rule=rule)
+    return map_frames(build, list(frames), jobs, progress, 'reading lanes')
+
+
+def _build(frame: LaneFrame, root: Path, read: Callable[[Any], list[np.ndarray] | None], rule: SlotRule) -> Info:
+    height, width = stored_hw = image_hw(root / frame.image)
+    lanes = read(frame.source)
+    info: Info = {
+        'frame_id': frame.frame_id,
+        'labelled': lanes is not None,
+        'images': {'front': {'img_path': frame.image, 'height': height, 'width': width}},
+        **(frame.extra or {}),
+    }
+    if lanes is None:
+        return info
+    num_slots = len(rule.names)
+    slots = assign_slots(lanes, num_slots, stored_hw, frame.exist)
+    if frame.slots is not None:
+        slots = np.asarray(frame.slots, np.int64)
+    exist = list(frame.exist or [int(slot in slots) for slot in range(num_slots)])
+    if frame.mask is not None:
+        info['lane_mask_path'] = frame.mask
+        if frame.draw:
+            mask = draw_lane_mask(lanes, slots, stored_hw, rule.width_px)
+            exist = existing_slots(mask, num_slots)
+            write_image(root / frame.mask, mask)
+        elif image_hw(root / frame.mask) != stored_hw:
+            found = 'x'.join(map(str, image_hw(root / frame.mask)[::-1]))
+            raise InputError(
+                f'{root / frame.mask} is a mask of {found} pixels, but its image has {width}x{height}: copy it again, '
+                'or draw all masks with --redraw'
+            )
+    return {**info, 'lanes': lanes, 'lane_slots': slots, 'lane_exist': exist}
+
+
+def require_lane_files(root: Path, frames: Sequence[LaneFrame], source: str, others: Iterable[str] = ()) -> None:
+    """Raises InputError unless images, masks that are not drawn, and others are there; counts and names the missing.
+
+    Args:
+        root: folder of the tree.
+        frames: the images.
+        source: what asks for them, for the error, such as 'list/train.txt'.
+        others: more paths, relative to root.
+    """
+    wanted = [frame.image for frame in frames]
+    wanted += [*others, *(frame.mask for frame in frames if frame.mask is not None and not frame.draw)]
     missing = [name for name in wanted if not (root / name).is_file()]
     if missing:
         some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
@@ -31,12 +159,33 @@ def require_lane_files(root: Path, wanted: Iterable[str], source: str) -> None:
         )
 
 
+def mask_notes(frames: Sequence[LaneFrame], infos: Sequence[Info], listed: Path | None = None) -> list[str]:
+    """Returns what is to be said of the masks of a split; writes the list with existence that was not there.
+
+    Args:
+        frames: the images of the split.
+        infos: their infos.
+        listed: the list, such as `train_gt.txt`; None for a format without.
+    """
+    notes = []
+    drawn = [
+        (info['frame_id'], info['lane_mask_path'], info['lane_exist'])
+        for frame, info in zip(frames, infos, strict=True)
+        if frame.draw and info['labelled']
+    ]
+    if drawn:
+        notes.append(f'{len(drawn)} masks drawn')
+    if drawn and listed is not None and frames[0].exist is None:
+        write_bytes(listed, format_gt_list(drawn).encode())
+        notes.append(f'existence of lanes written to {listed}')
+    without = sum(bool((np.asarray(info.get('lane_slots', ())) < 0).any()) for info in infos)
+    if without:
+        notes.append(f'{without} images have lanes without a slot, which masks ignore')
+    return notes
+
+
 def write_lane_split(
-    root: Path,
-    split: str,
-    infos: Sequence[Mapping[str, Any]],
-    metainfo: Mapping[str, Any],
-    notes: Sequence[str] = (),
+    root: Path, split: str, infos: Sequence[Info], metainfo: Mapping[str, Any], notes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Numbers the infos of a split and writes its info file; returns what `print_lane_summary` reports of it.
 
@@ -44,16 +193,19 @@ def write_lane_split(
         root: folder of the tree.
         split: its name.
         infos: as of LaneDataset.
-        metainfo: `dataset`, and `categories` (name of a slot -> its number).
+        metainfo: `dataset`, `slots` (names, left to right), and more.
         notes: for the table.
     """
     numbered = [{'sample_idx': index, **info} for index, info in enumerate(infos)]
-    counts = dict.fromkeys((*metainfo['categories'], 'no slot'), 0)
+    slots = metainfo['slots']
+    counts = dict.fromkeys((*slots, 'no slot'), 0)
     for info in infos:
         for slot in np.asarray(info.get('lane_slots', ()), np.int64).tolist():
-            counts[list(counts)[slot]] += 1
+            counts[[*slots, 'no slot'][slot]] += 1
     path = root / INFO_FILE.format(split)
-    write_pickle(path, {'metainfo': {**metainfo, 'split': split, 'info_version': '1.1'}, 'data_list': numbered})
+    categories = {name: slot for slot, name in enumerate(slots)}
+    metainfo = {**metainfo, 'slots': list(slots), 'categories': categories, 'split': split, 'info_version': '1.1'}
+    write_pickle(path, {'metainfo': metainfo, 'data_list': numbered})
     return {'path': path, 'frames': len(infos), 'lanes': counts, 'notes': list(notes)}
 
 

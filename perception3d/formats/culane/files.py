@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, require_file, require_folder
+from perception3d.datasets.lane_lists import format_gt_list as format_gt_list
+from perception3d.datasets.lane_lists import read_list
 
 Lane = npt.NDArray[np.float64]
 
@@ -113,64 +115,6 @@ def _format_lane(lane: Lane) -> str:
         raise InputError('a lane with values that are not finite cannot be written: leave such points out')
     upward = lane[::-1] if len(lane) and lane[0, 1] < lane[-1, 1] else lane
     return ''.join(f'{x:g} {y:g} ' for x, y in upward.tolist()) + '\n'
-
-
-def read_list(path: str | Path) -> list[str]:
-    """Returns the frame ids of a list of images, such as `list/test.txt`: the first word of each line, no suffix.
-
-    Raises:
-        InputError: the file is missing, a line is not the path of a `.jpg`, or repeats another one.
-    """
-    return [words[0] for words in _read_words(path)]
-
-
-def read_gt_list(path: str | Path) -> dict[str, tuple[str, list[int]]]:
-    """Returns frame id -> (path of its mask relative to the root, existence of the four slots), of `train_gt.txt`.
-
-    Raises:
-        InputError: as of `read_list`; a line is not an image, a mask, and four numbers 0 or 1.
-    """
-    found = {}
-    for number, words in enumerate(_read_words(path), start=1):
-        frame_id, *rest = words
-        if len(rest) != 1 + len(SLOTS) or not set(rest[1:]) <= {'0', '1'}:
-            raise InputError(
-                f'{path}: image {number}, {frame_id}: expected IMAGE MASK and four numbers 0 or 1, got '
-                f'{" ".join(words)[:120]!r}; remove the file, and tools/create_data.py culane writes it'
-            )
-        found[frame_id] = (rest[0].lstrip('/'), [int(word) for word in rest[1:]])
-    return found
-
-
-def format_gt_list(frames: Iterable[tuple[str, str, Sequence[int]]]) -> str:
-    """Returns the content of `train_gt.txt` of frame ids, masks and existence."""
-    return ''.join(
-        f'/{frame_id}.jpg /{mask} {" ".join(map(str, map(int, exist)))}\n' for frame_id, mask, exist in frames
-    )
-
-
-def _read_words(path: str | Path) -> list[list[str]]:
-    """Returns the words of each line that is not blank, the first one as a frame id."""
-    path = require_file(path, 'unpack list.tar.gz of CULane')
-    line_of: dict[str, int] = {}
-    rows = []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
-        words = line.split()
-        if not words:
-            continue
-        frame_id = words[0].lstrip('/').removesuffix('.jpg')
-        if not words[0].endswith('.jpg') or '..' in frame_id.split('/') or not frame_id:
-            raise InputError(
-                f'{path}, line {number}: {words[0][:120]!r} is not an image such as '
-                '/driver_23_30frame/05151640_0419.MP4/00000.jpg'
-            )
-        if frame_id in line_of:
-            raise InputError(
-                f'{path}, line {number}: {words[0]} is already in line {line_of[frame_id]}: remove one of them'
-            )
-        line_of[frame_id] = number
-        rows.append([frame_id, *words[1:]])
-    return rows
 
 
 def read_categories(root: Path) -> dict[str, str]:

@@ -13,18 +13,16 @@ from lane_trees import HW, four_lanes, write_culane_tree
 from mmdet3d.structures import Det3DDataSample
 
 from perception3d.checks import InputError
+from perception3d.datasets.lane_lists import format_gt_list, read_gt_list, read_list
 from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, LoadLaneImage
 from perception3d.datasets.transforms.lane_packing import PackLaneInputs
 from perception3d.formats.culane.dataset import CULaneDataset
 from perception3d.formats.culane.files import (
     SLOTS,
-    format_gt_list,
     format_lines,
     parse_lines,
     read_annotation,
-    read_gt_list,
     read_lines,
-    read_list,
 )
 from perception3d.formats.culane.info import create_infos
 from perception3d.structures.lanes import Lanes
@@ -54,7 +52,7 @@ def build(root: Path, split: str = 'train', **kwargs: Any) -> CULaneDataset:
 
 
 def test_masks_and_lists_are_prepared_from_raw_annotations(tree: Path):
-    listed = read_gt_list(tree / 'list/train_gt.txt')
+    listed = read_gt_list(tree / 'list/train_gt.txt', 4)
     # The lanes go right to left, and each image has one less: the leftmost ones.
     assert [exist for _, exist in listed.values()] == [[1, 1, 1, 1], [0, 1, 1, 1], [0, 0, 1, 1]]
     path = tree / next(iter(listed.values()))[0]
@@ -214,7 +212,7 @@ def _empty_lists(root: Path) -> None:
         (_drop_mask, r'1 of 9 files that .*b.MP4/00000.png\)'),
         (_shrink_mask, r'00000.png is a mask of 82x30 pixels, but its image has 164x60: copy it again'),
         (_break_image, '00000.jpg does not decode as an image'),
-        (_shorten_list, 'train_gt.txt: image 1, .*: expected IMAGE MASK and four numbers 0 or 1'),
+        (_shorten_list, 'train_gt.txt: image 1, .*: expected IMAGE MASK.png and 4 numbers 0 or 1'),
         (_repeat_image, 'test.txt, line 2: .* is already in line 1'),
         (_leave_the_root, 'test.txt, line 1: .* is not an image such as'),
         (_sort_twice, 'test1_crowd.txt: driver_37_30frame/d.MP4/00000 is already of the category normal'),
@@ -228,7 +226,7 @@ def test_faults_of_a_tree_are_named(copy: Path, spoil: Any, message: str):
 
 
 def test_masks_of_a_list_are_drawn_where_all_are_missing_and_again_on_demand(copy: Path):
-    listed = read_gt_list(copy / 'list/train_gt.txt')
+    listed = read_gt_list(copy / 'list/train_gt.txt', 4)
     shutil.rmtree(copy / 'laneseg_label_w16')
     text = (copy / 'list/train_gt.txt').read_text()
     # A list of others has the second lane of an image as the first one.
