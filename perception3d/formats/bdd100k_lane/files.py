@@ -59,3 +59,14 @@ def read_label_png(path: str | Path) -> Bytes:
         if isinstance(error, InputError):
             raise
         raise InputError(f'{path} is not a readable PNG ({error}): write or download it again') from error
+
+
+SLOTS = ('lane',)
+"""Masks of lanes say lane or not."""
+SPLITS = ('train', 'val', 'test')
+"""BDD100K's own; the SAD paper tests on `val`, since labels of `test` are not public."""
+IMAGE_FOLDER = 'images/100k'
+MASK_FOLDER = 'perception3d_lane_masks'
+LIST_FOLDER = 'perception3d_lane_lists'
+MASK_WIDTH_PX = {'train': 8, 'val': 2}
+"""Width of the lines in masks, in 1280x720, as in the SAD paper."""
