@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, require_folder
-from perception3d.datasets.frame_building import map_frames
-from perception3d.datasets.lane_building import require_lane_files, write_lane_split
-from perception3d.datasets.lane_files import image_hw
-from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask
-from perception3d.files import write_bytes, write_image
+from perception3d.datasets.lane_building import (
+    LaneFrame,
+    SlotRule,
+    build_lane_infos,
+    mask_notes,
+    require_lane_files,
+    write_lane_split,
+)
 from perception3d.formats.bdd100k_lane import FORMAT
-from perception3d.formats.bdd100k_lane.annotations import Marking, annotation_source, read_markings
+from perception3d.formats.bdd100k_lane.annotations import Marking, Points, annotation_source, read_markings
 from perception3d.formats.bdd100k_lane.centre_lines import centre_lines
 from perception3d.formats.bdd100k_lane.files import (
     IMAGE_FOLDER,
@@ -26,45 +27,6 @@ from perception3d.formats.bdd100k_lane.files import (
     SLOTS,
     SPLITS,
 )
-
-Info = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One image to build: its split and name, and its markings; None where the split is not annotated."""
-
-    split: str
-    name: str
-    markings: tuple[Marking, ...] | None
-
-
-def build_frame(frame: Frame, root: Path) -> Info:
-    """Returns the info of an image, and draws its mask.
-
-    Raises:
-        InputError: the image cannot be read; names the file.
-    """
-    image = f'{IMAGE_FOLDER}/{frame.split}/{frame.name}.jpg'
-    height, width = stored_hw = image_hw(root / image)
-    info: Info = {
-        'frame_id': f'{IMAGE_FOLDER}/{frame.split}/{frame.name}',
-        'labelled': frame.markings is not None,
-        'images': {'front': {'img_path': image, 'height': height, 'width': width}},
-    }
-    if frame.markings is None:
-        return info
-    lanes = centre_lines(frame.markings)
-    slots = assign_slots(lanes, len(SLOTS), stored_hw)
-    mask = draw_lane_mask(lanes, slots, stored_hw, MASK_WIDTH_PX[frame.split])
-    info.update(
-        lanes=lanes,
-        lane_slots=slots,
-        lane_exist=[int(mask.any())],
-        lane_mask_path=f'{MASK_FOLDER}/{frame.split}/{frame.name}.png',
-    )
-    write_image(root / info['lane_mask_path'], mask)
-    return info
 
 
 def create_infos(
@@ -99,29 +61,37 @@ def create_infos(
             f'{root} has neither labels/lane/polygons/lane_train.json nor other lane labels of BDD100K, nor images of '
             f'the test split in {IMAGE_FOLDER}/test: unpack them'
         )
-    frames = [frame for entries in splits.values() for frame in entries]
-    infos = map_frames(partial(build_frame, root=root), frames, jobs, progress, 'drawing lanes')
-    metainfo = {'dataset': FORMAT.name, 'categories': {name: slot for slot, name in enumerate(SLOTS)}}
-    written, first = {}, 0
-    for split, entries in splits.items():
-        own = infos[first : first + len(entries)]
-        first += len(entries)
-        written[split] = write_lane_split(root, split, own, metainfo, _notes(root, split, entries, own))
-    return written
+    built = {
+        split: build_lane_infos(root, frames, _lines_of, SlotRule(SLOTS, MASK_WIDTH_PX.get(split, 1)), jobs, progress)
+        for split, frames in splits.items()
+    }
+    metainfo = {'dataset': FORMAT.name, 'slots': SLOTS}
+    return {
+        split: write_lane_split(root, split, infos, metainfo, _notes(root, split, splits[split], infos))
+        for split, infos in built.items()
+    }
 
 
-def _frames(root: Path, split: str, all_markings: bool) -> list[Frame]:
+def _frames(root: Path, split: str, all_markings: bool) -> list[LaneFrame]:
     """Returns the images of a split by name; none where it is not there."""
     source = annotation_source(root, split)
     if split not in MASK_WIDTH_PX:
         if source is not None:
             raise InputError(f'{source}: BDD100K has no public labels of {split}: move them away')
-        return [Frame(split, name, None) for name in _stored(root, split)]
+        return [LaneFrame(f'{IMAGE_FOLDER}/{split}/{name}.jpg') for name in _stored(root, split)]
     if source is None:
         return []
     markings = {name: _lanes_of(found, all_markings) for name, found in read_markings(source).items()}
-    require_lane_files(root, (f'{IMAGE_FOLDER}/{split}/{name}.jpg' for name in markings), str(source))
-    return [Frame(split, name, markings[name]) for name in sorted(markings)]
+    frames = [
+        LaneFrame(f'{IMAGE_FOLDER}/{split}/{name}.jpg', markings[name], f'{MASK_FOLDER}/{split}/{name}.png', draw=True)
+        for name in sorted(markings)
+    ]
+    require_lane_files(root, frames, str(source))
+    return frames
+
+
+def _lines_of(markings: Sequence[Marking] | None) -> list[Points] | None:
+    return None if markings is None else centre_lines(markings)
 
 
 def _stored(root: Path, split: str) -> list[str]:
@@ -139,20 +109,15 @@ def _lanes_of(markings: Sequence[Marking], all_markings: bool) -> tuple[Marking,
     )
 
 
-def _notes(root: Path, split: str, frames: Sequence[Frame], infos: Sequence[Info]) -> list[str]:
+def _notes(root: Path, split: str, frames: Sequence[LaneFrame], infos: Sequence[dict[str, Any]]) -> list[str]:
     """Writes the list of a labelled split; returns what is to be said of the split."""
     if split not in MASK_WIDTH_PX:
         return []
-    path = root / LIST_FOLDER / f'{split}_gt.txt'
-    rows = (
-        f'/{info["images"]["front"]["img_path"]} /{info["lane_mask_path"]} {info["lane_exist"][0]}\n' for info in infos
-    )
-    write_bytes(path, ''.join(rows).encode())
-    lines = sum(len(frame.markings or ()) for frame in frames)
+    lines = sum(len(frame.source) for frame in frames)
     lanes = sum(len(info['lanes']) for info in infos)
     notes = [
         f'{lines} annotated lines became {lanes} lanes, {MASK_WIDTH_PX[split]} pixels wide in the masks',
-        f'list of images and masks written to {path}',
+        *mask_notes(frames, infos, root / LIST_FOLDER / f'{split}_gt.txt'),
     ]
     without = len(_stored(root, split)) - len(infos)
     if without > 0:
