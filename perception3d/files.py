@@ -120,6 +120,26 @@ def read_json(path: str | Path, hint: str = '') -> Any:
         raise InputError(f'{path} is not valid JSON ({error}): write or download it again') from error
 
 
+def read_json_lines(path: str | Path, hint: str = '') -> list[tuple[str, Any]]:
+    """Returns (file and line, content) of each line of a file of JSON lines that is not blank.
+
+    Raises:
+        InputError: the file is missing or has no lines, or a line is not JSON; names the line.
+    """
+    path = require_file(path, hint)
+    found = []
+    for number, text in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+        if text.strip():
+            place = f'{path}, line {number}'
+            try:
+                found.append((place, json.loads(text)))
+            except (ValueError, RecursionError) as error:
+                raise InputError(f'{place} is not JSON ({error}): expected one entry a line') from error
+    if not found:
+        raise InputError(f'{path} has no lines: write or copy it again')
+    return found
+
+
 def write_json(path: str | Path, content: Any, indent: int | None = None) -> None:
     """Writes `content` as JSON, whole or not at all; with `indent` a list of numbers still takes one line."""
     text = json.dumps(content, indent=indent)

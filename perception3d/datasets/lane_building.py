@@ -123,7 +123,8 @@ def _build(frame: LaneFrame, root: Path, read: Callable[[Any], list[np.ndarray] 
     slots = assign_slots(lanes, num_slots, stored_hw, frame.exist)
     if frame.slots is not None:
         slots = np.asarray(frame.slots, np.int64)
-    exist = list(frame.exist or [int(slot in slots) for slot in range(num_slots)])
+    seen = {int(slot) for lane, slot in zip(lanes, slots, strict=True) if len(lane) > 1}
+    exist = list(frame.exist or [int(slot in seen) for slot in range(num_slots)])
     if frame.mask is not None:
         info['lane_mask_path'] = frame.mask
         if frame.draw:

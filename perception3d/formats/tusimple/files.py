@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, require_file
+from perception3d.checks import InputError
 from perception3d.datasets.lane_lists import require_inside
+from perception3d.files import read_json_lines
 
 Lane = npt.NDArray[np.float64]
 
@@ -65,27 +66,16 @@ def read_labels(path: str | Path) -> list[LabelLine]:
         InputError: the file is missing or empty, a line is not JSON, lacks `raw_file` or `h_samples`, names a file out
             of the root or one twice, or has a lane of another length than `h_samples`, or of other than finite numbers.
     """
-    path = require_file(path, 'unpack the labels of TuSimple into the folder of clips/')
-    found: list[LabelLine] = []
-    line_of: dict[str, int] = {}
-    for number, text in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
-        if not text.strip():
-            continue
-        line = _parse(text, f'{path}, line {number}')
-        if line.raw_file in line_of:
-            raise InputError(f'{line.place}: {line.raw_file} is already in line {line_of[line.raw_file]}: remove one')
-        line_of[line.raw_file] = number
-        found.append(line)
-    if not found:
-        raise InputError(f'{path} has no lines: copy the file again')
-    return found
+    found: dict[str, LabelLine] = {}
+    for place, entry in read_json_lines(path, 'unpack the labels of TuSimple into the folder of clips/'):
+        line = _parse(entry, place)
+        if line.raw_file in found:
+            raise InputError(f'{place}: {line.raw_file} is already in {found[line.raw_file].place}: remove one')
+        found[line.raw_file] = line
+    return list(found.values())
 
 
-def _parse(text: str, place: str) -> LabelLine:
-    try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f'{place} is not JSON ({error}): expected one image a line') from error
+def _parse(entry: Any, place: str) -> LabelLine:
     if not isinstance(entry, dict) or not isinstance(entry.get('raw_file'), str) or 'h_samples' not in entry:
         raise InputError(f'{place}: expected {{"raw_file": .., "lanes": [[..], ..], "h_samples": [..]}}')
     rows = _numbers(entry['h_samples'], f'{place}: h_samples')

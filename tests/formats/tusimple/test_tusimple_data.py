@@ -135,7 +135,7 @@ def _line(**changes: Any) -> str:
         (_line(lanes={}), 'line 1: lanes: expected a list of lanes'),
         (_line(lanes=None), 'line 1 has no lanes: only the tasks'),
         (_line(raw_file='../x.jpg'), "line 1: raw_file: '../x.jpg' is not the path of a file in the root"),
-        (_line() + '\n\n' + _line(), 'line 3: .* is already in line 1'),
+        (_line() + '\n\n' + _line(), 'line 3: .* is already in .*label_data_0313.json, line 1'),
         (_line(raw_file='clips/x/20.jpg'), r'1 of 2 files that the labels of train asks for are missing'),
         (_line(raw_file='clips/label_data_0601/0/20.jpg'), 'is in another label file too'),
     ],

@@ -1,0 +1,44 @@
+"""Images of your own with lanes as polylines: `train.json`, `val.json`, `test.json`, one JSON line an image."""
+
+from __future__ import annotations
+
+import argparse
+
+from perception3d.formats import Command, Format
+
+_CREATE_DATA = """Info files from images of your own, with lanes in one JSON line an image.
+
+The tree has train.json, val.json or test.json, with lines such as
+{"image": "images/a.jpg", "lanes": [[[700.5, 719], [650, 480]], [[120, 719], [430, 470]]]}
+and the images, of any sizes. "slots" states which lane is which, -1 for none; without it they are counted from the
+middle of the image. "mask" names a PNG; without it masks are drawn when an image is loaded. data/README.md has the
+details.
+"""
+
+
+def _add_create_data(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this format."""
+    parser.add_argument('--root', required=True, metavar='DIR', help='the tree: train.json, val.json, .., and images')
+    parser.add_argument(
+        '--slots', type=int, default=4, metavar='N', help='lanes that the network tells apart (default: 4)'
+    )
+    parser.add_argument('--jobs', type=int, metavar='N', help='processes (default: one a core for many images)')
+
+
+def _create_data(args: argparse.Namespace) -> None:
+    """Writes the files and prints where they are and what they count."""
+    from perception3d.datasets.lane_building import print_lane_summary
+    from perception3d.formats.custom_lanes.info import create_infos
+
+    print_lane_summary(create_infos(args.root, args.slots, args.jobs))
+
+
+FORMAT = Format(
+    'custom-lanes',
+    create_data=Command(
+        _CREATE_DATA,
+        'python tools/create_data.py custom-lanes --root data/custom_lanes',
+        _add_create_data,
+        _create_data,
+    ),
+)
