@@ -32,6 +32,8 @@ class PackLaneInputs(BaseTransform):
     - `gt_lane_exist`: LabelData(exist=(L,) float32);
     - `gt_lanes`: structures.Lanes of two points or more, stored pixels, labels are slots;
     - `gt_steering`: LabelData(steering_rad=(1,) float32);
+    - `gt_depth`: PixelData(depth_m=(1, H, W) float32), metres, 0 for none, and `gt_semantic`: PixelData(semantic=(1, H,
+      W) uint8), 255 ignored, of `LoadPixelTargets`;
     - `eval_ann_info`: as of LaneDataset.
 
     Args:
@@ -52,6 +54,10 @@ class PackLaneInputs(BaseTransform):
             sample.gt_lanes = drawn_lanes(results)
         if 'steering_rad' in results:
             sample.gt_steering = LabelData(steering_rad=torch.tensor([results['steering_rad']], dtype=torch.float32))
+        if 'depth_m' in results:
+            sample.gt_depth = PixelData(depth_m=torch.from_numpy(results['depth_m'])[None])
+        if 'semantic' in results:
+            sample.gt_semantic = PixelData(semantic=torch.from_numpy(results['semantic'])[None])
         sample.eval_ann_info = results.get('eval_ann_info')
         image = np.ascontiguousarray(results['img'].transpose(2, 0, 1))
         return {'inputs': {'img': torch.from_numpy(image)}, 'data_samples': sample}
