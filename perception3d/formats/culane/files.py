@@ -29,8 +29,9 @@ STEERING_FILE = 'extra/steering.json'
 DEPTH_FOLDER = 'extra/depth'
 SEMANTIC_FOLDER = 'extra/semantic'
 
-_PLAIN = re.compile(r'[\d\s.eE+-]*')
-_NUMBER = re.compile(r'\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?![eE])')
+_PLAIN = re.compile(r'[\d\s.eE+-]*', re.ASCII)
+# A stream takes an exponent without digits too, and finds then that it is no number.
+_NUMBER = re.compile(r'\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d*)?)', re.ASCII)
 
 
 def read_lines(path: str | Path) -> list[Lane]:
@@ -65,9 +66,13 @@ def _numbers(line: str) -> list[float]:
             return numbers
     numbers, place = [], 0
     while found := _NUMBER.match(line, place):
-        if not math.isfinite(float(found[1])):
+        try:
+            number = float(found[1])
+        except ValueError:
             break
-        numbers.append(float(found[1]))
+        if not math.isfinite(number):
+            break
+        numbers.append(number)
         place = found.end()
     return numbers
 
