@@ -17,13 +17,13 @@ SHARING = {'none': (0, 1, 2), 'e3_e4': (0, 1, 1), 'all': (0, 0, 0)}
 """Setting -> which of the modules of eight blocks the stages E2, E3 and E4 use."""
 
 
-def eight_blocks() -> nn.Sequential:
+def eight_blocks(dropout: float) -> nn.Sequential:
     """Returns the eight blocks of 128 channels of one stage."""
     settings = [
         dict(), dict(dilation=2), dict(asymmetric=True), dict(dilation=4),
         dict(), dict(dilation=8), dict(asymmetric=True), dict(dilation=16),
     ]  # fmt: skip
-    return nn.Sequential(*(Bottleneck(128, 0.1, **setting) for setting in settings))  # type: ignore[arg-type]
+    return nn.Sequential(*(Bottleneck(128, dropout, **setting) for setting in settings))  # type: ignore[arg-type]
 
 
 @MODELS.register_module()
@@ -41,28 +41,34 @@ class ENet(nn.Module):
         input_hw: height and width of the image, multiples of 8.
         share: which of E2, E3 and E4 share their eight blocks: 'e3_e4', 'all' or 'none'.
         exist: whether it has the existence branch; BDD100K has no number of lanes, and none.
+        dropout: of channels, in E2 to E4 and in the decoder; E1 has a tenth of it.
 
     Raises:
         InputError: `input_hw` or `share` is invalid.
     """
 
     def __init__(
-        self, num_lanes: int, input_hw: Sequence[int] = (208, 976), share: str = 'e3_e4', exist: bool = True
+        self,
+        num_lanes: int,
+        input_hw: Sequence[int] = (208, 976),
+        share: str = 'e3_e4',
+        exist: bool = True,
+        dropout: float = 0.1,
     ) -> None:
         super().__init__()
         if share not in SHARING:
             raise unknown_name('share', share, SHARING)
         self.num_lanes, self.input_hw = num_lanes, checked_input(input_hw)
         self.initial = InitialBlock()
-        self.down1 = DownBottleneck(16, 64, 0.01)
-        self.blocks1 = nn.Sequential(*(Bottleneck(64, 0.01) for _ in range(4)))
-        self.down2 = DownBottleneck(64, 128, 0.1)
+        self.down1 = DownBottleneck(16, 64, dropout / 10)
+        self.blocks1 = nn.Sequential(*(Bottleneck(64, dropout / 10) for _ in range(4)))
+        self.down2 = DownBottleneck(64, 128, dropout)
         self._used = SHARING[share]
-        self.deep = nn.ModuleList(eight_blocks() for _ in range(len(set(self._used))))
-        self.up1 = UpBottleneck(256, 64, 0.1)
-        self.up_blocks1 = nn.Sequential(*(Bottleneck(64, 0.1, act=nn.ReLU) for _ in range(2)))
-        self.up2 = UpBottleneck(64, 16, 0.1)
-        self.up_blocks2 = Bottleneck(16, 0.1, act=nn.ReLU)
+        self.deep = nn.ModuleList(eight_blocks(dropout) for _ in range(len(set(self._used))))
+        self.up1 = UpBottleneck(256, 64, dropout)
+        self.up_blocks1 = nn.Sequential(*(Bottleneck(64, dropout, act=nn.ReLU) for _ in range(2)))
+        self.up2 = UpBottleneck(64, 16, dropout)
+        self.up_blocks2 = Bottleneck(16, dropout, act=nn.ReLU)
         self.classifier = nn.ConvTranspose2d(16, 1 + num_lanes, 3, stride=2, padding=1, output_padding=1, bias=False)
         self.exist = ExistenceBranch(128, input_hw, num_lanes) if exist else None
 

@@ -1,0 +1,18 @@
+"""ResNets with dilated last stages: 11.9, 22.0 and 43.4 M parameters (18, 34, 101) for four lanes at 800 x 288.
+
+`pretrained` takes a checkpoint of torchvision's ResNet of the same depth, with which all published ones began.
+"""
+
+from mmengine.config import read_base
+
+from perception3d.models.lane.lane_resnet import LaneResNet
+
+depth = 18
+# Channels of the first stage.
+base_channels = 64
+pretrained = None
+
+with read_base():
+    from .lane_segmentor import *
+
+model.net.update(type=LaneResNet, depth=depth, base_channels=base_channels, pretrained=pretrained)

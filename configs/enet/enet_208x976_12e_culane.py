@@ -1,0 +1,13 @@
+"""ENet on CULane, rows from 240 down at 976 x 208, in the recipe of pytorch-auto-drive."""
+
+from mmengine.config import read_base
+
+scale_x, scale_y, rotate_deg = [1, 1], [1, 1], 3.0
+batch_size = 20
+lr = 0.5
+
+with read_base():
+    from .._base_.datasets.culane import *
+    from .._base_.models.enet import *
+    from .._base_.runtime import *
+    from .._base_.schedules.sgd_poly import *

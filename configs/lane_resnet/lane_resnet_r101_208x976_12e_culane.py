@@ -1,0 +1,14 @@
+"""ResNet-101 on CULane, rows from 240 down at 976 x 208, in the recipe of pytorch-auto-drive. The rate is ours."""
+
+from mmengine.config import read_base
+
+depth = 101
+scale_x, scale_y, rotate_deg = [1, 1], [1, 1], 3.0
+batch_size = 20
+lr = 0.1
+
+with read_base():
+    from .._base_.datasets.culane import *
+    from .._base_.models.lane_resnet import *
+    from .._base_.runtime import *
+    from .._base_.schedules.sgd_poly import *
