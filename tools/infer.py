@@ -1,7 +1,12 @@
-"""Run a trained model on raw files: a picture and a JSON for each frame, and the result file of its format if any."""
+"""Run a trained model on raw files: a picture and a JSON for each frame, and the result file of its format if any.
+
+A video gives one video and one JSON. The last line says how fast it was.
+"""
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CHECKPOINT_HELP, command_parser, run_tool
@@ -10,7 +15,7 @@ from perception3d.outputs import check_outputs
 INPUTS = (
     'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR model clouds (.bin or '
     '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors '
-    'a bare cloud is one sweep whose points have the age 0'
+    'a bare cloud is one sweep whose points have the age 0; for a lane detector images, folders of images and videos'
 )
 
 
@@ -19,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         __doc__,
         'python tools/infer.py CONFIG CKPT frame.json --out work_dirs/pictures\n'
-        '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures',
+        '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures\n'
+        '  python tools/infer.py CONFIG CKPT drive.mp4 --out work_dirs/lanes',
     )
     parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
@@ -41,10 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     config = load_config(args.config, parse_options(args.cfg_options))
     inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast, args.tta)
+    start = time.perf_counter()
     for path in args.inputs:
         for written in inferencer.write(path, args.out, args.score_thr, keep=args.inputs):
             print(written)
+    print(_speed(inferencer.model_s, time.perf_counter() - start))
     return 0
+
+
+def _speed(model_s: Sequence[float], whole_s: float) -> str:
+    """Says how many frames a second there were; the first frame, in which kernels are prepared, only of one alone."""
+    usual_s = statistics.median(model_s[1:] or model_s)
+    return (
+        f'{len(model_s)} frames in {whole_s:.1f} s ({len(model_s) / whole_s:.1f} a second with reading, drawing and '
+        f'writing); the model takes {1000 * usual_s:.1f} ms a frame ({1 / usual_s:.1f} FPS)'
+    )
 
 
 if __name__ == '__main__':

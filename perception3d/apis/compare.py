@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import pseudo_collate
 
@@ -21,12 +22,14 @@ from perception3d.geometry.iou import to_numpy
 from perception3d.outputs import check_outputs
 from perception3d.registry import MODELS
 from perception3d.structures.base import Structure
-from perception3d.structures.frame import LidarAxes, SensorFrame
+from perception3d.structures.frame import SensorFrame
 from perception3d.structures.heatmaps import Heatmaps
 from perception3d.structures.response_map import response_map, response_tap
 from perception3d.structures.sample import resolve, structures_of
+from perception3d.structures.sample_schema import has_images_alone
 from perception3d.visualization.compare import Column, draw_comparison
-from perception3d.visualization.sample import axes_of
+from perception3d.visualization.compare_images import draw_image_comparison
+from perception3d.visualization.sample import axes_of, read_images_alone
 
 _NO_LOGITS = 'none'
 
@@ -91,7 +94,10 @@ def compare(
         # A data set may have no annotations; those of the last one that has some are drawn.
         truth = next((one for _, one, _ in reversed(results) if one is not None), None)
         path = Path(out) / f'compare_{index:04d}.png'
-        write_image(path, draw_comparison([column for column, _, _ in results], truth, results[0][2]))
+        columns, frame = [column for column, _, _ in results], results[0][2]
+        alone = frame.has_images_alone
+        picture = draw_image_comparison(columns, truth, frame) if alone else draw_comparison(columns, truth, frame.axes)
+        write_image(path, picture)
         written.append(path)
     return written
 
@@ -112,20 +118,29 @@ class _Compared:
             raise InputError(f'there is no sample {index}: the test data of {self.title} has 0 to {count - 1}')
 
     @torch.no_grad()
-    def predict(self, index: int, options: CompareOptions) -> tuple[Column, tuple[Structure, ...] | None, LidarAxes]:
-        """Returns the column of a sample, its annotations if there are any, and the axes of its LiDAR frame."""
+    def predict(self, index: int, options: CompareOptions) -> tuple[Column, tuple[Structure, ...] | None, SensorFrame]:
+        """Returns the column of a sample, its annotations if there are any, and its sensor frame.
+
+        The frame has the images of a sample without a LiDAR, else the points.
+        """
         batch = pseudo_collate([self.dataset[index]])
         points = batch['inputs'].get('points') if isinstance(batch['inputs'], dict) else None
         points = None if points is None else to_numpy(points[0])
         with self.taps.record() as records:
             result = self.model.test_step(batch)[0]
-        frame = SensorFrame(points=points, axes=axes_of(result.metainfo))
+        metas = result.metainfo
+        alone = has_images_alone(metas)
+        frame = read_images_alone(metas) if alone else SensorFrame(points=points, axes=axes_of(metas))
         carried = structures_of(result)
         # Annotations as stored, not as a test-time augmentation has moved them; those of points come with the points.
         stored = structures_of(self.dataset.get_data_info(index)).ground_truth
         truth = self._ready(carried.ground_truth if stored is None else stored, frame)
         predictions = self._ready(carried.predictions, frame, options.score_thr)
-        return Column(self.title, predictions or (), self._response(records, options)), truth, frame.axes
+        response = self._response(records, options)
+        if alone and response is not None:
+            placed = np.asarray(metas['img_from_stored'], np.float64)[0, :3, :3]
+            response = response.on_network_image(placed, metas['img_hw'])
+        return Column(self.title, predictions or (), response), truth, frame
 
     def _ready(
         self, structures: Sequence[Structure] | None, frame: SensorFrame, score: float | None = None

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -22,14 +26,31 @@ from perception3d.engine.wrappers import unwrapped
 from perception3d.files import write_json
 from perception3d.geometry.threads import parallel_kernels
 from perception3d.models.inference.acceleration import accelerate
-from perception3d.outputs import OutputNames, check_outputs
+from perception3d.outputs import OutputNames, check_outputs, safe_name
 from perception3d.registry import DATASETS, MODELS
 from perception3d.structures.sample import resolve, structures_of
 from perception3d.structures.sample_schema import has_images_alone
-from perception3d.visualization.sample import axes_of
+from perception3d.visualization.sample import axes_of, frame_of_image
+from perception3d.visualization.video import write_video
 
 PIXELS = 'image: pixels of the image on disk, x right, y down'
 """The frame of predictions on images without a LiDAR, in the words of a JSON file."""
+
+_VIDEO_FPS = 25.0
+"""Of a video of one frame, and of one whose file does not say."""
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """A sample with its predictions, what entered the network, and of a video its frame (H, W, 3) BGR."""
+
+    sample: Any
+    inputs: dict[str, Any]
+    image: np.ndarray | None
+
+    @property
+    def token(self) -> str:
+        return str(self.sample.metainfo.get('token') or '')
 
 
 class Inferencer:
@@ -39,7 +60,8 @@ class Inferencer:
     >>> for sample in inferencer('frame.json'):
     ...     print(sample.pred_instances_3d.bboxes_3d)
 
-    A LiDAR detector takes clouds instead: `inferencer('velodyne/000042.bin')`.
+    A LiDAR detector takes clouds instead: `inferencer('velodyne/000042.bin')`; a lane detector images, folders of
+    images, and videos.
     Several threads may call one inferencer at the same time: each gets the results of a single call. What models keep
     from frame to frame, they keep for each thread (`perception3d.geometry.threads.PerThread`).
 
@@ -50,6 +72,9 @@ class Inferencer:
         amp: run the network in bf16.
         fast: fold batch norms and use the fastest convolutions, as `tools/test.py --fast`; results change by rounding.
         tta: use the test-time augmentation that the config defines.
+
+    Attributes:
+        model_s: seconds that the model took for each frame so far, with its preprocessing and decoding.
 
     Raises:
         InputError: the config or the checkpoint cannot be used.
@@ -71,6 +96,7 @@ class Inferencer:
         self.device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
         self.amp = amp
         self._names: dict[str, OutputNames] = {}
+        self.model_s: list[float] = []
         if amp:
             warn_of_slow_bfloat16(torch.device(self.device))
         from mmengine.model import revert_sync_batchnorm
@@ -89,9 +115,9 @@ class Inferencer:
 
         What a path may be is what the test data set takes (`sample_from_file`): a camera detector of nuScenes a frame
         (.json), with paths relative to its folder, or infos (.pkl); a LiDAR detector a cloud (.bin or .npy), of KITTI
-        with the calibration and the image next to it.
+        with the calibration and the image next to it; a lane detector an image, a folder of images, or a video.
         """
-        yield from (sample for sample, _ in self._samples(self._dataset(path), path))
+        yield from (found.sample for found in self._samples(self._dataset(path), path))
 
     def write(
         self, path: str | Path, out: str | Path, score_thr: float = 0.25, keep: Iterable[str | Path] = ()
@@ -104,6 +130,9 @@ class Inferencer:
         overwritten, nor any of `keep`; other files of these names are replaced, but for a `.txt` that is not a result
         file, such as a label. Boxes below `score_thr` are in the JSON and the result file but not in the picture.
 
+        Of a video become one MP4 and one JSON, a list of its frames; the result files of its frames are in a folder of
+        its name.
+
         Raises:
             InputError: an input cannot be used, or a file that is not a result file would be overwritten.
         """
@@ -111,19 +140,28 @@ class Inferencer:
         names = self._names.setdefault(os.path.realpath(out), OutputNames(out))
         dataset = self._dataset(path)
         visualizer = _visualizer(dataset.metainfo)
+        frames = self._samples(dataset, path)
+        begin = list(itertools.islice(frames, 2))
+        if begin and begin[0].image is not None:
+            paths = names.paths(Path(path).stem, ['.mp4', '.json'], os.path.realpath(path), [path, *keep], 'video')
+
+            def drawn(found: _Predicted) -> np.ndarray:
+                assert found.image is not None, 'a video has an image in every frame'
+                return visualizer.draw_frame(frame_of_image(found.image), found.sample, **_shown(score_thr))
+
+            return _write_video(paths, dataset, itertools.chain(begin, frames), drawn, _rate_of(begin))
         suffixes = ['.png', '.json', *filter(None, [dataset.result_suffix])]
         written = []
-        for number, (sample, inputs) in enumerate(self._samples(dataset, path)):
+        for number, found in enumerate(itertools.chain(begin, frames)):
             source = (os.path.realpath(path), number)
-            read = [path, *keep, *_files_of(sample.metainfo)]
-            token = sample.metainfo.get('token') or ''
-            picture, boxes, *result = names.paths(token, suffixes, source, read, default='frame')
+            read = [path, *keep, *_files_of(found.sample.metainfo)]
+            picture, boxes, *result = names.paths(found.token, suffixes, source, read, default='frame')
             # First, since it refuses to replace what is not a result file.
-            result = [file for file in result if dataset.write_result(sample, file)]
+            result = [file for file in result if dataset.write_result(found.sample, file)]
             # The points alone: a picture shows the images as they are on disk.
-            points = {key: values[0] for key, values in inputs.items() if key == 'points'}
-            visualizer.write(picture, points, sample, draw_gt=False, pred_score_thr=score_thr)
-            write_json(boxes, describe(sample, dataset.metainfo['classes']), indent=1)
+            points = {key: values[0] for key, values in found.inputs.items() if key == 'points'}
+            visualizer.write(picture, points, found.sample, **_shown(score_thr))
+            write_json(boxes, describe(found.sample, dataset.metainfo['classes']), indent=1)
             written += [picture, boxes, *result]
         return written
 
@@ -141,20 +179,60 @@ class Inferencer:
         require_members(dataset, members, f'{self.config.filename}: its test data set')
         return dataset
 
-    def _samples(self, dataset: Any, path: str | Path) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yields the predicted data sample of each frame, and the batch of one that entered the network."""
+    def _samples(self, dataset: Any, path: str | Path) -> Iterator[_Predicted]:
+        """Yields each frame, predicted."""
         return (self._predict(dataset, sample) for sample in dataset.sample_from_file(path))
 
     @torch.inference_mode()
-    def _predict(self, dataset: Any, sample: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _predict(self, dataset: Any, sample: dict[str, Any]) -> _Predicted:
         sample.update(box_type_3d=dataset.box_type_3d, box_mode_3d=dataset.box_mode_3d)
         sample.setdefault('lidar_axes', dataset.metainfo.get('lidar_axes'))
+        # A step takes it out of the sample.
+        image = sample.get('stored_image')
         with parallel_kernels():
             batch = pseudo_collate([dataset.pipeline(sample)])
+            start = time.perf_counter()
             with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.amp):
                 predicted = self.model.test_step(batch)[0]
+            if torch.device(self.device).type == 'cuda':
+                torch.cuda.synchronize(self.device)
+            self.model_s.append(time.perf_counter() - start)
         # Test-time augmentation lists its views instead.
-        return predicted, batch['inputs'] if isinstance(batch['inputs'], dict) else {}
+        return _Predicted(predicted, batch['inputs'] if isinstance(batch['inputs'], dict) else {}, image)
+
+
+def _shown(score_thr: float) -> dict[str, Any]:
+    return dict(draw_gt=False, pred_score_thr=score_thr)
+
+
+def _rate_of(frames: Sequence[_Predicted]) -> float:
+    """The frames a second of a video, by the times of its first two frames."""
+    times_s = [float(found.sample.metainfo.get('timestamp') or 0.0) for found in frames]
+    step_s = times_s[1] - times_s[0] if len(times_s) > 1 else 0.0
+    return 1 / step_s if step_s > 0 else _VIDEO_FPS
+
+
+def _write_video(
+    paths: Sequence[Path],
+    dataset: Any,
+    frames: Iterable[_Predicted],
+    drawn: Callable[[_Predicted], np.ndarray],
+    rate: float,
+) -> list[Path]:
+    """Writes the MP4 and the JSON `paths` and the result files of the frames; returns all."""
+    (video, listing), described, results = paths, [], []
+
+    def pictures() -> Iterator[np.ndarray]:
+        for found in frames:
+            if dataset.result_suffix:
+                file = video.with_suffix('') / f'{safe_name(found.token)}{dataset.result_suffix}'
+                results.extend([file] if dataset.write_result(found.sample, file) else [])
+            described.append(describe(found.sample, dataset.metainfo['classes']))
+            yield drawn(found)
+
+    write_video(video, pictures(), rate)
+    write_json(listing, described, indent=1)
+    return [video, listing, *results]
 
 
 def describe(sample: Any, classes: Sequence[str]) -> dict[str, Any]:

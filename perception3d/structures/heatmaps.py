@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -24,9 +24,11 @@ class Heatmaps(Structure):
 
     Attributes:
         values: (K, H, W) in 0..1, one map for each class. On a BEV range the first axis of a map runs along x and the
-            second along y of the LiDAR frame; on an image they are rows and columns, stretched over all of it.
+            second along y of the LiDAR frame; on an image they are rows and columns.
         range_m: (x0, y0, x1, y1) that the maps cover, metres; None for maps on an image.
         camera: whose image it is; None: the only one. Not used with `range_m`.
+        stored_from_map: (3, 3), cells of a map on an image to the pixels of the image on disk, (0, 0) the corner of
+            both. None: the maps are stretched over all of it.
 
     Raises:
         InputError: shapes or the range do not fit, or a value is not finite or outside 0..1.
@@ -36,6 +38,7 @@ class Heatmaps(Structure):
     values: npt.NDArray[Any]
     range_m: tuple[float, float, float, float] | None = None
     camera: str | None = None
+    stored_from_map: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         values = checked('heatmaps', self.values, (None, None, None), np.float32)
@@ -43,6 +46,9 @@ class Heatmaps(Structure):
             raise InputError(f'heatmaps: expected values in 0..1, got {values.min():g} to {values.max():g}')
         object.__setattr__(self, 'values', values)
         object.__setattr__(self, 'classes', checked_classes('heatmaps', self.classes))
+        if self.stored_from_map is not None:
+            matrix = checked('stored_from_map of heatmaps', self.stored_from_map, (3, 3), np.float64)
+            object.__setattr__(self, 'stored_from_map', matrix)
         if self.range_m is not None:
             x0, y0, x1, y1 = checked('range_m of heatmaps', self.range_m, (4,), np.float64).tolist()
             if x0 >= x1 or y0 >= y1:
@@ -55,6 +61,17 @@ class Heatmaps(Structure):
         best = logits.detach().float().amax(0).sigmoid().cpu().numpy()
         x0, y0, x1, y1 = map(float, range_m)
         return cls(best[None], (x0, y0, x1, y1))
+
+    def on_network_image(self, img_from_stored: npt.NDArray[Any], img_hw: Sequence[int]) -> Heatmaps:
+        """Returns maps of the whole image that entered the network, placed on the image on disk.
+
+        Args:
+            img_from_stored: (3, 3), pixels of the image on disk to those of the network's image.
+            img_hw: height and width of the network's image.
+        """
+        rows, columns = self.values.shape[1:]
+        img_from_map = np.diag([img_hw[1] / columns, img_hw[0] / rows, 1.0])
+        return replace(self, stored_from_map=np.linalg.inv(img_from_stored) @ img_from_map)
 
     def footprints(self) -> npt.NDArray[Any]:
         """Returns the corners of the range."""
@@ -78,10 +95,17 @@ class Heatmaps(Structure):
         """Returns the maps of this camera's image."""
         if self.range_m is not None or not view.shows(self.camera) or view.image_wh is None or not self.values.size:
             return []
+        return self._rasters(self.canvas_from_map(view))
+
+    def canvas_from_map(self, view: CameraView) -> npt.NDArray[Any]:
+        """Returns the matrix (2, 3) from (column, row, 1) of a map on an image to the pixels of its view."""
         rows, columns = self.values.shape[1:]
-        cell = np.array(view.image_wh, np.float64) / (columns, rows)
-        first, right, down = view.image_points(cell * [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
-        return self._rasters(np.column_stack([right - first, down - first, first]))
+        width, height = view.image_wh or (columns, rows)
+        place = self.stored_from_map
+        place = np.diag([width / columns, height / rows, 1.0]) if place is None else place
+        cells = np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
+        first, right, down = view.image_points(cells @ place[:2, :2].T + place[:2, 2])
+        return np.column_stack([right - first, down - first, first])
 
     def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
         """Returns the maps of a BEV range."""

@@ -1,4 +1,4 @@
-"""The response of a model over the ground, as a heatmap, and where in the model its logits are."""
+"""The response of a model over the ground or an image, as a heatmap, and where in the model its logits are."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from perception3d.structures.heatmaps import Heatmaps
 def response_map(model: Any, logits: Tensor) -> Heatmaps:
     """Returns the best class score in every cell of a model's BEV grid, on the range that the grid covers.
 
-    It is that of the model's own method `response_map(logits)`, else that of its class.
+    It is that of the model's own method `response_map(logits)`, else that of its class. The maps of a model of images
+    without a LiDAR cover the image that entered the network.
 
     Args:
         model: a detector.
@@ -50,7 +51,7 @@ def no_map(model: Any) -> InputError:
 def response_tap(model: Any) -> str | None:
     """Returns the tap of the logits of a model: its attribute `response_tap`, else that of its class.
 
-    None where the logits are not a map of the ground.
+    None where the logits are not a map of the ground or of an image.
     """
     if hasattr(model, 'response_tap'):
         return model.response_tap or None

@@ -107,6 +107,7 @@ LANE_KEYS = {
     'semantic_path': SampleKey('', 'PNG of the class of each pixel, uint8'),
     'depth_m': SampleKey('H W', 'those depths in metres, float32, of the image as it is now; LoadPixelTargets'),
     'semantic': SampleKey('H W', 'those classes, 255 beyond the stored image; LoadPixelTargets'),
+    'channel_order': SampleKey('', "'rgb' where the network's images are so, as of LoadLaneImage; 'bgr' without it"),
     'stored_image': SampleKey('H W 3', 'frame of a video, uint8 BGR, in place of the file of an image'),
 }
 """Keys of a sample with lanes: one image, so that `img_paths`, `stored_hw` and `img_from_stored` have one entry."""

@@ -201,24 +201,32 @@ def _draw_grid(drawn: Drawn, width_px: int, limit_px: int, text_scale: float) ->
     scaled, scales, corners, (width, height) = fit_images(images, width_px, limit_px)
     grid = np.full((height, width, 3), GAP, np.uint8)
     for name, image in scaled.items():
-        # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
-        scaling = np.array([[scales[name], 0, -0.5], [0, scales[name], -0.5], [0, 0, 1]])
-        matrix, size_wh = drawn.frame.img_from_lidar.get(name), (images[name].shape[1], images[name].shape[0])
-        view = CameraView(
-            name,
-            None if matrix is None else scaling @ np.asarray(matrix, np.float64)[:3],
-            image.shape[1],
-            image.shape[0],
-            scaling @ np.asarray(drawn.frame.img_from_stored.get(name, np.eye(3)), np.float64),
-            text_scale,
-            drawn.frame.stored_wh.get(name, size_wh),
-        )
+        view = camera_view(drawn.frame, name, image, scales[name], text_scale)
         for look, structure in drawn.structures:
             paint(image, structure.primitives(view, look))
-        text(image, f'{name}  {size_wh[0]} x {size_wh[1]}', (4, 4), height_px=9 * text_scale, plate=0.6)
+        rows, cols = images[name].shape[:2]
+        text(image, f'{name}  {cols} x {rows}', (4, 4), height_px=9 * text_scale, plate=0.6)
         left, top = corners[name]
         grid[top : top + image.shape[0], left : left + image.shape[1]] = image
     return grid
+
+
+def camera_view(
+    frame: SensorFrame, name: str, canvas: np.ndarray, factor: float, text_scale: float = 1.0
+) -> CameraView:
+    """Returns the view of an image of a frame on a canvas, which is the image `factor` times as large."""
+    # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
+    scaling = np.array([[factor, 0, -0.5], [0, factor, -0.5], [0, 0, 1]])
+    matrix, image = frame.img_from_lidar.get(name), frame.images[name]
+    return CameraView(
+        name,
+        None if matrix is None else scaling @ np.asarray(matrix, np.float64)[:3],
+        canvas.shape[1],
+        canvas.shape[0],
+        scaling @ np.asarray(frame.img_from_stored.get(name, np.eye(3)), np.float64),
+        text_scale,
+        frame.stored_wh.get(name, (image.shape[1], image.shape[0])),
+    )
 
 
 def _draw_images_alone(drawn: Drawn, style: PictureStyle) -> np.ndarray:

@@ -36,6 +36,13 @@ _RGB = {
     'other-vehicle': (255, 60, 165),
     'bicyclist': (75, 150, 165),
     'motorcyclist': (195, 255, 255),
+    # Slots of lanes: neighbours far apart, the borders of the ego lane green and blue.
+    'left-3': (235, 90, 255),
+    'left-2': (255, 150, 40),
+    'left-1': (90, 255, 90),
+    'right-1': (70, 170, 255),
+    'right-2': (255, 235, 60),
+    'right-3': (255, 80, 110),
     # Points whose predicted label is not the annotated one.
     'wrong': (255, 0, 0),
 }
@@ -51,6 +58,11 @@ _SAME_AS = {
     'van': 'truck',
     'tram': 'bus',
     'driveable_surface': 'road',
+    'l1': 'left-2',
+    'l0': 'left-1',
+    'r0': 'right-1',
+    'r1': 'right-2',
+    'lane': 'left-1',
     'other_flat': 'parking',
     'manmade': 'building',
 }

@@ -94,6 +94,11 @@ def read_images_alone(metas: Mapping[str, Any], images: Any = None) -> SensorFra
     )
 
 
+def frame_of_image(image: np.ndarray, name: str = 'front') -> SensorFrame:
+    """Returns the frame of one image in memory (H, W, 3) uint8 BGR, as that of a video."""
+    return SensorFrame({name: image})
+
+
 def axes_of(metas: Mapping[str, Any]) -> LidarAxes:
     """Returns the axes of the LiDAR frame of a sample, as its data set states them; by default x forward, y left.
 

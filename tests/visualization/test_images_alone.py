@@ -15,9 +15,12 @@ from perception3d.checks import InputError
 from perception3d.files import write_image
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.frame import SensorFrame
+from perception3d.structures.heatmaps import Heatmaps
 from perception3d.structures.lanes import Lanes, cut_into_dashes
 from perception3d.structures.pixel_labels import PixelLabels
 from perception3d.structures.sample import SampleStructures, structures_of
+from perception3d.visualization.compare import Column
+from perception3d.visualization.compare_images import draw_image_comparison
 from perception3d.visualization.draw import PictureStyle, draw_sample
 from perception3d.visualization.palette import class_color
 from perception3d.visualization.sample import read_frame
@@ -120,6 +123,27 @@ def test_the_visualizer_reads_the_image_and_json_says_that_lanes_are_in_pixels(t
     content = describe(sample, CLASSES)
     assert content['frame'] == 'image: pixels of the image on disk, x right, y down'
     assert content['lanes']['polylines'][0][0] == [100, 200] and content['lanes']['scores'] == [0.5]
+
+
+def test_models_of_images_are_compared_with_their_responses_in_place():
+    values = np.zeros((1, 25, 100))
+    values[0, 5, 20] = 1.0
+    # A map of half the size of the network's image, which is a crop: cell (20, 5) is pixel (40, 10) there.
+    response = Heatmaps(values).on_network_image(CROPPED[:3, :3], (50, 200))
+    named = lane(100, 0).with_classes(CLASSES)
+    columns = [Column('a', [lane(300, 1, 0.75).with_classes(CLASSES)], response), Column('b', [])]
+    picture = draw_image_comparison(columns, [named], frame(), 400)
+    assert picture.shape == (400, 800, 3)
+    upper, lower, bare = picture[:200, :399], picture[200:, :399], picture[200:, 400:799]
+    assert all((upper == class_color(name)).all(axis=2).sum() > 50 for name in CLASSES)
+    # On the image on disk it is pixel (80 to 84, 120 to 124).
+    rows, columns_of_it = np.nonzero(lower.sum(axis=2) > 650)
+    assert (rows.min(), rows.max(), columns_of_it.min(), columns_of_it.max()) == (120, 123, 80, 83)
+    # The truth is over both: cyan over a response, else in its own colour on the image.
+    assert (lower[120:, 95:105] == (255, 220, 0)).all(axis=2).sum() > 50
+    assert (bare == class_color('left')).all(axis=2).sum() > 50 and bare[10, 10].tolist() == [90, 60, 30]
+    with pytest.raises(InputError, match='nothing to compare'):
+        draw_image_comparison([], None, frame())
 
 
 def test_what_is_in_metres_needs_a_lidar_frame():

@@ -61,6 +61,7 @@ class LoadLaneImage(BaseTransform):
                 'images or run tools/create_data.py again'
             )
         results['img'] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        results['channel_order'] = 'rgb'
         results['img_from_stored'] = np.eye(4)[None]
         results['img_hw'] = image.shape[:2]
         if self.with_mask and 'lanes' in results:

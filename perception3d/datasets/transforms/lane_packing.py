@@ -16,8 +16,8 @@ from perception3d.registry import TRANSFORMS
 from perception3d.structures.sample_schema import FRAME_KEYS
 
 LANE_META_KEYS = (
-    'cam_names', 'img_paths', 'stored_hw', 'img_from_stored', 'img_hw', *FRAME_KEYS, 'category', 'h_samples',
-    'lane_mask_path', 'depth_path', 'semantic_path', 'steering_rad',
+    'cam_names', 'img_paths', 'stored_hw', 'img_from_stored', 'img_hw', 'channel_order', *FRAME_KEYS, 'category',
+    'h_samples', 'lane_mask_path', 'depth_path', 'semantic_path', 'steering_rad',
 )  # fmt: skip
 """What `PackLaneInputs` keeps of a sample; what it does not have is left out."""
 

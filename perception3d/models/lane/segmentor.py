@@ -15,6 +15,7 @@ from perception3d.models.lane.outputs import LaneOutputs, lane_targets
 from perception3d.registry import MODELS, TASK_UTILS
 from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
+from perception3d.structures.heatmaps import Heatmaps
 
 STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
 """Submodules that pass on the maps of the four stages."""
@@ -42,6 +43,9 @@ class LaneSegmentor(BaseModel):
     Raises:
         InputError: images of another size than the network takes; a loss on an output that the network does not have.
     """
+
+    response_tap = 'seg_logits'
+    """Where the logits are that pictures of `tools/compare.py` show."""
 
     def __init__(
         self,
@@ -98,6 +102,15 @@ class LaneSegmentor(BaseModel):
     def export_spec(self, read_sample: ReadSample) -> ExportSpec:
         """Returns what goes into the ONNX file: the network from an image to its logits."""
         return lane_spec(self)
+
+    def response_map(self, logits: Tensor) -> Heatmaps:
+        """Returns the probability of the most likely lane in every pixel of the network's image.
+
+        Args:
+            logits: (1 + L, H, W) of one image, background first.
+        """
+        lanes = logits.detach().float().softmax(0)[1:].amax(0)
+        return Heatmaps(lanes.cpu().numpy()[None])
 
     def _checked(self, images: Tensor) -> Tensor:
         height, width = self.net.input_hw
