@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         __doc__, 'python tools/benchmark.py configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --part stream'
     )
-    parser.add_argument('configs', nargs='+', metavar='CONFIG')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='paths, or names of shipped configs')
     parser.add_argument('--part', choices=(*benchmarks, 'all'), default='all', help='all: view and stream')
     parser.add_argument('--dtypes', nargs='+', choices=('fp32', 'bf16', 'fp16'), default=['fp32', 'bf16'])
     parser.add_argument('--runs', type=int, default=7, help='runs that each median is taken over')

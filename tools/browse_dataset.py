@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '--not-augmented\n'
         '  python tools/browse_dataset.py CONFIG --window --count 3',
     )
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument('--out', metavar='DIR', help='folder for the pictures')
     place.add_argument('--window', action='store_true', help='show each sample in a 3D window instead; needs Open3D')

@@ -13,7 +13,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         __doc__,
         'python tools/compare.py teacher=big.py,big.pth student=small.py,small.pth --out work_dirs/compare',
     )
-    parser.add_argument('models', nargs='+', metavar='TITLE=CONFIG,CHECKPOINT')
+    parser.add_argument(
+        'models', nargs='+', metavar='TITLE=CONFIG,CHECKPOINT', help='CONFIG: a path or the name of a shipped one'
+    )
     parser.add_argument('--index', nargs='+', type=int, default=[0], help='samples of the test data')
     parser.add_argument('--out', required=True, metavar='DIR', help='folder for the pictures')
     parser.add_argument(

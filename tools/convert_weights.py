@@ -16,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         '      --config configs/fast_bev/fast_bev_m0_r18_256x704_cbgs20e_nuscenes.py --out checkpoints/m0.pth',
     )
     parser.add_argument('source', help='.pth file to convert')
-    parser.add_argument('--config', required=True, help='config of the model that the weights are for')
+    parser.add_argument(
+        '--config', required=True, help='config of the model that the weights are for: a path or a name'
+    )
     parser.add_argument('--out', required=True, help='file to write')
     parser.add_argument(
         '--kind',

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
 from perception3d.outputs import check_outputs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and exports; see --help."""
     parser = command_parser(__doc__, 'python tools/export.py CONFIG CKPT --out fast_bev.onnx')
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('checkpoint', nargs='?', help='path of a checkpoint of that config (default: random weights)')
     parser.add_argument('--out', required=True, metavar='FILE', help='the ONNX file')
     parser.add_argument(

@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
-from perception3d.apis.cli import CHECKPOINT_HELP, command_parser, run_tool
+from perception3d.apis.cli import CHECKPOINT_HELP, CONFIG_HELP, command_parser, run_tool
 from perception3d.outputs import check_outputs
 
 INPUTS = (
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         '  python tools/infer.py CONFIG CKPT training/velodyne/000042.bin --out work_dirs/pictures\n'
         '  python tools/infer.py CONFIG CKPT drive.mp4 --out work_dirs/lanes',
     )
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('inputs', nargs='+', help=INPUTS)
     parser.add_argument(

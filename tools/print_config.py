@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and prints; see --help."""
     parser = command_parser(__doc__, 'python tools/print_config.py CONFIG --key model.img_backbone')
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('--key', help='print this part alone, as a dotted key')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)

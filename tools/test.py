@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import CHECKPOINT_HELP, command_parser, run_tool
+from perception3d.apis.cli import CHECKPOINT_HELP, CONFIG_HELP, command_parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -12,7 +12,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = command_parser(
         __doc__, 'python tools/test.py CONFIG CKPT --out work_dirs/metrics.json --show-dir work_dirs/pictures'
     )
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('--work-dir', help='folder for logs (default: work_dirs/<config name>)')
     parser.add_argument('--out', metavar='FILE', help='write the metrics to this JSON file')

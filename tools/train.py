@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parses the command line and trains; see --help."""
     parser = command_parser(__doc__, 'python tools/train.py configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py --amp')
-    parser.add_argument('config', help='path of a config; a .py config is code and is run, JSON and YAML are data')
+    parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<config name>)')
     parser.add_argument(
         '--resume',

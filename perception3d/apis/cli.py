@@ -15,6 +15,7 @@ from perception3d.checks import InputError
 from perception3d.outputs import system_error
 from perception3d.workers import end_with_parent
 
+CONFIG_HELP = 'path of a config, or the name of a shipped one; a .py config is code and is run, JSON and YAML are data'
 CHECKPOINT_HELP = "path of a checkpoint of that config, or 'demo': the packaged weights of the tiny Fast-BEV"
 
 

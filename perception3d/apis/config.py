@@ -14,9 +14,9 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from perception3d.apis.config_names import renamed_config
+from perception3d.apis.config_names import find_config
 from perception3d.apis.config_sources import check_source
-from perception3d.checks import InputError, nearest_names, require_file
+from perception3d.checks import InputError, nearest_names
 from perception3d.compat.mmengine_options import values_at_the_top
 from perception3d.compat.private_members import config_values
 
@@ -25,7 +25,7 @@ _PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'forma
 
 
 def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
-    """Loads a config file and applies `options` (dotted key -> value, as from --cfg-options) to it.
+    """Loads a config, by its path or the name of a shipped one, and applies `options` (dotted key -> value) to it.
 
     A Python config is code: loading it runs it, and a plugin may lie next to it, since its folder is put at the end of
     sys.path. A JSON or YAML config is data: it names registered parts, has bases of these formats, and runs nothing.
@@ -34,19 +34,14 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     are executed: what they compute from the value, such as the ends of schedules from max_epochs, follows from it.
 
     Raises:
-        InputError: no such file; not a config; `_base_ = [...]` in a Python config, which would be ignored; one base
-            imported twice in a file, whose parts would be one object under two names; `vis_backends` set where no
-            visualizer takes it; a JSON or YAML config that reaches for code; an option whose key the config does not
-            have (write '+key=value' to add one), or from which nothing in the config follows; one for a value at the
-            top that would change half of what depends on it, or let the rates end elsewhere than the training.
+        InputError: no such file, nor a shipped config of that name: names similar ones; not a config; `_base_ = [...]`
+            in a Python config, which would be ignored; one base imported twice in a file, whose parts would be one
+            object under two names; `vis_backends` set where no visualizer takes it; a JSON or YAML config that reaches
+            for code; an option whose key the config does not have (write '+key=value' to add one), or from which
+            nothing in the config follows; one for a value at the top that would change half of what depends on it, or
+            let the rates end elsewhere than the training.
     """
-    new = renamed_config(path)
-    hint = (
-        f'it is called {new} now'
-        if new
-        else 'give the path of a config, such as configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py'
-    )
-    path = require_file(path, hint)
+    path = find_config(path)
     if path.suffix not in ('.py', '.json', '.yaml', '.yml'):
         raise InputError(f'{path} is not a config: expected a .py, .json or .yaml file')
     if path.suffix == '.py':

@@ -1,8 +1,16 @@
-"""Names and folders that configs had before: an old one is answered with the new one, as in CHANGELOG.md."""
+"""Names of configs: of the shipped ones, and those that they had before, which are answered with the new one."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+from perception3d.checks import nearest_names, require_file
+
+# A checkout has its configs next to the package.
+_CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+_NO_CONFIGS = ('_base_', 'experiments')
+_EXAMPLE = 'configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py'
 
 # A config's name begins with its folder.
 _FOLDERS = (
@@ -88,3 +96,40 @@ def renamed_config(path: str | Path) -> str:
     name = Path(path).name.removesuffix('.py')
     name = _RENAMED.get(name, name if name in _MOVED else '')
     return next((f'configs/{folder}/{name}.py' for folder in _FOLDERS if name.startswith(folder)), '')
+
+
+def find_config(path: str | Path) -> Path:
+    """Returns the file of a config: `path` itself, or the shipped config of that name, with or without `.py`.
+
+    A file goes before a shipped config of the same name.
+
+    Raises:
+        InputError: there is neither; names the shipped configs whose names resemble it, or what it is called now.
+    """
+    path = Path(path)
+    if path.is_file():
+        return path
+    shipped = {file.stem: file for file in _shipped()}
+    name = path.name.removesuffix('.py')
+    if str(path) in (name, f'{name}.py') and name in shipped:
+        return shipped[name]
+    new = renamed_config(path)
+    close = nearest_names(name, shipped)
+    if new:
+        hint = f'it is called {new} now'
+    elif close:
+        hint = f'did you mean {" or ".join(_shown(shipped[name]) for name in close)}?'
+    else:
+        hint = f'give the path of a config, or the name of a shipped one, such as {_EXAMPLE}'
+    return require_file(path, hint)
+
+
+def _shipped() -> list[Path]:
+    """The shipped configs that commands take; none where the package was installed without them."""
+    return [file for file in sorted(_CONFIGS.glob('*/*.py')) if file.parent.name not in _NO_CONFIGS]
+
+
+def _shown(config: Path) -> str:
+    """A shipped config as a path that works in the current folder, or its name alone."""
+    relative = config.relative_to(_CONFIGS.parent)
+    return str(relative) if os.path.exists(relative) else config.stem

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from shipped import CONFIGS
 
 from perception3d.apis.config import load_config, parse_options, part_of
-from perception3d.apis.config_names import renamed_config
+from perception3d.apis.config_names import find_config, renamed_config
 from perception3d.checks import InputError
 
 BASE = "model = dict(type='A', depth=1, layers=[dict(width=3), dict(width=4)])\n"
@@ -115,6 +116,41 @@ def test_missing_or_binary_config(tmp_path):
     (tmp_path / 'a.py').write_bytes(b'\x80\x02\xff\x00')
     with pytest.raises(InputError, match='is not a config'):
         load_config(tmp_path / 'a.py')
+
+
+@pytest.mark.parametrize('name', ['fast_bev_tiny_96x352_9e_sim', 'fast_bev_tiny_96x352_9e_sim.py'])
+def test_a_shipped_config_is_found_by_its_name_from_any_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    assert find_config(name) == CONFIGS / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py'
+    (tmp_path / name).write_text(BASE)
+    assert find_config(name) == Path(name)
+
+
+def test_names_of_shipped_configs_are_unique():
+    names = [file.stem for file in CONFIGS.glob('*/*.py') if file.parent.name not in ('_base_', 'experiments')]
+    assert len(names) > 50 and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [
+        ('fast_bev_tiny_96x352_9e_sin', 'does not exist: did you mean fast_bev_tiny_96x352_9e_sim or fast_bev'),
+        ('configs/second/second_secfpn_80_kitti.py', 'does not exist: did you mean second_secfpn_80e_kitti or'),
+        ('second_secfpn_4x_80e_kitti', 'is called configs/second/second_secfpn_c4_80e_kitti.py now'),
+        ('runtime', 'the name of a shipped one, such as configs/fast_bev/'),
+        ('no/fast_bev_tiny_96x352_9e_sim.py', 'did you mean fast_bev_tiny_96x352_9e_sim or'),
+    ],
+)
+def test_an_unknown_name_of_a_config_gets_the_nearest_ones(tmp_path, monkeypatch, name, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=message):
+        load_config(name)
+
+
+def test_a_similar_config_is_named_by_a_path_where_it_can_be_reached(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    with pytest.raises(InputError, match='did you mean configs/second/second_secfpn_80e_kitti.py or configs/'):
+        load_config('second_secfpn_80_kitti')
 
 
 def test_options_are_literals_or_text():
