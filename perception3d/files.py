@@ -252,13 +252,17 @@ def read_array(path: str | Path, hint: str = '') -> np.ndarray:
     return array
 
 
-def read_points(path: str | Path, num_features: int) -> np.ndarray:
-    """Returns a raw float32 point file as (N, num_features); InputError names a missing or truncated file."""
+def read_points(path: str | Path, num_features: int, hint: str = '') -> np.ndarray:
+    """Returns a raw float32 point file as (N, num_features); InputError names a missing or truncated file.
+
+    `hint` is what to do about a file whose size does not fit `num_features`.
+    """
     path = require_file(path, 'check the data root and that the archive was unpacked completely')
     size, row = path.stat().st_size, 4 * num_features
     if size % row:
         raise InputError(
             f'{path} is truncated: {size} bytes is not a multiple of {row} ({num_features} floats a point)'
+            + (f'; {hint}' if hint else '')
         )
     return np.fromfile(path, np.float32).reshape(-1, num_features)
 

@@ -127,7 +127,10 @@ def _results(build: Callable[[Any], bytes], frames: Sequence[Any], jobs: int) ->
 
 
 def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
-    """Prints what a `create_infos` of single frames returned: files, frames, and objects of each class."""
+    """Prints what a `create_infos` of single frames returned: files, frames, and objects of each class.
+
+    With `columns`, the ranges of the columns of its clouds, also these, and a warning where they cannot be right.
+    """
     splits, database = summary['splits'], summary['database']
     for split, entry in splits.items():
         print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
@@ -146,13 +149,25 @@ def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
     for name in names:
         counts = [*(entry['classes'].get(name, 0) for entry in splits.values()), database.get(name, 0)]
         print(f'{name:<22}' + ''.join(f'{count:>{width}}' for count in counts))
-    for split, entry in splits.items():
+    _print_columns_and_notes(summary)
+
+
+def _print_columns_and_notes(summary: Mapping[str, Any]) -> None:
+    columns = summary.get('columns')
+    for line in () if columns is None else columns.lines():
+        print(line)
+    for split, entry in summary['splits'].items():
         for note in entry['notes']:
             print(f'note: {split}: {note}')
+    for doubt in () if columns is None else columns.doubts():
+        print(f'warning: {doubt}')
 
 
 def print_point_summary(summary: Mapping[str, Any]) -> None:
-    """Prints what a `create_infos` of labelled points returned: files, frames, and points of each class."""
+    """Prints what a `create_infos` of labelled points returned: files, frames, and points of each class.
+
+    With `columns`, the ranges of the columns of its clouds, also these, and a warning where they cannot be right.
+    """
     splits = summary['splits']
     for split, entry in splits.items():
         print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
@@ -160,6 +175,4 @@ def print_point_summary(summary: Mapping[str, Any]) -> None:
     print(f'{"points":<22}' + ''.join(f'{split:>16}' for split in splits))
     for name in names:
         print(f'{name:<22}' + ''.join(f'{entry["classes"].get(name, 0):>16}' for entry in splits.values()))
-    for split, entry in splits.items():
-        for note in entry['notes']:
-            print(f'note: {split}: {note}')
+    _print_columns_and_notes(summary)

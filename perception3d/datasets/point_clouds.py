@@ -16,17 +16,21 @@ from perception3d.files import read_array, read_points
 _MISSING = 'check the data root and that the archive was unpacked completely'
 
 
-def read_cloud(path: str | Path, num_features: int, allow_empty: bool = False) -> np.ndarray:
+def read_cloud(path: str | Path, num_features: int, allow_empty: bool = False, hint: str = '') -> np.ndarray:
     """Returns a cloud as (N, num_features) float32: x, y, z in metres, then what the sensor gives, such as intensity.
 
     A `.npy` file holds such an array in any float type; every other file is raw float32, as KITTI's `.bin`. With
-    `allow_empty` it may hold no points; a line is printed for raw data of 0 bytes, which may be a broken copy.
+    `allow_empty` it may hold no points; a line is printed for raw data of 0 bytes, which may be a broken copy. `hint`
+    is what to do about a file that does not have `num_features` floats a point.
 
     Raises:
         InputError: the file is missing, truncated, empty, or of another shape, or holds NaN or infinity. All of them
             name the file: such a cloud would train or test something without a word.
     """
-    points = _read_npy(Path(path), num_features) if str(path).endswith('.npy') else read_points(path, num_features)
+    if str(path).endswith('.npy'):
+        points = _read_npy(Path(path), num_features, hint)
+    else:
+        points = read_points(path, num_features, hint)
     if not len(points) and not allow_empty:
         raise InputError(f'{path} holds no points: leave the frame out of its split file, or copy the file again')
     if not len(points) and not str(path).endswith('.npy'):
@@ -59,11 +63,12 @@ def read_sweep(sweep: Mapping[str, Any], time_s: float, num_features: int, remov
     return points
 
 
-def _read_npy(path: Path, num_features: int) -> np.ndarray:
+def _read_npy(path: Path, num_features: int, hint: str) -> np.ndarray:
     points = read_array(path, _MISSING)
     if points.ndim != 2 or points.shape[1] != num_features or not np.issubdtype(points.dtype, np.floating):
         raise InputError(
             f'{path} holds {points.dtype} of shape {points.shape}: expected floats of shape (N, {num_features})'
+            + (f'; {hint}' if hint else '')
         )
     return np.ascontiguousarray(points, np.float32)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, require_folder, unknown_name
+from perception3d.datasets.cloud_columns import FEATURES_HINT, ColumnRanges
 from perception3d.datasets.frame_building import (
     INFO_FILE,
     database_split,
@@ -48,12 +49,13 @@ class Frame:
 
 def build_frame(
     frame: Frame, root: Path, num_features: int, database: Path
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Returns the info of a frame, without label numbers, and the entries of its objects in the database.
+) -> tuple[dict[str, Any], list[dict[str, Any]], ColumnRanges]:
+    """Returns the info of a frame, without label numbers, the entries of its objects in the database, and its columns.
 
     Raises InputError, which names the file, for points or labels that cannot be used.
     """
-    points = read_cloud(root / frame.points, num_features)
+    points = read_cloud(root / frame.points, num_features, hint=FEATURES_HINT)
+    columns = ColumnRanges.of(points)
     info: dict[str, Any] = {
         'frame_id': frame.frame_id,
         'labelled': frame.labels is not None,
@@ -61,7 +63,7 @@ def build_frame(
         'instances': [],
     }
     if frame.labels is None:
-        return info, []
+        return info, [], columns
     labels = read_labels(root / frame.labels)
     rows = rows_in_boxes(points, labels.boxes)
     info['instances'] = [
@@ -69,10 +71,10 @@ def build_frame(
         for k, name in enumerate(labels.names)
     ]
     if not frame.in_database:
-        return info, []
+        return info, [], columns
     easy = [0] * len(labels.names)
     entries = write_objects_of_frame(database, frame.frame_id, points, labels.boxes, rows, labels.names, easy)
-    return info, entries
+    return info, entries, columns
 
 
 def create_infos(
@@ -89,8 +91,8 @@ def create_infos(
     `classes` are those to keep, in the order of their labels; by default all that occur, by name. Frames of `test` may
     be without label files. Nothing is replaced before every frame was read. The result does not depend on `jobs`.
 
-    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}, 'notes'}, 'database': {name: count}}; notes
-    say how many objects are left out, and why.
+    Returns {'splits': split -> {'path', 'frames', 'classes': {name: count}, 'notes'}, 'database': {name: count},
+    'columns': ColumnRanges of all clouds}; notes say how many objects are left out, and why.
 
     Raises:
         InputError: files are missing, which are counted and named, or one cannot be used, or a class never occurs.
@@ -103,20 +105,21 @@ def create_infos(
     with new_database(root) as database:
         build = partial(build_frame, root=root, num_features=num_features, database=database)
         built = dict(zip(frames, map_frames(build, list(frames.values()), jobs, progress)))
-        require_own_files(entry for _, entries in built.values() for entry in entries)
-        found = sorted({box['name'] for info, _ in built.values() for box in info['instances']})
+        require_own_files(entry for _, entries, _ in built.values() for entry in entries)
+        found = sorted({box['name'] for info, _, _ in built.values() for box in info['instances']})
         for name in classes or ():
             if name not in found:
                 raise unknown_name(f'class (of {root}/labels)', name, found)
     kept = list(classes or found)
     counts = write_database_info(
-        root, (entry for _, entries in built.values() for entry in entries if entry['name'] in kept)
+        root, (entry for _, entries, _ in built.values() for entry in entries if entry['name'] in kept)
     )
     summary = {
         split: _write_split(root, split, [built[frame_id][0] for frame_id in ids], kept)
         for split, ids in splits.items()
     }
-    return {'splits': summary, 'database': counts}
+    columns = ColumnRanges.over(found for _, _, found in built.values())
+    return {'splits': summary, 'database': counts, 'columns': columns}
 
 
 def _frames(root: Path, splits: dict[str, list[str]]) -> dict[str, Frame]:

@@ -11,6 +11,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from perception3d.checks import InputError, unknown_name
 from perception3d.files import read_json
 from perception3d.structures.label_encoding import LabelEncoding
@@ -69,6 +72,21 @@ def cloud_name(folder: Path, frame_id: str, stored: Container[str]) -> str:
             f'{folder} holds {" and ".join(found)}: expected one cloud for a frame; take the other one away'
         )
     return (found or names)[0]
+
+
+def require_label_for_each_point(path: Path, num_labels: int, cloud: Path, points: npt.NDArray[np.float32]) -> None:
+    """Raises InputError where a cloud has another number of points than labels; a raw file does not say its width."""
+    if len(points) == num_labels:
+        return
+    fix = 'copy both files again'
+    floats, rest = divmod(points.size, max(num_labels, 1))
+    if cloud.suffix == '.bin':
+        hint = f' ({floats} would fit)' if not rest and floats >= 3 else ''
+        fix = f'give the floats of a point by --features{hint}, or {fix}'
+    raise InputError(
+        f'{path} holds {num_labels} labels, but its scan has {len(points)} points of {points.shape[1]} floats: '
+        f'expected one label for each point; {fix}'
+    )
 
 
 def read_classes(path: str | Path) -> PointClasses:

@@ -10,14 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from perception3d.checks import InputError, require_folder
+from perception3d.datasets.cloud_columns import FEATURES_HINT, ColumnRanges
 from perception3d.datasets.frame_building import INFO_FILE, map_frames, read_splits, require_frame_files
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.files import write_pickle
 from perception3d.formats.custom_points import FORMAT
-from perception3d.formats.custom_points.files import CLASSES_FILE, PointClasses, cloud_name, read_classes
+from perception3d.formats.custom_points.files import (
+    CLASSES_FILE,
+    PointClasses,
+    cloud_name,
+    read_classes,
+    require_label_for_each_point,
+)
 from perception3d.structures.point_labels import IGNORE
 
 
@@ -32,12 +38,13 @@ class Frame:
 
 def build_frame(
     frame: Frame, root: Path, num_features: int, classes: PointClasses
-) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns the info of a frame, and how many of its points each class has, and 'not scored'.
+) -> tuple[dict[str, Any], dict[str, int], ColumnRanges]:
+    """Returns the info of a frame, how many of its points each class has, and 'not scored', and its columns.
 
     Raises InputError, which names the file, for points or labels that cannot be used.
     """
-    points = read_cloud(root / frame.points, num_features)
+    points = read_cloud(root / frame.points, num_features, hint=FEATURES_HINT)
+    columns = ColumnRanges.of(points)
     info: dict[str, Any] = {
         'frame_id': frame.frame_id,
         'labelled': frame.labels is not None,
@@ -45,29 +52,15 @@ def build_frame(
         'instances': [],
     }
     if frame.labels is None:
-        return info, {}
+        return info, {}, columns
     encoding = classes.encoding()
     path = root / frame.labels
     stored = encoding.read(path)
-    if len(stored) != len(points):
-        raise InputError(_other_count(path, len(stored), root / frame.points, points))
+    require_label_for_each_point(path, len(stored), root / frame.points, points)
     labels = encoding.labels(stored, path)
     info['pts_semantic_mask_path'] = frame.labels
     counts = np.bincount(labels, minlength=IGNORE + 1).tolist()
-    return info, {**dict(zip(encoding.classes, counts)), 'not scored': counts[IGNORE]}
-
-
-def _other_count(path: Path, num_labels: int, cloud: Path, points: npt.NDArray[np.float32]) -> str:
-    """Returns the error of a cloud that has another number of points than labels; a raw file does not say its width."""
-    fix = 'copy both files again'
-    floats, rest = divmod(points.size, max(num_labels, 1))
-    if cloud.suffix == '.bin':
-        hint = f' ({floats} would fit)' if not rest and floats >= 3 else ''
-        fix = f'give the floats of a point by --features{hint}, or {fix}'
-    return (
-        f'{path} holds {num_labels} labels, but its scan has {len(points)} points of {points.shape[1]} floats: '
-        f'expected one label for each point; {fix}'
-    )
+    return info, {**dict(zip(encoding.classes, counts)), 'not scored': counts[IGNORE]}, columns
 
 
 def create_infos(
@@ -78,7 +71,8 @@ def create_infos(
     Frames of `test` may be without label files. Nothing is replaced before every frame was read. The result does not
     depend on `jobs`.
 
-    Returns {'splits': split -> {'path', 'frames', 'classes': {name: points}, 'notes'}}.
+    Returns {'splits': split -> {'path', 'frames', 'classes': {name: points}, 'notes'}, 'columns': ColumnRanges of all
+    clouds}.
 
     Raises:
         InputError: files are missing, which are counted and named, or one cannot be used.
@@ -95,9 +89,10 @@ def create_infos(
     built = dict(zip(frames, map_frames(build, list(frames.values()), jobs, progress)))
     return {
         'splits': {
-            split: _write_split(root, split, [built[frame_id] for frame_id in ids], classes)
+            split: _write_split(root, split, [built[frame_id][:2] for frame_id in ids], classes)
             for split, ids in splits.items()
-        }
+        },
+        'columns': ColumnRanges.over(columns for _, _, columns in built.values()),
     }
 
 

@@ -110,6 +110,14 @@ def test_result_files_are_scored_by_the_command(tree: Path, tmp_path: Path):
     assert command.run(args)[0]['miou'] == pytest.approx(1)
 
 
+def test_another_number_of_floats_than_the_clouds_have_is_named_with_its_option(tree: Path, tmp_path: Path):
+    np.resize(IDS, 12).tofile(tmp_path / 'c.label')
+    with pytest.raises(InputError, match=r'12 labels, .* 15 points of 4 floats: .* by --features \(5 would fit\)'):
+        evaluate_folders(tree / 'labels', tmp_path, EvaluationOptions(by_distance=True))
+    with pytest.raises(InputError, match=r'c\.bin is truncated: 240 bytes .* \(7 floats a point\); .* by --features'):
+        evaluate_folders(tree / 'labels', tmp_path, EvaluationOptions(by_distance=True, num_features=7))
+
+
 @pytest.mark.parametrize('num_classes', range(1, 13))
 def test_scores_by_distance_leave_the_others_as_they_are(tmp_path: Path, num_classes: int):
     rng = np.random.default_rng(num_classes)
@@ -158,6 +166,11 @@ def put(path: str, content: bytes) -> Callable[[Path], object]:
         (
             put('labels/a.label', bytes(60)),
             r'a\.label holds 15 labels, .* 12 points of 5 floats: .* by --features \(4 would fit\), or copy',
+        ),
+        (put('points/a.bin', bytes(30)), r'a\.bin is truncated: 30 bytes .* 20 \(5 floats a point\); .* by --features'),
+        (
+            lambda root: np.save(root / 'points/b.1.npy', np.zeros((12, 4), '<f4')),
+            r'b\.1\.npy holds float32 of shape \(12, 4\): expected .*\(N, 5\); .* by --features',
         ),
         (put('points/a.npy', b''), r'points holds a\.bin and a\.npy: expected one cloud for a frame'),
         (put('labels/c.label', b'\x08\0\0\0' * 12), r'labels/c\.label holds the unknown label ids 8 in 12 of 12'),

@@ -15,10 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, require_folder
+from perception3d.datasets.cloud_columns import FEATURES_HINT
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.evaluation.frame_lists import describe_unscored, require_frames
 from perception3d.evaluation.point_files import PointFileCounter, PointScoring, ScanFiles, describe
-from perception3d.formats.custom_points.files import CLASSES_FILE, cloud_name, read_classes
+from perception3d.formats.custom_points.files import (
+    CLASSES_FILE,
+    cloud_name,
+    read_classes,
+    require_label_for_each_point,
+)
 
 
 @dataclass(frozen=True)
@@ -69,5 +75,7 @@ def evaluate_folders(
 
 
 def _read_points(folder: Path, stored: set[str], num_features: int, files: ScanFiles) -> npt.NDArray[np.float32]:
-    points: npt.NDArray[np.float32] = read_cloud(folder / cloud_name(folder, files.truth.stem, stored), num_features)
+    path = folder / cloud_name(folder, files.truth.stem, stored)
+    points: npt.NDArray[np.float32] = read_cloud(path, num_features, hint=FEATURES_HINT)
+    require_label_for_each_point(files.truth, files.truth.stat().st_size // 4, path, points)
     return points
