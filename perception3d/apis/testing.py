@@ -42,8 +42,8 @@ class EvaluationOptions:
         amp: run the network in bf16.
         tta: use the test-time augmentation that the config defines.
         fast: fold batch norms and use the fastest convolutions for inference; results change by rounding.
-        stream: run a model that has a stream (Fast-BEV, BEVFormer) as in a vehicle, frame by frame with the history
-            that it keeps. A Fast-BEV is always fast then, and with `amp` its history is kept in bf16 too.
+        stream: run a model with a method `stream` as in a vehicle, frame by frame with the history that it keeps, in
+            bf16 with `amp`.
     """
 
     work_dir: str | None = None
@@ -143,8 +143,8 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
     model = unwrapped(runner.model)
     if not hasattr(model, 'stream'):
         raise InputError(
-            f'--stream: {model.__class__.__name__} cannot run frame by frame: it has no method stream (Fast-BEV and '
-            'BEVFormer have one)'
+            f'--stream: {model.__class__.__name__} cannot run frame by frame: it has no method stream; leave '
+            '--stream out'
         )
     dataset = runner.test_dataloader.dataset
     stream = model.stream(num_frames=dataset.num_frames, offsets_s=dataset.offsets_s, dtype=dtype)

@@ -22,13 +22,11 @@ def convert_weights(
 ) -> str:
     """Converts a checkpoint for the model of a config, writes it to `out`, and returns a short report.
 
-    A released checkpoint of Fast-BEV or Cylinder3D gives a complete model for `tools/test.py`; ImageNet and nuImages
-    weights give the backbone alone, for `load_from` of a training.
+    A released checkpoint of the whole model is then one for `tools/test.py`; weights of its backbone alone are for
+    `load_from` of a training.
 
     Args:
-        source: .pth file: a ResNet of torchvision or mmcv (imagenet), a detector of mmdetection trained on nuImages
-            (nuimages), a released Fast-BEV model (fastbev), a model of the released Cylinder3D code (cylinder3d) or
-            mmdet3d's Cylinder3D (mmdet3d).
+        source: .pth file of a kind that the model's `convert_weights` accepts.
         config: config whose model the weights are for.
         out: file to write.
         kind: what the file holds, one of the kinds that the model accepts; recognised by the tensor names when None.
@@ -41,8 +39,8 @@ def convert_weights(
     model = MODELS.build(load_config(config).model)
     if not hasattr(model, 'convert_weights'):
         raise InputError(
-            f'{config} builds a {model.__class__.__name__}, which has no method convert_weights: weights '
-            'can be converted for configs of Fast-BEV and Cylinder3D'
+            f'{config} builds a {model.__class__.__name__}, which has no method convert_weights: name a '
+            'config whose model has it'
         )
     try:
         result = model.convert_weights(state, kind)

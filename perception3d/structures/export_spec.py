@@ -77,5 +77,5 @@ def spec_of_class(model: Any, read_sample: ReadSample) -> ExportSpec:
     """
     raise InputError(
         f'{type(model).__name__} cannot be exported: it has no method export_spec, which says what an ONNX file of it '
-        'contains; PointPillars, CenterPoint on pillars, Fast-BEV and RangePointNet can be exported'
+        'contains; docs/export.md lists the models that have one'
     )

@@ -44,8 +44,12 @@ _NO_SCORE = -1e7
 _jit = partial(njit, cache=True, nogil=True, error_model='numpy')
 
 
-class Boxes(NamedTuple):
-    """Labels or results of F frames: codes (N,), numbers (N, 14 or 15), `ground` (N, 10), starts (F + 1,)."""
+class FrameObjects(NamedTuple):
+    """All lines of the label or result files of F frames, DontCare regions too.
+
+    codes (N,): place of the type in TYPES; numbers (N, 14, with a score 15): the other columns; ground (N, 10): rows of
+    `ground_rows`; starts (F + 1,): first row of each frame.
+    """
 
     codes: npt.NDArray[Any]
     numbers: npt.NDArray[Any]
@@ -162,8 +166,8 @@ def _grow(partners: npt.NDArray[Any], overlaps: npt.NDArray[Any]) -> tuple[npt.N
 
 @_jit()
 def find_pairs(
-    truth: Boxes,
-    pred: Boxes,
+    truth: FrameObjects,
+    pred: FrameObjects,
     min_overlaps: npt.NDArray[Any],
     counts: npt.NDArray[Any],
     dontcare_overlap: npt.NDArray[Any],
@@ -284,7 +288,7 @@ def _match(
 
 
 @_jit()
-def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> npt.NDArray[Any]:
+def _detection_roles(pred: FrameObjects, class_code: int, min_height_px: float) -> npt.NDArray[Any]:
     roles = np.empty(pred.numbers.shape[0], np.int8)
     for j in range(pred.numbers.shape[0]):
         # The kit tests the height first: low boxes of any class may be absorbed by an object, and are never false.
@@ -295,7 +299,7 @@ def _detection_roles(pred: Boxes, class_code: int, min_height_px: float) -> npt.
 
 @_jit()
 def _candidates(
-    rule: Rule, truth: Boxes, pred: Boxes, roles: npt.NDArray[Any], pairs: Pairs
+    rule: Rule, truth: FrameObjects, pred: FrameObjects, roles: npt.NDArray[Any], pairs: Pairs
 ) -> tuple[_Candidates, int]:
     """The objects of the class and its neighbour that any detection matches, with those detections.
 
@@ -325,7 +329,7 @@ def _candidates(
 
 @_jit()
 def precision_curve(
-    rule: Rule, truth: Boxes, pred: Boxes, order: npt.NDArray[Any], pairs: Pairs
+    rule: Rule, truth: FrameObjects, pred: FrameObjects, order: npt.NDArray[Any], pairs: Pairs
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
     """Precision and similarity of orientation (41,) at the recalls 0, 1/40 .. 1, each the best from there on.
 

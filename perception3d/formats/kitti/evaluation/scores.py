@@ -33,7 +33,7 @@ from perception3d.evaluation.frame_lists import describe_unscored, label_frames,
 from perception3d.evaluation.notes import describe_ignored
 from perception3d.formats.kitti.evaluation.kernels import (
     POINTS,
-    Boxes,
+    FrameObjects,
     Pairs,
     Rule,
     find_pairs,
@@ -123,7 +123,7 @@ def evaluate_tables(
     """
     sets = ('strict', 'loose') if loose else ('strict',)
     tasks = list(product(sets, SCORED, _COLUMN, DIFFICULTIES))
-    labels, results = (Boxes(p.codes, p.numbers, ground_rows(p.numbers), p.starts) for p in (truth, pred))
+    labels, results = (FrameObjects(p.codes, p.numbers, ground_rows(p.numbers), p.starts) for p in (truth, pred))
     order = np.argsort(-pred.numbers[:, SCORE])
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         pairs = _all_pairs(labels, results, sets, pool)
@@ -200,7 +200,7 @@ def _detected(pred: FrameTable) -> dict[str, set[str]]:
     }
 
 
-def _all_pairs(truth: Boxes, pred: Boxes, sets: Sequence[str], pool: ThreadPoolExecutor) -> Pairs:
+def _all_pairs(truth: FrameObjects, pred: FrameObjects, sets: Sequence[str], pool: ThreadPoolExecutor) -> Pairs:
     """Returns the pairs of all frames that overlap enough for any class of the `sets` of overlaps."""
     least = [min(scored.overlaps(name).of(metric) for name in sets for scored in SCORED) for metric in _COLUMN]
     frames = len(truth.starts) - 1
