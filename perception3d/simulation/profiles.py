@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from perception3d.checks import unknown_name
@@ -43,6 +44,28 @@ class ImageProfile(Profile, Protocol):
 
     @property
     def shadow_m(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class LaneProfile:
+    """Sizes and amounts of a data set of lanes, whose images always have the size of the format's camera.
+
+    Attributes:
+        name: of the profile.
+        frames: images of each scene, `interval_s` apart.
+        oversampling: `oversampling` x `oversampling` rays a pixel.
+        shrink: an image is rendered with 1 / shrink of its rows and columns and enlarged; see
+            `lane_capture.Sampling`.
+        scenes, val_scenes: how many scenes to make, to train on and to test on.
+    """
+
+    name: str
+    frames: int
+    interval_s: float
+    oversampling: int
+    shrink: int
+    scenes: int
+    val_scenes: int
 
 
 def find_profile(name: str, profiles: Mapping[str, Any]) -> Any:

@@ -174,3 +174,22 @@ def draw_kitti_rig(rng: np.random.Generator, columns: int) -> Rig:
     lidar = KITTI_RIG.lidar
     model = replace(lidar.model, columns=columns)
     return Rig(cameras, replace(lidar, place_m=moved(lidar), pitch_rad=float(pitch), model=model))
+
+
+CULANE_CAMERA = CameraMount('front', (1.7, 0.0, 1.4), 0.0, 0.0, 1240.0, (820.0, 262.0), 1640, 590, 0.0)
+TUSIMPLE_CAMERA = CameraMount('front', (1.7, 0.0, 1.5), 0.0, 0.0, 1000.0, (640.0, 265.0), 1280, 720, 0.0)
+"""Cameras behind the windscreen with the image sizes and about the horizons of these data sets. Neither publishes a
+calibration: focal lengths and heights are plausible values of our own."""
+
+
+def draw_forward_camera(rng: np.random.Generator, camera: CameraMount) -> CameraMount:
+    """Returns the camera of one drive: another height and place, small angles, another focal length."""
+    ahead, aside, height = camera.place_m
+    return replace(
+        camera,
+        place_m=(ahead, float(aside + rng.normal(0, 0.06)), float(height + rng.uniform(-0.15, 0.25))),
+        yaw_rad=float(np.clip(rng.normal(0, 0.015), -0.035, 0.035)),
+        pitch_rad=float(np.clip(rng.normal(0, 0.012), -0.025, 0.025)),
+        focal=float(camera.focal * rng.uniform(0.92, 1.08)),
+        principal_point=as_triple(np.array([*(camera.principal_point + rng.normal(0, 5, 2)), 0.0]))[:2],
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from perception3d.formats import Command, Format
 
@@ -13,6 +14,10 @@ The tree has list/ (train.txt, val.txt, test.txt or train_gt.txt, val_gt.txt, te
 .lines.txt, 16 pixels wide; slots 1 to 4 from the left, 2 and 3 are the borders of the ego lane. Every annotation is
 read and checked.
 """
+
+_SIMULATE = (
+    """Videos of the built-in world in the format of CULane: lanes, masks, lists, nine categories, and extra/."""
+)
 
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
@@ -32,9 +37,32 @@ def _create_data(args: argparse.Namespace) -> None:
     print_lane_summary(create_infos(args.root, args.redraw, args.jobs))
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.formats.culane.simulate.profiles import PROFILES
+    from perception3d.simulation.profiles import add_profile
+
+    add_profile(parser, PROFILES)
+
+
+def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Returns the writer and the profile that the options ask for."""
+    from perception3d.formats.culane.simulate.profiles import PROFILES
+    from perception3d.formats.culane.simulate.writer import WRITER
+    from perception3d.simulation.profiles import find_profile
+
+    return WRITER, find_profile(args.profile, PROFILES)
+
+
 FORMAT = Format(
     'culane',
     create_data=Command(
         _CREATE_DATA, 'python tools/create_data.py culane --root data/culane', _add_create_data, _create_data
+    ),
+    simulate=Command(
+        _SIMULATE,
+        'python tools/simulate.py culane --out data/culane_sim --profile lanes',
+        _add_simulate,
+        _simulate,
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +50,7 @@ class CameraImage:
     view: View
 
 
-def oversampled(k: np.ndarray, factor: int) -> np.ndarray:
+def oversampled(k: np.ndarray, factor: float) -> np.ndarray:
     """Returns the intrinsics (3, 3) of the same camera with `factor` times the rows and columns."""
     fine = k.astype(np.float64).copy()
     fine[:2] *= factor
@@ -104,8 +105,33 @@ class Exposure:
     noise_seed: int
 
 
-def render_camera(solids: Primitives, ground: Ground, light: Light, shadow: Shadow, exposure: Exposure) -> CameraImage:
-    """Renders what a camera sees; shadow: see `cast_shadow`."""
+@dataclass(frozen=True)
+class Frame:
+    """An image before it meets the sensor, at the oversampling factor f.
+
+    linear (H f, W f, 3) float32: linear light, RGB; surfaces: depth and identity of the same pixels; rays: through
+    them; intrinsics (3, 3) and world_from_cam (4, 4) of these pixels.
+    """
+
+    linear: np.ndarray
+    surfaces: Surfaces
+    rays: Rays
+    intrinsics: np.ndarray
+    world_from_cam: np.ndarray
+
+
+def render_camera(
+    solids: Primitives,
+    ground: Ground,
+    light: Light,
+    shadow: Shadow,
+    exposure: Exposure,
+    relight: Callable[[Frame], None] | None = None,
+) -> CameraImage:
+    """Renders what a camera sees.
+
+    shadow: see `cast_shadow`. relight: changes the linear light in place before the sensor records it.
+    """
     (height, width), factor = exposure.size, exposure.oversampling
     world_from_cam, fine = exposure.world_from_cam, oversampled(exposure.intrinsics, factor)
     depth, ids, view = trace(solids, world_from_cam, fine, height * factor, width * factor)
@@ -114,6 +140,8 @@ def render_camera(solids: Primitives, ground: Ground, light: Light, shadow: Shad
     rays = Rays(tuple(world_from_cam[:3, 3]), tuple(matrix.ravel()), 1.0 / fine[0, 0])
     numbers = pack_setting(Setting(ground.colors, light, shadow.frame, rays))
     shade(Surfaces(depth, ids), solid_table(solids), ground, shadow, numbers, linear)
+    if relight:
+        relight(Frame(linear, Surfaces(depth, ids), rays, fine, world_from_cam))
     image = np.empty((height, width, 3), np.uint8)
     apply_sensor_response(
         linear, SensorResponse(factor, light.exposure, light.noise, exposure.noise_seed), _CURVE, image

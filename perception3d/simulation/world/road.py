@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,10 @@ class Road(Axis):
         heading = [np.cos(self.heading_rad), np.sin(self.heading_rad)]
         return [curved, self.x, self.y, *heading, self.radius_m, self.s_min, self.s_max, self.half, self.outer]
 
+    def rows(self) -> list[list[float]]:
+        """Returns one such row for every piece of the axis."""
+        return [self.row()]
+
 
 @dataclass(frozen=True)
 class Lane:
@@ -162,12 +167,41 @@ class Area:
         return [self.road, self.s0, self.s1, self.d0, self.d1, self.over, self.surface]
 
 
+class Paint(str, Enum):
+    """How a border of a lane is painted."""
+
+    SOLID = 'solid'
+    DASHED = 'dashed'
+    DOUBLE = 'double'
+    NONE = 'none'
+
+
+@dataclass(frozen=True)
+class LaneLine:
+    """The border between two lanes, or of the outermost one: constant `offset` d on a road, painted or not.
+
+    direction: of the lanes that it borders, as in `Lane`; 0 for the axis of a road, which borders both. width_m: of one
+    stripe. dash: length and period of dashes in metres. opacity: of the paint, 1 for new paint. worn: 0 for whole
+    paint; with rising numbers up to 1 more of it is pale or gone.
+    """
+
+    road: int
+    offset: float
+    direction: int
+    paint: Paint
+    color: tuple[float, float, float] = WHITE
+    width_m: float = 0.15
+    dash: tuple[float, float] = (3.0, 9.0)
+    opacity: float = 1.0
+    worn: float = 0.0
+
+
 @dataclass
 class Layout:
     """Roads, lanes, paint and the places where traffic stops and people cross.
 
     kind: straight, curve or crossing. gaps: per road the intervals of s that belong to a junction. green: index of the
-    road that has a green light.
+    road that has a green light. lines: the borders of the lanes, in the streets of `lane_streets` alone.
     """
 
     kind: str
@@ -179,6 +213,7 @@ class Layout:
     stop_lines: list[StopLine] = field(default_factory=list)
     areas: list[Area] = field(default_factory=list)
     green: int = 0
+    lines: list[LaneLine] = field(default_factory=list)
 
     def on_road(self, points: np.ndarray, margin: float = 0.0) -> np.ndarray:
         """Tells for points (N, 2) whether they lie on a carriageway or sidewalk, (N,) bool."""
@@ -225,7 +260,7 @@ def make_layout(rng: np.random.Generator, length_m: float, islands: bool = False
         angle = np.pi / 2 + rng.normal(0, 0.12)
         layout.roads.append(_draw_road(rng, side, Axis(at, 0.0, angle, 0.0, -150.0, 150.0), islands))
         layout.green = int(rng.random() < 0.4)
-        _add_junction(layout, at, angle)
+        add_junction(layout, at, angle)
     else:
         layout.gaps = [[]]
         if rng.random() < 0.5:
@@ -250,7 +285,7 @@ def _draw_road(rng: np.random.Generator, side: int, axis: Axis, islands: bool) -
     return replace(road, island=float(rng.uniform(0.5, 1.1))) if islands else road
 
 
-def _add_junction(layout: Layout, at: float, angle_rad: float) -> None:
+def add_junction(layout: Layout, at: float, angle_rad: float) -> None:
     """Adds gaps, crosswalks and stop lines where road 1 crosses road 0 at s = `at` under an angle."""
     first, second = layout.roads
     spread = 1.0 / abs(np.sin(angle_rad))
@@ -290,20 +325,27 @@ def _paint(rng: np.random.Generator, layout: Layout) -> None:
                 d = sign * road.edge
                 dash = (1, 2) if road.parking > 1 and style else (0, 0)
                 add(number, s0, s1, d - 0.07, d + 0.07, color=edge_color, dash=dash)
+    paint_crossings(layout, wear)
+
+
+def paint_crossings(layout: Layout, opacity: float) -> None:
+    """Paints the crosswalks and stop lines of a layout."""
     for crosswalk in layout.crosswalks:
-        edge = layout.roads[crosswalk.road].half
-        add(crosswalk.road, crosswalk.start_m, crosswalk.end_m, -edge + 0.4, edge - 0.4, bars=(0.5, 1.0))
+        number, edge = crosswalk.road, layout.roads[crosswalk.road].half
+        span = (crosswalk.start_m, crosswalk.end_m, -edge + 0.4, edge - 0.4)
+        layout.decals.append(Decal(number, *span, bars=(0.5, 1.0), opacity=opacity))
     for line in layout.stop_lines:
         road = layout.roads[line.road]
         side = -line.direction * road.side
         low, high = sorted((side * (0.15 + road.island), side * road.edge))
-        add(line.road, line.s_m - 0.2, line.s_m + 0.2, low, high)
+        layout.decals.append(Decal(line.road, line.s_m - 0.2, line.s_m + 0.2, low, high, opacity=opacity))
 
 
 def ground_arrays(layout: Layout, colors: GroundColors) -> Ground:
     """Returns what the kernels need to colour the ground."""
-    decals = np.array([decal.row() for decal in sorted(layout.decals, key=lambda decal: decal.road)], np.float64)
+    painted = [decal.row() for decal in sorted(layout.decals, key=lambda decal: decal.road)]
+    decals = np.array(painted, np.float64).reshape(-1, 13)
     spans = [np.searchsorted(decals[:, 0], [k, k + 1]) for k in range(len(layout.roads))]
-    rows = [road.row() + list(span) for road, span in zip(layout.roads, spans)]
+    rows = [row + list(span) for road, span in zip(layout.roads, spans) for row in road.rows()]
     areas = np.array([area.row() for area in layout.areas], np.float64).reshape(-1, 7)
     return Ground(np.array(rows, np.float64), decals, colors, areas)

@@ -18,6 +18,7 @@ _WALLS = np.array(
     [(0.55, 0.52, 0.47), (0.42, 0.40, 0.38), (0.35, 0.20, 0.15), (0.60, 0.50, 0.36), (0.30, 0.33, 0.37),
      (0.65, 0.64, 0.60), (0.45, 0.30, 0.22), (0.22, 0.25, 0.28)]
 )  # fmt: skip
+_LAMP_M = (0.6, 0.22, 0.12)
 _SIGNS = np.array([(0.6, 0.05, 0.04), (0.05, 0.15, 0.5), (0.65, 0.65, 0.6), (0.05, 0.3, 0.12), (0.7, 0.5, 0.05)])
 
 
@@ -53,8 +54,13 @@ def lamp_post(rng: np.random.Generator, height: float) -> Primitives:
     shape.cylinder((0, 0, height / 2), (0.2, 0.2, height), tone, METAL, 0.6)
     arm = rng.uniform(1.0, 2.2)
     shape.box((arm / 2, 0, height - 0.05), (arm, 0.09, 0.09), tone, METAL)
-    shape.box((arm, 0, height - 0.08), (0.6, 0.22, 0.12), (0.6, 0.6, 0.55), MATTE)
+    shape.box((arm, 0, height - 0.08), _LAMP_M, (0.6, 0.6, 0.55), MATTE)
     return shape.build()
+
+
+def are_lamp_heads(solids: Primitives) -> np.ndarray:
+    """Tells which solids are the lamps on lamp posts, (N,) bool."""
+    return (solids.surface == Surface.POLE) & np.isclose(solids.half, np.array(_LAMP_M) / 2).all(1)
 
 
 def sign(rng: np.random.Generator) -> Primitives:
@@ -131,10 +137,15 @@ def build_town(
     places: Places,
     reach: tuple[float, float],
     extras: Extras | None = None,
+    styles: tuple[str, ...] = (),
 ) -> Primitives:
-    """Draws the surroundings of the roads, and marks their ground in `places`; reach: lowest and highest s of each."""
+    """Draws the surroundings of the roads, and marks their ground in `places`.
+
+    reach: lowest and highest s of each. styles: tall, mixed, low, park, and open, which has trees and bushes alone; one
+    is drawn. Without any, tall to park are drawn as often as in other data of the built-in world.
+    """
     low_s, high_s = reach
-    style = rng.choice(['tall', 'mixed', 'low', 'park'], p=[0.3, 0.35, 0.2, 0.15])
+    style = rng.choice(styles) if styles else rng.choice(['tall', 'mixed', 'low', 'park'], p=[0.3, 0.35, 0.2, 0.15])
     town = Town(rng, layout, places, str(style), extras)
     for number, road in enumerate(layout.roads):
         if road.island:
@@ -166,7 +177,7 @@ def _facades(town: Town, street: StreetSide) -> None:
     while s < street.end_m:
         width, depth = rng.uniform(10, 34), rng.uniform(9, 22)
         draw = rng.random()
-        share = {'tall': 0.92, 'mixed': 0.8, 'low': 0.75, 'park': 0.25}[style]
+        share = {'tall': 0.92, 'mixed': 0.8, 'low': 0.75, 'park': 0.25, 'open': 0.0}[style]
         setback = rng.uniform(0.4, 2.5) if style != 'low' else rng.uniform(2, 8)
         if draw < share:
             tall = {'tall': rng.uniform(14, 55), 'mixed': rng.uniform(6, 26), 'low': rng.uniform(3.5, 9), 'park': 7.0}[
