@@ -29,7 +29,8 @@ def image_hw(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION_TAG) in _TURNED
+            # Of a PNG, PIL would decode all to look for one, and cameras write none.
+            turned = image.format != 'PNG' and image.getexif().get(_ORIENTATION_TAG) in _TURNED
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f'{path} does not decode as an image: it is damaged, copy or download it again') from error
     return (width, height) if turned else (height, width)

@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 import pytest
 from lane_trees import HW, four_lanes, straight_lane
+from PIL import Image
 
 from perception3d.checks import InputError
+from perception3d.datasets.lane_files import image_hw
 from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots
 from perception3d.datasets.transforms.lane_augment import AugmentLaneImage
 from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, LoadLaneImage
+from perception3d.files import read_image
 
 OFF = dict(scale_x=(1, 1), scale_y=(1, 1), rotate_deg=0.0)
 
@@ -154,3 +157,18 @@ def test_a_mask_is_drawn_where_there_is_none(tmp_path: Any):
     assert 'lane_mask' not in LoadLaneImage().transform({**results})
     with pytest.raises(InputError, match='expected 1 or more'):
         LoadLaneImage(lane_width_px=0)
+
+
+def test_sizes_of_images_are_those_that_they_are_loaded_with(tmp_path: Any):
+    path = tmp_path / 'a.jpg'
+    image = Image.new('RGB', (20, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(path, exif=exif)
+    # A photograph that was taken upright.
+    assert image_hw(path) == read_image(path).shape[:2] == (20, 10)
+    image.save(tmp_path / 'b.png')
+    assert image_hw(tmp_path / 'b.png') == (10, 20)
+    (tmp_path / 'b.png').write_bytes(b'no image')
+    with pytest.raises(InputError, match='b.png does not decode as an image'):
+        image_hw(tmp_path / 'b.png')
