@@ -164,6 +164,24 @@ def simulated_culane(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def simulated_tusimple(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny TuSimple tree of the built-in world, with masks, lists and info files. Read only.
+
+    7 images to train on, 1 for validation and 4 for testing; 1280 x 720 pixels.
+    """
+    from perception3d.apis.simulate import simulate
+    from perception3d.formats.tusimple.info import create_infos
+    from perception3d.formats.tusimple.simulate.profiles import PROFILES
+    from perception3d.formats.tusimple.simulate.writer import WRITER
+    from perception3d.simulation.jobs import Request
+
+    root = tmp_path_factory.mktemp('simulated_tusimple')
+    simulate(WRITER, Request(root, 0, PROFILES['tiny'], 8, 4))
+    create_infos(root, jobs=1, progress=False)
+    return root
+
+
+@pytest.fixture(scope='session')
 def nuscenes_sample() -> Path:
     """The real nuScenes keyframe; tests that ask for it are skipped where it is missing."""
     root = Path(os.environ.get('PERCEPTION3D_SAMPLES', REPOSITORY.parent / 'shared' / 'samples')) / 'nuscenes'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from perception3d.formats import Command, Format
 
@@ -12,6 +13,8 @@ The tree has clips/ and the label files next to it: label_data_0531.json is the 
 are train, test_label.json is the test (test_tasks_0627.json without lanes). Masks of six lanes are drawn 16 pixels
 wide; slots 1 to 6 from the left, 3 and 4 are the borders of the ego lane.
 """
+
+_SIMULATE = """Motorways of the built-in world in the format of TuSimple: clips/ with their last images, label files."""
 
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +32,32 @@ def _create_data(args: argparse.Namespace) -> None:
     print_lane_summary(create_infos(args.root, args.redraw, args.jobs))
 
 
+def _add_simulate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.formats.tusimple.simulate.profiles import PROFILES
+    from perception3d.simulation.profiles import add_profile
+
+    add_profile(parser, PROFILES)
+
+
+def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Returns the writer and the profile that the options ask for."""
+    from perception3d.formats.tusimple.simulate.profiles import PROFILES
+    from perception3d.formats.tusimple.simulate.writer import WRITER
+    from perception3d.simulation.profiles import find_profile
+
+    return WRITER, find_profile(args.profile, PROFILES)
+
+
 FORMAT = Format(
     'tusimple',
     create_data=Command(
         _CREATE_DATA, 'python tools/create_data.py tusimple --root data/tusimple', _add_create_data, _create_data
+    ),
+    simulate=Command(
+        _SIMULATE,
+        'python tools/simulate.py tusimple --out data/tusimple_sim --profile lanes',
+        _add_simulate,
+        _simulate,
     ),
 )
