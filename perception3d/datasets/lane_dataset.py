@@ -37,15 +37,18 @@ class LaneDataset(SingleFrameDataset):
         InputError: as of SingleFrameDataset; classes other than the slots of the info file.
     """
 
-    def load_data_list(self) -> list[dict[str, Any]]:
-        """Returns the parsed images of the info file."""
-        content, slots = self._read(self.data_root, self.ann_file)
-        if tuple(self.metainfo['classes']) != slots:
+    def _read(self, root: str, path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        content, self._slots = super()._read(root, path)
+        return content, self._slots
+
+    def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns the samples of all infos of the file, whose slots are the classes."""
+        if tuple(self.metainfo['classes']) != self._slots:
             raise InputError(
-                f'{self.ann_file} has lanes of the slots {", ".join(slots)}, but metainfo the classes '
+                f'{self.ann_file} has lanes of the slots {", ".join(self._slots)}, but metainfo the classes '
                 f'{", ".join(self.metainfo["classes"])}: slots are numbers in masks, leave metainfo out'
             )
-        return super().load_data_list()
+        return super().parse_infos(infos)
 
     def parse_data_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turns one info into a sample."""
