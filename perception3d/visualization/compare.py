@@ -16,6 +16,7 @@ from perception3d.structures.primitives import Raster, StructureStyle
 from perception3d.structures.views import BevView
 from perception3d.visualization.bev import draw_background
 from perception3d.visualization.canvas import text
+from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint, warp_raster
 from perception3d.visualization.windows import covering_view
 
@@ -46,11 +47,12 @@ def draw_comparison(
     axes: LidarAxes = Y_FORWARD,
     width_px: int = 480,
 ) -> np.ndarray:
-    """Returns a picture (2 * H, N * W, 3) BGR: a column for each of N models, predictions above, response below.
+    """Returns a picture (2 * H, N * W + L, 3) BGR: a column for each of N models, predictions above, response below.
 
-    Annotated structures are tinted white in the upper row and outlined in white in the lower. A model without a
-    response has there its predictions over the ground truth, of point labels the wrong ones in red. Every panel shows
-    all that any of the responses covers, else what the structures cover, with the way forward up.
+    The last L pixels are a legend: the colours of the classes that are drawn. Annotated structures are tinted white in
+    the upper row and outlined in white in the lower. A model without a response has there its predictions over the
+    ground truth, of point labels the wrong ones in red. Every panel shows all that any of the responses covers, else
+    what the structures cover, with the way forward up.
 
     Args:
         columns: one for each model.
@@ -66,7 +68,24 @@ def draw_comparison(
     ranges = [_range_of(column.response) for column in columns if column.response is not None]
     view = covering_view(axes, ranges or [_covered(axes, columns, ground_truth or ())], width_px)
     view = replace(view, with_texts=False, with_motion=False)
-    return np.hstack([np.vstack(_panels(column, ground_truth or (), view)) for column in columns])
+    panels = [np.vstack(_panels(column, ground_truth or (), view)) for column in columns]
+    classes = _drawn_classes(columns, ground_truth or ())
+    legend = draw_legend(round(0.375 * width_px), len(panels[0]), classes, (), scale=width_px / 480, marks=())
+    return np.hstack([*panels, legend])
+
+
+def _drawn_classes(columns: Sequence[Column], ground_truth: Sequence[Structure]) -> list[str]:
+    """The classes of objects or points that are drawn in their colours, in the order of the labels."""
+    drawn: dict[str, int] = {}
+    for column in columns:
+        # Over a response annotated structures are white.
+        shown = [*column.structures, *(() if column.response is not None else ground_truth)]
+        if column.response is None:
+            shown += [structure.against(ground_truth) for structure in column.structures]
+        for structure in shown:
+            for name, count in zip(structure.classes, structure.counts().tolist()):
+                drawn[name] = drawn.get(name, 0) + count
+    return [name for name, count in drawn.items() if count]
 
 
 def draw_response(response: Heatmaps, view: BevView) -> np.ndarray:

@@ -29,7 +29,8 @@ def draw_legend(
         width: in pixels.
         height: in pixels.
         class_names: K names.
-        counts: (K,) number of annotated objects and (K,) of predicted ones; None where the picture has no such source.
+        counts: (K,) number of annotated objects and (K,) of predicted ones; None where the picture has no such source,
+            and nothing where objects are not counted.
         notes: further lines, muted.
         scale: size of text and lines.
         marks: what else is explained: 'outlines', the lines of truth and predictions, 'fronts', the filled faces of
@@ -41,7 +42,7 @@ def draw_legend(
     step = min(24 * scale, (height - 12 * scale) / max(num_lines, 1))
     size = max(min(9.5 * scale, 0.42 * step), 6.0)
     y, left = 10 * scale, 12 * scale
-    with_gt, with_pred = counts[0] is not None, counts[1] is not None
+    with_gt, with_pred = (count is not None for count in counts or (None, None))
     heading = ' / '.join(word for word, shown in (('GT', with_gt), ('pred', with_pred)) if shown)
     _write_row(panel, 'class', heading, (left + 1.4 * step, y), _MUTED, size)
     for index, name in enumerate(class_names):
@@ -75,12 +76,11 @@ def draw_legend(
 def _write_row(
     panel: np.ndarray, name: str, number: str, corner: tuple[float, float], color: Sequence[int], size: float
 ) -> None:
-    """Writes a name on the left and a number at the right border; a long name gets smaller letters."""
-    number_width = text_size(number, size)[0]
-    room = panel.shape[1] - corner[0] - number_width - 2.5 * size
-    fitting = size * min(1.0, room / max(text_size(name, size)[0], 1))
-    text(panel, name, corner, color, fitting)
-    text(panel, number, (panel.shape[1] - number_width - 1.5 * size, corner[1]), color, size)
+    """Writes a name on the left and a number at the right border; in a long row both get smaller letters."""
+    room = panel.shape[1] - corner[0] - 2.5 * size
+    size *= min(1.0, room / max(text_size(name, size)[0] + text_size(number, size)[0], 1))
+    text(panel, name, corner, color, size)
+    text(panel, number, (panel.shape[1] - text_size(number, size)[0] - 1.5 * size, corner[1]), color, size)
 
 
 def _draw_line_styles(

@@ -95,7 +95,8 @@ def test_lidar_detectors_are_drawn_with_their_forward_up(cluster_tree: Path, see
     )
     picture = read_image(path)
     # 40 m wide, from 4 m behind the LiDAR to 40 m ahead, at 12 pixels a metre.
-    assert picture.shape == (2 * 44 * 12, 2 * 40 * 12, 3)
+    # The legend has three eighths of a column.
+    assert picture.shape == (2 * 44 * 12, 2 * 40 * 12 + 180, 3)
     for column in (0, 480):
         rows, columns = np.nonzero(picture[528:, column : column + 479].sum(2) > 300)
         assert abs(columns.mean() - (20 + 10) * 12) < 24 and abs(rows.mean() - (40 - 30) * 12) < 24

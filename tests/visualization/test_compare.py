@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from perception3d.checks import InputError
+from perception3d.formats.semantickitti.files import CLASSES
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.frame import Y_FORWARD, LidarAxes
 from perception3d.structures.heatmaps import Heatmaps
 from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.views import BevView, square_view
 from perception3d.visualization.compare import Column, draw_comparison, draw_response
+from perception3d.visualization.palette import class_color
 from perception3d.visualization.windows import covering_view
 
 RANGE = (-10.0, -10.0, 10.0, 10.0)
@@ -68,7 +70,7 @@ def test_the_window_covers_all_maps_and_the_own_car():
 def test_every_detector_has_a_column_with_its_boxes():
     car = Boxes(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
     picture = draw_comparison([detection('detected', car), detection('missed', nothing())], width_px=100)
-    assert picture.shape == (200, 200, 3)
+    assert picture.shape == (200, 238, 3)
     # The second column differs from the first where the car is, and in the title.
     differs = np.nonzero((picture[:100, :99] != picture[:100, 100:199]).any(2))
     u, v = square_view(10.0, 100).to_pixels(np.array([5.0, 5.0]))
@@ -100,3 +102,20 @@ def test_a_model_without_a_response_shows_its_wrong_points_below():
     exact, wrong = picture[height:, :159].astype(int), picture[height:, 160:319].astype(int)
     columns_that_differ = np.nonzero((exact != wrong).any(2))[1]
     assert len(columns_that_differ) and columns_that_differ.max() < 20  # the point at the left border alone
+
+
+def test_the_legend_has_the_classes_that_are_drawn():
+    points = np.column_stack([np.linspace(-8, 8, 18), np.linspace(-6, 6, 18), np.zeros(18)])
+    truth = PointLabels(np.arange(1, 19), points=points).with_classes(CLASSES)
+    predicted = PointLabels(np.r_[np.arange(1, 18), 17], points=points).with_classes(CLASSES)
+    legend = draw_comparison([Column('', [predicted])], [truth])[:, 480:]
+    assert legend.shape[1] == 180
+    is_in = {name: (legend == class_color(name)).all(2).any(1) for name in (*CLASSES, 'wrong')}
+    first_rows = [np.argmax(is_in[name]) for name in (*CLASSES[1:], 'wrong')]
+    assert not is_in[CLASSES[0]].any() and all(is_in[name].any() for name in (*CLASSES[1:], 'wrong'))
+    # Below each other, in letters of full size.
+    assert min(np.diff(first_rows)) == max(np.diff(first_rows)) == 24
+    # Annotated boxes are white over a response, so that their class needs no colour.
+    car = Boxes(np.array([[5.0, 5, -1, 4, 2, 1.5, 0, 0, 0]]), np.array([0]), np.array([0.9]))
+    boxes = draw_comparison([detection('', nothing())], [car.with_classes(['car'])], width_px=240)[:, 240:]
+    assert not (boxes == class_color('car')).all(2).any()
