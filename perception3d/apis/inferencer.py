@@ -53,6 +53,10 @@ class _Predicted:
         return str(self.sample.metainfo.get('token') or '')
 
 
+# What a checkpoint keeps of its data set that results need: the names of the labels, and their ids in result files.
+_OF_TRAINING = ('classes', 'label_ids')
+
+
 class Inferencer:
     """A model of a config with the weights of a checkpoint, ready for files.
 
@@ -169,9 +173,10 @@ class Inferencer:
         """Returns the test data set, not loaded, for files next to `path`."""
         root = Path(path).resolve().parent
         settings = {**self.config.test_dataloader['dataset'], 'data_root': str(root), 'lazy_init': True}
-        trained = (self._meta.get('dataset_meta') or {}).get('classes')
-        if trained and 'classes' not in (settings.get('metainfo') or {}):
-            settings['metainfo'] = {**(settings.get('metainfo') or {}), 'classes': tuple(trained)}
+        trained = self._meta.get('dataset_meta') or {}
+        stated = {key: tuple(trained[key]) for key in _OF_TRAINING if trained.get(key)}
+        if stated:
+            settings['metainfo'] = {**stated, **(settings.get('metainfo') or {})}
         dataset = DATASETS.build(settings)
         check_model_and_data(self.model, dataset, 'test_dataloader')
         check_trained_classes(self._meta, dataset.metainfo, self._checkpoint)

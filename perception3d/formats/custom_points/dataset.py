@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from perception3d.checks import InputError
 from perception3d.datasets.point_label_dataset import PointLabelDataset
 from perception3d.formats.custom_points import FORMAT
-from perception3d.formats.custom_points.files import CLASSES_FILE, classes_of_info, read_classes
+from perception3d.formats.custom_points.files import CLASSES_FILE, classes_of_info, encoding_of_ids, read_classes
 from perception3d.registry import DATASETS
 from perception3d.structures.label_encoding import LabelEncoding
 
@@ -25,9 +25,11 @@ class CustomPointsDataset(PointLabelDataset):
 
     Args:
         data_root, ann_file, metainfo, kwargs: as of SingleFrameDataset; the classes are those of the info file by
-            default, and points of classes that are not asked for are not labelled.
-        classes_file: the file of classes whose ids `write_result` writes where no info file was read, as in inference;
-            by default `classes.json` next to a cloud or in the folder above.
+            default, and points of classes that are not asked for are not labelled. `label_ids` of metainfo are the
+            ids of the classes in label files where neither an info file nor a file of classes says them, as in
+            inference; a checkpoint keeps them.
+        classes_file: the file of classes whose ids `write_result` writes where no info file was read; by default
+            `classes.json` next to a cloud or in the folder above.
 
     Raises:
         InputError: as of SingleFrameDataset.
@@ -51,18 +53,25 @@ class CustomPointsDataset(PointLabelDataset):
 
     def label_encoding(self) -> LabelEncoding:
         """Returns how labels of the classes of this data set are stored."""
-        found = classes_of_info(self.info_metainfo) or self._point_classes
-        if found is None:
+        encoding = self._known_encoding()
+        if encoding is None:
             raise InputError(
                 f'the ids of the classes are not known: no info file was read, and there is no {CLASSES_FILE}'
             )
-        return found.encoding(self.metainfo['classes'])
+        return encoding
+
+    def _known_encoding(self) -> LabelEncoding | None:
+        classes, ids = self.metainfo['classes'], self.metainfo.get('label_ids', ())
+        found = classes_of_info(self.info_metainfo) or self._point_classes
+        if found is not None:
+            return found.encoding(classes)
+        return encoding_of_ids(classes, ids) if len(ids) == len(classes) else None
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """Returns the parsed frames of the info file."""
         samples = super().load_data_list()
         encoding = self.label_encoding()
-        # For the metric, which writes result files.
+        # For the metric, which writes result files, and for checkpoints, whose models may run far from these files.
         self._metainfo['label_ids'] = list(encoding.id_of)
         return samples
 
@@ -83,7 +92,7 @@ class CustomPointsDataset(PointLabelDataset):
         Raises:
             InputError: as of PointLabelDataset.
         """
-        known = 'point_classes' in self.info_metainfo or self._point_classes is not None
+        known = self._known_encoding() is not None
         if not known and not self._noted:
             self._noted = True
             print_log(

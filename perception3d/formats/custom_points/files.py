@@ -132,3 +132,10 @@ def classes_of_info(metainfo: Mapping[str, Any]) -> PointClasses | None:
     """Returns the classes that the `metainfo` of an info file keeps; None where there are none."""
     plain = metainfo.get('point_classes')
     return None if plain is None else PointClasses(**plain)
+
+
+def encoding_of_ids(classes: Sequence[str], ids: Sequence[int]) -> LabelEncoding:
+    """Returns how labels are written where only the id of each class is known, as from a checkpoint."""
+    numbers = tuple(int(number) for number in ids)
+    label_of = {number: label for label, number in enumerate(numbers)}
+    return LabelEncoding(tuple(classes), label_of, numbers, has_objects=True)

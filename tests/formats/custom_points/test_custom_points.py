@@ -153,6 +153,20 @@ def test_a_raw_cloud_gets_a_label_file_with_the_ids_of_the_classes_next_to_it(tr
     )
     named = build(tmp_path, classes_file=str(tree / 'classes.json'), **lazy)
     assert named.write_result(sample, tmp_path / 'a.label')
+    assert np.fromfile(tmp_path / 'a.label', '<u4').tolist() == [40, 10, 7]
+
+
+@pytest.mark.parametrize('ids', [(7, 10, 40), (7, 10)])
+def test_a_raw_cloud_gets_the_ids_that_the_checkpoint_keeps(tree: Path, tmp_path: Path, ids: tuple[int, ...]):
+    sample = Det3DDataSample(pred_pts_seg=PointData(pts_semantic_mask=torch.tensor([2, 1, 0, IGNORE])))
+    metainfo = dict(classes=('tree', 'car', 'road'), label_ids=ids)
+    data = build(tmp_path, lazy_init=True, metainfo=metainfo)
+    # Ids that do not go with the classes are not written.
+    assert data.write_result(sample, tmp_path / 'b.label') == (len(ids) == 3)
+    if len(ids) == 3:
+        assert np.fromfile(tmp_path / 'b.label', '<u4').tolist() == [40, 10, 7, 0]
+    # They are those of the file of classes in a training, which a checkpoint keeps.
+    assert build(tree, 'train', metainfo=dict(metainfo)).metainfo['label_ids'] == [7, 10, 40]
 
 
 def put(path: str, content: bytes) -> Callable[[Path], object]:
