@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from semantickitti_tree import write_tree
 from shipped import CONFIGS, config_path
 
 from perception3d.apis.config import load_config
+from perception3d.apis.inferencer import Inferencer
 from perception3d.formats.custom_points import info as custom_points
 from perception3d.formats.nuscenes_lidarseg import info as nuscenes_lidarseg
 from perception3d.formats.semantickitti import info as semantickitti
@@ -87,6 +89,14 @@ def _config(name, options):
     return config
 
 
+def _small(name, trees, data, **options):
+    options = {'data_root': str(trees[data]), **options}
+    if data == 'nuscenes_lidarseg':
+        stem = 'perception3d_infos_lidarseg_mini_'
+        options.update(train_ann_file=f'{stem}train.pkl', val_ann_file=f'{stem}val.pkl')
+    return _config(name, options)
+
+
 @pytest.mark.parametrize(
     'name',
     [
@@ -98,11 +108,7 @@ def _config(name, options):
 )
 def test_a_step_from_files_to_scores(name, trees):
     data = name.partition('_40e_')[2]
-    options = {'data_root': str(trees[data]), **SMALL, **(OWN if data == 'custom_points' else {})}
-    if data == 'nuscenes_lidarseg':
-        stem = 'perception3d_infos_lidarseg_mini_'
-        options.update(train_ann_file=f'{stem}train.pkl', val_ann_file=f'{stem}val.pkl')
-    config = _config(name, options)
+    config = _small(name, trees, data, **SMALL, **(OWN if data == 'custom_points' else {}))
     torch.manual_seed(0)
     np.random.seed(0)
     model = MODELS.build(config.model)
@@ -123,6 +129,39 @@ def test_a_step_from_files_to_scores(name, trees):
         metric.process({}, [predicted.to_dict()])
     scores = metric.evaluate(len(held_out))
     assert 0 <= next(value for key, value in scores.items() if key.endswith('/miou')) <= 1
+
+
+def test_a_cloud_far_from_its_tree_gets_the_ids_that_the_checkpoint_keeps(trees, tmp_path):
+    config = _small('cylinder3d_w050_480x360x32_40e_custom_points', trees, 'custom_points', **SMALL, **OWN)
+    torch.manual_seed(0)
+    meta = {'dataset_meta': DATASETS.build(config.train_dataloader.dataset).metainfo}
+    torch.save({'state_dict': MODELS.build(config.model).state_dict(), 'meta': meta}, tmp_path / 'a.pth')
+    shutil.copy(trees['custom_points'] / 'points' / 'c.bin', tmp_path / 'cloud.bin')
+    _, described, result = Inferencer(config, tmp_path / 'a.pth', 'cpu').write(tmp_path / 'cloud.bin', tmp_path / 'out')
+    labels = json.loads(described.read_text())['point_labels']['labels']
+    assert result.name == 'cloud.label' and len(labels) == 60
+    assert np.fromfile(result, '<u4').tolist() == [[7, 40, 10][label] for label in labels]
+
+
+def test_a_step_of_point_to_voxel_distillation_on_nuscenes(trees, tmp_path):
+    name = 'pvd_cylinder3d_w050_480x360x32_40e_nuscenes_lidarseg'
+    config = _small(name, trees, 'nuscenes_lidarseg', grid_shape=[20, 18, 8], point_hidden=[8])
+    config.model.student.net.update(width=2, point_channels=8, compressed_channels=3)
+    config.model.teacher.net.update(width=4, point_channels=16, compressed_channels=6)
+    torch.manual_seed(0)
+    np.random.seed(0)
+    torch.save({'state_dict': MODELS.build(config.model.teacher).state_dict()}, tmp_path / 'teacher.pth')
+    config.model.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    model, dataset = MODELS.build(config.model), DATASETS.build(config.train_dataloader.dataset)
+    named = [expected.class_names for expected in model.expected_by_links().values() if expected.class_names]
+    assert named and all(list(names.value) == list(dataset.metainfo['classes']) for names in named)
+    rare = set(config.model.links.voxel_affinity.loss.supervoxels.minority)
+    common = {'car', 'truck', 'driveable_surface', 'sidewalk', 'terrain', 'manmade', 'vegetation'}
+    assert rare == set(config.class_names) - common
+    batch = model.data_preprocessor(pseudo_collate([dataset[0], dataset[1]]), True)
+    losses = model.train()(**batch, mode='loss')
+    found = {key: value for key, value in losses.items() if key.startswith('distill.') and key.endswith('.loss')}
+    assert len(found) == 4 and all(torch.isfinite(value) and value > 0 for value in found.values())
 
 
 def test_training_moves_points_and_testing_keeps_them(trees):
