@@ -40,7 +40,8 @@ def configs():
 
 def test_all_configs_have_the_sizes_that_they_state(configs):
     folders = ('enet', 'erfnet', 'lane_resnet', 'scnn')
-    assert PARAMETERS.keys() == {path.stem for folder in folders for path in (CONFIGS / folder).glob('*.py')}
+    shipped = {path.stem for folder in folders for path in (CONFIGS / folder).glob('*.py')}
+    assert PARAMETERS.keys() >= {name for name in shipped if not name.endswith('_sim')}
     for name, config in configs.items():
         with torch.device('meta'):
             model = MODELS.build(config.model)
