@@ -5,29 +5,36 @@ from __future__ import annotations
 import pytest
 import torch
 from lane_batches import lane_batch
+from lane_trees import write_culane_tree
+from mmengine.dataset import pseudo_collate
 from shipped import CONFIGS, config_path
 
 from perception3d.apis.config import load_config
-from perception3d.registry import MODELS
+from perception3d.formats.culane.info import create_infos
+from perception3d.registry import DATASETS, MODELS
 
 # Millions of parameters.
 PARAMETERS = {
     'enet_208x976_12e_culane': 0.930,
     'enet_288x800_12e_culane': 0.998,
     'enet_288x800_12e_custom_lanes': 0.998,
+    'enet_360x640_12e_bdd100k_lane': 0.384,
     'enet_368x640_50e_tusimple': 1.012,
     'enet_paper_288x800_8e_culane': 0.998,
     'enet_release_208x976_14e_culane': 0.930,
     'enet_tiny_96x256_overfit_sample': 0.484,
     'erfnet_208x976_12e_culane': 2.609,
     'erfnet_288x800_12e_culane': 2.677,
+    'erfnet_360x640_12e_bdd100k_lane': 2.063,
     'erfnet_368x640_50e_tusimple': 2.690,
     'lane_resnet_r101_208x976_12e_culane': 43.308,
     'lane_resnet_r18_208x976_12e_culane': 11.788,
     'lane_resnet_r18_288x800_12e_culane': 11.857,
+    'lane_resnet_r18_360x640_12e_bdd100k_lane': 11.243,
     'lane_resnet_r18_368x640_50e_tusimple': 11.870,
     'lane_resnet_r34_208x976_12e_culane': 21.896,
     'scnn_208x976_8e_culane': 20.674,
+    'scnn_360x640_12e_bdd100k_lane': 20.165,
     'scnn_368x640_50e_tusimple': 20.991,
     'scnn_paper_288x800_8e_culane': 20.742,
 }
@@ -57,7 +64,7 @@ def test_the_network_takes_what_the_pipelines_make(configs):
             (resize,) = [step for step in dataset.pipeline if 'input_hw' in step]
             assert list(resize.input_hw) == list(net.input_hw), name
             # The classes of the data are the lanes of the network; those of custom lanes are in their info file.
-            classes = getattr(dataset.type, 'default_classes', ()) or range(4)
+            classes = dataset.type.default_classes or range(4)
             assert len(classes) == net.num_lanes, name
         assert config.auto_scale_lr.base_batch_size == config.train_dataloader.batch_size or 'tiny' in name
 
@@ -76,3 +83,32 @@ def test_a_step_and_a_prediction_of_the_small_ones(name, configs):
     with torch.no_grad():
         samples = model.eval()(**model.data_preprocessor(lane_batch(tuple(config.net.input_hw))), mode='predict')
     assert all('pred_lanes' in sample for sample in samples)
+
+
+@pytest.fixture(scope='module')
+def tree(tmp_path_factory):
+    root = write_culane_tree(tmp_path_factory.mktemp('culane'))
+    create_infos(root, jobs=1, progress=False)
+    return root
+
+
+def test_an_image_of_a_data_set_gets_a_loss_and_a_result_file(tree, tmp_path):
+    options = dict(data_root=str(tree), crop_top_px=20, input_hw=[32, 64])
+    config = load_config(config_path('enet_208x976_12e_culane'), options)
+    torch.manual_seed(0)
+    model = MODELS.build(config.model)
+    model.decoder.threshold = model.decoder.exist_threshold = 0.0
+    sets = {name: DATASETS.build(config[f'{name}_dataloader'].dataset) for name in ('train', 'test')}
+    batch = pseudo_collate([sets['train'][k] for k in range(2)])
+    losses = model.train()(**model.data_preprocessor(batch, True), mode='loss')
+    assert all(torch.isfinite(value) for value in losses.values())
+    batch = pseudo_collate([sets['test'][0]])
+    with torch.no_grad():
+        (sample,) = model.eval()(**model.data_preprocessor(batch, False), mode='predict')
+    # Rows 60, 40, .. of 60, of which those above the crop are not seen.
+    assert [list(line[:, 1]) for line in sample.pred_lanes.polylines] == [[59, 39]] * 4
+    assert sets['test'].write_result(sample, tmp_path / 'a.lines.txt')
+    lines = (tmp_path / 'a.lines.txt').read_text().splitlines()
+    assert [[float(word) for word in line.split()] for line in lines] == [
+        line.ravel().tolist() for line in sample.pred_lanes.polylines
+    ]
