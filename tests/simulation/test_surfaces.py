@@ -112,7 +112,7 @@ def test_every_solid_of_the_scenery_and_every_point_has_a_surface(scenes: list[S
     assert set(found) == {surface.value for surface in Surface}
 
 
-def test_guests_are_near_the_ego_vehicle(scenes: list[Scene]) -> None:
+def test_rare_objects_are_near_the_ego_vehicle(scenes: list[Scene]) -> None:
     extras = POPULATION.extras
     assert extras is not None
     near = 0
@@ -120,8 +120,9 @@ def test_guests_are_near_the_ego_vehicle(scenes: list[Scene]) -> None:
     for scene in scenes:
         gap = np.linalg.norm(scene.poses(0.5)[:, :2] - scene.world_from_ego(0.5)[:2, 3], axis=1)
         bodies = Counter((a.name, a.body.rider) for a, g in zip(scene.agents, gap) if g < 40)
-        near += sum(bodies[guest.name, guest.rider] > 0 for guest in extras.guests_of(scene.index))
-    assert near >= 8 and {guest for scene in scenes for guest in extras.guests_of(scene.index)} == set(extras.guests)
+        near += sum(bodies[rare.name, rare.rider] > 0 for rare in extras.rare_objects_of(scene.index))
+    placed = {rare for scene in scenes for rare in extras.rare_objects_of(scene.index)}
+    assert near >= 8 and placed == set(extras.rare_objects)
 
 
 def test_islands_are_raised_and_nobody_drives_over_them(scenes: list[Scene]) -> None:

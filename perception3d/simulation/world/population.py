@@ -11,7 +11,7 @@ from perception3d.simulation.world.agents import OBJECT_CLASSES, ObjectClass
 
 
 @dataclass(frozen=True)
-class Guest:
+class RareObject:
     """A rare object near the ego vehicle: its class, and whether a person rides it through the street."""
 
     name: str
@@ -25,8 +25,8 @@ class Extras:
     Attributes:
         fences: share of the open stretches behind the sidewalks that have a fence or a wall.
         bushes, signs: mean number per 10 m of each side of a road, in addition.
-        guests: rare objects. Each scene has `guests_per_scene` of them near the ego vehicle, in turn by its number, so
-            that a few scenes hold all.
+        rare_objects: each scene has `rare_per_scene` of them near the ego vehicle, in turn by its number, so that a few
+            scenes hold all.
         island_every: one scene of this many has raised traffic islands between the directions of its roads.
         relief: of the ground and of leaves, for a LiDAR; plausible values of our own. Cameras draw a flat ground.
     """
@@ -34,15 +34,15 @@ class Extras:
     fences: float
     bushes: float
     signs: float
-    guests: tuple[Guest, ...]
-    guests_per_scene: int = 2
+    rare_objects: tuple[RareObject, ...]
+    rare_per_scene: int = 2
     island_every: int = 4
     relief: Relief = Relief(grass_m=0.05, leaves_m=0.2)
 
-    def guests_of(self, index: int) -> list[Guest]:
-        """Returns the guests of scene `index`."""
-        first = index * self.guests_per_scene
-        return [self.guests[(first + k) % len(self.guests)] for k in range(self.guests_per_scene)]
+    def rare_objects_of(self, index: int) -> list[RareObject]:
+        """Returns the rare objects of scene `index`."""
+        first = index * self.rare_per_scene
+        return [self.rare_objects[(first + k) % len(self.rare_objects)] for k in range(self.rare_per_scene)]
 
     def has_islands(self, index: int) -> bool:
         """Tells whether the roads of scene `index` have traffic islands."""

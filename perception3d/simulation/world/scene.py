@@ -14,8 +14,8 @@ from perception3d.simulation.world import populate
 from perception3d.simulation.world.agents import Agent
 from perception3d.simulation.world.appearance import draw_ground_colors, draw_light
 from perception3d.simulation.world.extras import pave_parking_strips
-from perception3d.simulation.world.guests import park_guests, ride_guests
 from perception3d.simulation.world.population import NUSCENES_POPULATION, Population
+from perception3d.simulation.world.rare_objects import park_rare_objects, ride_rare_objects
 from perception3d.simulation.world.road import Layout, ground_arrays, make_layout
 from perception3d.simulation.world.town import build_town
 
@@ -131,7 +131,7 @@ def make_scene(
     ego_lane = populate.choose_ego_lane(rng, layout)
     low, high = -population.behind_m, VIEW_M + travel
     if extras:
-        park_guests(draft, extras.guests_of(index))
+        park_rare_objects(draft, extras.rare_objects_of(index))
     for _ in range(1 + int(travel // 60)):
         near = rng.uniform(0, travel)
         for share in (0.85, 0.4):
@@ -147,7 +147,7 @@ def make_scene(
         populate.riders(draft, density * population.riders)
     ego_track = populate.vehicles(draft, ego_lane, low, high, density)
     if extras:
-        ride_guests(draft, extras.guests_of(index), ego_track)
+        ride_rare_objects(draft, extras.rare_objects_of(index), ego_track)
     scenery = build_town(rng, layout, draft.places, (low - 30, high + 30), extras)
     agents = populate.remove_collisions(draft.agents, ego_track)
     agents = [a for a in agents if np.linalg.norm(a.track[:, :2] - ego_track[:, :2], axis=1).min() <= object_range_m]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from perception3d.formats.nuscenes.simulate.profiles import NuScenesProfile
-from perception3d.simulation.world.population import NUSCENES_POPULATION, Extras, Guest
+from perception3d.simulation.world.population import NUSCENES_POPULATION, Extras, RareObject
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ POPULATION = replace(
         fences=0.7,
         bushes=4.0,
         signs=0.4,
-        guests=(
-            Guest('bus'),
-            Guest('motorcycle'),
-            Guest('construction_vehicle'),
-            Guest('bicycle'),
-            Guest('trailer'),
-            Guest('motorcycle', rider=True),
-            Guest('truck'),
-            Guest('bicycle', rider=True),
-            Guest('traffic_cone'),
+        rare_objects=(
+            RareObject('bus'),
+            RareObject('motorcycle'),
+            RareObject('construction_vehicle'),
+            RareObject('bicycle'),
+            RareObject('trailer'),
+            RareObject('motorcycle', rider=True),
+            RareObject('truck'),
+            RareObject('bicycle', rider=True),
+            RareObject('traffic_cone'),
         ),
-        guests_per_scene=3,
+        rare_per_scene=3,
     ),
 )
 """The road users of nuScenes, and what the rare classes need."""

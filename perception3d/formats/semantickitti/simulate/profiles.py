@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from perception3d.simulation.render.lidar import Relief
-from perception3d.simulation.world.population import KITTI_POPULATION, Extras, Guest
+from perception3d.simulation.world.population import KITTI_POPULATION, Extras, RareObject
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ POPULATION = replace(
         bushes=4.0,
         signs=0.4,
         relief=Relief(curb_m=0.12, grass_m=0.05, leaves_m=0.2),
-        guests=(
-            Guest('motorcycle', rider=True),
-            Guest('truck'),
-            Guest('bicycle'),
-            Guest('bicycle', rider=True),
-            Guest('bus'),
-            Guest('motorcycle'),
+        rare_objects=(
+            RareObject('motorcycle', rider=True),
+            RareObject('truck'),
+            RareObject('bicycle'),
+            RareObject('bicycle', rider=True),
+            RareObject('bus'),
+            RareObject('motorcycle'),
         ),
     ),
 )

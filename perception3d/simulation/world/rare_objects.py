@@ -7,22 +7,22 @@ import numpy as np
 from perception3d.simulation.world.agents import Agent
 from perception3d.simulation.world.footprints import collisions, rectangle_corners
 from perception3d.simulation.world.populate import EGO_FRONT_M, EGO_LENGTH_M, EGO_WIDTH_M, Draft
-from perception3d.simulation.world.population import Guest
+from perception3d.simulation.world.population import RareObject
 
 PARKED_M, RIDDEN_M, TRIES = (-25.0, 30.0), (6.0, 28.0), 60
-"""Where guests are along road 0, metres ahead of the start, and how many places are tried for each."""
+"""Where rare objects are along road 0, metres ahead of the start, and how many places are tried for each."""
 WAITING = 0.3
-"""Share of the ridden guests that stand still."""
+"""Share of those with a rider that stand still."""
 _SMALL_M = 2.6
 
 
-def park_guests(draft: Draft, guests: list[Guest]) -> None:
-    """Parks the guests that nobody rides: small ones on the sidewalk, others at the curb or in a yard behind it."""
+def park_rare_objects(draft: Draft, rare_objects: list[RareObject]) -> None:
+    """Parks those without a rider: small ones on the sidewalk, others at the curb or in a yard behind it."""
     rng, road = draft.rng, draft.layout.roads[0]
-    for guest in guests:
-        if guest.rider:
+    for rare in rare_objects:
+        if rare.rider:
             continue
-        body = draft.body(guest.name)
+        body = draft.body(rare.name)
         length, width = body.size_m[:2]
         for _ in range(TRIES):
             s, side = float(rng.uniform(*PARKED_M)), int(rng.choice([-1, 1]))
@@ -49,16 +49,16 @@ def _crosses(draft: Draft, s: float, length_m: float) -> bool:
     return on_crosswalk or draft.layout.in_junction(0, s, reach)
 
 
-def ride_guests(draft: Draft, guests: list[Guest], ego_track: np.ndarray) -> None:
-    """Lets the ridden guests pass at the outer edge of the lanes; traffic that they meet gives way."""
+def ride_rare_objects(draft: Draft, rare_objects: list[RareObject], ego_track: np.ndarray) -> None:
+    """Lets those with a rider pass at the outer edge of the lanes; where traffic collides with them, they stay."""
     rng, road, times = draft.rng, draft.layout.roads[0], draft.clock.times()
-    for guest in guests:
-        if not guest.rider:
+    for rare in rare_objects:
+        if not rare.rider:
             continue
-        body = draft.body(guest.name, rider=True)
+        body = draft.body(rare.name, rider=True)
         for _ in range(TRIES):
             side = int(rng.choice([-1, 1]))
-            direction, pace = -side * road.side, float(rng.uniform(2.5, 5.5 if guest.name == 'bicycle' else 9.0))
+            direction, pace = -side * road.side, float(rng.uniform(2.5, 5.5 if rare.name == 'bicycle' else 9.0))
             # Some wait at the side of the road.
             pace = 0.0 if rng.random() < WAITING else pace
             s = float(rng.uniform(*RIDDEN_M)) - direction * pace * times[len(times) // 2]
