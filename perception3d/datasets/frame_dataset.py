@@ -74,6 +74,13 @@ class FrameDataset(Det3DDataset):
             print_log(f'The length of {"test" if self.test_mode else "training"} dataset: {len(self)}', 'current')
         check_class_lists(self.ann_file, self.pipeline, self.metainfo['classes'])
 
+    @classmethod
+    def _load_metainfo(cls, metainfo: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Reads the metainfo, without the warning of mmengine that the text of the axes is not the name of a file."""
+        stated = dict(metainfo or {})
+        axes = {'lidar_axes': stated.pop('lidar_axes')} if 'lidar_axes' in stated else {}
+        return {**super()._load_metainfo(stated), **axes}
+
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
         """Yields the samples of a raw file, ready for the test pipeline: here the one of a cloud.
 

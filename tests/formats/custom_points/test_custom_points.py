@@ -83,6 +83,17 @@ def test_samples_have_the_classes_of_the_file(tree: Path):
     assert build(tree, 'test')[0]['data_samples'].eval_ann_info is None
 
 
+def test_the_axes_of_the_frame_are_not_taken_for_a_file(tree: Path, monkeypatch: pytest.MonkeyPatch):
+    said: list[str] = []
+    monkeypatch.setattr('mmengine.dataset.base_dataset.print_log', lambda text, **_: said.append(text))
+    assert build(tree).metainfo['lidar_axes'] == 'x forward, y left'
+    stated = dict(lidar_axes='x right, y forward', note='a text')
+    assert build(tree, metainfo=stated).metainfo['lidar_axes'] == 'x right, y forward'
+    assert [text for text in said if 'meta file' in text] == [
+        'a text is not a meta file, simply parsed as meta information'
+    ]
+
+
 def test_result_files_are_scored_by_the_command(tree: Path, tmp_path: Path):
     data = build(tree)
     metric = CustomPointsMetric(format_dir=str(tmp_path))
