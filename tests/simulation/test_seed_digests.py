@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from perception3d.apis.simulate import simulate
+from perception3d.formats.culane.simulate import profiles as culane_profiles
+from perception3d.formats.culane.simulate import writer as culane_writer
 from perception3d.formats.kitti.simulate import profiles as kitti_profiles
 from perception3d.formats.kitti.simulate import writer as kitti_writer
 from perception3d.formats.nuscenes.simulate import profiles as nuscenes_profiles
@@ -66,4 +68,15 @@ def test_kitti_of_seed_0_is_the_one_of_all_results(tmp_path: Path, monkeypatch: 
         'velodyne': '5d75abf80bff7dab',
         'label_2': '67c40b15d4504343',
         'calib': 'a0965df8b575c88e',
+    }
+
+
+def test_culane_of_seed_0_is_the_one_of_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = _make(culane_writer, culane_profiles, tmp_path, monkeypatch)
+    lines = [path.read_bytes() for path in sorted(tmp_path.rglob('*.lines.txt'))]
+    # Image, mask, depth and classes.
+    assert (len(images), len(lines)) == (4, 1)
+    assert {'images': _digest(images), 'lines': _digest(lines)} == {
+        'images': '883221e4a6cf6664',
+        'lines': 'b306da55bcab21c0',
     }

@@ -40,11 +40,12 @@ def draw_lane_light(rng: np.random.Generator, category: str, scenery: Primitives
     while weather not in weathers:
         light, weather = draw_light(rng)
     if category == 'shadow':
-        # The sun is aside, so that what stands beside the road throws its shadow across it.
-        azimuth = float(rng.choice([-1, 1]) * rng.uniform(0.7, 2.2))
-        return LaneLight(
-            light._replace(to_sun=_direction(azimuth, np.deg2rad(rng.uniform(24, 52))), clouds=0.1), weather
-        )
+        # The sun is mostly on the right, where the ego vehicle drives: what stands there throws its shadow
+        # across its lanes.
+        azimuth = float(rng.choice([-1, 1], p=[0.85, 0.15]) * rng.uniform(0.7, 2.2))
+        to_sun = _direction(azimuth, np.deg2rad(rng.uniform(26, 46)))
+        sun = as_triple(np.array(light.sun) * rng.uniform(1.0, 1.5))
+        return LaneLight(light._replace(to_sun=to_sun, sun=sun, clouds=0.1), weather)
     if category == 'hlight':
         return _dazzling(rng, light)
     return LaneLight(light, weather)

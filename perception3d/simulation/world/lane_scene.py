@@ -114,15 +114,15 @@ def _surroundings(
     if site.motorway:
         styles = ('open',)
     elif category in ('hlight', 'shadow'):
-        # Neither tall houses that hide a low sun nor fields that cast no shadow.
-        styles = ('low', 'park', 'open') if category == 'hlight' else ('mixed', 'low', 'park')
+        # Low houses neither hide a low sun nor lay the whole road in their shadow.
+        styles = ('low', 'park', 'open') if category == 'hlight' else ('low', 'park')
     parts = []
     road = layout.roads[0]
     if road.island:
         parts += _rail(rng, layout, 0.0, reach)
     if category == 'shadow':
         parts += _tree_rows(rng, draft, reach)
-        if rng.random() < 0.3:
+        if rng.random() < 0.4:
             parts.append(_overpass(rng, layout))
     if site.motorway:
         parts += _rail(rng, layout, road.half + 0.5, reach) + _rail(rng, layout, -road.half - 0.5, reach)
