@@ -10,8 +10,8 @@ from perception3d.formats import Command, Format
 _CREATE_DATA = """Info files from a TuSimple tree; draws masks into segGT6/ and writes list6/ where they are missing.
 
 The tree has clips/ and the label files next to it: label_data_0531.json is the split val, all other label_data_*.json
-are train, test_label.json is the test (test_tasks_0627.json without lanes). Masks of six lanes are drawn 16 pixels
-wide; slots 1 to 6 from the left, 3 and 4 are the borders of the ego lane.
+are train, test_label.json is the test (test_tasks_0627.json without lanes). Masks have six lanes; slots 1 to 6 from the
+left, 3 and 4 are the borders of the ego lane.
 """
 
 _SIMULATE = """Motorways of the built-in world in the format of TuSimple: clips/ with their last images, label files."""
@@ -21,6 +21,7 @@ def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
     parser.add_argument('--root', required=True, metavar='DIR', help='the folder that holds clips/ and the label files')
     parser.add_argument('--redraw', action='store_true', help='draw all masks and write the lists of list6/ again')
+    parser.add_argument('--width', type=int, default=16, metavar='PX', help='of drawn lanes, pixels (default: 16)')
     parser.add_argument('--jobs', type=int, metavar='N', help='processes (default: one a core for many images)')
 
 
@@ -29,7 +30,7 @@ def _create_data(args: argparse.Namespace) -> None:
     from perception3d.datasets.lane_building import print_lane_summary
     from perception3d.formats.tusimple.info import create_infos
 
-    print_lane_summary(create_infos(args.root, args.redraw, args.jobs))
+    print_lane_summary(create_infos(args.root, args.redraw, args.width, args.jobs))
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:

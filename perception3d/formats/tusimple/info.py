@@ -28,23 +28,27 @@ from perception3d.formats.tusimple.files import (
     read_labels,
 )
 
-_RULE = SlotRule(SLOTS, LANE_WIDTH_PX)
-
 
 def create_infos(
-    root: str | Path, redraw: bool = False, jobs: int | None = None, progress: bool = True
+    root: str | Path,
+    redraw: bool = False,
+    width_px: int = LANE_WIDTH_PX,
+    jobs: int | None = None,
+    progress: bool = True,
 ) -> dict[str, dict[str, Any]]:
     """Checks the tree, draws what is not there, then writes the info file of every split that has a label file.
 
     `val` is `label_data_0531.json` (358 images), `train` all other `label_data_*.json` (0313 and 0601: 3268),
     `trainval` both where both are there; `test` is `test_label.json`, or without it `test_tasks_0627.json`, which has
-    no lanes. Masks of six lanes are drawn 16 pixels wide into `segGT6`, in the slots of `assign_slots`, and
-    `list6/train_gt.txt` and `list6/val_gt.txt` written, unless these lists are there: then their masks are taken.
-    TuSimple itself has neither masks nor slots; the width is ours, that of CULane.
+    no lanes. So does RESA's `generate_seg_tusimple.py`. Masks of six lanes are drawn into `segGT6`, in the slots of
+    `assign_slots`, and `list6/train_gt.txt` and `list6/val_gt.txt` written, unless these lists are there: then their
+    masks are taken. TuSimple itself has neither masks nor slots; the default of the width is CULane's, that script has
+    30 pixels.
 
     Args:
         root: the folder that holds `clips` and the label files.
         redraw: draw all masks and write the lists again.
+        width_px: of drawn lanes, stored pixels.
         jobs: processes, as of `map_frames`.
         progress: show a bar.
 
@@ -52,20 +56,23 @@ def create_infos(
         split -> {'path', 'frames', 'lanes', 'notes'}.
 
     Raises:
-        InputError: files are missing, which are counted and named, or one cannot be used.
+        InputError: files are missing, which are counted and named, or one cannot be used; a width below 1.
     """
     root = require_folder(Path(root).resolve(), 'give --root the folder that holds clips/ and label_data_*.json')
+    if width_px < 1:
+        raise InputError(f'lanes {width_px} pixels wide cannot be drawn: give --width 1 or more')
+    rule = SlotRule(SLOTS, width_px)
     splits = {split: _frames(root, files) for split, files in _label_files(root).items()}
     for split, frames in splits.items():
         require_lane_files(root, frames, f'the labels of {split}')
     for split in ('train', 'val'):
         if split in splits:
             listed = root if redraw else root / LIST_FOLDER / f'{split}_gt.txt'
-            splits[split] = with_masks(splits[split], root, listed, _RULE, MASK_FOLDER)
+            splits[split] = with_masks(splits[split], root, listed, rule, MASK_FOLDER)
             require_lane_files(root, splits[split], f'the list of {split}')
     metainfo = {'dataset': FORMAT.name, 'slots': SLOTS}
     built = {
-        split: build_lane_infos(root, frames, LabelLine.polylines, _RULE, jobs, progress)
+        split: build_lane_infos(root, frames, LabelLine.polylines, rule, jobs, progress)
         for split, frames in splits.items()
     }
     written = {}

@@ -154,7 +154,13 @@ def test_lists_that_do_not_fit_are_named_and_written_again(copy: Path):
         create_infos(copy, progress=False)
     create_infos(copy, redraw=True, progress=False)
     assert listed.read_text() == text
-    (copy / 'segGT6/clips/label_data_0313/0/20.png').unlink()
+    path = copy / 'segGT6/clips/label_data_0313/0/20.png'
+    thin = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0).sum()
+    create_infos(copy, redraw=True, width_px=30, progress=False)
+    assert (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) > 0).sum() > 1.2 * thin
+    with pytest.raises(InputError, match='lanes 0 pixels wide cannot be drawn: give --width'):
+        create_infos(copy, width_px=0, progress=False)
+    path.unlink()
     with pytest.raises(InputError, match='1 of 6 files that the list of train'):
         create_infos(copy, progress=False)
 
