@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.export.onnx_file import write_onnx
+from perception3d.models.inference.acceleration import accelerate
 from perception3d.models.lane.enet import ENet
 from perception3d.models.lane.erfnet import ERFNet
 from perception3d.models.lane.lane_resnet import LaneResNet
@@ -18,6 +19,7 @@ from perception3d.models.lane.row_decoder import RowDecoder
 from perception3d.models.lane.scnn import SCNN, MessagePassing, vgg16_layers
 from perception3d.models.lane.segmentor import LaneSegmentor
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import export_spec
 
 # Small networks, and the channels of their stages, whose maps are at a quarter and then at an eighth.
 NETS = {
@@ -68,19 +70,23 @@ def test_every_network_has_four_stages_and_trains_all_of_its_parameters(name):
     assert not [key for key, value in model.named_parameters() if value.grad is None]
 
 
-@pytest.mark.parametrize('name', ['erfnet', 'resnet18', 'scnn'])
-def test_every_network_exports(name, tmp_path):
+@pytest.mark.parametrize('name', ['enet', 'erfnet', 'resnet18', 'scnn'])
+def test_every_network_exports_and_is_the_same_in_its_fast_form(name, tmp_path):
     model = model_of(name)
     # Running statistics that are not those of the start, as after a training.
     model.train()
     model(**model.data_preprocessor(lane_batch(), True), mode='tensor')
-    spec = model.eval().export_spec(lambda: {})
+    spec = export_spec(model.eval(), lambda: {})
+    assert spec.outputs == ('seg_logits', 'exist_logits')
     assert write_onnx(spec, tmp_path / 'a.onnx') < 1e-4
     with torch.no_grad():
-        outputs = model(**model.data_preprocessor(dict(inputs=dict(img=spec.inputs[0].example))), mode='tensor')
-        seg, exist = spec.network(spec.inputs[0].example)
-    torch.testing.assert_close(seg, outputs.seg_logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(exist, outputs.exist_logits, atol=1e-4, rtol=1e-4)
+        data = model.data_preprocessor(dict(inputs=dict(img=spec.inputs[0].example)))
+        outputs = model(**data, mode='tensor')
+        exported = spec.network(spec.inputs[0].example)
+        fast = accelerate(model)(**data, mode='tensor')
+    for seg, exist in (exported, (fast.seg_logits, fast.exist_logits)):
+        torch.testing.assert_close(seg, outputs.seg_logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(exist, outputs.exist_logits, atol=1e-4, rtol=1e-4)
 
 
 def test_messages_pass_slice_by_slice():

@@ -8,14 +8,12 @@ from lane_batches import lane_batch
 
 from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
-from perception3d.export.onnx_file import write_onnx
 from perception3d.models.lane.enet import ENet
 from perception3d.models.lane.losses import LaneCrossEntropyLoss, LaneExistenceLoss, LaneSoftIoULoss
 from perception3d.models.lane.preprocessor import LanePreprocessor
 from perception3d.models.lane.row_decoder import RowDecoder
 from perception3d.models.lane.segmentor import STAGES, LaneSegmentor
 from perception3d.registry import MODELS
-from perception3d.structures.export_spec import export_spec
 
 
 def model_of(num_lanes=4, input_hw=(32, 64), **changes):
@@ -71,18 +69,6 @@ def test_a_link_finds_the_same_taps_in_every_network(model):
         (64, 8, 16), (128, 4, 8), (128, 4, 8), (128, 4, 8), (5, 32, 64), (4,)
     ]  # fmt: skip
     assert all(torch.equal(records[name], stage) for name, stage in zip(STAGES, outputs.stages))
-
-
-def test_the_onnx_file_is_the_model(model, tmp_path):
-    spec = export_spec(model, lambda: {})
-    assert spec.outputs == ('seg_logits', 'exist_logits')
-    assert write_onnx(spec, tmp_path / 'a.onnx') < 1e-4
-    image = spec.inputs[0].example
-    with torch.no_grad():
-        outputs = model(**model.data_preprocessor(dict(inputs=dict(img=[image[0]]))), mode='tensor')
-        seg, exist = spec.network(image)
-    torch.testing.assert_close(seg, outputs.seg_logits, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(exist, outputs.exist_logits, atol=1e-4, rtol=1e-4)
 
 
 def test_agnostic_models_have_one_class_for_lanes_of_all_slots():
