@@ -315,9 +315,6 @@ def test_few_functions_have_many_arguments():
 
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
-    'count_lanes': 'counts the lanes of an image as CULane does',
-    'lane_report': 'scores of such counts',
-    'read_lines': 'reads lane files as the evaluation of CULane does',
     'Tracks': 'structure of the crowd system',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
 }

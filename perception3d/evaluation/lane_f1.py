@@ -36,6 +36,11 @@ class LaneRule:
     thresholds: tuple[float, ...] = (MAIN_IOU,)
     width_px: int = 30
 
+    @property
+    def main(self) -> int:
+        """The number of the threshold that stands for all: 0.5, or the first one."""
+        return self.thresholds.index(MAIN_IOU) if MAIN_IOU in self.thresholds else 0
+
     def __post_init__(self) -> None:
         if min(self.size_wh) < 1:
             raise InputError(f'an image of {self.size_wh[0]}x{self.size_wh[1]} pixels has no lanes: give its size')
@@ -102,7 +107,7 @@ def lane_scores(counts: LaneCounts, k: int) -> dict[str, Any]:
 
 
 def lane_report(
-    counts: Sequence[LaneCounts], rule: LaneRule, groups: Mapping[str, Sequence[int]] | None = None
+    counts: Iterable[LaneCounts], rule: LaneRule, groups: Mapping[str, Iterable[LaneCounts]] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """Returns the scores of images, and the lines of their table.
 
@@ -113,17 +118,16 @@ def lane_report(
     Args:
         counts: of each image.
         rule: by which they were counted.
-        groups: name -> numbers of its images.
+        groups: name -> counts of its images, which need not be among `counts`.
     """
     names = [f'{threshold:g}' for threshold in rule.thresholds]
     total = add_counts(counts, rule)
-    sums = {name: add_counts([counts[k] for k in members], rule) for name, members in (groups or {}).items()}
+    sums = {name: add_counts(members, rule) for name, members in (groups or {}).items()}
     scores: dict[str, Any] = {name: lane_scores(total, k) for k, name in enumerate(names)}
     lines = [_TABLE_HEAD, *(_line(f'all, IoU {name}', scores[name]) for name in names)]
     if sums:
-        main = rule.thresholds.index(MAIN_IOU) if MAIN_IOU in rule.thresholds else 0
         by_iou = {name: {group: lane_scores(found, k) for group, found in sums.items()} for k, name in enumerate(names)}
-        scores['categories'] = by_iou[names[main]]
+        scores['categories'] = by_iou[names[rule.main]]
         if len(names) > 1:
             scores['categories_by_iou'] = by_iou
         for name, found in by_iou.items():

@@ -19,6 +19,14 @@ _SIMULATE = (
     """Videos of the built-in world in the format of CULane: lanes, masks, lists, nine categories, and extra/."""
 )
 
+_EVALUATE = """CULane: precision, recall and F1 of lanes, in total and by category, as the official tool has them.
+
+GT and PRED are folders below which each image of the lists has its .lines.txt; an image without one has no lanes. The
+rules are those of the C++ tool of SCNN, its assignment included: a blank line and a lane of one point count as false
+positives, two equal points in a row lose a lane. Precision is -1 where nothing is predicted, recall where nothing is
+annotated; F1 is null where the tool prints nan. Rates are in 0..1.
+"""
+
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
@@ -35,6 +43,30 @@ def _create_data(args: argparse.Namespace) -> None:
     from perception3d.formats.culane.info import create_infos
 
     print_lane_summary(create_infos(args.root, args.redraw, args.jobs))
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.evaluation.lane_options import add_lane_options
+
+    parser.add_argument(
+        '--list', metavar='FILE', help='images, one path a line (default: list/test.txt of GT, else all of GT)'
+    )
+    parser.add_argument(
+        '--lists', metavar='DIR', help='folder of the nine lists of categories: they are scored too, and their sum'
+    )
+    parser.add_argument(
+        '--size', nargs=2, type=int, default=[1640, 590], metavar=('W', 'H'), help='of the images (default: 1640 590)'
+    )
+    add_lane_options(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Returns the scores and the table to print."""
+    from perception3d.formats.culane.evaluation.folders import EvaluationOptions, evaluate_folders
+
+    options = EvaluationOptions(args.iou, args.list, args.lists, tuple(args.size), args.width, args.jobs)
+    return evaluate_folders(args.gt, args.pred, options)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +90,12 @@ FORMAT = Format(
     'culane',
     create_data=Command(
         _CREATE_DATA, 'python tools/create_data.py culane --root data/culane', _add_create_data, _create_data
+    ),
+    evaluate=Command(
+        _EVALUATE,
+        'python tools/evaluate.py culane --gt data/culane --pred results --lists data/culane/list/test_split',
+        _add_evaluate,
+        _evaluate,
     ),
     simulate=Command(
         _SIMULATE,

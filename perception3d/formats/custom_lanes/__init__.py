@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from perception3d.formats import Command, Format
 
@@ -13,6 +14,14 @@ The tree has train.json, val.json or test.json, with lines such as
 and the images, of any sizes. "slots" states which lane is which, -1 for none; without it they are counted from the
 middle of the image. "mask" names a PNG; without it masks are drawn when an image is loaded. data/README.md has the
 details.
+"""
+
+
+_EVALUATE = """Lanes of your own: precision, recall and F1 by CULane's rule.
+
+GT and PRED are files of JSON lines as create_data reads them; the images that have "lanes" in GT are scored, and one
+without a line in PRED has no predicted lanes. Precision is -1 where nothing is predicted, recall where nothing is
+annotated; F1 is null where none of the lanes is found. Rates are in 0..1.
 """
 
 
@@ -33,6 +42,23 @@ def _create_data(args: argparse.Namespace) -> None:
     print_lane_summary(create_infos(args.root, args.slots, args.jobs))
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    from perception3d.evaluation.lane_options import add_lane_options
+
+    parser.add_argument('--size', nargs=2, type=int, required=True, metavar=('W', 'H'), help='of the images, pixels')
+    add_lane_options(parser)
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Returns the scores and the table to print."""
+    from perception3d.evaluation.lane_f1 import LaneRule
+    from perception3d.formats.custom_lanes.evaluation.lane_files import evaluate_lane_files
+
+    rule = LaneRule(tuple(args.size), tuple(args.iou), args.width)
+    return evaluate_lane_files(args.gt, args.pred, rule, args.jobs)
+
+
 FORMAT = Format(
     'custom-lanes',
     create_data=Command(
@@ -40,5 +66,11 @@ FORMAT = Format(
         'python tools/create_data.py custom-lanes --root data/custom_lanes',
         _add_create_data,
         _create_data,
+    ),
+    evaluate=Command(
+        _EVALUATE,
+        'python tools/evaluate.py custom-lanes --gt data/custom_lanes/val.json --pred lanes.json --size 1640 590',
+        _add_evaluate,
+        _evaluate,
     ),
 )

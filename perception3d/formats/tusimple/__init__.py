@@ -17,6 +17,14 @@ left, 3 and 4 are the borders of the ego lane.
 _SIMULATE = """Motorways of the built-in world in the format of TuSimple: clips/ with their last images, label files."""
 
 
+_EVALUATE = """TuSimple: accuracy, false positives and false negatives of a file of JSON lines, by the official rules.
+
+GT and PRED have one JSON line for each image, with raw_file and lanes, GT with h_samples, PRED with run_time in ms. The
+rules are those of evaluate/lane.py of tusimple-benchmark: rows without a lane on both sides count as right, an image
+that took more than 200 ms or has more than two lanes too many counts as missed. Rates are in 0..1.
+"""
+
+
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
     parser.add_argument('--root', required=True, metavar='DIR', help='the folder that holds clips/ and the label files')
@@ -31,6 +39,17 @@ def _create_data(args: argparse.Namespace) -> None:
     from perception3d.formats.tusimple.info import create_infos
 
     print_lane_summary(create_infos(args.root, args.redraw, args.width, args.jobs))
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """There is nothing to choose."""
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Returns the scores and the text to print."""
+    from perception3d.formats.tusimple.evaluation.label_files import evaluate_label_files
+
+    return evaluate_label_files(args.gt, args.pred)
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +73,12 @@ FORMAT = Format(
     'tusimple',
     create_data=Command(
         _CREATE_DATA, 'python tools/create_data.py tusimple --root data/tusimple', _add_create_data, _create_data
+    ),
+    evaluate=Command(
+        _EVALUATE,
+        'python tools/evaluate.py tusimple --gt data/tusimple/test_label.json --pred pred.json --out metrics.json',
+        _add_evaluate,
+        _evaluate,
     ),
     simulate=Command(
         _SIMULATE,
