@@ -137,17 +137,18 @@ def paint_surface(rng: np.random.Generator, layout: Layout) -> None:
         layout.decals.append(Decal(0, s, s + width, -road.half, road.half, color=(0.02, 0.02, 0.02), opacity=0.5))
 
 
-def paint_arrows(rng: np.random.Generator, layout: Layout, nearest_m: tuple[float, float]) -> None:
-    """Paints a row of arrows on the lanes of road 0 that lead away from the start, and perhaps further rows.
+def paint_arrows(rng: np.random.Generator, layout: Layout, nearest_m: tuple[float, float], length_m: float) -> None:
+    """Paints rows of arrows on the lanes of road 0 that lead away from the start.
 
-    nearest_m: where the first row begins, metres from the start.
+    nearest_m: where the first row begins, metres from the start. length_m: as far as that from the start one row
+    follows the other; up to two rows more are drawn.
     """
     lanes = sorted(
         (lane for lane in layout.lanes if lane.road == 0 and lane.direction == 1), key=lambda lane: lane.offset
     )
     s, repeat = float(rng.uniform(*nearest_m)), float(rng.uniform(16, 30))
     opacity, pattern = float(rng.uniform(0.6, 1.0)), int(rng.integers(3))
-    for row in range(int(rng.integers(1, 4))):
+    for row in range(int(rng.integers(1, 4)) + int(np.ceil(length_m / repeat))):
         for k, lane in enumerate(lanes):
             # Outer lanes turn off, inner ones lead straight ahead, as signs at junctions have it.
             side = -1 if k == 0 and pattern else 1 if k == len(lanes) - 1 and pattern == 2 else 0

@@ -58,10 +58,10 @@ class Site:
     motorway: bool = False
 
 
-CITY = Site((0.12, 0.4, 0.36, 0.12), (2.9, 3.7), (2.0, 5.0), 0.3, 0.35, 0.45, (220.0, 900.0), 0.12)
+CITY = Site((0.12, 0.4, 0.36, 0.12), (2.9, 3.7), (2.0, 5.0), 0.3, 0.35, 0.6, (180.0, 900.0), 0.12)
 MOTORWAY = Site((0.0, 0.3, 0.45, 0.25), (3.5, 3.9), (1.0, 3.0), 0.0, 1.0, 0.55, (250.0, 1200.0), 0.0, True)
-CURVE_M = (65.0, 220.0)
-"""Radius of the bends of the category curve."""
+CURVE_M, CURVE_AHEAD_M = (65.0, 220.0), 30.0
+"""Radius of the bends of the category curve, and how far ahead of the ego vehicle they go on at least."""
 
 
 def make_lane_layout(rng: np.random.Generator, site: Site, category: str, length_m: float) -> Layout:
@@ -87,7 +87,7 @@ def make_lane_layout(rng: np.random.Generator, site: Site, category: str, length
             for direction in (1, -1):
                 offset = street.island + (k + 0.5) * street.lane_width
                 layout.lanes.append(Lane(number, -direction * street.side * offset, direction))
-    _paint(rng, layout, category)
+    _paint(rng, layout, category, length_m)
     return layout
 
 
@@ -99,9 +99,11 @@ def _draw_road(rng: np.random.Generator, site: Site, category: str, length_m: fl
     if category == 'curve':
         radius = float(rng.uniform(*CURVE_M))
         start = float(rng.uniform(-40.0, 12.0))
-        bends = [(behind, 0.0), (start, sign * radius), (start + radius * float(rng.uniform(0.5, 1.0)), 0.0)]
+        # It lasts until the scene's last image, and some way ahead of it.
+        end = max(start + radius * float(rng.uniform(0.5, 1.0)), length_m + CURVE_AHEAD_M)
+        bends = [(behind, 0.0), (start, sign * radius), (end, 0.0)]
     elif category != 'cross' and rng.random() < site.bends:
-        start, radius = float(rng.uniform(-44.0, 40.0)), float(np.exp(rng.uniform(*np.log(site.radius_m))))
+        start, radius = float(rng.uniform(-44.0, 25.0)), float(np.exp(rng.uniform(*np.log(site.radius_m))))
         bends = [(behind, 0.0), (start, sign * radius), (start + float(rng.uniform(60, 160)), 0.0)]
     odds = np.array(site.lane_odds)
     if category in ('arrow', 'cross', 'crowd'):
@@ -120,7 +122,7 @@ def _draw_road(rng: np.random.Generator, site: Site, category: str, length_m: fl
     )  # fmt: skip
 
 
-def _paint(rng: np.random.Generator, layout: Layout, category: str) -> None:
+def _paint(rng: np.random.Generator, layout: Layout, category: str, length_m: float) -> None:
     style = draw_style(rng)
     if category == 'noline':
         style = without_paint(rng, style)
@@ -129,9 +131,9 @@ def _paint(rng: np.random.Generator, layout: Layout, category: str) -> None:
     paint_lines(rng, layout)
     paint_crossings(layout, style.opacity)
     if category == 'arrow':
-        paint_arrows(rng, layout, (6.0, 13.0))
+        paint_arrows(rng, layout, (6.0, 13.0), length_m)
     elif category not in ('noline', 'cross') and rng.random() < 0.12:
-        paint_arrows(rng, layout, (18.0, 40.0))
+        paint_arrows(rng, layout, (18.0, 40.0), 0.0)
 
 
 def ego_lines(layout: Layout, lane: int, most: int) -> tuple[list[LaneLine], list[LaneLine]]:

@@ -155,4 +155,4 @@ def _write_list(path: Path, frames: list[dict[str, Any]]) -> None:
     write_bytes(path, ''.join(f'/{frame["frame_id"]}.jpg\n' for frame in frames).encode())
 
 
-WRITER = Writer('culane', write_scene, finish, version=1)
+WRITER = Writer('culane', write_scene, finish, version=2)

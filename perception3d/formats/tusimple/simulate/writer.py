@@ -69,4 +69,4 @@ def finish(request: Request[LaneProfile], jobs: list[Job[LaneProfile]], records:
         write_bytes(request.out / file, ''.join(entries).encode())
 
 
-WRITER = Writer('tusimple', write_scene, finish, version=1)
+WRITER = Writer('tusimple', write_scene, finish, version=2)
