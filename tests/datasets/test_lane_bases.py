@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lane_trees import four_lanes, write_culane_tree, write_lane_image
+from mmdet3d.structures import Det3DDataSample
 from mmengine.dataset import pseudo_collate
 from shipped import config_path
 
@@ -18,7 +19,7 @@ from perception3d.formats.custom_lanes.files import format_line as format_own_li
 from perception3d.formats.custom_lanes.info import create_infos as create_own
 from perception3d.formats.tusimple.files import format_line
 from perception3d.formats.tusimple.info import create_infos as create_tusimple
-from perception3d.registry import DATASETS
+from perception3d.registry import DATASETS, METRICS
 
 HW = (320, 480)
 
@@ -59,10 +60,12 @@ def test_a_prepared_tree_fits_the_config(tmp_path: Path, name: str, write: Any, 
     assert all(image.shape == (3, *size) and image.dtype == torch.uint8 for image in batch['inputs']['img'])
     mask = batch['data_samples'][0].gt_lane_seg.lane_mask
     assert mask.shape == (1, *size) and slots <= set(mask.unique().tolist()) <= {0, 255, *slots}
+    scores: list[float] = []
     for loader in (config.val_dataloader, config.test_dataloader):
         dataset = DATASETS.build(loader.dataset)
         packed = dataset[0]
         sample = packed['data_samples']
+        scores.append(_score_of_itself(config.val_evaluator, dataset, sample))
         assert 'gt_lane_seg' not in sample and len(sample.eval_ann_info['lanes']) == 4
         assert (
             len(sample.gt_lanes) == 4 and sample.gt_lanes.labels.tolist() == [slot - 1 for slot in sorted(slots)][::-1]
@@ -73,3 +76,13 @@ def test_a_prepared_tree_fits_the_config(tmp_path: Path, name: str, write: Any, 
         for x, y in np.floor(moved[:, :2]).astype(int).tolist():
             if y >= 0:
                 assert packed['inputs']['img'][:, y, x].min() > 120, name
+    assert scores == [1, 1]
+
+
+def _score_of_itself(evaluator: dict[str, Any], dataset: Any, sample: Det3DDataSample) -> float:
+    """Returns F1 of the annotated lanes as the predicted ones."""
+    metric = METRICS.build(evaluator)
+    metric.dataset_meta = dataset.metainfo
+    metric.process({}, [{**sample.to_dict(), 'pred_lanes': sample.gt_lanes}])
+    (found,) = (value for key, value in metric.evaluate(1).items() if key.endswith('/f1'))
+    return float(found)

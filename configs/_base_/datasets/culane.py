@@ -11,6 +11,7 @@ from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, L
 from perception3d.datasets.transforms.lane_packing import PackLaneInputs
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.formats.culane.dataset import CULaneDataset
+from perception3d.formats.culane.evaluation.metric import LaneCULaneMetric
 
 data_root = 'data/culane'
 train_ann_file = 'perception3d_infos_train.pkl'
@@ -55,5 +56,9 @@ test_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False),
     dataset=dict(type=CULaneDataset, data_root=data_root, ann_file=test_ann_file, pipeline=test_steps, test_mode=True),
 )
+
+val_evaluator = dict(type=LaneCULaneMetric)
+test_evaluator = val_evaluator
+
 # A leaf changes the steps of a data loader, not these.
 del train_steps, test_steps

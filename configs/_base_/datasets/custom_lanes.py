@@ -8,6 +8,7 @@ that of the info file: set `num_lanes` of the network to it.
 from mmengine.config import read_base
 
 from perception3d.formats.custom_lanes.dataset import CustomLanesDataset
+from perception3d.formats.custom_lanes.evaluation.metric import CustomLanesMetric
 
 data_root = 'data/custom_lanes'
 crop_top_px = 0
@@ -20,3 +21,6 @@ with read_base():
 for loader in (train_dataloader, val_dataloader, test_dataloader):
     loader.dataset.type = CustomLanesDataset
 del loader
+
+val_evaluator = dict(type=CustomLanesMetric)
+test_evaluator = val_evaluator

@@ -7,6 +7,7 @@ trained on parts of larger images and turned by 1.7 degrees is left out. Scales 
 from mmengine.config import read_base
 
 from perception3d.formats.tusimple.dataset import TuSimpleDataset
+from perception3d.formats.tusimple.evaluation.metric import TuSimpleMetric
 
 data_root = 'data/tusimple'
 crop_top_px = 0
@@ -19,3 +20,6 @@ with read_base():
 for loader in (train_dataloader, val_dataloader, test_dataloader):
     loader.dataset.type = TuSimpleDataset
 del loader
+
+val_evaluator = dict(type=TuSimpleMetric)
+test_evaluator = val_evaluator
