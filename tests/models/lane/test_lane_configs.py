@@ -22,6 +22,7 @@ PARAMETERS = {
     'enet_368x640_50e_tusimple': 1.012,
     'enet_paper_288x800_8e_culane': 0.998,
     'enet_release_208x976_14e_culane': 0.930,
+    'enet_tiny_112x256_10e_tusimple_sim': 0.495,
     'enet_tiny_96x256_overfit_sample': 0.484,
     'erfnet_208x976_12e_culane': 2.609,
     'erfnet_288x800_12e_culane': 2.677,
