@@ -28,7 +28,7 @@ LAYERS = {
 # Parts of models/ that the systems share; the systems, one folder each, do not import each other.
 SHARED_MODELS = {'blocks', 'heads', 'inference'}
 # A format may build on another one, without circles.
-FORMATS_BUILT_ON: dict[str, set[str]] = {'nuscenes_lidarseg': {'nuscenes'}}
+FORMATS_BUILT_ON: dict[str, set[str]] = {'nuscenes_lidarseg': {'nuscenes'}, 'llamas': {'culane'}}
 
 
 # Files below the commands that import what a variable names: packages that are not part of this one.
