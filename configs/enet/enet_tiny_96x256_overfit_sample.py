@@ -11,7 +11,6 @@ from perception3d.models.lane.tusimple_decoder import TuSimpleDecoder
 class_names = ['left-3', 'left-2', 'left-1', 'right-1', 'right-2', 'right-3']
 crop_top_px, input_hw = 240, [96, 256]
 dropout = 0.0
-num_iters = 100
 lr, max_epochs, val_interval = 0.01, 1, 1
 
 with read_base():
