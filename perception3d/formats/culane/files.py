@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, require_file, require_folder
-from perception3d.datasets.lane_lists import format_gt_list as format_gt_list
 from perception3d.datasets.lane_lists import read_list
 
 Lane = npt.NDArray[np.float64]

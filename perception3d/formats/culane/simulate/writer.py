@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from perception3d.datasets.lane_lists import format_gt_list
 from perception3d.datasets.lane_masks import draw_lane_mask
 from perception3d.files import write_bytes, write_image, write_json
 from perception3d.formats.culane.files import (
@@ -28,7 +29,6 @@ from perception3d.formats.culane.files import (
     SEMANTIC_FOLDER,
     SLOTS,
     STEERING_FILE,
-    format_gt_list,
     format_lines,
 )
 from perception3d.simulation.jobs import Job, Request, Writer
