@@ -27,6 +27,7 @@ SLOW = (
     'apis/test_export.py',
     'apis/test_held_folders.py',
     'apis/test_inferencer_threads.py',
+    'apis/test_lane_runs.py',
     'apis/test_lidar_custom_runs.py',
     'apis/test_lidar_inference.py',
     'apis/test_lidar_runs.py',

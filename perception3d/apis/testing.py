@@ -158,13 +158,25 @@ def _only_format(config: Config, folder: str) -> None:
         metric = METRICS.get(evaluator['type']) if isinstance(evaluator['type'], str) else evaluator['type']
         if metric is None:
             raise InputError(f'test_evaluator: there is no metric {evaluator["type"]}')
-        if not {'format_only', 'format_dir'} <= inspect.signature(metric).parameters.keys():
+        if not {'format_only', 'format_dir'} <= _arguments(metric):
             raise InputError(
                 f'{metric.__name__} writes no submission files: tools/infer.py writes the boxes of raw files'
             )
         for older in ('result_dir', 'jsonfile_prefix'):
             evaluator.pop(older, None)
         evaluator.update(format_only=True, format_dir=folder)
+
+
+def _arguments(metric: type) -> set[str]:
+    """The names of the arguments of a class, and of its bases where it hands on others."""
+    names: set[str] = set()
+    for base in metric.__mro__:
+        if '__init__' in vars(base):
+            parameters = inspect.signature(vars(base)['__init__']).parameters
+            names |= parameters.keys()
+            if all(parameter.kind != inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+    return names
 
 
 def _draw_into(config: Config, wanted: EvaluationOptions) -> None:

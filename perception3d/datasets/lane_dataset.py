@@ -55,6 +55,8 @@ class LaneDataset(SingleFrameDataset):
         ((name, image),) = info['images'].items()
         sample: dict[str, Any] = {
             'token': info['frame_id'],
+            # The folder of a clip, whose pictures `--video` joins.
+            'scene_token': osp.dirname(info['frame_id']),
             'cam_names': [name],
             'img_paths': [osp.join(self.data_root, image['img_path'])],
             'stored_hw': [(image['height'], image['width'])],
