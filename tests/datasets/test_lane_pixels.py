@@ -40,7 +40,10 @@ def test_pixels_move_with_the_image(sample):
     assert np.array_equal(moved['semantic'], np.kron(stored, np.ones((2, 2), np.uint8)))
     np.testing.assert_array_equal(moved['depth_m'], moved['semantic'].astype(np.float32))
     np.random.seed(0)
-    turned = AugmentLaneImage((0.8, 0.8), (0.9, 0.9), 5.0, flip_prob=1.0, pad_rgb=(255, 255, 255))(sample)
+    turned = AugmentLaneImage((0.8, 0.8), (0.9, 0.9), 5.0, flip_prob=1.0, pad_rgb=(255, 255, 255))(
+        dict(sample, steering_rad=0.1)
+    )
+    assert turned['steering_rad'] == -0.1  # of an image whose lanes are not known, too
     turned = LoadPixelTargets()(turned)
     # Inside of blocks the interpolated image has the class of the pixel, beside the image both have their padding.
     image = turned['img'][..., 0].astype(int)

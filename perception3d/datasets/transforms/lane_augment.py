@@ -119,7 +119,9 @@ def _rotation(angle_rad: float, width: int, height: int) -> np.ndarray:
 
 
 def _swap_slots(results: dict[str, Any]) -> None:
-    """Gives the lanes of a mirrored image the slots on the other side."""
+    """Gives the lanes of a mirrored image the slots on the other side, and its steering angle the other sign."""
+    if 'steering_rad' in results:
+        results['steering_rad'] = -results['steering_rad']
     if 'lane_exist' not in results:
         return
     num_slots = len(results['lane_exist'])
@@ -130,5 +132,3 @@ def _swap_slots(results: dict[str, Any]) -> None:
         values = np.arange(256, dtype=np.uint8)
         values[1 : num_slots + 1] = np.arange(num_slots, 0, -1)
         results['lane_mask'] = values[results['lane_mask']]
-    if 'steering_rad' in results:
-        results['steering_rad'] = -results['steering_rad']

@@ -1,0 +1,16 @@
+"""ERFNet, on small images of the built-in world: rows from 240 down at 256 x 56."""
+
+from mmengine.config import read_base
+
+crop_top_px, input_hw = 240, [56, 256]
+lr, max_epochs, val_interval = 3e-3, 10, 10
+
+with read_base():
+    from .._base_.datasets.culane_sim import *
+    from .._base_.models.erfnet import *
+    from .._base_.runtime import *
+    from .._base_.schedules.adamw_cosine import *
+    from .._base_.schedules.averaged import *
+
+# Lanes of 16 pixels are 2.5 pixels wide here.
+model.decoder.update(kernel=3)

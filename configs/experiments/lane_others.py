@@ -1,0 +1,40 @@
+"""Other lane networks, with and without SAD, and SAD by other settings, on the data of `lane_sad.py`.
+
+The same schedule for all, weights are averaged.
+"""
+
+import runpy
+from pathlib import Path
+
+_main = runpy.run_path(str(Path(__file__).with_name('lane_sad.py')))
+
+name = 'lane_others'
+seeds = (0, 1)
+metrics, scale, prepare = (_main[key] for key in ('metrics', 'scale', 'prepare'))
+options = {'data_root': '{out}/data', 'max_epochs': 8, 'val_interval': 8}
+baseline = None
+
+END = '_56x256_10e_culane_sim.py'
+ENET, ERFNET, RESNET = (
+    f'../enet/enet_tiny{END}',
+    f'../erfnet/erfnet_tiny{END}',
+    f'../lane_resnet/lane_resnet_r18_tiny{END}',
+)
+
+
+def _sad(config, student, baseline, **options):
+    return dict(config=f'../lane_sad/{config}{END}', options=options, test_config=student, baseline=baseline)
+
+
+arms = {
+    'enet': dict(config=ENET),
+    'enet-sad': _sad('sad_enet_tiny', ENET, 'enet'),
+    # The weight 0.1 of the paper as it is, not as a share of the student's own loss.
+    'enet-sad-plain-weight': _sad('sad_enet_tiny', ENET, 'enet', sad_match=None),
+    'enet-sad-from-start': _sad('sad_enet_tiny', ENET, 'enet', sad_start=0.0),
+    'erfnet': dict(config=ERFNET),
+    'erfnet-sad': _sad('sad_erfnet_tiny', ERFNET, 'erfnet'),
+    'resnet-18': dict(config=RESNET),
+    'resnet-18-sad': _sad('sad_resnet_r18_tiny', RESNET, 'resnet-18'),
+    'scnn': dict(config=f'../scnn/scnn_tiny{END}'),
+}

@@ -1,0 +1,21 @@
+"""The depth of every pixel in the built-in world: a teacher of FM-Net."""
+
+from mmengine.config import read_base
+
+from perception3d.evaluation.image_tasks import DepthMetric
+from perception3d.models.lane.pixel_tasks import DepthHead
+
+crop_top_px, input_hw = 0, [208, 576]
+batch_size, lr, max_epochs, val_interval = 8, 2e-3, 20, 20
+teacher_channels, neck_channels = 64, 64
+
+with read_base():
+    from .._base_.datasets.culane_sim_pixels import *
+    from .._base_.models.pixel_tasks import *
+    from .._base_.runtime import *
+    from .._base_.schedules.adamw_cosine import *
+    from .._base_.schedules.averaged import *
+
+model.head = dict(type=DepthHead)
+val_evaluator = dict(type=DepthMetric)
+test_evaluator = val_evaluator

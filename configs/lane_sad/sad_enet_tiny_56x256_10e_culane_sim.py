@@ -1,0 +1,18 @@
+"""SAD: a small ENet learns from its own deeper layers, in the built-in world.
+
+The weight is a share of the student's own loss.
+"""
+
+import copy
+
+from mmengine.config import read_base
+
+from perception3d.distill.distiller import Distiller
+
+sad_match = 1.0
+
+with read_base():
+    from .._base_.distill.lane_sad import *
+    from ..enet.enet_tiny_56x256_10e_culane_sim import *
+
+model = dict(type=Distiller, student=copy.deepcopy(model), links=links)
