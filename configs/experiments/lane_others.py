@@ -28,13 +28,13 @@ def _sad(config, student, baseline, **options):
 
 arms = {
     'enet': dict(config=ENET),
-    'enet-sad': _sad('sad_enet_tiny', ENET, 'enet'),
+    'enet-sad': _sad('lane_sad_enet_tiny', ENET, 'enet'),
     # The weight 0.1 of the paper as it is, not as a share of the student's own loss.
-    'enet-sad-plain-weight': _sad('sad_enet_tiny', ENET, 'enet', sad_match=None),
-    'enet-sad-from-start': _sad('sad_enet_tiny', ENET, 'enet', sad_start=0.0),
+    'enet-sad-plain-weight': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_match=None),
+    'enet-sad-from-start': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_start=0.0),
     'erfnet': dict(config=ERFNET),
-    'erfnet-sad': _sad('sad_erfnet_tiny', ERFNET, 'erfnet'),
+    'erfnet-sad': _sad('lane_sad_erfnet_tiny', ERFNET, 'erfnet'),
     'resnet-18': dict(config=RESNET),
-    'resnet-18-sad': _sad('sad_resnet_r18_tiny', RESNET, 'resnet-18'),
+    'resnet-18-sad': _sad('lane_sad_resnet_r18_tiny', RESNET, 'resnet-18'),
     'scnn': dict(config=f'../scnn/scnn_tiny{END}'),
 }

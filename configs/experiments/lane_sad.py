@@ -34,7 +34,7 @@ arms = {
     'student': dict(config=STUDENT),
     # An iteration of IntRA-KD takes as long as 1.3 iterations of the student.
     'longer': dict(config=STUDENT, options={'max_epochs': 13, 'val_interval': 13}, baseline=None),
-    'sad': dict(config='../lane_sad/sad_enet_tiny_56x256_10e_culane_sim.py', test_config=STUDENT),
+    'sad': dict(config='../lane_sad/lane_sad_enet_tiny_56x256_10e_culane_sim.py', test_config=STUDENT),
     'intra-kd': dict(
         config='../intra_kd/intra_kd_enet_tiny_56x256_10e_culane_sim.py',
         options={'model.teacher_checkpoint': '{teacher}', 'link_every': 2},

@@ -17,7 +17,7 @@ def _teacher(task):
     """The command that trains a teacher."""
     options = ['data_root={out}/data', f'max_epochs={TEACHER_EPOCHS}', f'val_interval={TEACHER_EPOCHS}']
     return [
-        'tools/train.py', f'{FOLDER}/scene_{task}_{END}', '--work-dir', f'{{out}}/scene_{task}',
+        'tools/train.py', f'{FOLDER}/fm_net_scene_{task}_{END}', '--work-dir', f'{{out}}/scene_{task}',
         '--cfg-options', *options, 'randomness.seed=0',
     ]  # fmt: skip
 
@@ -31,7 +31,7 @@ prepare = [
 options = {'data_root': '{out}/data', 'max_epochs': 16, 'val_interval': 16}
 baseline = 'longer'
 
-STUDENT = f'../fm_net/steering_{END}'
+STUDENT = f'../fm_net/fm_net_steering_{END}'
 
 arms = {
     'student': dict(config=STUDENT),

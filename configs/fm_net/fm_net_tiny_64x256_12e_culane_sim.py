@@ -1,7 +1,7 @@
 """FM-Net: the steering angle with features that mimic those of two frozen networks, in the built-in world, small.
 
 Give their weights with `--cfg-options model.teacher.segmentation.checkpoint=... model.teacher.depth.checkpoint=...`.
-The plain config `steering_tiny_64x256_12e_culane_sim.py` tests what the student has learned.
+The plain config `fm_net_steering_tiny_64x256_12e_culane_sim.py` tests what the student has learned.
 """
 
 import copy
@@ -15,9 +15,9 @@ teacher_channels, neck_channels = 32, 32
 
 with read_base():
     from .._base_.distill.fm_net import *
-    from .scene_classes_tiny_64x256_12e_culane_sim import model as segmentation
-    from .scene_depth_tiny_64x256_12e_culane_sim import model as scene_depth
-    from .steering_tiny_64x256_12e_culane_sim import *
+    from .fm_net_scene_classes_tiny_64x256_12e_culane_sim import model as segmentation
+    from .fm_net_scene_depth_tiny_64x256_12e_culane_sim import model as scene_depth
+    from .fm_net_steering_tiny_64x256_12e_culane_sim import *
 
 model = dict(
     type=Distiller,
