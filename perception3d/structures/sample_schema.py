@@ -100,6 +100,7 @@ LANE_KEYS = {
     'lane_exist': SampleKey('L', 'whether each of the L slots has a lane, 0 or 1'),
     'lane_mask_path': SampleKey('', 'PNG, 0 background, 1 + slot a lane, 255 ignored; without it `lanes` are drawn'),
     'lane_mask': SampleKey('H W', 'the same as an array, uint8, of the image as it is now; LoadLaneImage'),
+    'lane_instances': SampleKey('H W', '1 + number of the lane, uint8, 0 background, 255 ignored; DrawLaneInstances'),
     'category': SampleKey('', 'one of the nine categories of CULane, where known'),
     'h_samples': SampleKey('M', 'rows in which TuSimple asks for points, stored pixels'),
     'steering_rad': SampleKey('', 'steering angle at the time of the image, to the left above 0'),

@@ -28,7 +28,8 @@ class PackLaneInputs(BaseTransform):
 
     Returns `inputs`, {'img': (3, H, W) uint8 RGB}, and `data_samples`, a Det3DDataSample with what the sample has of
 
-    - `gt_lane_seg`: PixelData(lane_mask=(1, H, W) int64), 0 background, 1 + slot, 255 ignored;
+    - `gt_lane_seg`: PixelData(lane_mask=(1, H, W) int64), 0 background, 1 + slot, 255 ignored, and of
+      `DrawLaneInstances` lane_instances=(1, H, W) int64, 1 + number of the lane);
     - `gt_lane_exist`: LabelData(exist=(L,) float32);
     - `gt_lanes`: structures.Lanes of two points or more, stored pixels, labels are slots;
     - `gt_steering`: LabelData(steering_rad=(1,) float32);
@@ -49,6 +50,9 @@ class PackLaneInputs(BaseTransform):
         if 'lane_mask' in results:
             mask = torch.from_numpy(results['lane_mask'].astype(np.int64))[None]
             sample.gt_lane_seg = PixelData(lane_mask=mask)
+            if 'lane_instances' in results:
+                instances = torch.from_numpy(results['lane_instances'].astype(np.int64))[None]
+                sample.gt_lane_seg.set_data({'lane_instances': instances})
         if 'lanes' in results:
             sample.gt_lane_exist = LabelData(exist=torch.from_numpy(results['lane_exist'].astype(np.float32)))
             sample.gt_lanes = drawn_lanes(results)

@@ -52,7 +52,7 @@ def lane_spec(model: LaneSegmentor) -> ExportSpec:
     meanings = {
         'seg_logits': f'seg_logits (1, 1 + {model.net.num_lanes}, {height}, {width}), background first',
         'exist_logits': f'exist_logits (1, {model.net.num_lanes}) before the sigmoid',
-        'embeddings': 'embeddings (1, E, H, W) of pixels',
+        'embeddings': f'embeddings (1, E, {height}, {width}) of pixels',
     }
     return ExportSpec(
         network=network,

@@ -56,7 +56,7 @@ class LaneTargets:
 
     Attributes:
         mask: (B, H, W) int64: 0 for background, 1..L for the slots, `IGNORED`; with `agnostic` 1 for any lane.
-        instances: (B, H, W) int64: the same with the number of the slot in every case.
+        instances: (B, H, W) int64: the same with 1 + the number of the lane, with the slots where none are drawn.
         exist: (B, L) float32 of 0 and 1; None where a sample has none.
     """
 
@@ -71,7 +71,7 @@ def lane_targets(samples: Sequence[Any], num_lanes: int, agnostic: bool = False)
     Args:
         samples: of a batch.
         num_lanes: L, slots of the network.
-        agnostic: lanes of all slots are class 1.
+        agnostic: all lanes are class 1, those of no slot too where the sample has `gt_lane_seg.lane_instances`.
 
     Raises:
         InputError: a sample has no mask, or its mask or existence is of another number of lanes; names the sample.
@@ -84,7 +84,9 @@ def lane_targets(samples: Sequence[Any], num_lanes: int, agnostic: bool = False)
                 f'{_name(sample)} has no gt_lane_seg.lane_mask: load lane masks in the training pipeline '
                 '(LoadLaneImage, PackLaneInputs)'
             )
-        if not agnostic:
+        if agnostic:
+            mask = sample.gt_lane_seg.get('lane_instances', mask)
+        else:
             _check_mask(mask, num_lanes, sample)
         masks.append(mask[0].long())
     instances = torch.stack(masks)
