@@ -1,4 +1,4 @@
-"""Agnostic lane detection with ENet on CULane, rows from 240 down at 976 x 208; the recipe is ERFNet's, not published."""
+"""Agnostic lane detection with ENet on CULane, rows from 240 down at 976 x 208, by ERFNet's recipe; not published."""
 
 from mmengine.config import read_base
 
