@@ -37,7 +37,8 @@ OTHERS = {
 }  # fmt: skip
 # Where mmdet3d's layout of cameras and poses is written or read: info files, JSON frames, this package's own reader.
 BORDER = (
-    'structures/sample_schema.py', 'datasets/camera_frames.py', 'datasets/missing_cameras.py', 'formats/kitti/info.py',
+    'structures/sample_schema.py', 'datasets/camera_frames.py', 'datasets/missing_cameras.py',
+    'datasets/lane_building.py', 'datasets/lane_dataset.py', 'formats/llamas/info.py', 'formats/kitti/info.py',
     'formats/kitti/dataset.py', 'formats/nuscenes/info/', 'formats/nuscenes/dataset.py',
     'formats/nuscenes/evaluation/metric.py', 'models/blocks/camera.py',
 )  # fmt: skip
