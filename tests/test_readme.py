@@ -161,7 +161,7 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert read_image(outputs / 'work_dirs/out/frame.png').std() > 10
     assert (outputs / 'work_dirs/tiny/epoch_1.pth').is_file()
     compared = read_image(outputs / 'work_dirs/compare/compare_0000.png')
-    assert compared.shape == (960, 960, 3) and compared.std() > 10
+    assert compared.shape == (960, 1140, 3) and compared.std() > 10
     scores = json.loads((outputs / 'work_dirs/pillars/metrics.json').read_text())
     assert 'kitti/3d/mAP/moderate/R40' in scores
     assert list((outputs / 'work_dirs/pillars/shown').glob('*.png'))

@@ -1,11 +1,12 @@
 """Run a trained model on raw files: a picture and a JSON for each frame, and the result file of its format if any.
 
-A video gives one video and one JSON. The last line says how fast it was.
+A video gives one video and one JSON. The paths of the files are printed, and on stderr how fast it was.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Sequence
 
@@ -51,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for path in args.inputs:
         for written in inferencer.write(path, args.out, args.score_thr, keep=args.inputs):
             print(written)
-    print(_speed(inferencer.model_s, time.perf_counter() - start))
+    # The output is the list of files, for other commands to read.
+    print(_speed(inferencer.model_s, time.perf_counter() - start), file=sys.stderr)
     return 0
 
 

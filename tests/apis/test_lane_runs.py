@@ -209,7 +209,8 @@ def test_scores_and_pictures_of_a_test_are_those_of_its_result_files(root, optio
 def test_infer_says_how_fast_it_was(root, options, checkpoint, tmp_path, capsys):
     args = [str(CONFIG), str(checkpoint), str(root / FOLDER), '--out', str(tmp_path), '--cfg-options', *options]
     assert infer.main(args) == 0
-    *written, speed = capsys.readouterr().out.strip().splitlines()[-7:]
+    printed = capsys.readouterr()
+    written, speed = printed.out.strip().splitlines()[-6:], printed.err.strip().splitlines()[-1]
     assert len(written) == 6 and all(Path(line).is_file() for line in written)
     assert speed.startswith('2 frames in ') and 'the model takes' in speed and speed.endswith(' FPS)')
 

@@ -294,12 +294,13 @@ def test_the_score_decides_what_is_drawn_but_not_what_is_written(
     predict = inferencer._predict
 
     def two_boxes(*args: Any) -> Any:
-        sample, inputs = predict(*args)
+        found = predict(*args)
+        sample = found.sample
         boxes = sample.pred_instances_3d.bboxes_3d
         new = boxes.new_box(torch.tensor([[15.0, 0, -1.7, 4, 1.6, 1.5, 0], [20, 4, -1.7, 4, 1.6, 1.5, 0]]))
-        found = InstanceData(bboxes_3d=new, scores_3d=torch.tensor([0.9, 0.4]), labels_3d=torch.tensor([2, 0]))
-        sample.pred_instances_3d = found
-        return sample, inputs
+        given = InstanceData(bboxes_3d=new, scores_3d=torch.tensor([0.9, 0.4]), labels_3d=torch.tensor([2, 0]))
+        sample.pred_instances_3d = given
+        return found
 
     monkeypatch.setattr(inferencer, '_predict', two_boxes)
     cloud = tree.root / 'training' / 'velodyne' / '000000.bin'
