@@ -1,7 +1,8 @@
-"""AdamW for segmentation of point clouds: warm-up for an epoch, then a cosine to zero, gradients clipped.
+"""AdamW for networks from random weights: warm-up for an epoch, then a cosine to zero, gradients clipped.
 
-The released Cylinder3D code keeps the rate of Adam (0.001, batches of 2) constant, and its users report scores that
-swing late in a training. The rate, the decay and the clipping are ours.
+Segmentation of point clouds and lanes in small images use it. The released Cylinder3D code keeps the rate of Adam
+(0.001, batches of 2) constant, and its users report scores that swing late in a training. The rate, the decay and the
+clipping are ours.
 """
 
 from mmengine.optim import CosineAnnealingLR, LinearLR, OptimWrapper

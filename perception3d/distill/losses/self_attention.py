@@ -39,7 +39,7 @@ def attention_map(
     Args:
         features: (B, C, H', W').
         size: height and width of the map.
-        p: power of the activations; 2 in the paper.
+        p: power of the activations, 1 or more; 2 in the paper.
         channels: 'sum' or 'mean'.
         norm: Phi.
         temperature: T, of the two softmaxes.
@@ -113,7 +113,8 @@ class SelfAttentionKD(nn.Module):
             the released Torch7 code does (its softmax is over the batch by mistake, and is not reproduced).
 
     Raises:
-        InputError: a setting that is unknown or not positive; with 'input', inputs without an image (B, C, H, W).
+        InputError: a setting that is unknown or not positive, p below 1; with 'input', inputs without an image (B, C,
+            H, W).
     """
 
     def __init__(
@@ -126,8 +127,11 @@ class SelfAttentionKD(nn.Module):
     ) -> None:
         super().__init__()
         self.resize = choice('resize', resize, _RESIZES)
+        if not p >= 1:
+            # The derivative of |A|^p is not finite at 0, where a ReLU leaves most activations.
+            raise InputError(f'p is {p}: expected 1 or more')
         self.settings: dict[str, Any] = {
-            'p': positive('p', p),
+            'p': float(p),
             'channels': choice('channels', channels, _CHANNELS),
             'norm': choice('norm', norm, NORMS),
             'temperature': positive('temperature', temperature),

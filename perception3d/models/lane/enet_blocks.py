@@ -93,7 +93,7 @@ class Bottleneck(nn.Module):
 
 
 class DownBottleneck(nn.Module):
-    """The block that halves rows and columns; it hands on in which corners the maxima of its input lie.
+    """The block that halves rows and columns; it returns in which corners the maxima of its input lie.
 
     Args:
         in_channels, out_channels: of the maps, the latter not fewer.

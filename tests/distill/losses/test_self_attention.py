@@ -173,6 +173,8 @@ def test_settings_and_inputs_are_checked() -> None:
         SelfAttentionKD(norm='z-softmax')
     with pytest.raises(InputError, match='temperature must be above 0'):
         SelfAttentionKD(temperature=0.0)
+    with pytest.raises(InputError, match='p is 0.5: expected 1 or more'):
+        SelfAttentionKD(p=0.5)
     with pytest.raises(InputError, match='of one batch'):
         self_attention_loss(maps(0, 2, 3, 4, 4), maps(0, 3, 3, 4, 4))
     with pytest.raises(InputError, match='compares maps'):
