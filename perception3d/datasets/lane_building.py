@@ -14,7 +14,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.frame_building import INFO_FILE, map_frames
 from perception3d.datasets.lane_files import image_hw
 from perception3d.datasets.lane_lists import format_gt_list, read_gt_list
-from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots
+from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots, read_lane_mask
 from perception3d.files import write_bytes, write_image, write_pickle
 
 Info = dict[str, Any]
@@ -38,6 +38,7 @@ class LaneFrame:
         mask: the file of its mask; None where it has none on disk.
         draw: the mask is drawn, else it is there.
         exist: existence of the slots by a list.
+        unlisted: the mask is there, but no list says which slots exist: that is read from it.
         slots: those of the lanes, where the annotation states them.
         extra: more keys of the info.
     """
@@ -47,6 +48,7 @@ class LaneFrame:
     mask: str | None = None
     draw: bool = False
     exist: tuple[int, ...] | None = None
+    unlisted: bool = False
     slots: tuple[int, ...] | None = None
     extra: Mapping[str, Any] | None = None
 
@@ -56,16 +58,26 @@ class LaneFrame:
         return self.image.rpartition('.')[0]
 
 
-def with_masks(frames: Sequence[LaneFrame], root: Path, listed: Path, rule: SlotRule, folder: str) -> list[LaneFrame]:
+def with_masks(
+    frames: Sequence[LaneFrame], root: Path, listed: Path, rule: SlotRule, folder: str, redraw: bool
+) -> list[LaneFrame]:
     """Returns the frames with their masks: those of a list such as `train_gt.txt`, which are drawn if all are missing.
 
-    Without the list they are drawn into a folder.
+    Without the list they are those of a folder, and are drawn if all are missing there. What is there is drawn again
+    only with `redraw`, as if there were no list.
 
     Raises:
-        InputError: the list cannot be used, or lacks one of the images.
+        InputError: the list cannot be used, or lacks one of the images; without a list some masks are there, not all.
     """
-    if not listed.is_file():
-        return [_with(frame, mask=f'{folder}/{frame.frame_id}.png', draw=True) for frame in frames]
+    if redraw or not listed.is_file():
+        frames = [_with(frame, mask=f'{folder}/{frame.frame_id}.png', draw=True) for frame in frames]
+        there = [] if redraw else [frame.mask for frame in frames if (root / str(frame.mask)).is_file()]
+        if there and len(there) < len(frames):
+            raise InputError(
+                f'{root / folder} has masks of {len(there)} of {len(frames)} images ({there[0]}, ..) and there is no '
+                f'{listed}: copy the others there, or draw all masks with --redraw, which replaces these'
+            )
+        return [_with(frame, draw=False, unlisted=True) for frame in frames] if there else frames
     entries = read_gt_list(listed, len(rule.names))
     draw = not any((root / mask).is_file() for mask, _ in entries.values())
     missing = [frame.frame_id for frame in frames if frame.frame_id not in entries]
@@ -96,7 +108,7 @@ def build_lane_infos(
     Args:
         root: folder of the tree.
         frames: the images.
-        read: returns the lanes of a `source`, None where it is not annotated; travels to other processes.
+        read: returns the lanes of a `source`, None where it is not annotated; is sent to other processes.
         rule: slots and width.
         jobs: processes, as of `map_frames`.
         progress: show a bar.
@@ -120,11 +132,14 @@ def _build(frame: LaneFrame, root: Path, read: Callable[[Any], list[np.ndarray] 
     if lanes is None:
         return info
     num_slots = len(rule.names)
-    slots = assign_slots(lanes, num_slots, stored_hw, frame.exist)
+    known = frame.exist
+    if frame.unlisted and frame.mask is not None:
+        known = tuple(existing_slots(read_lane_mask(root / frame.mask, stored_hw, num_slots), num_slots))
+    slots = assign_slots(lanes, num_slots, stored_hw, known)
     if frame.slots is not None:
         slots = np.asarray(frame.slots, np.int64)
     seen = {int(slot) for lane, slot in zip(lanes, slots, strict=True) if len(lane) > 1}
-    exist = list(frame.exist or [int(slot in seen) for slot in range(num_slots)])
+    exist = list(known or [int(slot in seen) for slot in range(num_slots)])
     if frame.mask is not None:
         info['lane_mask_path'] = frame.mask
         if frame.draw:
@@ -169,15 +184,17 @@ def mask_notes(frames: Sequence[LaneFrame], infos: Sequence[Info], listed: Path 
         listed: the list, such as `train_gt.txt`; None for a format without.
     """
     notes = []
-    drawn = [
-        (info['frame_id'], info['lane_mask_path'], info['lane_exist'])
+    masked = [
+        (frame, info)
         for frame, info in zip(frames, infos, strict=True)
-        if frame.draw and info['labelled']
+        if (frame.draw or frame.unlisted) and info['labelled']
     ]
+    drawn = sum(frame.draw for frame, _ in masked)
     if drawn:
-        notes.append(f'{len(drawn)} masks drawn')
-    if drawn and listed is not None and frames[0].exist is None:
-        write_bytes(listed, format_gt_list(drawn).encode())
+        notes.append(f'{drawn} masks drawn')
+    if masked and listed is not None and frames[0].exist is None:
+        entries = [(info['frame_id'], info['lane_mask_path'], info['lane_exist']) for _, info in masked]
+        write_bytes(listed, format_gt_list(entries).encode())
         notes.append(f'existence of lanes written to {listed}')
     without = sum(bool((np.asarray(info.get('lane_slots', ())) < 0).any()) for info in infos)
     if without:

@@ -46,9 +46,9 @@ def create_infos(
     """Checks the tree, draws what is not there, then writes the info file of every split that has a list.
 
     The images of a split are those of `list/train_gt.txt` and `val_gt.txt` where these are there, else of `train.txt`
-    and `val.txt`: then masks are drawn from the annotations, 16 pixels wide into `laneseg_label_w16`, and
-    `train_gt.txt` and `val_gt.txt` are written. A list whose masks are all missing has them drawn, in the slots that it
-    says exist; all else have the slots of `assign_slots`. Of the test split, `list/test.txt`, each image has its
+    and `val.txt`: then the masks of `laneseg_label_w16` are taken where all are there, or drawn there from the
+    annotations, 16 pixels wide, where none is, and `train_gt.txt` and `val_gt.txt` are written. A list whose masks are
+    all missing has them drawn, in the slots that it says exist; all else have the slots of `assign_slots`. Of the test split, `list/test.txt`, each image has its
     category by `list/test_split`.
 
     Where `extra/` of the built-in world is there, infos have `steering_rad`, `depth_path` and `semantic_path`.
@@ -63,7 +63,8 @@ def create_infos(
         split -> {'path', 'frames', 'lanes', 'notes'}.
 
     Raises:
-        InputError: files are missing, which are counted and named, or one cannot be used.
+        InputError: files are missing, which are counted and named, or one cannot be used; without lists some masks are
+            there, not all.
     """
     root = require_root(root)
     splits = {split: _frames(root, split, redraw) for split in ('train', 'val', 'test')}
@@ -107,8 +108,7 @@ def _frames(root: Path, split: str, redraw: bool) -> list[LaneFrame]:
         )
         for frame_id in frame_ids
     ]
-    # Drawn again, as if there were no list.
-    return frames if split == 'test' else with_masks(frames, root, root if redraw else listed, _RULE, MASK_FOLDER)
+    return frames if split == 'test' else with_masks(frames, root, listed, _RULE, MASK_FOLDER, redraw)
 
 
 def _add_extra(root: Path, infos: Sequence[Info]) -> None:

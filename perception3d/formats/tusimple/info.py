@@ -41,8 +41,8 @@ def create_infos(
     `val` is `label_data_0531.json` (358 images), `train` all other `label_data_*.json` (0313 and 0601: 3268),
     `trainval` both where both are there; `test` is `test_label.json`, or without it `test_tasks_0627.json`, which has
     no lanes. So does RESA's `generate_seg_tusimple.py`. Masks of six lanes are drawn into `segGT6`, in the slots of
-    `assign_slots`, and `list6/train_gt.txt` and `list6/val_gt.txt` written, unless these lists are there: then their
-    masks are taken. TuSimple itself has neither masks nor slots; the default of the width is CULane's, that script has
+    `assign_slots`, unless all are there, and `list6/train_gt.txt` and `list6/val_gt.txt` written, unless these lists
+    are there: then their masks are taken. TuSimple itself has neither masks nor slots; the default of the width is CULane's, that script has
     30 pixels.
 
     Args:
@@ -56,7 +56,8 @@ def create_infos(
         split -> {'path', 'frames', 'lanes', 'notes'}.
 
     Raises:
-        InputError: files are missing, which are counted and named, or one cannot be used; a width below 1.
+        InputError: files are missing, which are counted and named, or one cannot be used; without lists some masks are
+            there, not all; a width below 1.
     """
     root = require_folder(Path(root).resolve(), 'give --root the folder that holds clips/ and label_data_*.json')
     if width_px < 1:
@@ -67,8 +68,8 @@ def create_infos(
         require_lane_files(root, frames, f'the labels of {split}')
     for split in ('train', 'val'):
         if split in splits:
-            listed = root if redraw else root / LIST_FOLDER / f'{split}_gt.txt'
-            splits[split] = with_masks(splits[split], root, listed, rule, MASK_FOLDER)
+            listed = root / LIST_FOLDER / f'{split}_gt.txt'
+            splits[split] = with_masks(splits[split], root, listed, rule, MASK_FOLDER, redraw)
             require_lane_files(root, splits[split], f'the list of {split}')
     metainfo = {'dataset': FORMAT.name, 'slots': SLOTS}
     built = {
@@ -78,6 +79,8 @@ def create_infos(
     written = {}
     for split, infos in built.items():
         notes = mask_notes(splits[split], infos, root / LIST_FOLDER / f'{split}_gt.txt')
+        if width_px != LANE_WIDTH_PX and any(frame.mask and not frame.draw for frame in splits[split]):
+            notes.append(f'masks are kept as they are: to draw lanes {width_px} pixels wide give --redraw too')
         written[split] = write_lane_split(root, split, infos, metainfo, notes)
     if 'train' in built and 'val' in built:
         written['trainval'] = write_lane_split(root, 'trainval', built['train'] + built['val'], metainfo)

@@ -286,3 +286,25 @@ def test_what_the_built_in_world_adds_is_found(copy: Path):
     sample = data[1]['data_samples']
     assert sample.gt_steering.steering_rad.tolist() == [-0.125] and sample.depth_path.endswith(f'{frame_id}.png')
     assert 'gt_steering' not in data[0]['data_samples'] and 'semantic_path' not in data[0]['data_samples']
+
+
+def test_masks_that_are_there_are_replaced_only_on_demand(copy: Path):
+    listed = copy / 'list/train_gt.txt'
+    entries, text = read_gt_list(listed, 4), listed.read_text()
+    paths = [copy / mask for mask, _ in entries.values()]
+    own = np.zeros(HW, np.uint8)
+    own[30:40, 80:90] = 3
+    for path in paths:
+        cv2.imwrite(str(path), own)
+    kept = [path.read_bytes() for path in paths]
+    listed.unlink()
+    notes = create_infos(copy, progress=False)['train']['notes']
+    assert [path.read_bytes() for path in paths] == kept and notes[0].startswith('existence of lanes written')
+    assert [exist for _, exist in read_gt_list(listed, 4).values()] == [[0, 0, 1, 0]] * 3
+    listed.unlink()
+    paths[1].unlink()
+    with pytest.raises(InputError, match='has masks of 2 of 3 images .* draw all masks with --redraw'):
+        create_infos(copy, progress=False)
+    assert paths[0].read_bytes() == kept[0] and not listed.exists()
+    create_infos(copy, redraw=True, progress=False)
+    assert paths[0].read_bytes() != kept[0] and listed.read_text() == text

@@ -187,3 +187,23 @@ def test_real_frames_are_read(tmp_path: Path):
         'left-3': 0, 'left-2': 4, 'left-1': 4, 'right-1': 4, 'right-2': 4, 'right-3': 1, 'no slot': 0,
     }  # fmt: skip
     assert build(tmp_path).get_data_info(0)['stored_hw'] == [(720, 1280)]
+
+
+def test_masks_that_are_there_are_replaced_only_on_demand(copy: Path):
+    listed, path = copy / 'list6/train_gt.txt', copy / 'segGT6/clips/label_data_0313/0/20.png'
+    text = listed.read_text()
+    own = np.zeros((60, 164), np.uint8)
+    own[30:40, 80:90] = 6
+    cv2.imwrite(str(path), own)
+    kept = path.read_bytes()
+    shutil.rmtree(copy / 'list6')
+    notes = create_infos(copy, width_px=30, progress=False)['train']['notes']
+    assert path.read_bytes() == kept and 'lanes 30 pixels wide give --redraw too' in notes[-1]
+    assert [exist for _, exist in read_gt_list(listed, 6).values()][0] == [0, 0, 0, 0, 0, 1]
+    shutil.rmtree(copy / 'list6')
+    (copy / 'segGT6/clips/label_data_0313/1/20.png').unlink()
+    with pytest.raises(InputError, match='has masks of 2 of 3 images .* draw all masks with --redraw'):
+        create_infos(copy, progress=False)
+    assert path.read_bytes() == kept
+    create_infos(copy, redraw=True, progress=False)
+    assert path.read_bytes() != kept and listed.read_text() == text
