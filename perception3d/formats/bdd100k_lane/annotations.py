@@ -92,6 +92,8 @@ def _markings(frame: Mapping[str, Any], place: str) -> Iterator[Marking]:
         raise InputError(f'{place}: labels is not a list of labels: download the labels again')
     for label in labels:
         attributes = label.get('attributes') or {}
+        if not isinstance(attributes, dict):
+            raise InputError(f'{place}, label {label.get("id")}: attributes is no table of names: download it again')
         category = str(label.get('category', '')).removeprefix('lane/')
         if category == 'lane':
             category = str(attributes.get('laneTypes', attributes.get('laneType')))

@@ -39,7 +39,7 @@ def centre_lines(markings: Sequence[Marking]) -> list[Points]:
             gaps[one, other] = gap
     partner: dict[int, int] = {}
     for one, other in sorted(gaps, key=lambda pair: gaps[pair]):
-        # Sorted by distance: whoever is taken already has a nearer partner.
+        # Sorted by distance: a line that is taken already has a nearer partner.
         if one not in partner and other not in partner:
             partner[one], partner[other] = other, one
     lines = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -48,8 +49,8 @@ def create_infos(
     The images of a split are those of `list/train_gt.txt` and `val_gt.txt` where these are there, else of `train.txt`
     and `val.txt`: then the masks of `laneseg_label_w16` are taken where all are there, or drawn there from the
     annotations, 16 pixels wide, where none is, and `train_gt.txt` and `val_gt.txt` are written. A list whose masks are
-    all missing has them drawn, in the slots that it says exist; all else have the slots of `assign_slots`. Of the test split, `list/test.txt`, each image has its
-    category by `list/test_split`.
+    all missing has them drawn, in the slots that it says exist; all else have the slots of `assign_slots`. Of the test
+    split, `list/test.txt`, each image has its category by `list/test_split`.
 
     Where `extra/` of the built-in world is there, infos have `steering_rad`, `depth_path` and `semantic_path`.
 
@@ -113,16 +114,31 @@ def _frames(root: Path, split: str, redraw: bool) -> list[LaneFrame]:
 
 def _add_extra(root: Path, infos: Sequence[Info]) -> None:
     """Adds what the built-in world writes next to CULane's own files, of the images that have it."""
-    steering = read_json(root / STEERING_FILE) if (root / STEERING_FILE).is_file() else {}
+    steering = _read_steering(root / STEERING_FILE) if (root / STEERING_FILE).is_file() else {}
     folders = {'depth_path': DEPTH_FOLDER, 'semantic_path': SEMANTIC_FOLDER}
     folders = {key: folder for key, folder in folders.items() if (root / folder).is_dir()}
     for info in infos:
         frame_id = info['frame_id']
         if frame_id in steering:
-            info['steering_rad'] = float(steering[frame_id])
+            info['steering_rad'] = steering[frame_id]
         for key, folder in folders.items():
             if (root / folder / f'{frame_id}.png').is_file():
                 info[key] = f'{folder}/{frame_id}.png'
+
+
+def _read_steering(path: Path) -> dict[str, float]:
+    """Returns frame id -> angle, radians.
+
+    Raises:
+        InputError: the file is no such table, or an angle is not a finite number; names the frame.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f'{path}: expected {{frame id: angle in radians, ..}}, got {str(content)[:80]}')
+    for frame_id, angle in content.items():
+        if not isinstance(angle, (int, float)) or isinstance(angle, bool) or not math.isfinite(angle):
+            raise InputError(f'{path}, {frame_id}: {angle!r}: expected a finite number, the angle in radians')
+    return {frame_id: float(angle) for frame_id, angle in content.items()}
 
 
 def _test_notes(root: Path, frames: Sequence[LaneFrame]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.lane_lists import require_inside
 from perception3d.files import read_json_lines
 
@@ -20,6 +20,7 @@ Lane = npt.NDArray[np.float64]
 
 EXAMPLE = '{"image": "images/a.jpg", "lanes": [[[700.5, 719], [650, 480]], [[120, 719], [430, 470]]]}'
 SPLIT_FILE = '{}.json'
+_KEYS = ('image', 'lanes', 'slots', 'scores', 'mask')
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,9 @@ def read_lane_lines(path: str | Path) -> list[LaneLine]:
     Lanes may have any number of points, also outside the image.
 
     Raises:
-        InputError: the file is missing or empty, a line is not JSON or has no image, an image is named twice or lies
-            outside the folder, a point is not two finite numbers, or there is another number of slots than of lanes.
+        InputError: the file is missing or empty, a line is not JSON, has no image or an unknown key, an image is named
+            twice or lies outside the folder, a point is not two finite numbers, or there is another number of slots
+            than of lanes.
     """
     found: dict[str, LaneLine] = {}
     for place, entry in read_json_lines(path, f'write one line an image: {EXAMPLE}'):
@@ -81,6 +83,9 @@ def read_lane_lines(path: str | Path) -> list[LaneLine]:
 def _parse(entry: Any, place: str) -> LaneLine:
     if not isinstance(entry, dict) or not isinstance(entry.get('image'), str) or '.' not in entry['image']:
         raise InputError(f'{place}: expected {EXAMPLE}')
+    for key in entry:
+        if key not in _KEYS:
+            raise unknown_name(f'key ({place})', key, _KEYS)
     image, mask = require_inside(entry['image'], f'{place}: image'), entry.get('mask')
     lanes, slots = entry.get('lanes'), entry.get('slots')
     if lanes is None:
@@ -94,7 +99,9 @@ def _parse(entry: Any, place: str) -> LaneLine:
             raise InputError(f'{place}: slots {slots!r}: expected a number for each of {len(lanes)} lanes, -1 for none')
         slots = tuple(slots)
     if mask is not None:
-        mask = require_inside(str(mask), f'{place}: mask')
+        if not isinstance(mask, str):
+            raise InputError(f'{place}: mask {mask!r}: expected the path of a PNG as text')
+        mask = require_inside(mask, f'{place}: mask')
     return LaneLine(image, polylines, slots, mask, place)
 
 

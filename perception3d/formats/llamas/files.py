@@ -67,7 +67,7 @@ def read_label(path: str | Path) -> Label:
     outward on each side, so that l3, l2, l0 become l2, l1, l0.
 
     Raises:
-        InputError: the file is missing or is no label file; names it.
+        InputError: the file is missing or is no label file, or two lines have the same name; names it.
     """
     content = read_json(path, 'unpack the labels of LLAMAS')
     try:
@@ -87,6 +87,8 @@ def read_label(path: str | Path) -> Label:
         side = name[:1]
         if side not in count:
             raise InputError(f'{path}: lane_id {name!r}: expected l0, l1, .. and r0, r1, ..')
+        if name in names:
+            raise InputError(f'{path} has two lines of the lane_id {name!r}: expected each once, download it again')
         names[name] = f'{side}{count[side]}'
         count[side] += 1
     return Label(tuple(Markers(names[line.name], line.pixels, line.world) for line in kept), matrix)

@@ -7,7 +7,7 @@ from typing import Any
 
 from perception3d.datasets.lane_dataset import LaneDataset
 from perception3d.formats.tusimple import FORMAT
-from perception3d.formats.tusimple.files import SLOTS, default_rows, format_line
+from perception3d.formats.tusimple.files import SLOTS, default_rows, format_line, raw_file_of
 from perception3d.registry import DATASETS
 from perception3d.structures.lanes import Lanes
 
@@ -28,4 +28,4 @@ class TuSimpleDataset(LaneDataset):
     def result_of(self, lanes: Lanes, metas: Mapping[str, Any]) -> bytes:
         """Returns the JSON line of one image: in its own rows, else in those of TuSimple."""
         rows = metas.get('h_samples') or default_rows(metas['stored_hw'][0][0])
-        return format_line(f'{metas["frame_id"]}.jpg', lanes.polylines, rows).encode()
+        return format_line(raw_file_of(metas), lanes.polylines, rows).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError
+from perception3d.datasets.lane_files import IMAGE_SUFFIXES
 from perception3d.datasets.lane_lists import require_inside
 from perception3d.files import read_json_lines
 
@@ -64,7 +65,8 @@ def read_labels(path: str | Path) -> list[LabelLine]:
 
     Raises:
         InputError: the file is missing or empty, a line is not JSON, lacks `raw_file` or `h_samples`, names a file out
-            of the root or one twice, or has a lane of another length than `h_samples`, or of other than finite numbers.
+            of the root or one twice, has no rows or rows that do not rise, or has a lane of another length than
+            `h_samples`, or of other than finite numbers.
     """
     found: dict[str, LabelLine] = {}
     for place, entry in read_json_lines(path, 'unpack the labels of TuSimple into the folder of clips/'):
@@ -79,6 +81,10 @@ def _parse(entry: Any, place: str) -> LabelLine:
     if not isinstance(entry, dict) or not isinstance(entry.get('raw_file'), str) or 'h_samples' not in entry:
         raise InputError(f'{place}: expected {{"raw_file": .., "lanes": [[..], ..], "h_samples": [..]}}')
     rows = _numbers(entry['h_samples'], f'{place}: h_samples')
+    if not rows or any(low >= high for low, high in zip(rows, rows[1:])):
+        raise InputError(
+            f'{place}: h_samples: expected one or more rows, each greater than the one before, got {str(rows)[:80]}'
+        )
     lanes = entry.get('lanes')
     if lanes is not None:
         if not isinstance(lanes, list):
@@ -119,6 +125,16 @@ def sample_rows(lane: npt.NDArray[Any], h_samples: Sequence[float]) -> list[floa
     x = np.interp(rows, ordered[:, 1], ordered[:, 0]).round(2)
     present = (rows >= ordered[0, 1]) & (rows <= ordered[-1, 1]) & (x >= 0)
     return [float(value) if has else ABSENT for value, has in zip(x.tolist(), present.tolist())]
+
+
+def raw_file_of(sample: Mapping[str, Any]) -> str:
+    """Returns the path of the image of a sample relative to the root: `frame_id`, with the suffix of `img_paths`.
+
+    Without `img_paths`, and of a frame of a video, the suffix is '.jpg'.
+    """
+    paths = sample.get('img_paths') or ['']
+    suffix = Path(paths[0]).suffix
+    return f'{sample["frame_id"]}{suffix if suffix.lower() in IMAGE_SUFFIXES else ".jpg"}'
 
 
 def format_line(

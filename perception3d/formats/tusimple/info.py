@@ -42,8 +42,8 @@ def create_infos(
     `trainval` both where both are there; `test` is `test_label.json`, or without it `test_tasks_0627.json`, which has
     no lanes. So does RESA's `generate_seg_tusimple.py`. Masks of six lanes are drawn into `segGT6`, in the slots of
     `assign_slots`, unless all are there, and `list6/train_gt.txt` and `list6/val_gt.txt` written, unless these lists
-    are there: then their masks are taken. TuSimple itself has neither masks nor slots; the default of the width is CULane's, that script has
-    30 pixels.
+    are there: then their masks are taken. TuSimple itself has neither masks nor slots; the default of the width is
+    CULane's, that script has 30 pixels.
 
     Args:
         root: the folder that holds `clips` and the label files.

@@ -118,6 +118,7 @@ def _edit(root, change):
     [
         (lambda c: c[0].pop('name'), r'lane_train\.json is not a list of images with name and labels'),
         (lambda c: c[0].update(labels=['lane']), 'bbbb-2.jpg: labels is not a list of labels'),
+        (lambda c: c[0]['labels'][0].update(attributes=['solid']), 'bbbb-2.jpg, label 0: attributes is no table'),
         (lambda c: c[0].update(name='../x.jpg'), 'has a path as the name of an image'),
         (lambda c: c.append(c[0]), "has the images twice: 'bbbb-2.jpg'"),
         (lambda c: c[0].update(name='zzzz.jpg'), r'1 of 2 files .* are missing .*zzzz\.jpg'),

@@ -161,6 +161,9 @@ def test_folders_without_pngs(tmp_path):
         evaluate_folders(DATA / 'gts', tmp_path / 'empty', progress=False)
     with pytest.raises(InputError, match='missing does not exist: give --gt the folder of label PNGs'):
         evaluate_folders(tmp_path / 'missing', tmp_path / 'empty', progress=False)
+    _save(tmp_path / 'empty', 'other.png', np.zeros((4, 4), np.uint8))
+    with pytest.raises(InputError, match='has no prediction of any of the .* images, such as'):
+        evaluate_folders(DATA / 'gts', tmp_path / 'empty', progress=False)
 
 
 def test_a_palette_is_read_by_its_indices(tmp_path):

@@ -283,6 +283,13 @@ def test_what_the_built_in_world_adds_is_found(copy: Path):
     (copy / 'extra/steering.json').write_text(f'{{"{frame_id}": -0.125}}')
     create_infos(copy, progress=False)
     data = build(copy)
+    for text, message in (
+        ('{"a/b": NaN}', 'steering.json, a/b: nan: expected a finite'),
+        ('[1]', 'expected {frame id'),
+    ):
+        (copy / 'extra/steering.json').write_text(text)
+        with pytest.raises(InputError, match=message):
+            create_infos(copy, progress=False)
     sample = data[1]['data_samples']
     assert sample.gt_steering.steering_rad.tolist() == [-0.125] and sample.depth_path.endswith(f'{frame_id}.png')
     assert 'gt_steering' not in data[0]['data_samples'] and 'semantic_path' not in data[0]['data_samples']

@@ -89,6 +89,8 @@ def test_bad_input_is_named(tree: Path, tmp_path: Path):
         evaluate_folders(tmp_path, tree / 'pred')
     with pytest.raises(InputError, match='nowhere does not exist'):
         evaluate_folders(tree / 'gt', tmp_path / 'nowhere')
+    with pytest.raises(InputError, match='has no result file of any of the .*: give --pred the folder that the paths'):
+        evaluate_folders(tree / 'gt', tmp_path, progress=False)
 
 
 def sample(frame: str, pred: list, gt: list | None, category: str | None = None) -> dict:

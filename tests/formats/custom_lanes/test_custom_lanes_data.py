@@ -112,6 +112,8 @@ def test_any_lane_alike_is_one_slot(tree: Path, tmp_path: Path):
             '{"image": "images/a.jpg", "lanes": [[]], "slots": [4]}',
             'has the slot 4: expected 0 to 3, or give',
         ),
+        ('{"image": "images/a.jpg", "lanes": [], "mask": 3}', 'line 1: mask 3: expected the path of a PNG as text'),
+        ('{"image": "images/a.jpg", "lanes": [], "slot": []}', "key .*line 1.*'slot'"),
         ('{"image": "images/a.jpg", "lanes": [], "mask": "no.png"}', 'are missing in .*no.png'),
         ('{"image": "images/a.jpg", "lanes": [], "mask": "images/sub/b.png"}', 'is a mask of 120x80 pixels, but'),
         ('{"image": "images/a.jpg", "lanes": []}\n' * 2, 'line 2: images/a.jpg is already in .*line 1'),

@@ -49,6 +49,13 @@ def test_bad_input_is_named(tmp_path: Path):
     pred.write_text(format_line('a.jpg', []))
     with pytest.raises(InputError, match='no line with lanes'):
         evaluate_lane_files(gt, pred, LaneRule(SIZE))
+    gt.write_text(format_line('a.jpg', [LEFT]))
+    pred.write_text('{"image": "a.jpg"}\n')
+    with pytest.raises(InputError, match='pred.json, line 1 has no "lanes": write "lanes": ..'):
+        evaluate_lane_files(gt, pred, LaneRule(SIZE))
+    pred.write_text('{"image": "a.jpg", "lane": []}\n')
+    with pytest.raises(InputError, match="pred.json, line 1.*'lane'.*lanes"):
+        evaluate_lane_files(gt, pred, LaneRule(SIZE))
 
 
 def test_the_metric_has_the_scores_of_its_file(tmp_path: Path):

@@ -150,6 +150,10 @@ def test_result_files_that_cannot_be_scored(root, tmp_path):
         evaluate_folders(root / 'labels/valid', tmp_path, progress=False)
     with pytest.raises(InputError, match=r'holds no \.json files: give --gt a folder of labels'):
         evaluate_folders(root / 'color_images', tmp_path, progress=False)
+    (tmp_path / 'other').mkdir()
+    (tmp_path / 'other/1.lines.txt').write_text('')
+    with pytest.raises(InputError, match='has no result file of any of the 2 images, such as rec-b/1.lines.txt'):
+        evaluate_folders(root / 'labels/valid', tmp_path / 'other', progress=False)
 
 
 def test_scores_of_the_test_loop_are_those_of_its_files(root, valid, lanes, tmp_path):
@@ -178,6 +182,7 @@ def test_scores_of_the_test_loop_are_those_of_its_files(root, valid, lanes, tmp_
         (lambda c: c.pop('lanes'), 'is not a label file of LLAMAS'),
         (lambda c: c['lanes'][0]['markers'][0]['pixel_start'].update(y='nan'), 'is not a label file of LLAMAS'),
         (lambda c: c['lanes'][0]['markers'][0]['world_end'].update(z='nan'), 'holds numbers that are not finite'),
+        (lambda c: c['lanes'][0].update(lane_id=c['lanes'][1]['lane_id']), 'has two lines of the lane_id'),
         (lambda c: c['lanes'][0].update(lane_id='x0'), "lane_id 'x0': expected l0, l1"),
     ],
 )

@@ -107,6 +107,11 @@ def test_results_are_json_lines_in_the_rows_of_the_image(tree: Path, tmp_path: P
     del sample.h_samples
     sample.set_metainfo({'frame_id': raw['frame_id'], 'stored_hw': [(720, 1280)]})
     assert json.loads(data.result_of(sample.pred_lanes, sample.metainfo))['h_samples'] == list(range(160, 720, 10))
+    # The line has the name of the image, a frame of a video one of its own.
+    for path, suffix in (('/data/20.png', '.png'), ('/data/a.mp4', '.jpg')):
+        sample.set_metainfo({'img_paths': [path]})
+        entry = json.loads(data.result_of(sample.pred_lanes, sample.metainfo))
+        assert entry['raw_file'] == raw['frame_id'] + suffix
 
 
 def test_rows_between_points_are_on_the_straight_line():
@@ -132,6 +137,8 @@ def _line(**changes: Any) -> str:
         (_line(lanes=[[5]]), 'line 1: lane 0 has 1 values: expected 2, one for each row'),
         (_line(lanes=[[5, float('nan')]]), 'line 1: lane 0: expected a list of finite numbers'),
         (_line(lanes=[[5, 'x']]), 'line 1: lane 0: expected a list of finite numbers'),
+        (_line(lanes=[[]], h_samples=[]), 'line 1: h_samples: expected one or more rows'),
+        (_line(h_samples=[30, 30]), 'line 1: h_samples: .* each greater than the one before'),
         (_line(lanes={}), 'line 1: lanes: expected a list of lanes'),
         (_line(lanes=None), 'line 1 has no lanes: only the tasks'),
         (_line(raw_file='../x.jpg'), "line 1: raw_file: '../x.jpg' is not the path of a file in the root"),

@@ -177,6 +177,8 @@ def test_the_metric_has_the_scores_of_its_file(tmp_path: Path):
     }
     assert scores['f1'] == pytest.approx(f1) and 0 < scores['accuracy'] < 1
     # Without rows those of the image.
+    stored = {**samples[0], 'img_paths': ['/data/clips/0/20.png']}
+    assert json.loads(metric.result_text(stored['pred_lanes'], stored))['raw_file'].endswith('/20.png')
     bare = {**samples[0], 'h_samples': None}
     with pytest.raises(InputError, match='neither h_samples nor stored_hw'):
         metric.process(None, [bare])

@@ -48,7 +48,8 @@ def evaluate_folders(
     pixel scores such an image has no lanes. Scores of the table are in percent, of pixels in 0..1.
 
     Raises:
-        InputError: a folder is missing or has no PNG, or one is no label PNG or of another size; names the file.
+        InputError: a folder is missing or has no PNG, no image has a prediction, or one is no label PNG or of another
+            size; names the file.
     """
     options = options or EvaluationOptions()
     images = list_images(gt, pred)
@@ -76,10 +77,15 @@ def list_images(gt: str | Path, pred: str | Path) -> list[ImageFiles]:
     """Returns the files of all images that have a label PNG, in the order of the official tool.
 
     Raises:
-        InputError: a folder is missing or holds no PNG.
+        InputError: a folder is missing or holds no PNG, or no PNG of `pred` has the name of a label.
     """
     truth = _pngs(require_folder(gt, 'give --gt the folder of label PNGs'))
     predicted = {path.stem: path for path in _pngs(require_folder(pred, 'give --pred the folder of result PNGs'))}
+    if not any(path.stem in predicted for path in truth):
+        raise InputError(
+            f'{pred} has no prediction of any of the {len(truth)} images, such as {truth[0].stem}.png: give --pred the '
+            'folder of their results'
+        )
     return [ImageFiles(path, predicted.get(path.stem)) for path in truth]
 
 

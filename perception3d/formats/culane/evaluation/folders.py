@@ -57,7 +57,7 @@ def evaluate_folders(
         progress: show a bar.
 
     Raises:
-        InputError: a folder or list is missing, or names no images.
+        InputError: a folder or list is missing, or names no images; none of the images has a result file.
     """
     options = options or EvaluationOptions()
     gt = require_folder(gt, 'give --gt the folder that the paths of the lists begin in')
@@ -73,6 +73,11 @@ def evaluate_folders(
     every = dict.fromkeys([*images, *(image for members in groups.values() for image in members)])
     count = partial(count_image, gt=gt, pred=pred, rule=rule)
     counts = dict(zip(every, map_frames(count, list(every), options.jobs, progress, 'counting lanes')))
+    if not any(each.predicted for each in counts.values()):
+        raise InputError(
+            f'{pred} has no result file of any of the {len(counts)} images, such as {images[0]}{LINES_SUFFIX}: give '
+            '--pred the folder that the paths of the lists begin in'
+        )
     return report_images(counts, images, rule, groups)
 
 

@@ -27,7 +27,8 @@ def evaluate_lane_files(
         progress: show a bar.
 
     Raises:
-        InputError: a file cannot be read, has no annotated image, or pred has an image that gt does not have.
+        InputError: a file cannot be read, has no annotated image, or pred has an image that gt does not have, or a
+            line without `lanes`.
     """
     truth = {line.image: line for line in read_lane_lines(gt)}
     found = {line.image: line for line in read_lane_lines(pred)}
@@ -37,6 +38,9 @@ def evaluate_lane_files(
             f'{unknown[0].place}: {unknown[0].image} is not in {gt} ({len(unknown)} of {len(found)} images): score a '
             'file of the same images'
         )
+    without = [line.place for line in found.values() if line.lanes is None]
+    if without:
+        raise InputError(f'{without[0]} has no "lanes": write "lanes": [] where none are predicted')
     annotated = [line for line in truth.values() if line.lanes is not None]
     if not annotated:
         raise InputError(f'{gt} has no line with lanes: give --gt the annotations, "lanes": [] for an image without')

@@ -56,8 +56,8 @@ def evaluate_folders(
     nothing is scored.
 
     Raises:
-        InputError: a folder is missing or has no files to score, PNGs of some images are missing, or a file cannot be
-            used; names the file.
+        InputError: a folder is missing or has no files to score, or none of these images, PNGs of some images are
+            missing, or a file cannot be used; names the file.
     """
     options = options or EvaluationOptions()
     gt, pred = require_folder(gt, 'give --gt a folder of labels, such as labels/valid'), require_folder(pred)
@@ -76,6 +76,11 @@ def evaluate_folders(
         scores, table = lane_report([image.lanes for image in scored], rule)
         lines += table
         missing = sum(not image.has_lines for image in scored)
+        if missing == len(scored):
+            raise InputError(
+                f'{pred} has no result file of any of the {missing} images, such as {labels[0]}{LINES_SUFFIX}: give '
+                '--pred the folder of RECORDING/'
+            )
         if missing:
             scores['notes'] = [f'{missing} of {len(scored)} images have no result file: they count as without lanes']
             lines += [f'note: {note}' for note in scores['notes']]

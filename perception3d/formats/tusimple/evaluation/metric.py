@@ -14,7 +14,7 @@ from perception3d.evaluation.lane_metric import LaneMetric, LaneResult
 from perception3d.files import write_bytes
 from perception3d.formats.tusimple.evaluation.accuracy import ImageScores, score_image
 from perception3d.formats.tusimple.evaluation.label_files import mean_scores
-from perception3d.formats.tusimple.files import ABSENT, default_rows, format_line
+from perception3d.formats.tusimple.files import ABSENT, default_rows, format_line, raw_file_of
 from perception3d.registry import METRICS
 from perception3d.structures.lanes import Lanes
 
@@ -39,7 +39,7 @@ class TuSimpleMetric(LaneMetric):
             if sample.get('stored_hw') is None:
                 raise InputError('tested samples carry neither h_samples nor stored_hw: pack them (meta_keys)')
             rows = default_rows(int(sample['stored_hw'][0][0]))
-        return format_line(f'{sample["frame_id"]}.jpg', lanes.polylines, rows)
+        return format_line(raw_file_of(sample), lanes.polylines, rows)
 
     def score(self, text: str, annotated: dict[str, Any], sample: dict[str, Any]) -> ImageScores:
         """Scores the line of an image."""
