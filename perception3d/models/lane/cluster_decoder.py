@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError
-from perception3d.models.lane.decoding import stored_scale
+from perception3d.models.lane.decoding import stored_points, stored_scale
 from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import TASK_UTILS
 from perception3d.structures.lanes import Lanes
@@ -108,13 +108,6 @@ class ClusterDecoder:
             weights = lane[row[of_lane], column[of_lane]]
             sums = np.bincount(row[of_lane], weights * column[of_lane], len(rows))
             x = sums[used] / np.bincount(row[of_lane], weights, len(rows))[used]
-            lines.append(_stored(np.stack([x, rows[used]], 1), scale))
+            lines.append(stored_points(np.stack([x, rows[used]], 1), scale))
             scores.append(float(weights.mean()))
         sample.pred_lanes = Lanes(tuple(lines), np.full(len(lines), -1, np.int64), np.array(scores, np.float64))
-
-
-def _stored(points: npt.NDArray[Any], scale: tuple[float, float, float, float]) -> npt.NDArray[Any]:
-    """Returns points (M, 2) of the map, whole numbers at the middle of pixels, in the stored image."""
-    sx, tx, sy, ty = scale
-    stored: npt.NDArray[Any] = (points + 0.5 - [tx, ty]) / [sx, sy] - 0.5
-    return stored

@@ -29,6 +29,18 @@ def stored_scale(meta: dict[str, Any]) -> tuple[float, float, float, float]:
     return matrix[0, 0], matrix[0, 2], matrix[1, 1], matrix[1, 2]
 
 
+def stored_points(points: npt.NDArray[Any], scale: tuple[float, float, float, float]) -> npt.NDArray[Any]:
+    """Returns points (M, 2) of the input, whole numbers at the middle of pixels, in the stored image.
+
+    Args:
+        points: x and y.
+        scale: of `stored_scale`.
+    """
+    sx, tx, sy, ty = scale
+    stored: npt.NDArray[Any] = (points + 0.5 - [tx, ty]) / [sx, sy] - 0.5
+    return stored
+
+
 def existing(outputs: LaneOutputs, threshold: float) -> npt.NDArray[Any]:
     """Returns the probability (L,) of each lane of one image, 0 where it is not above `threshold`.
 
