@@ -1,6 +1,7 @@
 """Other lane networks, with and without SAD, and SAD by other settings, on the data of `lane_sad.py`.
 
-The same schedule for all, weights are averaged.
+The same schedule for all, weights are averaged. The last two, a network for any number of lanes
+and CLRNet, have larger images, 104x488.
 """
 
 import runpy
@@ -37,4 +38,6 @@ arms = {
     'resnet-18': dict(config=RESNET),
     'resnet-18-sad': _sad('lane_sad_resnet_r18_tiny', RESNET, 'resnet-18'),
     'scnn': dict(config=f'../scnn/scnn_tiny{END}'),
+    'agnostic': dict(config='../lane_agnostic/lane_agnostic_enet_tiny_104x488_10e_culane_sim.py'),
+    'clrnet-r18': dict(config='../clrnet/clrnet_r18_tiny_104x488_10e_culane_sim.py'),
 }

@@ -3,6 +3,7 @@
 The student of all rows is the same network with the same data order and seeds; weights are averaged. `longer` trains
 without distillation for the time that the more expensive of the two, IntRA-KD, takes. One teacher, a ResNet-101 of a
 quarter of the width, serves all seeds of IntRA-KD, in every second iteration. `lane_others.py` has other networks.
+The row of the student is compared with that of SAD, so that the gain over both controls has an interval.
 """
 
 name = 'lane_sad'
@@ -31,7 +32,7 @@ STUDENT = '../enet/enet_tiny_56x256_10e_culane_sim.py'
 
 arms = {
     'teacher': dict(config=TEACHER, seeds=(0,), baseline=None),
-    'student': dict(config=STUDENT),
+    'student': dict(config=STUDENT, baseline='sad'),
     # An iteration of IntRA-KD takes as long as 1.3 iterations of the student.
     'longer': dict(config=STUDENT, options={'max_epochs': 13, 'val_interval': 13}, baseline=None),
     'sad': dict(config='../lane_sad/lane_sad_enet_tiny_56x256_10e_culane_sim.py', test_config=STUDENT),
