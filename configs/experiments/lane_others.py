@@ -30,8 +30,8 @@ def _sad(config, student, baseline, **options):
 arms = {
     'enet': dict(config=ENET),
     'enet-sad': _sad('lane_sad_enet_tiny', ENET, 'enet'),
-    # The weight 0.1 of the paper as it is, not as a share of the student's own loss.
-    'enet-sad-plain-weight': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_match=None),
+    # The weight as a share of the student's own loss.
+    'enet-sad-share': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_match=1.0),
     'enet-sad-from-start': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_start=0.0),
     'erfnet': dict(config=ERFNET),
     'erfnet-sad': _sad('lane_sad_erfnet_tiny', ERFNET, 'erfnet'),
