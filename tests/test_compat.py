@@ -170,6 +170,22 @@ def test_mmengine_still_formats_again(monkeypatch):
     assert config.pretty_text == first.replace('3', '4')
 
 
+def test_yapf_still_fails_on_a_cut_cache(tmp_path):
+    """Two processes of a new installation may read half of the file that the other writes."""
+    from yapf_third_party._ylib2to3.pgen2 import driver
+
+    cache = tmp_path / 'grammar.pickle'
+    whole = driver.load_grammar('PatternGrammar.txt', str(cache))
+    content = cache.read_bytes()
+    for size in (0, 1, len(content) // 2, len(content) - 1):
+        cache.write_bytes(content[:size])
+        with pytest.raises(Exception, match='.*'):
+            driver.load_grammar.__wrapped__('PatternGrammar.txt', str(cache))
+        read = driver.load_grammar('PatternGrammar.txt', str(cache))
+        assert read.states == whole.states and read.labels == whole.labels
+        assert cache.read_bytes() == content
+
+
 def test_mmdet3d_still_counts_voxels():
     # When this fails, mmdet3d takes the size of a batch from the clouds and the fix can go.
     folder = importlib.util.find_spec('mmdet3d.models.detectors').submodule_search_locations[0]

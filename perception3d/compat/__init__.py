@@ -66,7 +66,7 @@ from perception3d.compat.mmengine_options import read_settings_and_named_steps, 
 from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
 from perception3d.compat.pillar_maps import require_pillars_inside
 from perception3d.compat.spconv_on_cpu import convolve_on_the_cpu
-from perception3d.compat.yapf_texts import remember_formatted_texts
+from perception3d.compat.yapf_texts import read_grammars_that_are_whole, remember_formatted_texts
 
 
 def _fix_checkpoints(module: ModuleType) -> None:
@@ -116,6 +116,7 @@ _AFTER: dict[str, Callable[[ModuleType], None]] = {
     'mmdet.datasets.openimages': arrays_without_pickles,
     'spconv.pytorch.ops': convolve_on_the_cpu,
     'yapf.yapflib.yapf_api': remember_formatted_texts,
+    'yapf_third_party._ylib2to3.pgen2.driver': read_grammars_that_are_whole,
 }
 
 
