@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +20,11 @@ SHARING = {'none': (0, 1, 2), 'e3_e4': (0, 1, 1), 'all': (0, 0, 0)}
 
 def eight_blocks(dropout: float) -> nn.Sequential:
     """Returns the eight blocks of 128 channels of one stage."""
-    settings = [
+    settings: list[dict[str, Any]] = [
         dict(), dict(dilation=2), dict(asymmetric=True), dict(dilation=4),
         dict(), dict(dilation=8), dict(asymmetric=True), dict(dilation=16),
     ]  # fmt: skip
-    return nn.Sequential(*(Bottleneck(128, dropout, **setting) for setting in settings))  # type: ignore[arg-type]
+    return nn.Sequential(*(Bottleneck(128, dropout, **setting) for setting in settings))
 
 
 @MODELS.register_module()

@@ -55,13 +55,12 @@ class MessagePassing(nn.Module):
 
     def __init__(self, channels: int, kernel: int = 9) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False) for _ in self._DIRECTIONS
-        )
+        convs = [nn.Conv1d(channels, channels, kernel, padding=kernel // 2, bias=False) for _ in self._DIRECTIONS]
         # Of the released code.
         deviation = math.sqrt(2 / (kernel * channels * channels * 5))
-        for conv in self.convs:
-            nn.init.normal_(conv.weight, std=deviation)  # type: ignore[arg-type]
+        for conv in convs:
+            nn.init.normal_(conv.weight, std=deviation)
+        self.convs = nn.ModuleList(convs)
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns a map of the shape of x."""
