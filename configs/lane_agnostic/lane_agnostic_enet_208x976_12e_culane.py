@@ -15,12 +15,6 @@ with read_base():
     from .._base_.schedules.sgd_poly import *
 
 # Once the image has moved, before it is packed.
-steps = train_dataloader['dataset']['pipeline']
-train_dataloader['dataset']['pipeline'] = dict(
-    load=steps['load'],
-    resize=steps['resize'],
-    augment=steps['augment'],
-    instances=dict(type=DrawLaneInstances, lane_width_px=lane_width_px),
-    pack=steps['pack'],
-)
+steps = train_dataloader.dataset.pipeline
+steps.update(instances=dict(type=DrawLaneInstances, lane_width_px=lane_width_px), pack=steps.pop('pack'))
 del steps
