@@ -3,14 +3,8 @@
 from mmengine.config import read_base
 
 crop_top_px, input_hw = 176, [64, 256]
-batch_size, lr, max_epochs, val_interval = 8, 2e-3, 12, 12
+max_epochs, val_interval = 12, 12
 base_channels = 16
-# About the spread of the angles.
-unit_rad = 0.01
 
 with read_base():
-    from .._base_.datasets.culane_sim_steering import *
-    from .._base_.models.steering import *
-    from .._base_.runtime import *
-    from .._base_.schedules.adamw_cosine import *
-    from .._base_.schedules.averaged import *
+    from .fm_net_steering_r18_208x576_20e_culane_sim import *
