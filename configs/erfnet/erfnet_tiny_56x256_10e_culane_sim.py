@@ -4,6 +4,8 @@ from mmengine.config import read_base
 
 crop_top_px, input_hw = 240, [56, 256]
 lr, max_epochs, val_interval = 3e-3, 10, 10
+# Lanes of 16 pixels are 2.5 pixels wide here.
+decoder_kernel = 3
 
 with read_base():
     from .._base_.datasets.culane_sim import *
@@ -11,6 +13,3 @@ with read_base():
     from .._base_.runtime import *
     from .._base_.schedules.adamw_cosine import *
     from .._base_.schedules.averaged import *
-
-# Lanes of 16 pixels are 2.5 pixels wide here.
-model.decoder.update(kernel=3)

@@ -5,6 +5,8 @@ from mmengine.config import read_base
 width = 16
 crop_top_px, input_hw = 240, [56, 256]
 lr, max_epochs, val_interval = 3e-3, 10, 10
+# Lanes of 16 pixels are 2.5 pixels wide here.
+decoder_kernel = 3
 
 with read_base():
     from .._base_.datasets.culane_sim import *
@@ -12,6 +14,3 @@ with read_base():
     from .._base_.runtime import *
     from .._base_.schedules.adamw_cosine import *
     from .._base_.schedules.averaged import *
-
-# Lanes of 16 pixels are 2.5 pixels wide here.
-model.decoder.update(kernel=3)

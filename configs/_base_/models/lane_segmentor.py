@@ -12,6 +12,8 @@ from perception3d.models.lane.segmentor import LaneSegmentor
 class_names = ['left-2', 'left-1', 'right-1', 'right-2']
 # Height and width of the input.
 input_hw = [208, 976]
+# Side in pixels of the squares over which the decoder averages probabilities.
+decoder_kernel = 9
 # Of red, green and blue, 0..255.
 mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 
@@ -24,5 +26,13 @@ model = dict(
         iou=dict(type=LaneSoftIoULoss, weight=0.1),
         exist=dict(type=LaneExistenceLoss, weight=0.1),
     ),
-    decoder=dict(type=RowDecoder),
+    decoder=dict(
+        type=RowDecoder,
+        row_step_px=20,
+        num_rows=18,
+        threshold=0.3,
+        exist_threshold=0.5,
+        kernel=decoder_kernel,
+        smooth_px=None,
+    ),
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 from lane_batches import lane_batch
@@ -68,6 +70,13 @@ def test_the_network_takes_what_the_pipelines_make(configs):
             classes = dataset.type.default_classes or range(4)
             assert len(classes) == net.num_lanes, name
         assert config.auto_scale_lr.base_batch_size == config.train_dataloader.batch_size or 'tiny' in name
+
+
+def test_settings_of_the_decoder_are_stated_with_its_defaults(configs):
+    stated = dict(configs['enet_208x976_12e_culane'].model.decoder)
+    defaults = inspect.signature(stated.pop('type')).parameters
+    assert {'threshold', 'exist_threshold', 'kernel', 'row_step_px', 'num_rows', 'smooth_px'} == stated.keys()
+    assert stated == {name: defaults[name].default for name in stated}
 
 
 @pytest.mark.parametrize('name', [name for name in PARAMETERS if 'tiny' in name])
