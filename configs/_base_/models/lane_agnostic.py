@@ -23,4 +23,4 @@ model.losses = dict(
     iou=dict(type=LaneSoftIoULoss, weight=0.1),
     embed=dict(type=LaneEmbeddingLoss, weight=0.1),
 )
-model.decoder = dict(type=ClusterDecoder, row_step=row_step)
+model.decoder = dict(type=ClusterDecoder, row_step=row_step, threshold=0.5, bandwidth=1.5, max_clusters=64)

@@ -17,21 +17,22 @@ _STEPS = 20
 _NEAR = 1e-3
 
 
-def mean_shift(vectors: npt.NDArray[Any], bandwidth: float) -> npt.NDArray[Any]:
-    """Returns the cluster (N,) of each vector, numbered in the order in which they are found.
+def mean_shift(vectors: npt.NDArray[Any], bandwidth: float, max_clusters: int) -> npt.NDArray[Any]:
+    """Returns the cluster (N,) of each vector, numbered in the order in which they are found, -1 for none.
 
-    From the first vector that has no cluster, the centre moves to the mean of the vectors within `bandwidth` until it
-    rests; those within it are a cluster, and the rest follows. Only vectors of no cluster are looked at, so that there
-    are at most N clusters.
+    From the first vector without a cluster, the centre moves to the mean of the vectors within `bandwidth` until it
+    converges; those within it are a cluster, and the next one is sought among the others.
 
     Args:
         vectors: (N, E).
         bandwidth: radius, as the vectors.
+        max_clusters: vectors that are left after so many clusters have none.
     """
     clusters = np.full(len(vectors), -1, np.int64)
-    number = 0
-    while (clusters < 0).any():
+    for number in range(max_clusters):
         left = np.flatnonzero(clusters < 0)
+        if not len(left):
+            break
         rest, centre = vectors[left], vectors[left[0]]
         for _ in range(_STEPS):
             near = np.linalg.norm(rest - centre, axis=1) <= bandwidth
@@ -44,7 +45,6 @@ def mean_shift(vectors: npt.NDArray[Any], bandwidth: float) -> npt.NDArray[Any]:
         # The mean of vectors far apart may have none near it.
         near[0] |= not near.any()
         clusters[left[near]] = number
-        number += 1
     return clusters
 
 
@@ -61,6 +61,8 @@ class ClusterDecoder:
         bandwidth: radius of a cluster; half of `push` of `LaneEmbeddingLoss` lies between two lanes.
         min_rows: lanes that have pixels in fewer rows are left out.
         min_pixels: and those of fewer pixels.
+        max_clusters: at most so many are sought, from the lowest pixels up; those left out by size count too. Embeddings
+            of an untrained network are thousands of clusters, those of a trained one about as many as lanes.
 
     Raises:
         InputError: a setting is invalid.
@@ -73,14 +75,15 @@ class ClusterDecoder:
         bandwidth: float = 1.5,
         min_rows: int = 3,
         min_pixels: int = 8,
+        max_clusters: int = 64,
     ) -> None:
-        if row_step < 1 or bandwidth <= 0 or min_rows < 2:
+        if row_step < 1 or bandwidth <= 0 or min_rows < 2 or max_clusters < 1:
             raise InputError(
-                f'row_step {row_step}, bandwidth {bandwidth} and min_rows {min_rows}: expected a step of 1 or more, a '
-                'bandwidth above 0 and two rows or more'
+                f'row_step {row_step}, bandwidth {bandwidth}, min_rows {min_rows} and max_clusters {max_clusters}: '
+                'expected a step of 1 or more, a bandwidth above 0, two rows or more and at least one cluster'
             )
         self.row_step, self.threshold, self.bandwidth = row_step, threshold, bandwidth
-        self.min_rows, self.min_pixels = min_rows, min_pixels
+        self.min_rows, self.min_pixels, self.max_clusters = min_rows, min_pixels, max_clusters
 
     def decode(self, outputs: LaneOutputs, sample: Any) -> None:
         """Sets the lanes of one image; points are in pixels of the stored image, bottom first.
@@ -97,7 +100,7 @@ class ClusterDecoder:
         lane = 1 - logits[:, rows.tolist()].softmax(0)[0].cpu().numpy().astype(np.float64)
         vectors = embeddings[:, rows.tolist()].cpu().numpy().astype(np.float64)
         row, column = np.nonzero(lane > self.threshold)
-        clusters = mean_shift(vectors[:, row, column].T, self.bandwidth)
+        clusters = mean_shift(vectors[:, row, column].T, self.bandwidth, self.max_clusters)
         scale = stored_scale(sample.metainfo)
         lines, scores = [], []
         for number in range(clusters.max(initial=-1) + 1):

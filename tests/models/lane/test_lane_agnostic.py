@@ -64,10 +64,26 @@ def test_mean_shift_finds_clusters_of_any_number():
     generator = np.random.default_rng(0)
     owners = generator.integers(0, 7, 200)
     vectors = 4.0 * np.stack([owners, owners % 2], 1) + generator.uniform(-0.4, 0.4, (200, 2))
-    clusters = mean_shift(vectors, 1.5)
+    clusters = mean_shift(vectors, 1.5, 20)
     assert clusters.max() == 6
     assert all(len(set(clusters[owners == k])) == 1 for k in range(7))
-    assert len(mean_shift(np.zeros((0, 4)), 1.0)) == 0
+    assert len(mean_shift(np.zeros((0, 4)), 1.0, 20)) == 0
+
+
+def test_spread_embeddings_have_no_more_clusters_than_are_sought():
+    vectors = 10.0 * np.arange(50)[:, None]
+    np.testing.assert_array_equal(mean_shift(vectors, 1.5, 8), [*range(8), *[-1] * 42])
+    logits, embeddings = torch.zeros(1, 2, 32, 64), torch.zeros(1, 1, 32, 64)
+    columns = np.arange(1, 64, 8)
+    for column in columns:
+        logits[:, 1, :, column : column + 3] = 20
+        embeddings[:, :, :, column : column + 3] = 10.0 * column
+    sample = Det3DDataSample(metainfo=lane_meta((32, 64), (80, 128), crop_top_px=16))
+    for most, count in ((5, 5), (64, len(columns))):
+        ClusterDecoder(row_step=2, max_clusters=most).decode(LaneOutputs((), logits, None, embeddings), sample)
+        assert len(sample.pred_lanes) == count
+    with pytest.raises(InputError, match='max_clusters 0: expected'):
+        ClusterDecoder(max_clusters=0)
 
 
 def test_a_polyline_for_each_cluster_in_stored_pixels():
