@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
-from perception3d.models.lane.existence import checked_input
+from perception3d.models.lane.image_size import checked_input
 from perception3d.models.lane.outputs import IGNORED, LaneOutputs, LaneTargets
 from perception3d.registry import MODELS
 

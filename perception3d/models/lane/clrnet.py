@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,16 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import unknown_name
-from perception3d.models.inference.acceleration import fold_batch_norms
 from perception3d.models.lane.clr_targets import FIELDS, head_samples
-from perception3d.models.lane.existence import checked_input
-from perception3d.models.lane.steering import checked_images
+from perception3d.models.lane.export import BEFORE, NormalisedNetwork, example_image
+from perception3d.models.lane.image_size import checked_images, checked_input
+from perception3d.models.lane.outputs import STAGES
 from perception3d.registry import MODELS, TASK_UTILS
 from perception3d.structures.expected_data import ExpectedData, Stated
-from perception3d.structures.export_spec import ExportInput, ExportSpec, ReadSample
+from perception3d.structures.export_spec import ExportSpec, ReadSample
 
-STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
-"""Submodules that pass on the maps of the four stages."""
 DEPTHS = (18, 34, 50, 101)
 
 
@@ -166,19 +163,17 @@ class LaneCLRNet(BaseModel):
 
     def export_spec(self, read_sample: ReadSample) -> ExportSpec:
         """Returns what goes into the ONNX file: normalisation and network up to its head, before suppression."""
-        height, width = self.net.input_hw
-        generator = torch.Generator().manual_seed(0)
-        image = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
+        self.net.keep_priors()
         head = self.net.head
         columns = FIELDS + head.n_offsets
         return ExportSpec(
-            network=CLRNetworkOnly(self).eval(),
-            inputs=(ExportInput('image', image, f'uint8 RGB (1, 3, {height}, {width}), cropped and resized'),),
+            network=NormalisedNetwork(self, lambda predictions: (predictions,)),
+            inputs=(example_image(self.net.input_hw),),
             outputs=('predictions',),
             contains=f'normalisation and network, with folded batch norms; output: predictions (1, {head.num_priors}, '
             f'{columns}): logits of background and lane, start y, start x, angle / pi, length, x of {head.n_offsets} '
             'rows from the bottom, as shares',
-            before='crop and resize the image as CropResizeLaneImage of the test pipeline does',
+            before=BEFORE,
             after=f'lanes: suppression and polylines by {type(self.decoder).__name__} (models/lane/clr_decoder.py)',
         )
 
@@ -196,25 +191,3 @@ class LaneCLRNet(BaseModel):
             'loss_iou': losses['iou_loss'] + zero,
             'loss_seg': losses['seg_loss'],
         }
-
-
-class CLRNetworkOnly(nn.Module):
-    """A network with its normalisation: `forward(image)` to a tuple of the predictions (1, P, 6 + R).
-
-    Args:
-        model: copied, its batch norms folded.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: LaneCLRNet) -> None:
-        super().__init__()
-        model.net.keep_priors()
-        self.net = fold_batch_norms(copy.deepcopy(model.net).eval().requires_grad_(False)).cpu()
-        for name in ('mean', 'std'):
-            self.register_buffer(name, getattr(model.data_preprocessor, name).cpu())
-
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Returns the predictions; the image as the specification describes it."""
-        return (self.net((image.float() - self.mean) / self.std),)

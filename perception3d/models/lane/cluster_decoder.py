@@ -61,8 +61,8 @@ class ClusterDecoder:
         bandwidth: radius of a cluster; half of `push` of `LaneEmbeddingLoss` lies between two lanes.
         min_rows: lanes that have pixels in fewer rows are left out.
         min_pixels: and those of fewer pixels.
-        max_clusters: at most so many are sought, from the lowest pixels up; those left out by size count too. Embeddings
-            of an untrained network are thousands of clusters, those of a trained one about as many as lanes.
+        max_clusters: at most so many are sought, from the lowest pixels up; those left out by size count too.
+            Embeddings of an untrained network are thousands of clusters, of a trained one about as many as lanes.
 
     Raises:
         InputError: a setting is invalid.

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from perception3d.checks import unknown_name
 from perception3d.models.lane.enet_blocks import Bottleneck, DownBottleneck, InitialBlock, UpBottleneck
-from perception3d.models.lane.existence import ExistenceBranch, checked_input
+from perception3d.models.lane.existence import ExistenceBranch
+from perception3d.models.lane.image_size import checked_input
 from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import MODELS
 

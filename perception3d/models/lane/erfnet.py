@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from perception3d.models.lane.existence import ExistenceBranch, checked_input
+from perception3d.models.lane.existence import ExistenceBranch
+from perception3d.models.lane.image_size import checked_input
 from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import MODELS
 

@@ -7,15 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from perception3d.checks import InputError, unknown_name
-
-
-def checked_input(input_hw: Sequence[int]) -> tuple[int, int]:
-    """Returns height and width of the input of a lane network; InputError unless both are multiples of 8."""
-    height, width = (int(size) for size in input_hw)
-    if height < 16 or width < 16 or height % 8 or width % 8:
-        raise InputError(f'input_hw is {[height, width]}: expected height and width, multiples of 8 and 16 or more')
-    return height, width
+from perception3d.checks import unknown_name
 
 
 class ExistenceHead(nn.Sequential):

@@ -3,49 +3,60 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from perception3d.models.inference.acceleration import fold_batch_norms
+from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.structures.export_spec import ExportInput, ExportSpec
 
 if TYPE_CHECKING:
     from perception3d.models.lane.segmentor import LaneSegmentor
 
 OUTPUTS = ('seg_logits', 'exist_logits', 'embeddings')
+BEFORE = 'crop and resize the image as CropResizeLaneImage of the test pipeline does'
+"""What a user of the file does to an image first."""
 
 
-class LaneNetwork(nn.Module):
-    """A network with its normalisation: `forward(image)` to a tuple of those of `OUTPUTS` that it gives.
+class NormalisedNetwork(nn.Module):
+    """A network with its normalisation, on the CPU: `forward(image)` to a tuple of tensors.
 
     Args:
-        model: copied, its batch norms folded.
+        model: with `net` and a `LanePreprocessor`; the network is copied, its batch norms folded.
+        outputs: from what the network returns to the tuple.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, model: LaneSegmentor) -> None:
+    def __init__(self, model: Any, outputs: Callable[[Any], tuple[Tensor, ...]]) -> None:
         super().__init__()
         self.net = fold_batch_norms(copy.deepcopy(model.net).eval().requires_grad_(False)).cpu()
+        self.outputs = outputs
         for name in ('mean', 'std'):
             self.register_buffer(name, getattr(model.data_preprocessor, name).cpu())
+        self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Returns the outputs; the image as the specification describes it."""
-        outputs = self.net((image.float() - self.mean) / self.std)
-        values = (getattr(outputs, name) for name in OUTPUTS)
-        return tuple(value for value in values if value is not None)
+        return self.outputs(self.net((image.float() - self.mean) / self.std))
+
+
+def example_image(input_hw: tuple[int, int]) -> ExportInput:
+    """Returns the input of a `NormalisedNetwork` with an image of random pixels."""
+    height, width = input_hw
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
+    return ExportInput('image', image, f'uint8 RGB (1, 3, {height}, {width}), cropped and resized')
 
 
 def lane_spec(model: LaneSegmentor) -> ExportSpec:
-    """Returns what goes into the ONNX file of a lane model."""
+    """Returns what goes into the ONNX file of a lane model: those of `OUTPUTS` that its network gives."""
     height, width = model.net.input_hw
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
-    network = LaneNetwork(model).eval()
+    network = NormalisedNetwork(model, _given)
     with torch.no_grad():
         outputs = network.net(torch.zeros(1, 3, height, width))
     given = tuple(name for name in OUTPUTS if getattr(outputs, name) is not None)
@@ -56,10 +67,15 @@ def lane_spec(model: LaneSegmentor) -> ExportSpec:
     }
     return ExportSpec(
         network=network,
-        inputs=(ExportInput('image', image, f'uint8 RGB (1, 3, {height}, {width}), cropped and resized'),),
+        inputs=(example_image(model.net.input_hw),),
         outputs=given,
         contains='normalisation and network, with folded batch norms; outputs: '
         + ', '.join(meanings[name] for name in given),
-        before='crop and resize the image as CropResizeLaneImage of the test pipeline does',
+        before=BEFORE,
         after=f'lanes: {type(model.decoder).__name__} (models/lane), softmax over the classes first',
     )
+
+
+def _given(outputs: LaneOutputs) -> tuple[Tensor, ...]:
+    values = (getattr(outputs, name) for name in OUTPUTS)
+    return tuple(value for value in values if value is not None)

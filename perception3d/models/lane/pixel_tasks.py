@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError, unknown_name
-from perception3d.models.lane.existence import checked_input
-from perception3d.models.lane.steering import STAGES, checked_images, residual_backbone
+from perception3d.models.lane.image_size import checked_images, checked_input
+from perception3d.models.lane.outputs import STAGES
+from perception3d.models.lane.steering import residual_backbone
 from perception3d.registry import MODELS
 
 IGNORED = 255

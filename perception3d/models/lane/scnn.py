@@ -10,7 +10,8 @@ from mmengine.model import BaseModule, Sequential
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from perception3d.models.lane.existence import ExistenceHead, checked_input
+from perception3d.models.lane.existence import ExistenceHead
+from perception3d.models.lane.image_size import checked_input
 from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import MODELS
 

@@ -9,16 +9,14 @@ from mmdet3d.structures import Det3DDataSample
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from perception3d.checks import InputError, unknown_name
+from perception3d.checks import unknown_name
 from perception3d.models.lane.export import lane_spec
-from perception3d.models.lane.outputs import LaneOutputs, lane_targets
+from perception3d.models.lane.image_size import checked_images
+from perception3d.models.lane.outputs import STAGES, LaneOutputs, lane_targets
 from perception3d.registry import MODELS, TASK_UTILS
 from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
 from perception3d.structures.heatmaps import Heatmaps
-
-STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
-"""Submodules that pass on the maps of the four stages."""
 
 
 @MODELS.register_module()
@@ -71,7 +69,7 @@ class LaneSegmentor(BaseModel):
         """Runs the network: mode 'tensor', 'loss' or 'predict'."""
         if mode not in ('tensor', 'loss', 'predict'):
             raise unknown_name('mode', mode, ('tensor', 'loss', 'predict'))
-        outputs = self._tapped(self.net(self._checked(inputs['img'])))
+        outputs = self._tapped(self.net(checked_images(inputs['img'], self.net.input_hw)))
         if mode == 'tensor':
             return outputs
         if mode == 'loss':
@@ -111,15 +109,6 @@ class LaneSegmentor(BaseModel):
         """
         lanes = logits.detach().float().softmax(0)[1:].amax(0)
         return Heatmaps(lanes.cpu().numpy()[None])
-
-    def _checked(self, images: Tensor) -> Tensor:
-        height, width = self.net.input_hw
-        if tuple(images.shape[-2:]) != (height, width):
-            raise InputError(
-                f'images have {images.shape[-1]} x {images.shape[-2]} pixels, but the network takes {width} x {height} '
-                '(net.input_hw): set input_hw of CropResizeLaneImage and of the network to one value'
-            )
-        return images
 
     def _tapped(self, outputs: LaneOutputs) -> LaneOutputs:
         stages = tuple(getattr(self, name)(stage) for name, stage in zip(STAGES, outputs.stages, strict=True))

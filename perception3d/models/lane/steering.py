@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,11 @@ from mmengine.structures import LabelData
 from torch import Tensor, nn
 
 from perception3d.checks import InputError, unknown_name
-from perception3d.models.inference.acceleration import fold_batch_norms
-from perception3d.models.lane.existence import checked_input
+from perception3d.models.lane.export import BEFORE, NormalisedNetwork, example_image
+from perception3d.models.lane.image_size import checked_images, checked_input
+from perception3d.models.lane.outputs import STAGES
 from perception3d.registry import MODELS
-from perception3d.structures.export_spec import ExportInput, ExportSpec, ReadSample
-
-STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
-"""Submodules that pass on the maps of the four stages."""
+from perception3d.structures.export_spec import ExportSpec, ReadSample
 
 
 def residual_backbone(depth: int, base_channels: int) -> ResNet:
@@ -115,49 +112,15 @@ class SteeringRegressor(BaseModel):
 
     def export_spec(self, read_sample: ReadSample) -> ExportSpec:
         """Returns what goes into the ONNX file: normalisation and network, from an image to the angle."""
-        height, width = self.net.input_hw
-        generator = torch.Generator().manual_seed(0)
-        image = torch.randint(0, 256, (1, 3, height, width), generator=generator, dtype=torch.uint8)
+        unit_rad = self.unit_rad
         return ExportSpec(
-            network=SteeringNetwork(self).eval(),
-            inputs=(ExportInput('image', image, f'uint8 RGB (1, 3, {height}, {width}), cropped and resized'),),
+            network=NormalisedNetwork(self, lambda outputs: (outputs[1] * unit_rad,)),
+            inputs=(example_image(self.net.input_hw),),
             outputs=('steering_rad',),
             contains='normalisation and network, with folded batch norms; output: the angle (1, 1) in radians',
-            before='crop and resize the image as CropResizeLaneImage of the test pipeline does',
+            before=BEFORE,
             after='nothing: positive is to the left',
         )
-
-
-class SteeringNetwork(nn.Module):
-    """A network with its normalisation: `forward(image)` to a tuple of the angle (1, 1) in radians.
-
-    Args:
-        model: copied, its batch norms folded.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, model: SteeringRegressor) -> None:
-        super().__init__()
-        self.net = fold_batch_norms(copy.deepcopy(model.net).eval().requires_grad_(False)).cpu()
-        self.unit_rad = model.unit_rad
-        for name in ('mean', 'std'):
-            self.register_buffer(name, getattr(model.data_preprocessor, name).cpu())
-
-    def forward(self, image: Tensor) -> tuple[Tensor]:
-        """Returns the angle; the image as the specification describes it."""
-        return (self.net((image.float() - self.mean) / self.std)[1] * self.unit_rad,)
-
-
-def checked_images(images: Tensor, input_hw: tuple[int, int]) -> Tensor:
-    """Returns images (B, 3, H, W); InputError where they have another size than the network takes."""
-    if tuple(images.shape[-2:]) != input_hw:
-        raise InputError(
-            f'images have {images.shape[-1]} x {images.shape[-2]} pixels, but the network takes {input_hw[1]} x '
-            f'{input_hw[0]}: set input_hw of CropResizeLaneImage and of the model to one value'
-        )
-    return images
 
 
 def _angle_of(sample: Any) -> Tensor:

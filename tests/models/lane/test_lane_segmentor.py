@@ -10,9 +10,10 @@ from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
 from perception3d.models.lane.enet import ENet
 from perception3d.models.lane.losses import LaneCrossEntropyLoss, LaneExistenceLoss, LaneSoftIoULoss
+from perception3d.models.lane.outputs import STAGES
 from perception3d.models.lane.preprocessor import LanePreprocessor
 from perception3d.models.lane.row_decoder import RowDecoder
-from perception3d.models.lane.segmentor import STAGES, LaneSegmentor
+from perception3d.models.lane.segmentor import LaneSegmentor
 from perception3d.registry import MODELS
 
 
