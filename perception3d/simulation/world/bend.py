@@ -1,4 +1,4 @@
-"""Roads that bend: an axis of straight lines and arcs that join without a kink."""
+"""Roads with curves: an axis of straight lines and arcs that join without a kink."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BentRoad(Road):
         return np.take_along_axis(options, best[None, :, None], axis=0)[0]
 
     def curvature(self, s: float) -> float:
-        """Returns the curvature of the axis in 1/m, positive where it bends to the left."""
+        """Returns the curvature of the axis in 1/m, positive in a curve to the left."""
         radius = self.pieces[int(self._piece_at(np.array(s)))].radius_m
         return 1.0 / radius if radius else 0.0
 
@@ -61,14 +61,14 @@ class BentRoad(Road):
 _SECTION = ('lanes', 'lane_width', 'parking', 'sidewalk', 'side', 'island')
 
 
-def bent_axis(bends: Sequence[tuple[float, float]], s_min: float, s_max: float) -> tuple[Axis, ...]:
+def bent_axis(parts: Sequence[tuple[float, float]], s_min: float, s_max: float) -> tuple[Axis, ...]:
     """Returns the pieces of an axis that passes the origin along x at s = 0.
 
-    bends: (start, radius) of each piece in order, metres; radius 0 for a line, positive for a left turn; the first one
+    parts: (start, radius) of each piece in order, metres; radius 0 for a line, positive for a left turn; the first one
     starts at s_min.
     """
-    edges = [s_min, *(start for start, _ in bends[1:]), s_max]
-    pieces = [Axis(0.0, 0.0, 0.0, radius, edges[k], edges[k + 1]) for k, (_, radius) in enumerate(bends)]
+    edges = [s_min, *(start for start, _ in parts[1:]), s_max]
+    pieces = [Axis(0.0, 0.0, 0.0, radius, edges[k], edges[k + 1]) for k, (_, radius) in enumerate(parts)]
     middle = max(k for k, piece in enumerate(pieces) if piece.s_min <= 0.0)
     for k in range(middle + 1, len(pieces)):
         pieces[k] = _joined(pieces[k], pieces[k - 1], pieces[k].s_min)

@@ -157,12 +157,12 @@ def paint_arrows(rng: np.random.Generator, layout: Layout, nearest_m: tuple[floa
 
 
 def _arrow(layout: Layout, at: tuple[float, float], side: int, straight: bool, opacity: float) -> None:
-    """Paints an arrow whose foot is at (s, d): straight ahead, to a side (1 left, -1 right), or both."""
-    foot, middle = at
+    """Paints an arrow that begins at (s, d): straight ahead, to a side (1 left, -1 right), or both."""
+    start, middle = at
 
     def add(s0: float, s1: float, d0: float, d1: float) -> None:
         low, high = sorted((middle + d0, middle + d1))
-        layout.decals.append(Decal(0, foot + s0, foot + s1, low, high, opacity=opacity))
+        layout.decals.append(Decal(0, start + s0, start + s1, low, high, opacity=opacity))
 
     add(0.0, 3.6 if straight else 2.2, -STEM_M / 2, STEM_M / 2)
     if straight:

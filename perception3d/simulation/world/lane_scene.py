@@ -39,7 +39,7 @@ DENSITY = {'crowd': (3.0, 7.0), 'night': (0.5, 2.0)}
 class LaneScene:
     """A scene with what lane detection needs in addition.
 
-    ego_lane: index into the layout's lanes. aside_m: how far left of the middle of its lane the ego vehicle drives.
+    ego_lane: index into the layout's lanes. aside_m: offset of the ego vehicle to the left of the centre of its lane.
     """
 
     scene: Scene

@@ -1,4 +1,4 @@
-"""Streets of lane data sets: several lanes, bends, paint of all kinds and, for the category cross, a junction."""
+"""Streets of lane data sets: several lanes, curves, paint of all kinds and, for the category cross, a junction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Site:
         lane_width_m, sidewalk_m: lowest and highest value. The strip beside a motorway counts as sidewalk.
         parking: share of the streets with parking strips.
         divided: share of the streets whose directions are apart.
-        bends: share of the roads that bend; radius_m: their lowest and highest radius.
+        curved: share of the roads with a curve; radius_m: their lowest and highest radius.
         crosswalks: share of the streets with a crosswalk.
         motorway: there are guard rails and trees instead of houses, and no people.
     """
@@ -52,7 +52,7 @@ class Site:
     sidewalk_m: tuple[float, float]
     parking: float
     divided: float
-    bends: float
+    curved: float
     radius_m: tuple[float, float]
     crosswalks: float
     motorway: bool = False
@@ -61,7 +61,7 @@ class Site:
 CITY = Site((0.12, 0.4, 0.36, 0.12), (2.9, 3.7), (2.0, 5.0), 0.3, 0.35, 0.6, (180.0, 900.0), 0.12)
 MOTORWAY = Site((0.0, 0.3, 0.45, 0.25), (3.5, 3.9), (1.0, 3.0), 0.0, 1.0, 0.55, (250.0, 1200.0), 0.0, True)
 CURVE_M, CURVE_AHEAD_M = (65.0, 220.0), 30.0
-"""Radius of the bends of the category curve, and how far ahead of the ego vehicle they go on at least."""
+"""Radius of the roads of the category curve, and how far ahead of the ego vehicle the curve continues at least."""
 
 
 def make_lane_layout(rng: np.random.Generator, site: Site, category: str, length_m: float) -> Layout:
@@ -94,17 +94,17 @@ def make_lane_layout(rng: np.random.Generator, site: Site, category: str, length
 def _draw_road(rng: np.random.Generator, site: Site, category: str, length_m: float) -> BentRoad:
     """Draws the axis and the cross section of road 0."""
     ahead, behind = length_m + 130.0, -45.0
-    bends = [(behind, 0.0)]
+    parts = [(behind, 0.0)]
     sign = float(rng.choice([-1, 1]))
     if category == 'curve':
         radius = float(rng.uniform(*CURVE_M))
         start = float(rng.uniform(-40.0, 12.0))
         # It lasts until the scene's last image, and some way ahead of it.
         end = max(start + radius * float(rng.uniform(0.5, 1.0)), length_m + CURVE_AHEAD_M)
-        bends = [(behind, 0.0), (start, sign * radius), (end, 0.0)]
-    elif category != 'cross' and rng.random() < site.bends:
+        parts = [(behind, 0.0), (start, sign * radius), (end, 0.0)]
+    elif category != 'cross' and rng.random() < site.curved:
         start, radius = float(rng.uniform(-44.0, 25.0)), float(np.exp(rng.uniform(*np.log(site.radius_m))))
-        bends = [(behind, 0.0), (start, sign * radius), (start + float(rng.uniform(60, 160)), 0.0)]
+        parts = [(behind, 0.0), (start, sign * radius), (start + float(rng.uniform(60, 160)), 0.0)]
     odds = np.array(site.lane_odds)
     if category in ('arrow', 'cross', 'crowd'):
         # Arrows and waiting traffic are on roads with lanes to choose from.
@@ -118,7 +118,7 @@ def _draw_road(rng: np.random.Generator, site: Site, category: str, length_m: fl
         sidewalk=float(rng.uniform(*site.sidewalk_m)),
         side=1,
         island=float(rng.uniform(0.5, 1.4)) if rng.random() < site.divided and category != 'cross' else 0.0,
-        pieces=bent_axis([bend for bend in bends if bend[0] < ahead], behind, ahead),
+        pieces=bent_axis([part for part in parts if part[0] < ahead], behind, ahead),
     )  # fmt: skip
 
 
