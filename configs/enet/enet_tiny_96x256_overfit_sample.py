@@ -1,6 +1,6 @@
 """A small input made to overfit the four real images of TuSimple, rows from 240 down: a check of the whole path.
 
-Classes, masks, losses, lanes by components, metric. There is no dropout.
+Classes, masks, losses, lanes by components, metric. Dropout is off.
 """
 
 from mmengine.config import read_base

@@ -1,6 +1,6 @@
 """Images of the built-in world with the depth and class of every pixel, which it writes next to CULane's own files.
 
-There is no augmentation: it would leave pixels without an image.
+Augmentation is off: a scaled or rotated image has pixels at its border that show nothing.
 """
 
 from mmengine.config import read_base

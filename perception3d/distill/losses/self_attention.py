@@ -94,7 +94,7 @@ def self_attention_loss(
 def relative_entropy(rows: Tensor) -> Tensor:
     """Entropy of maps (B, N), each made to sum to 1, divided by log(N), mean over the batch.
 
-    1: strong everywhere alike; 0: in one position, as a saturated softmax.
+    1: the same value everywhere; 0: all in one position, as of a saturated softmax.
     """
     shares = rows / rows.sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
     return torch.special.entr(shares).sum(1).mean() / torch.tensor(float(max(rows.shape[1], 2))).log()

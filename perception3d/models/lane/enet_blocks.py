@@ -36,7 +36,7 @@ def conv_norm(in_channels: int, out_channels: int, kernel: Any, **settings: Any)
 
 
 class InitialBlock(nn.Module):
-    """A convolution of stride 2 and the maxima of 2 x 2 pixels, side by side: 3 to 16 channels."""
+    """A convolution of stride 2 and the maxima of 2 x 2 pixels, concatenated: 3 to 16 channels."""
 
     def __init__(self) -> None:
         super().__init__()

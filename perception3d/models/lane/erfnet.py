@@ -17,7 +17,7 @@ _EPS = 1e-3
 
 
 class NonBottleneck1D(nn.Module):
-    """Four convolutions of 3 x 1 and 1 x 3 pixels, the last two dilated, around which the input passes.
+    """Four convolutions of 3 x 1 and 1 x 3 pixels, the last two dilated, with a residual connection.
 
     Args:
         channels: of the map.
@@ -42,7 +42,7 @@ class NonBottleneck1D(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """A convolution of stride 2 and the maxima of 2 x 2 pixels, side by side."""
+    """A convolution of stride 2 and the maxima of 2 x 2 pixels, concatenated."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class MaskDecoder:
 
     A pixel of the stored image is of the lane class with the highest probability, interpolated linearly, where that is
     above the threshold. Polylines follow the connected components of the map at its own size: the mean column of every
-    few rows; their scores are the mean probability. They are for pictures: a line across the image is none.
+    few rows; their scores are the mean probability. They are for pictures: horizontal lines are left out.
 
     Args:
         keep_mask: set the mask, `PixelData(lane_mask=(1, H, W) uint8)`, 0 for background; it has the size of the

@@ -40,7 +40,7 @@ class SteeringNet(nn.Module):
         if height % 16 or width % 16:
             raise InputError(f'input_hw is {[height, width]}: expected height and width, multiples of 16')
         self.backbone = residual_backbone(depth, base_channels)
-        # The place of a road's bend in the image matters: no pooling over the whole map.
+        # Where in the image a road curves matters: no global pooling.
         self.reduce = nn.Sequential(nn.Conv2d(self.backbone.feat_dim, 16, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
         self.regress = nn.Sequential(
             nn.Flatten(), nn.Linear(16 * (height // 16) * (width // 16), 64), nn.ReLU(), nn.Linear(64, 1)

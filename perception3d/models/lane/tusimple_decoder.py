@@ -25,7 +25,7 @@ class TuSimpleDecoder:
     are lanes of their own; these at the size of the stored image (linear); in each row the column of the maximum, kept
     above 0.2. Then: gaps inside of a lane are filled linearly; lanes up to 20 px long, from end to end, are left out;
     two lanes, one above the other, are joined where their slopes (5 samples at the ends that face each other) differ by
-    less than 0.2 and the upper one, made longer, meets the lower one within 50 px; lanes up to 70 px long are left out;
+    less than 0.2 and the upper one, extended, comes within 50 px of the lower one; lanes up to 70 px long are left out;
     where one lane alone reaches the highest row, it loses that point; of more than six lanes the longest stay (which
     ones is not stated). Areas are for a map of 640 x 368 pixels and lengths for images of 1280 x 720; both are scaled
     to other sizes.
