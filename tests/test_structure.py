@@ -315,7 +315,6 @@ def test_few_functions_have_many_arguments():
 
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
-    'Tracks': 'structure of the crowd system',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
     'find_stored': 'files of STCrowd, by its info files',
     'frame_token': 'names of STCrowd frames, by its info files',

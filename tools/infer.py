@@ -15,8 +15,9 @@ from perception3d.outputs import check_outputs
 
 INPUTS = (
     'for a camera detector frames (.json) or info files of create_data.py (.pkl), for a LiDAR model clouds (.bin or '
-    '.npy); ../calib/ID.txt and ../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors '
-    'a bare cloud is one sweep whose points have the age 0; for a lane detector images, folders of images and videos'
+    '.npy) and folders of clouds, each of which is a sequence to the `tracker` of the config; ../calib/ID.txt and '
+    '../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors a bare cloud is a sweep whose '
+    'points have the age 0; for a lane detector images, folders of images and videos'
 )
 
 

@@ -22,6 +22,7 @@ from perception3d.datasets.frame_dataset import require_members
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.cpu import prepare_cpu
+from perception3d.engine.tracking_step import SequenceTracking
 from perception3d.engine.wrappers import unwrapped
 from perception3d.files import write_json
 from perception3d.geometry.threads import parallel_kernels
@@ -119,7 +120,8 @@ class Inferencer:
 
         What a path may be is what the test data set takes (`sample_from_file`): a camera detector of nuScenes a frame
         (.json), with paths relative to its folder, or infos (.pkl); a LiDAR detector a cloud (.bin or .npy), of KITTI
-        with the calibration and the image next to it; a lane detector an image, a folder of images, or a video.
+        with the calibration and the image next to it, or a folder of clouds; a lane detector an image, a folder of
+        images, or a video. With `tracker` in the config, `path` is one sequence, whose samples have `pred_tracks`.
         """
         yield from (found.sample for found in self._samples(self._dataset(path), path))
 
@@ -185,8 +187,15 @@ class Inferencer:
         return dataset
 
     def _samples(self, dataset: Any, path: str | Path) -> Iterator[_Predicted]:
-        """Yields each frame, predicted."""
-        return (self._predict(dataset, sample) for sample in dataset.sample_from_file(path))
+        """Yields each frame, predicted; with the tracks of `path` as one sequence where the config has a tracker."""
+        settings = self.config.get('tracker')
+        # One for each call: a tracker keeps what it saw.
+        tracking = SequenceTracking(settings, dataset.metainfo['classes'], str(path)) if settings else None
+        for sample in dataset.sample_from_file(path):
+            found = self._predict(dataset, sample)
+            if tracking is not None:
+                tracking.add_tracks(found.sample)
+            yield found
 
     @torch.inference_mode()
     def _predict(self, dataset: Any, sample: dict[str, Any]) -> _Predicted:

@@ -20,6 +20,7 @@ from perception3d.engine.agreement import check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.engine.stream_step import StreamStep
+from perception3d.engine.tracking_step import SequenceTracking, TrackingStep
 from perception3d.engine.wrappers import base_datasets, unwrapped
 from perception3d.files import write_json
 from perception3d.models.inference.acceleration import accelerate
@@ -94,6 +95,8 @@ def test(
         _test_as_stream(runner, torch.bfloat16 if wanted.amp else torch.float32, wanted.tta)
     else:
         _prepare_model(runner.model, wanted.fast, wanted.amp)
+    if runner.cfg.get('tracker'):
+        _track(runner, runner.cfg.tracker)
     metrics = runner.test()
     metrics = {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
     if wanted.out and runner.rank == 0:
@@ -149,6 +152,17 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
     dataset = runner.test_dataloader.dataset
     stream = model.stream(num_frames=dataset.num_frames, offsets_s=dataset.offsets_s, dtype=dtype)
     runner.model.test_step = StreamStep(stream)
+
+
+def _track(runner: Any, settings: Any) -> None:
+    """Lets the tracker of the config follow the predictions of the test step."""
+    if runner.distributed:
+        raise InputError(
+            '`tracker` of the config needs one process, since several would divide its sequences: test with '
+            '--launcher none, or leave it out'
+        )
+    classes = runner.test_dataloader.dataset.metainfo['classes']
+    runner.model.test_step = TrackingStep(runner.model.test_step, SequenceTracking(settings, classes))
 
 
 def _only_format(config: Config, folder: str) -> None:

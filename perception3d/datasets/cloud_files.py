@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,26 @@ from perception3d.checks import InputError, require_file
 from perception3d.datasets.pipeline_steps import steps_of
 
 CLOUD_SUFFIXES = ('.bin', '.npy')
+
+
+def cloud_paths(path: str | Path) -> list[Path]:
+    """Returns the clouds of a folder by their names, numbers in them by value; a file is returned as it is.
+
+    Raises:
+        InputError: the folder holds no cloud.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return [path]
+    found = [file for file in path.iterdir() if file.suffix in CLOUD_SUFFIXES]
+    if not found:
+        raise InputError(f'{path}: expected a cloud (.bin or .npy) or a folder of clouds, but there is none in it')
+    return sorted(found, key=_by_numbers)
+
+
+def _by_numbers(file: Path) -> list[tuple[bool, int, str]]:
+    """A key that puts 2.bin before 10.bin."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r'(\d+)', file.name)]
 
 
 def cloud_sample(path: str | Path, pipeline: Any) -> dict[str, Any]:
@@ -25,7 +46,7 @@ def cloud_sample(path: str | Path, pipeline: Any) -> dict[str, Any]:
     """
     path = Path(path)
     if path.suffix not in CLOUD_SUFFIXES:
-        raise InputError(f'{path}: expected a cloud (.bin or .npy), not {path.suffix or "a folder"}')
+        raise InputError(f'{path}: expected a cloud (.bin or .npy), not {path.suffix or "a file without a suffix"}')
     num_features = features_of_points(pipeline)
     if num_features is None:
         raise InputError(

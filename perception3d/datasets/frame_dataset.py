@@ -12,7 +12,7 @@ from mmdet3d.datasets.det3d_dataset import Det3DDataset
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
-from perception3d.datasets.cloud_files import cloud_sample
+from perception3d.datasets.cloud_files import cloud_paths, cloud_sample
 from perception3d.datasets.frame_infos import read_frame_infos, require_classes
 from perception3d.datasets.pipeline_steps import check_class_lists
 from perception3d.structures.base import Structure
@@ -84,10 +84,13 @@ class FrameDataset(Det3DDataset):
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
         """Yields the samples of a raw file, ready for the test pipeline: here the one of a cloud.
 
+        Those of all clouds of a folder, in the order of their names, which is taken for the order of time.
+
         Raises:
-            InputError: as of `datasets.cloud_files.cloud_sample`.
+            InputError: as of `datasets.cloud_files.cloud_paths` and `cloud_sample`.
         """
-        yield {**cloud_sample(path, self.pipeline), 'lidar_axes': self._metainfo['lidar_axes']}
+        for cloud in cloud_paths(path):
+            yield {**cloud_sample(cloud, self.pipeline), 'lidar_axes': self._metainfo['lidar_axes']}
 
     def read_points(self, info: Mapping[str, Any]) -> np.ndarray | None:
         """Returns the cloud of a stored sample for its picture, (N, 3 or more) metres in the LiDAR frame.

@@ -345,7 +345,7 @@ def test_inputs_that_cannot_be_used_are_named(tree: KittiTree, inferencer: Infer
             list(inferencer(path))
 
     fails(tmp_path / 'frame.json', r'frame\.json: expected a cloud \(\.bin or \.npy\), not \.json')
-    fails(tmp_path, 'expected a cloud .* not a folder')
+    fails(tmp_path, 'expected a cloud .* or a folder of clouds, but there is none in it')
     fails(tmp_path / 'gone.bin', r'gone\.bin does not exist')
     (tmp_path / 'short.bin').write_bytes(b'12345')
     fails(tmp_path / 'short.bin', r'short\.bin is truncated: 5 bytes is not a multiple of 16')

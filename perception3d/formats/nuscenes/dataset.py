@@ -26,8 +26,8 @@ from perception3d.structures.frame import Y_FORWARD
 from perception3d.structures.sample_schema import MMDET3D_KEYS, camera_keys
 
 LIDAR_META_KEYS = (
-    'token', 'sample_idx', 'scene_token', 'lidar_path', 'num_pts_feats', 'global_from_ego', 'ego_from_lidar',
-    'lidar_axes', *MMDET3D_KEYS,
+    'token', 'sample_idx', 'scene_token', 'timestamp', 'lidar_path', 'num_pts_feats', 'global_from_ego',
+    'ego_from_lidar', 'lidar_axes', *MMDET3D_KEYS,
 )  # fmt: skip
 """What `Pack3DDetInputs(meta_keys=...)` of a LiDAR detector should keep: nothing of the cameras."""
 

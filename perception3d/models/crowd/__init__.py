@@ -1,0 +1,1 @@
+"""Crowds of pedestrians: detection in dense groups, and tracks over time."""
