@@ -113,6 +113,16 @@ def test_stages_of_one_module_are_tapped_by_their_call(configs):
     assert values[0] > 0
 
 
+def test_settings_of_sad_reach_both_links():
+    options = dict(sad_weight=0.2, sad_start=0.5, sad_ramp=0.1, sad_p=1.0, sad_norm='softmax', sad_temperature=4.0)
+    config = load_config(config_path('lane_sad_enet_tiny_56x256_10e_culane_sim'), options).model
+    links = [copy.deepcopy(link) for link in config.links.values()]
+    assert [(link.weight, link.start, link.ramp) for link in links] == [(0.2, 0.5, 0.1)] * 2
+    for link in links:
+        link.loss.pop('type')
+        assert link.loss == dict(p=1.0, norm='softmax', temperature=4.0)
+
+
 def test_sad_begins_after_two_thirds_of_a_training(configs):
     model = MODELS.build(configs['lane_sad_enet_paper_288x800_8e_culane'].model)
     assert [model._weights(step, 60000)['two_three'] for step in (39999, 40000)] == [0, pytest.approx(0.1)]

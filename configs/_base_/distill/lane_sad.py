@@ -10,13 +10,15 @@ from perception3d.distill.losses.self_attention import SelfAttentionKD
 sad_weight, sad_match = 0.1, None
 # Shares of the training.
 sad_start, sad_ramp = 2 / 3, 0.0
+# Power of the activations in the attention map, 1 or more.
+sad_p = 2.0
 sad_norm, sad_temperature = 'zsoftmax', 1.0
 
 links = {
     name: dict(
         student=student,
         teacher=teacher,
-        loss=dict(type=SelfAttentionKD, norm=sad_norm, temperature=sad_temperature),
+        loss=dict(type=SelfAttentionKD, p=sad_p, norm=sad_norm, temperature=sad_temperature),
         weight=sad_weight,
         match=sad_match,
         start=sad_start,
