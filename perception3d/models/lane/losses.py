@@ -26,7 +26,8 @@ def lane_cross_entropy(logits: Tensor, mask: Tensor, background_weight: float = 
     weights[0] = background_weight
     counted = mask != IGNORED
     total = F.cross_entropy(logits.float(), mask, weights, ignore_index=IGNORED, reduction='sum')
-    return total / weights[mask[counted]].sum().clamp(min=1e-6)
+    # No selection of pixels: it would wait for the device.
+    return total / (weights[torch.where(counted, mask, 0)] * counted).sum().clamp(min=1e-6)
 
 
 def lane_soft_iou(logits: Tensor, mask: Tensor) -> Tensor:
@@ -43,12 +44,12 @@ def lane_soft_iou(logits: Tensor, mask: Tensor) -> Tensor:
     probabilities = logits.float().softmax(1)
     counted = mask != IGNORED
     lane = counted & (mask > 0)
-    if not bool(lane.any()):
-        return logits.sum() * 0
     predicted = ((1 - probabilities[:, 0]) * counted).sum()
     own = probabilities.gather(1, torch.where(lane, mask, 0)[:, None])[:, 0]
     overlap = (own * lane).sum()
-    return 1 - overlap / (predicted + lane.sum() - overlap)
+    # With a lane pixel the union is 1 or more; without any the loss has no gradient.
+    union = (predicted + lane.sum() - overlap).clamp(min=1e-6)
+    return lane.any() * (1 - overlap / union)
 
 
 @MODELS.register_module()

@@ -88,10 +88,11 @@ def lane_targets(samples: Sequence[Any], num_lanes: int, agnostic: bool = False)
             )
         if agnostic:
             mask = sample.gt_lane_seg.get('lane_instances', mask)
-        else:
-            _check_mask(mask, num_lanes, sample)
-        masks.append(mask[0].long())
-    instances = torch.stack(masks)
+        masks.append(mask[0])
+    stacked = torch.stack(masks)
+    if not agnostic:
+        _check_masks(stacked, num_lanes, samples)
+    instances = stacked.long()
     mask = torch.where((instances > 0) & (instances != IGNORED), 1, instances) if agnostic else instances
     exist = [getattr(getattr(sample, 'gt_lane_exist', None), 'exist', None) for sample in samples]
     known = [value.float() for value in exist if value is not None]
@@ -106,14 +107,17 @@ def lane_targets(samples: Sequence[Any], num_lanes: int, agnostic: bool = False)
     return LaneTargets(mask, instances, None if wrong else torch.stack(known))
 
 
-def _check_mask(mask: Tensor, num_lanes: int, sample: Any) -> None:
-    wrong = mask[(mask != IGNORED) & ((mask < 0) | (mask > num_lanes))]
-    if len(wrong):
-        values = ', '.join(map(str, torch.unique(wrong).tolist()[:5]))
-        raise InputError(
-            f'{_name(sample)}: its lane mask holds {values}, but the network has {num_lanes} lanes (net.num_lanes): '
-            f'expected 0 to {num_lanes}, or {IGNORED} for pixels that do not count'
-        )
+def _check_masks(masks: Tensor, num_lanes: int, samples: Sequence[Any]) -> None:
+    wrong = (masks != IGNORED) & ((masks < 0) | (masks > num_lanes))
+    # One wait for the device in a step, not one for each sample.
+    if not bool(wrong.any()):
+        return
+    first = int(wrong.flatten(1).any(1).nonzero()[0])
+    values = ', '.join(map(str, torch.unique(masks[first][wrong[first]]).tolist()[:5]))
+    raise InputError(
+        f'{_name(samples[first])}: its lane mask holds {values}, but the network has {num_lanes} lanes '
+        f'(net.num_lanes): expected 0 to {num_lanes}, or {IGNORED} for pixels that do not count'
+    )
 
 
 def _name(sample: Any) -> str:

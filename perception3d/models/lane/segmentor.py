@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from perception3d.checks import unknown_name
 from perception3d.models.lane.export import lane_spec
 from perception3d.models.lane.image_size import checked_images
-from perception3d.models.lane.outputs import STAGES, LaneOutputs, lane_targets
+from perception3d.models.lane.outputs import STAGES, LaneOutputs, LaneTargets, lane_targets
 from perception3d.registry import MODELS, TASK_UTILS
 from perception3d.structures.expected_data import ExpectedData, Stated
 from perception3d.structures.export_spec import ExportSpec, ReadSample
@@ -69,11 +69,14 @@ class LaneSegmentor(BaseModel):
         """Runs the network: mode 'tensor', 'loss' or 'predict'."""
         if mode not in ('tensor', 'loss', 'predict'):
             raise unknown_name('mode', mode, ('tensor', 'loss', 'predict'))
-        outputs = self._tapped(self.net(checked_images(inputs['img'], self.net.input_hw)))
+        images = checked_images(inputs['img'], self.net.input_hw)
+        if mode == 'loss':
+            # First, as their check waits for the device, which has nothing to do yet.
+            targets = lane_targets(data_samples or (), self.net.num_lanes, self.agnostic)
+            return self._losses_of(self._tapped(self.net(images)), targets)
+        outputs = self._tapped(self.net(images))
         if mode == 'tensor':
             return outputs
-        if mode == 'loss':
-            return self._losses_of(outputs, data_samples)
         samples = data_samples or [Det3DDataSample() for _ in inputs['img']]
         for k, sample in enumerate(samples):
             self.decoder.decode(outputs.of_sample(k), sample)
@@ -117,6 +120,5 @@ class LaneSegmentor(BaseModel):
             stages, **{name: getattr(self, name)(value) for name, value in rest.items() if value is not None}
         )
 
-    def _losses_of(self, outputs: LaneOutputs, samples: Any) -> dict[str, Tensor]:
-        targets = lane_targets(samples or (), self.net.num_lanes, self.agnostic)
+    def _losses_of(self, outputs: LaneOutputs, targets: LaneTargets) -> dict[str, Tensor]:
         return {f'loss_{name}': self._weights[name] * loss(outputs, targets) for name, loss in self.losses.items()}

@@ -87,6 +87,11 @@ def test_what_does_not_fit_is_an_error(model):
     batch = lane_batch(num_lanes=6)
     with pytest.raises(InputError, match='a/0001: its lane mask holds 5, 6, but the network has 4 lanes'):
         model(**model.data_preprocessor(batch), mode='loss')
+    second = (batch := lane_batch())['data_samples'][1]
+    second.set_metainfo(dict(frame_id='a/0002'))
+    second.gt_lane_seg.lane_mask[0, 0, :2] = torch.tensor([9, 255])
+    with pytest.raises(InputError, match='a/0002: its lane mask holds 9, but'):
+        model(**model.data_preprocessor(batch), mode='loss')
     with pytest.raises(InputError, match='images have 64 x 40 pixels, but the network takes 64 x 32'):
         model(**model.data_preprocessor(lane_batch((40, 64))), mode='predict')
     del (batch := lane_batch())['data_samples'][1].gt_lane_exist
