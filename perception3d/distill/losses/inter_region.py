@@ -40,8 +40,7 @@ def areas_of_interest(masks: Tensor, num_classes: int, size: tuple[int, int], ke
     Raises:
         InputError: a class of N or more.
     """
-    known = masks != IGNORED
-    top = int(masks[known].max()) if bool(known.any()) else 0
+    top = int(torch.where(masks != IGNORED, masks, 0).max())
     if top >= num_classes:
         raise InputError(
             f'the label masks have class {top}, but num_classes is {num_classes}: count the background too'

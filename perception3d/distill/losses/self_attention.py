@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ def relative_entropy(rows: Tensor) -> Tensor:
     1: the same value everywhere; 0: all in one position, as of a saturated softmax.
     """
     shares = rows / rows.sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    return torch.special.entr(shares).sum(1).mean() / torch.tensor(float(max(rows.shape[1], 2))).log()
+    return torch.special.entr(shares).sum(1).mean() / math.log(max(rows.shape[1], 2))
 
 
 @MODELS.register_module()

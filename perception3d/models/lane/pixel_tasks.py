@@ -34,14 +34,15 @@ def pixel_class_loss(logits: Tensor, classes: Tensor) -> Tensor:
         InputError: a class of K or more.
     """
     classes = classes.long()
-    known = classes[classes != IGNORED]
-    if len(known) and int(known.max()) >= logits.shape[1]:
+    known = classes != IGNORED
+    highest = int(torch.where(known, classes, 0).max())
+    if highest >= logits.shape[1]:
         raise InputError(
-            f'a pixel has class {int(known.max())}, but the head has {logits.shape[1]} (num_classes): the classes of '
+            f'a pixel has class {highest}, but the head has {logits.shape[1]} (num_classes): the classes of '
             'the built-in world are in extra/units.json'
         )
     total = F.cross_entropy(logits.float(), classes, ignore_index=IGNORED, reduction='sum')
-    return total / (classes != IGNORED).sum().clamp(min=1)
+    return total / known.sum().clamp(min=1)
 
 
 def log_depth_loss(logits: Tensor, depth_m: Tensor) -> Tensor:
