@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -69,22 +69,27 @@ def draw_comparison(
     view = covering_view(axes, ranges or [_covered(axes, columns, ground_truth or ())], width_px)
     view = replace(view, with_texts=False, with_motion=False)
     panels = [np.vstack(_panels(column, ground_truth or (), view)) for column in columns]
-    classes = _drawn_classes(columns, ground_truth or ())
+    classes = drawn_classes(_colored(columns, ground_truth or ()))
     legend = draw_legend(round(0.375 * width_px), len(panels[0]), classes, (), scale=width_px / 480, marks=())
     return np.hstack([*panels, legend])
 
 
-def _drawn_classes(columns: Sequence[Column], ground_truth: Sequence[Structure]) -> list[str]:
-    """The classes of objects or points that are drawn in their colours, in the order of the labels."""
-    drawn: dict[str, int] = {}
+def _colored(columns: Sequence[Column], ground_truth: Sequence[Structure]) -> Iterator[Structure]:
+    """Yields the structures that are drawn in the colours of their classes."""
     for column in columns:
+        yield from column.structures
         # Over a response annotated structures are white.
-        shown = [*column.structures, *(() if column.response is not None else ground_truth)]
         if column.response is None:
-            shown += [structure.against(ground_truth) for structure in column.structures]
-        for structure in shown:
-            for name, count in zip(structure.classes, structure.counts().tolist()):
-                drawn[name] = drawn.get(name, 0) + count
+            yield from ground_truth
+            yield from (structure.against(ground_truth) for structure in column.structures)
+
+
+def drawn_classes(structures: Iterable[Structure]) -> list[str]:
+    """Returns the classes that structures have objects, points or lanes of, in the order of the labels."""
+    drawn: dict[str, int] = {}
+    for structure in structures:
+        for name, count in zip(structure.classes, structure.counts().tolist()):
+            drawn[name] = drawn.get(name, 0) + count
     return [name for name, count in drawn.items() if count]
 
 

@@ -13,9 +13,10 @@ from perception3d.structures.frame import SensorFrame
 from perception3d.structures.primitives import Raster, StructureStyle
 from perception3d.structures.views import CameraView
 from perception3d.visualization.canvas import text
-from perception3d.visualization.compare import Column
+from perception3d.visualization.compare import Column, drawn_classes
 from perception3d.visualization.draw import camera_view
 from perception3d.visualization.layout import resize
+from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint, warp_raster
 
 _PREDICTION, _TRUTH = StructureStyle(thickness_px=2), StructureStyle(thickness_px=1, dash_px=(5.0, 4.0))
@@ -26,9 +27,10 @@ _TRUTH_COLOR = (255, 220, 0)
 def draw_image_comparison(
     columns: Sequence[Column], ground_truth: Sequence[Structure] | None, frame: SensorFrame, width_px: int = 720
 ) -> np.ndarray:
-    """Returns a picture (2 * H, N * W, 3) BGR: a column for each of N models, predictions above, response below.
+    """Returns a picture (2 * H, N * W + L, 3) BGR: a column for each of N models, predictions above, response below.
 
-    The truth is dashed, on a response in cyan. A model without a response has the truth alone there.
+    The truth is dashed, on a response in cyan. A model without a response has the truth alone there. The last L pixels
+    are a legend.
 
     Args:
         columns: one for each model.
@@ -42,7 +44,15 @@ def draw_image_comparison(
     if not columns:
         raise InputError('there is nothing to compare: give one model or more')
     truth = [structure.drawable()[0] for structure in ground_truth or ()]
-    return np.hstack([_draw_column(column, truth, frame, width_px) for column in columns])
+    panels = [_draw_column(column, truth, frame, width_px) for column in columns]
+    return np.hstack([*panels, _draw_legend(columns, truth, len(panels[0]), width_px)])
+
+
+def _draw_legend(columns: Sequence[Column], truth: Sequence[Structure], height_px: int, width_px: int) -> np.ndarray:
+    classes = drawn_classes([*truth, *(structure for column in columns for structure in column.structures)])
+    below = any(column.response is not None for column in columns)
+    notes = ['below: response,', 'dark 0, bright 1', *['truth in cyan'] * bool(truth)] if below else []
+    return draw_legend(round(0.25 * width_px), height_px, classes, (), notes, width_px / 720, marks=('outlines',))
 
 
 def _draw_column(column: Column, truth: Sequence[Structure], frame: SensorFrame, width_px: int) -> np.ndarray:

@@ -33,8 +33,8 @@ def draw_legend(
             and nothing where objects are not counted.
         notes: further lines, muted.
         scale: size of text and lines.
-        marks: what else is explained: 'outlines', the lines of truth and predictions, 'fronts', the filled faces of
-            boxes, and 'motion', the arrows of velocities.
+        marks: what else is explained: 'outlines', the lines of truth and predictions (of both where objects are not
+            counted), 'fronts', the filled faces of boxes, and 'motion', the arrows of velocities.
     """
     panel = np.full((height, width, 3), BACKGROUND, np.uint8)
     # Many classes share the height; text stays readable down to 7 pixels.
@@ -54,7 +54,8 @@ def draw_legend(
         _write_row(panel, name.replace('_', ' '), number, (left + 1.4 * step, y), _BRIGHT, size)
     y += 1.6 * step
     thick = max(1, round(1.4 * scale))
-    lines = [('ground truth', thick, (6 * scale, 4 * scale))] * with_gt + [('prediction', thick, None)] * with_pred
+    truth, prediction = ('ground truth', thick, (6 * scale, 4 * scale)), ('prediction', thick, None)
+    lines = [truth] * (with_gt or not counts) + [prediction] * (with_pred or not counts)
     if 'outlines' in marks:
         y = _draw_line_styles(panel, (left, y), step, size, lines)
     if 'fronts' in marks:

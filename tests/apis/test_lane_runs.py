@@ -230,8 +230,9 @@ def test_two_lane_models_are_compared_on_the_image(options, work_dir, tmp_path):
     (path,) = compare(models, [0], tmp_path, parse_options(options), CompareOptions(device='cpu'))
     picture = read_image(path)
     height = 720 * HW[0] // HW[1]
-    assert picture.shape == (2 * height, 1440, 3)
-    late = picture[:, 720:]
+    assert picture.shape == (2 * height, 1440 + 180, 3)
+    late, legend = picture[:, 720:1440], picture[:, 1440:]
+    assert all((legend == class_color(name)).all(axis=2).sum() > 50 for name in SLOTS)
     assert all((late[:height] == class_color(name)).all(axis=2).sum() > 50 for name in SLOTS)
     # The network does not see the upper quarter, and responds near the lanes below.
     response = late[height:, :719]

@@ -133,7 +133,9 @@ def test_models_of_images_are_compared_with_their_responses_in_place():
     named = lane(100, 0).with_classes(CLASSES)
     columns = [Column('a', [lane(300, 1, 0.75).with_classes(CLASSES)], response), Column('b', [])]
     picture = draw_image_comparison(columns, [named], frame(), 400)
-    assert picture.shape == (400, 800, 3)
+    assert picture.shape == (400, 900, 3)
+    legend = picture[:, 800:]
+    assert all((legend == class_color(name)).all(axis=2).sum() > 10 for name in CLASSES)
     upper, lower, bare = picture[:200, :399], picture[200:, :399], picture[200:, 400:799]
     assert all((upper == class_color(name)).all(axis=2).sum() > 50 for name in CLASSES)
     # On the image on disk it is pixel (80 to 84, 120 to 124).
