@@ -30,7 +30,7 @@ TOOLS = {
 ASKED = {
     # Data sets and their steps.
     'metainfo', 'read_points', 'read_annotations', 'get_ann_info', 'pipeline', 'transforms', 'num_frames', 'offsets_s',
-    'own_entries', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
+    'own_entries', 'results_named_as_annotations', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
     # Models.
     'stream', 'convert_weights', 'training_state', 'load_training_state', 'teachers', 'teacher_metas',
     'student', 'module', 'draw_varied_weights', 'upstream_class', 'expected_by_links',

@@ -39,6 +39,8 @@ class FrameDataset(Det3DDataset):
             and `metainfo=dict(lidar_axes=...)` in a config, or METAINFO, states others.
         own_entries: patterns of the names in `data_root` that belong to the format. Results are not written there (see
             `engine/data_kept.py`).
+        results_named_as_annotations: a result file has the path of the annotation below `data_root`, so that results
+            are not written into `data_root` itself either.
         result_suffix: the end of the names of the format's result files of one frame; None where it has no such files.
 
     Raises:
@@ -49,6 +51,7 @@ class FrameDataset(Det3DDataset):
     lidar_axes: ClassVar[str] = X_FORWARD.text
     _has_boxes: ClassVar[bool] = False
     own_entries: ClassVar[tuple[str, ...]] = ()
+    results_named_as_annotations: ClassVar[bool] = False
     result_suffix: ClassVar[str | None] = None
 
     def __init__(self, metainfo: dict[str, Any] | None = None, filter_empty_gt: bool = False, **kwargs: Any) -> None:

@@ -28,7 +28,7 @@ def check_data_is_kept(outputs: Iterable[Any], datasets: Iterable[Any]) -> None:
     Args:
         outputs: files and folders to write; None stands for one that is not asked for, remote ones are left out.
         datasets: without wrappers. Those with `own_entries`, patterns of the names in their `data_root` that belong to
-            the format, take part.
+            the format, take part; with `results_named_as_annotations` an output may not be `data_root` either.
 
     Raises:
         InputError: names the output and the data set's folder.
@@ -41,6 +41,11 @@ def check_data_is_kept(outputs: Iterable[Any], datasets: Iterable[Any]) -> None:
         # A folder of the data may be a link to another disk.
         taken = [path for path in _entries(root) if any(fnmatch(path.name, name) for name in dataset.own_entries)]
         for out, path in paths:
+            if path == root and getattr(dataset, 'results_named_as_annotations', False):
+                raise InputError(
+                    f'{out} is the data_root of the data set, where results have the names of its annotations and '
+                    'would overwrite them; give another folder'
+                )
             for entry in taken:
                 if path.is_relative_to(entry) or path.is_relative_to(os.path.realpath(entry)):
                     raise InputError(

@@ -204,6 +204,8 @@ def test_scores_and_pictures_of_a_test_are_those_of_its_result_files(root, optio
     assert found['culane/recall'] > 0.2
     with pytest.raises(InputError, match='which the data set reads: results could overwrite its files'):
         run_test(CONFIG, checkpoint, options, work_dir=str(tmp_path), format_only=str(root / 'driver_37_30frame'))
+    with pytest.raises(InputError, match='results have the names of its annotations'):
+        run_test(CONFIG, checkpoint, options, work_dir=str(tmp_path), format_only=str(root))
 
 
 def test_infer_says_how_fast_it_was(root, options, checkpoint, tmp_path, capsys):

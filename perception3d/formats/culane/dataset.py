@@ -21,6 +21,7 @@ class CULaneDataset(LaneDataset):
     """
 
     own_entries = ('driver_*', 'list', 'laneseg_label_*', 'annotations_*', 'extra', 'perception3d_*')
+    results_named_as_annotations = True
     format_names = (FORMAT.name,)
     default_classes = SLOTS
     result_suffix = LINES_SUFFIX
