@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def image_hw(path: str | Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            # Of a PNG, PIL would decode all to look for one, and cameras write none.
-            turned = image.format != 'PNG' and image.getexif().get(_ORIENTATION_TAG) in _TURNED
+            # Of a PNG without one in its header, PIL would decode all to look for one behind the pixels.
+            has_one = image.format != 'PNG' or 'exif' in image.info
+            turned = has_one and image.getexif().get(_ORIENTATION_TAG) in _TURNED
     except (OSError, ValueError, SyntaxError) as error:
         raise InputError(f'{path} does not decode as an image: it is damaged, copy or download it again') from error
     return (width, height) if turned else (height, width)
@@ -47,9 +49,11 @@ def images_of(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        files = _images_in(path)
         if not files:
-            raise InputError(f'{path} holds no images: expected {", ".join(IMAGE_SUFFIXES)}')
+            inner = next((folder for folder in sorted(path.iterdir()) if folder.is_dir() and _images_in(folder)), None)
+            hint = f'; {inner} does: give the folders that hold the images themselves' if inner else ''
+            raise InputError(f'{path} holds no images: expected {", ".join(IMAGE_SUFFIXES)}{hint}')
         for file in files:
             yield _sample(file, file.stem, image_hw(file))
     elif path.suffix.lower() in _VIDEO_SUFFIXES:
@@ -59,6 +63,10 @@ def images_of(path: str | Path) -> Iterator[dict[str, Any]]:
     else:
         known = ', '.join((*IMAGE_SUFFIXES, *_VIDEO_SUFFIXES))
         raise InputError(f'{path}: expected an image or a video ({known}), or a folder of images')
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _sample(path: Path, name: str, stored_hw: tuple[int, int]) -> dict[str, Any]:
@@ -72,10 +80,11 @@ def _sample(path: Path, name: str, stored_hw: tuple[int, int]) -> dict[str, Any]
 
 
 def _frames_of(path: Path) -> Iterator[dict[str, Any]]:
-    """Yields the frames of a video; one that ends early gives those that decode."""
+    """Yields the frames of a video; one that ends early gives those that decode, and a warning."""
     video = cv2.VideoCapture(str(path))
     try:
         rate = video.get(cv2.CAP_PROP_FPS) or 25.0
+        stated = round(video.get(cv2.CAP_PROP_FRAME_COUNT))
         count = 0
         while True:
             read, image = video.read()
@@ -88,3 +97,9 @@ def _frames_of(path: Path) -> Iterator[dict[str, Any]]:
         video.release()
     if not count:
         raise InputError(f'{path} does not decode as a video: convert it to .mp4 (H.264) and try again')
+    # Of some containers the number is computed from the duration, a few frames off.
+    if count < 0.9 * stated:
+        # A log would go to stdout, where `infer` lists files.
+        warnings.warn(
+            f'{path}: {count} frames decode, of {stated} by its header: it may be damaged or cut off', stacklevel=2
+        )

@@ -11,7 +11,7 @@ from lane_trees import HW, four_lanes, straight_lane
 from PIL import Image
 
 from perception3d.checks import InputError
-from perception3d.datasets.lane_files import image_hw
+from perception3d.datasets.lane_files import image_hw, images_of
 from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots
 from perception3d.datasets.transforms.lane_augment import AugmentLaneImage
 from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, LoadLaneImage
@@ -169,6 +169,27 @@ def test_sizes_of_images_are_those_that_they_are_loaded_with(tmp_path: Any):
     assert image_hw(path) == read_image(path).shape[:2] == (20, 10)
     image.save(tmp_path / 'b.png')
     assert image_hw(tmp_path / 'b.png') == (10, 20)
+    image.save(tmp_path / 'c.png', exif=exif)
+    assert image_hw(tmp_path / 'c.png') == read_image(tmp_path / 'c.png').shape[:2] == (20, 10)
     (tmp_path / 'b.png').write_bytes(b'no image')
     with pytest.raises(InputError, match='b.png does not decode as an image'):
         image_hw(tmp_path / 'b.png')
+
+
+def test_a_folder_of_folders_and_a_video_that_was_cut_off_are_named(tmp_path: Any):
+    (tmp_path / 'clips' / 'one').mkdir(parents=True)
+    with pytest.raises(InputError, match=r'clips holds no images: expected [^;]*$'):
+        next(images_of(tmp_path / 'clips'))
+    Image.new('RGB', (20, 10)).save(tmp_path / 'clips' / 'one' / 'a.png')
+    with pytest.raises(InputError, match='clips holds no images: .*; .*clips/one does: give the folders'):
+        next(images_of(tmp_path / 'clips'))
+    path = tmp_path / 'drive.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 8, (64, 48))
+    for _ in range(12):
+        writer.write(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    assert len(list(images_of(path))) == 12
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.warns(UserWarning, match=r'drive.avi: \d frames decode, of 12 by its header'):
+        assert 0 < len(list(images_of(path))) < 12
