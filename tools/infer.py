@@ -19,6 +19,11 @@ INPUTS = (
     '../image_2/ID.png of a KITTI cloud are read if there; for nuScenes LiDAR detectors a bare cloud is a sweep whose '
     'points have the age 0; for a lane detector images, folders of images and videos'
 )
+OUT = (
+    'folder for the pictures, JSON and result files, by token. Old files of these names are replaced, but for inputs '
+    'and for labels; all others stay, such as the results of frames that are no longer inputs: for a clean folder '
+    'name a new one'
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('config', help=CONFIG_HELP)
     parser.add_argument('checkpoint', help=CHECKPOINT_HELP)
     parser.add_argument('inputs', nargs='+', help=INPUTS)
-    parser.add_argument(
-        '--out', required=True, metavar='DIR', help='folder for the pictures, JSON and result files, by token'
-    )
+    parser.add_argument('--out', required=True, metavar='DIR', help=OUT)
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')

@@ -18,6 +18,7 @@ from mmengine.dataset import pseudo_collate
 
 from perception3d.apis.config import load_config, use_tta
 from perception3d.checkpoints import load_weights
+from perception3d.checks import InputError
 from perception3d.datasets.frame_dataset import require_members
 from perception3d.engine.agreement import check_model_and_data, check_trained_classes
 from perception3d.engine.amp import warn_of_slow_bfloat16
@@ -140,9 +141,12 @@ class Inferencer:
         its name.
 
         Raises:
-            InputError: an input cannot be used, or a file that is not a result file would be overwritten.
+            InputError: an input cannot be used, a file that is not a result file would be overwritten, or `out` is the
+                folder that is read.
         """
         check_outputs(folders=[out])
+        if Path(path).is_dir() and os.path.realpath(path) == os.path.realpath(out):
+            raise InputError(f'{out} is the folder of the inputs, and pictures could overwrite images: give another')
         names = self._names.setdefault(os.path.realpath(out), OutputNames(out))
         dataset = self._dataset(path)
         visualizer = _visualizer(dataset.metainfo)

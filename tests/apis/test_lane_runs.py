@@ -165,6 +165,17 @@ def test_an_image_and_a_folder_get_pictures_json_and_lines(root, inferencer, tmp
         inferencer.write(root / f'{FOLDER}/00000.jpg', root / 'driver_23_30frame/b.MP4')
 
 
+def test_a_folder_of_images_is_not_written_into(root, inferencer, tmp_path):
+    # The picture of the first would have the name of the second.
+    for name in ('a.bmp', 'a.png'):
+        cv2.imwrite(str(tmp_path / name), read_image(root / f'{FOLDER}/00000.jpg'))
+    (tmp_path / 'link').symlink_to(tmp_path)
+    with pytest.raises(InputError, match='is the folder of the inputs'):
+        inferencer.write(tmp_path, tmp_path / 'link')
+    names = [path.name for path in inferencer.write(tmp_path, tmp_path / 'out')]
+    assert names == [f'{name}{end}' for name in ('a', 'a_2') for end in ('.png', '.json', '.lines.txt')]
+
+
 def test_a_video_gets_a_video_a_list_and_the_result_files_of_its_frames(root, inferencer, tmp_path):
     frames = [read_image(root / f'{FOLDER}/{name}.jpg') for name in ('00000', '00030', '00000')]
     writer = cv2.VideoWriter(str(tmp_path / 'drive.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 8, HW[::-1])
