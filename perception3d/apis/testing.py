@@ -182,7 +182,7 @@ def _only_format(config: Config, folder: str) -> None:
 
 
 def _arguments(metric: type) -> set[str]:
-    """The names of the arguments of a class, and of its bases where it hands on others."""
+    """The names of the arguments of a class, and of its bases where it passes others to them (`**kwargs`)."""
     names: set[str] = set()
     for base in metric.__mro__:
         if '__init__' in vars(base):
