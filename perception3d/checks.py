@@ -66,7 +66,9 @@ def require_file(path: str | Path, hint: str = '') -> Path:
     """Returns `path` as a Path if it is a file; raises InputError with `hint` (what to do) otherwise."""
     path = Path(path)
     if not path.is_file():
-        what = 'is a folder, not a file' if path.is_dir() else 'does not exist'
+        what = 'is no regular file' if path.exists() else 'does not exist'
+        if path.is_dir():
+            what = 'is a folder, not a file'
         raise InputError(f'{path} {what}{_tail(hint)}')
     return path
 

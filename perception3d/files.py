@@ -20,6 +20,8 @@ from perception3d.outputs import require_replaceable, try_writing
 from perception3d.pickles import load_plain_pickle
 
 _LONGEST_SUFFIX = 20
+# Editors of Windows may put a byte-order mark first.
+_TEXT = 'utf-8-sig'
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def read_json(path: str | Path, hint: str = '') -> Any:
     """Returns the content of a JSON file; InputError names a missing or malformed file."""
     path = require_file(path, hint)
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        return json.loads(path.read_text(encoding=_TEXT))
     except (ValueError, RecursionError) as error:
         raise InputError(f'{path} is not valid JSON ({error}): write or download it again') from error
 
@@ -128,7 +130,7 @@ def read_json_lines(path: str | Path, hint: str = '') -> list[tuple[str, Any]]:
     """
     path = require_file(path, hint)
     found = []
-    for number, text in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+    for number, text in enumerate(path.read_text(encoding=_TEXT, errors='replace').splitlines(), start=1):
         if text.strip():
             place = f'{path}, line {number}'
             try:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from perception3d import files
+from perception3d.apis.cli import run_tool
 from perception3d.checks import InputError, nearest_names, require_file, require_folder, unknown_name
+from perception3d.datasets.lane_lists import read_list
 
 
 def test_nearest_names_prefers_resemblance_and_finds_a_moved_leaf():
@@ -54,6 +57,32 @@ def test_requirements_say_what_is_there_instead(tmp_path):
     (tmp_path / 'x').write_text('')
     with pytest.raises(InputError, match='is a file, not a folder'):
         require_folder(tmp_path / 'x')
+    os.mkfifo(tmp_path / 'pipe')
+    with pytest.raises(InputError, match='pipe is no regular file: do this'):
+        require_file(tmp_path / 'pipe', 'do this')
+
+
+def test_texts_of_windows_are_read(tmp_path):
+    mark = b'\xef\xbb\xbf'
+    (tmp_path / 'a.json').write_bytes(mark + b'[1]\r\n[2]\r\n')
+    assert [content for _, content in files.read_json_lines(tmp_path / 'a.json')] == [[1], [2]]
+    (tmp_path / 'a.json').write_bytes(mark + b'{"a": 1}\r\n')
+    assert files.read_json(tmp_path / 'a.json') == {'a': 1}
+    (tmp_path / 'a.txt').write_bytes(mark + b'/a/b.jpg\r\n\r\n/a/c.jpg\r\n')
+    assert read_list(tmp_path / 'a.txt') == ['a/b', 'a/c']
+
+
+def test_a_warning_of_ours_is_one_line_in_a_command(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, 'formatwarning', warnings.formatwarning)
+
+    def warn(_):
+        for place in (files.__file__, json.__file__):
+            print(warnings.formatwarning('drive.mp4 is cut off', UserWarning, place, 1), end='')
+
+    with pytest.raises(SystemExit):
+        run_tool(warn)
+    ours, other = capsys.readouterr().out.split('\n', 1)
+    assert ours == 'warning: drive.mp4 is cut off' and json.__file__ in other
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_litter(tmp_path):

@@ -8,8 +8,10 @@ import os
 import select
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from perception3d.checks import InputError
 from perception3d.outputs import system_error
@@ -31,8 +33,10 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
 
     Exit codes: 0 or the command's own; 2 with one line for an InputError, and for an OSError (a full
     disk, no permission); 130 when interrupted; 141 without a message when the reader of the output has gone. With
-    PERCEPTION3D_TRACEBACK=1 in the environment, the traceback is printed before the line.
+    PERCEPTION3D_TRACEBACK=1 in the environment, the traceback is printed before the line. Warnings of this package for
+    users are one line too.
     """
+    warnings.formatwarning = _format_warning
     # With a full disk, logging would print a traceback for each line.
     logging.raiseExceptions = False
     if 'TORCHELASTIC_RUN_ID' in os.environ:
@@ -53,6 +57,17 @@ def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
 
 
 _READER_GONE = 141
+_PACKAGE = Path(__file__).parents[1]
+_format_with_place = warnings.formatwarning
+
+
+def _format_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Our own warnings are about inputs; those of libraries are about code, and say where it is."""
+    if category is UserWarning and Path(filename).is_relative_to(_PACKAGE):
+        return f'warning: {message}\n'
+    return _format_with_place(message, category, filename, lineno, line)
 
 
 def _refuse(line: str) -> int:

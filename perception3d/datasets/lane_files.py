@@ -66,7 +66,9 @@ def images_of(path: str | Path) -> Iterator[dict[str, Any]]:
 
 
 def _images_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+    # Hidden ones are no images: macOS writes `._NAME.jpg` next to each that it unpacks on other disks.
+    files = (file for file in folder.iterdir() if not file.name.startswith('.'))
+    return sorted(file for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _sample(path: Path, name: str, stored_hw: tuple[int, int]) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def _read_words(path: str | Path) -> list[list[str]]:
     path = require_file(path, _HINT)
     line_of: dict[str, int] = {}
     rows = []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+    # Editors of Windows may put a byte-order mark first.
+    for number, line in enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
         words = line.split()
         if not words:
             continue

@@ -181,6 +181,8 @@ def test_a_folder_of_folders_and_a_video_that_was_cut_off_are_named(tmp_path: An
     with pytest.raises(InputError, match=r'clips holds no images: expected [^;]*$'):
         next(images_of(tmp_path / 'clips'))
     Image.new('RGB', (20, 10)).save(tmp_path / 'clips' / 'one' / 'a.png')
+    (tmp_path / 'clips' / 'one' / '._a.png').write_bytes(b'of macOS')
+    assert [sample['token'] for sample in images_of(tmp_path / 'clips' / 'one')] == ['a']
     with pytest.raises(InputError, match='clips holds no images: .*; .*clips/one does: give the folders'):
         next(images_of(tmp_path / 'clips'))
     path = tmp_path / 'drive.avi'
