@@ -53,6 +53,7 @@ def check_parts(model: Any) -> None:
         _check_voxels(model, layer)
         _check_anchor_ranges(model, layer, head_name, head)
         _check_center_head(model, layer, head_name, head)
+        _check_map_range(layer, head_name, head)
     _check_assigners(head_name, head)
 
 
@@ -142,6 +143,15 @@ def _check_center_head(model: Any, layer: Any, name: str, head: Any) -> None:
         if values.get('out_size_factor') is not None and stride is not None:
             source = 'the map of the head has a stride of'
             require_equal_numbers(f'{place}.out_size_factor', values['out_size_factor'], source, stride)
+
+
+def _check_map_range(layer: Any, name: str, head: Any) -> None:
+    """Compares the range that a head takes its maps to cover with that of the voxels."""
+    covered = getattr(head, 'map_range_m', None)
+    if covered is not None:
+        span = layer.point_cloud_range
+        source = f'{_LAYER}.point_cloud_range is'
+        require_equal_numbers(f'{name}.range_m', list(covered), source, [*span[:2], *span[3:5]])
 
 
 def _map_stride(model: Any, cells: Sequence[int]) -> float | None:

@@ -1,1 +1,1 @@
-"""Crowds of pedestrians: detection in dense groups, and tracks over time."""
+"""People in crowds: detection by density-aware hierarchical heatmaps on BEV maps of LiDAR, and their tracks."""

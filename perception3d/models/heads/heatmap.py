@@ -56,10 +56,11 @@ def draw_gaussians(heatmap: Tensor, centres: Centres, max_radius: int) -> None:
     heatmap.view(-1).scatter_reduce_(0, index.flatten(), value.flatten(), 'amax')
 
 
-def heatmap_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
+def heatmap_loss(logits: Tensor, heatmap: Tensor, weight: Tensor | None = None) -> Tensor:
     """Penalty-reduced focal loss (CornerNet's, alpha 2, gamma 4) of `logits` against `heatmap`, summed to a scalar.
 
-    Written with log-sigmoids, so that a logit of any finite size has a finite loss and gradient.
+    Written with log-sigmoids, so that a logit of any finite size has a finite loss and gradient. `weight`, of the shape
+    of the maps, multiplies the loss of each cell.
     """
     logits = logits.contiguous()
     prob = logits.sigmoid()
@@ -67,4 +68,4 @@ def heatmap_loss(logits: Tensor, heatmap: Tensor) -> Tensor:
     log_rest = log_prob - logits
     centre = heatmap == 1
     loss = torch.where(centre, log_prob * (1 - prob) ** 2, log_rest * prob**2 * (1 - heatmap) ** 4)
-    return -loss.sum()
+    return -(loss if weight is None else loss * weight).sum()

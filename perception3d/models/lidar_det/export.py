@@ -6,7 +6,8 @@ The detectors are mmdet3d's own classes, which have no method `export_spec`: the
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from mmdet3d.models.detectors import CenterPoint, PointRCNN, VoxelNet
@@ -39,12 +40,18 @@ class DensePart(nn.Module):
 
     @torch.no_grad()
     def output_names(self) -> list[str]:
-        """Returns a name for each output: task and quantity for CenterPoint, else scores, boxes and directions."""
+        """Returns a name for each output.
+
+        The names that the head gives its maps (a NamedTuple), task and quantity for CenterPoint, else scores, boxes and
+        directions.
+        """
         device = next(self.parameters()).device
         return [name for name, _ in self._named(torch.zeros(self.shape, device=device))]
 
     def _named(self, canvas: Tensor) -> list[tuple[str, Tensor]]:
         results = self.head(self.neck(self.backbone(canvas)))
+        if hasattr(results, '_asdict'):
+            return list(_distinct(results._asdict().items()))
         if isinstance(results[0][0], dict):
             return [(f'task{k}_{key}', value) for k, (task,) in enumerate(results) for key, value in task.items()]
         quantities = ('scores', 'boxes', 'directions')
@@ -54,6 +61,16 @@ class DensePart(nn.Module):
             for quantity, levels in zip(quantities, results)
             for level, tensor in enumerate(levels)
         ]
+
+
+def _distinct(fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Tensor]]:
+    """Yields the tensors of named maps, those of tuples with their number; a map of two names once."""
+    seen: set[int] = set()
+    for name, value in fields:
+        for k, tensor in enumerate(value if isinstance(value, tuple) else (value,)):
+            if tensor is not None and id(tensor) not in seen:
+                seen.add(id(tensor))
+                yield f'{name}{k}' if isinstance(value, tuple) else name, tensor
 
 
 @spec_of_class.register(VoxelNet)
