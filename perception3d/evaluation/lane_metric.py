@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.evaluation.lane_f1 import MAIN_IOU, LaneCounts, LaneRule, count_lanes, lane_report
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, require_unique
 from perception3d.outputs import require_name
 from perception3d.structures.lanes import Lanes
 
@@ -31,44 +31,30 @@ class LaneResult:
     category: str | None = None
 
 
-class LaneMetric(BaseMetric):
+class LaneMetric(SubmissionMetric):
     """Base of metrics of lanes: a subclass says what the result of an image is as text, and scores that text.
 
     Scores are exactly those of files that are written and scored by tools/evaluate.py. A sample must have `pred_lanes`
     (stored pixels) and pack `frame_id`; `eval_ann_info` with `lanes` unless `format_only`.
 
-    Args:
-        format_dir: The submission is written there; nowhere if None.
-        format_only: Write the submission, score nothing; the images need no lanes.
-        collect_device, prefix: As of mmengine's BaseMetric.
+    Arguments are those of SubmissionMetric.
     """
 
-    def __init__(
-        self,
-        format_dir: str | None = None,
-        format_only: bool = False,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.format_dir = require_format_dir(format_dir, format_only)
-        self.format_only = format_only
-
+    @abstractmethod
     def result_text(self, lanes: Lanes, sample: dict[str, Any]) -> str:
         """Returns the result of an image as it is written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, text: str, annotated: dict[str, Any], sample: dict[str, Any]) -> Any:
         """Returns what is counted of an image: of its result as text, against its `eval_ann_info`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def summarise(self, results: list[LaneResult]) -> dict[str, float]:
         """Returns the scores of all images."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write_submission(self, folder: Path, results: list[LaneResult]) -> None:
         """Writes the results of all images."""
-        raise NotImplementedError
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Scores the images of a batch."""
@@ -93,10 +79,7 @@ class LaneMetric(BaseMetric):
 
     def compute_metrics(self, results: list[LaneResult]) -> dict[str, float]:
         """Returns the keys that the subclass describes, and writes the submission."""
-        frames = [result.frame_id for result in results]
-        if len(set(frames)) < len(frames):
-            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-            raise InputError(f'image {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
+        require_unique((result.frame_id for result in results), 'image')
         if self.format_dir is not None:
             self.write_submission(Path(self.format_dir), results)
             print_log(f'results of {len(results)} images written to {self.format_dir}', logger='current')
@@ -115,16 +98,16 @@ class LaneF1Metric(LaneMetric):
     Args:
         thresholds: of IoU.
         width_px: of the bands that lanes are compared as; 30 in images of 1640x590 and 1276x717.
-        kwargs: as of LaneMetric.
+        kwargs: as of SubmissionMetric.
     """
 
     def __init__(self, thresholds: Sequence[float] = (MAIN_IOU,), width_px: int = 30, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.thresholds, self.width_px = tuple(thresholds), width_px
 
+    @abstractmethod
     def parse_result(self, text: str) -> Polylines:
         """Returns the lanes of a result as text."""
-        raise NotImplementedError
 
     def rule(self, size_wh: tuple[int, int]) -> LaneRule:
         """Returns the rule for images of a size."""

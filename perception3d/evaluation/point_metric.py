@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.point_iou import Counts, IouScores, count_confusion, distances, iou_table, kitti_iou
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, require_unique
 from perception3d.outputs import require_name
 
 
@@ -63,7 +62,7 @@ def _clouds(inputs: Any) -> Any:
     return (inputs[0] if isinstance(inputs, Sequence) else inputs)['points']
 
 
-class PointLabelMetric(BaseMetric):
+class PointLabelMetric(SubmissionMetric):
     """IoU of points by the rule of `scores`: a subclass says how its format scores, and how it writes submissions.
 
     Every sample must pack `frame_id`, and have `pred_pts_seg.pts_semantic_mask` and `eval_ann_info` with
@@ -77,23 +76,16 @@ class PointLabelMetric(BaseMetric):
         range_bins_m: distances (low, high) of points from the sensor, in metres, to score on their own, both ends open;
             a high of None has no end.
         class_groups: name -> classes, to be averaged on their own, such as rare ones.
-        format_dir: Submission files are written there; nowhere if None.
-        format_only: Write submission files, score nothing; the frames need no labels.
-        collect_device, prefix: As of mmengine's BaseMetric.
+        kwargs: as of SubmissionMetric.
     """
 
     def __init__(
         self,
         range_bins_m: Sequence[tuple[float, float | None]] = (),
         class_groups: Mapping[str, Sequence[str]] | None = None,
-        format_dir: str | None = None,
-        format_only: bool = False,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.format_dir = require_format_dir(format_dir, format_only)
-        self.format_only = format_only
+        super().__init__(**kwargs)
         self.range_bins_m = [(low, np.inf if high is None else high) for low, high in range_bins_m]
         if any(not 0 <= low < high for low, high in self.range_bins_m):
             raise InputError(f'range_bins_m holds (low, high) with 0 <= low < high, got {list(range_bins_m)}')
@@ -144,9 +136,7 @@ class PointLabelMetric(BaseMetric):
     def compute_metrics(self, results: list[tuple[str, list[Counts]]]) -> dict[str, float]:
         """Returns the keys that the class describes."""
         frames = [frame for frame, _ in results]
-        if len(set(frames)) < len(frames):
-            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-            raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
+        require_unique(frames, 'frame')
         if self.format_dir is not None:
             self.finish_submission(frames)
             print_log(f'results of {len(frames)} frames written to {self.format_dir}', logger='current')

@@ -55,7 +55,8 @@ def test_submission_files_are_asked_of_metrics_that_a_json_config_names(tmp_path
         return load_config(tmp_path / 'config.json')
 
     folder = str(tmp_path / 'out')
-    config = loaded('KittiFrameMetric', 'NuScenesDetectionMetric')
+    names = ('KittiFrameMetric', 'NuScenesDetectionMetric', 'SemanticKittiMetric', 'Bdd100kLaneMetric', 'LlamasMetric')
+    config = loaded(*names)
     _only_format(config, folder)
     for evaluator in config.test_evaluator:
         assert evaluator['format_only'] and evaluator['format_dir'] == folder

@@ -38,15 +38,16 @@ def _create_data(args: argparse.Namespace) -> None:
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
     """Adds the options that only this format has."""
-    parser.add_argument('--iou', nargs='+', type=float, default=[0.5], metavar='T', help='thresholds (default: 0.5)')
-    parser.add_argument('--jobs', type=int, metavar='N', help='processes (default: one a core for many images)')
+    from perception3d.evaluation.lane_options import add_lane_options
+
+    add_lane_options(parser)
 
 
 def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Returns the scores and the table to print."""
     from perception3d.formats.llamas.evaluation.folders import EvaluationOptions, evaluate_folders
 
-    return evaluate_folders(args.gt, args.pred, EvaluationOptions(args.iou, args.jobs))
+    return evaluate_folders(args.gt, args.pred, EvaluationOptions(args.iou, args.width, args.jobs))
 
 
 FORMAT = Format(

@@ -11,6 +11,7 @@ from official_culane import SIZE_WH, lane, write_tree
 
 from perception3d.checks import InputError
 from perception3d.evaluation.lane_f1 import LaneRule, count_lanes
+from perception3d.evaluation.lane_metric import LaneF1Metric, LaneMetric
 from perception3d.formats.culane.evaluation.folders import EvaluationOptions, evaluate_folders
 from perception3d.formats.culane.evaluation.metric import LaneCULaneMetric
 from perception3d.formats.culane.files import CATEGORIES, read_lines
@@ -123,6 +124,13 @@ def test_the_metric_has_the_scores_of_its_files(tmp_path: Path):
     assert again.compute_metrics(again.results) == {}
     written = {path.relative_to(tmp_path / 'only'): path.read_bytes() for path in (tmp_path / 'only').rglob('*.txt')}
     assert len(written) == 5 and all((tmp_path / 'pred' / name).read_bytes() == text for name, text in written.items())
+
+
+def test_a_metric_must_say_how_it_reads_writes_and_scores():
+    with pytest.raises(TypeError, match='abstract .*result_text.*score.*summarise.*write_submission'):
+        LaneMetric()
+    with pytest.raises(TypeError, match='abstract .*parse_result'):
+        LaneF1Metric()
 
 
 def test_the_metric_names_what_samples_lack(tmp_path: Path):

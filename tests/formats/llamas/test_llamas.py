@@ -14,7 +14,7 @@ from perception3d.files import read_pickle, write_image, write_json
 from perception3d.formats.culane.files import format_lines
 from perception3d.formats.llamas.dataset import LlamasDataset
 from perception3d.formats.llamas.evaluation.average_precision import average_precision
-from perception3d.formats.llamas.evaluation.folders import evaluate_folders
+from perception3d.formats.llamas.evaluation.folders import EvaluationOptions, evaluate_folders
 from perception3d.formats.llamas.evaluation.metric import LlamasMetric
 from perception3d.formats.llamas.files import SLOTS, label_lanes, lane_rows, marker_mask, read_label
 from perception3d.formats.llamas.info import create_infos
@@ -165,11 +165,12 @@ def test_scores_of_the_test_loop_are_those_of_its_files(root, valid, lanes, tmp_
         sample.pred_lanes = Lanes(found, [0, 1, 2])
         metric.process(None, [sample.to_dict()])
     scores = metric.evaluate(2)
-    files, _ = evaluate_folders(root / 'labels/valid', tmp_path, progress=False)
+    options = EvaluationOptions((0.5, 0.75))
+    files, _ = evaluate_folders(root / 'labels/valid', tmp_path, options, progress=False)
     assert scores['llamas/f1'] == files['0.5']['f1'] and scores['llamas/recall'] == files['0.5']['recall'] > 0.5
-    assert 'llamas/f1/0.75' in scores and (tmp_path / 'rec-b/2.lines.txt').is_file()
+    assert scores['llamas/f1@0.75'] == files['0.75']['f1'] and (tmp_path / 'rec-b/2.lines.txt').is_file()
     sample.eval_ann_info = None
-    with pytest.raises(InputError, match='rec-b/2_color_rect has no lanes, so it cannot be scored'):
+    with pytest.raises(InputError, match='rec-b/2_color_rect has no annotated lanes, so it cannot be scored'):
         LlamasMetric().process(None, [sample.to_dict()])
     only = LlamasMetric(format_dir=str(tmp_path / 'only'), format_only=True)
     only.process(None, [sample.to_dict()])

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.datasets.lane_masks import draw_lane_mask
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, require_unique
 from perception3d.files import write_image
 from perception3d.formats.bdd100k_lane.dataset import lane_image
 from perception3d.formats.bdd100k_lane.evaluation.pixels import Mask, mean_scores, pixel_scores
@@ -22,7 +21,7 @@ from perception3d.registry import METRICS
 
 
 @METRICS.register_module()
-class Bdd100kLaneMetric(BaseMetric):
+class Bdd100kLaneMetric(SubmissionMetric):
     """`accuracy` and `iou` of lane pixels in 0..1, by the rule of the SAD paper: see `pixels.pixel_scores`.
 
     A sample must have `pred_lane_seg.lane_mask` (1, H, W) at the size of the stored image, not 0 on lanes, which a
@@ -30,24 +29,10 @@ class Bdd100kLaneMetric(BaseMetric):
     pixels wide, as create_data draws the masks of `val`: the scores are those of
     `tools/evaluate.py bdd100k-lane --binary`. BDD100K's own table needs categories, which no model here predicts.
 
-    Args:
-        format_dir: Masks are written there, `<name of the image>.png`, 255 on lanes; nowhere if None.
-        format_only: Write masks, score nothing; the images need no labels.
-        collect_device, prefix: As of mmengine's BaseMetric.
+    `format_dir` gets `<name of the image>.png`, 255 on lanes. Arguments are those of SubmissionMetric.
     """
 
     default_prefix = 'bdd100k_lane'
-
-    def __init__(
-        self,
-        format_dir: str | None = None,
-        format_only: bool = False,
-        collect_device: str = 'cpu',
-        prefix: str | None = None,
-    ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.format_dir = require_format_dir(format_dir, format_only)
-        self.format_only = format_only
 
     def process(self, data_batch: Any, data_samples: Sequence[dict[str, Any]]) -> None:
         """Scores the images of a batch, and writes their masks."""
@@ -61,10 +46,7 @@ class Bdd100kLaneMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[str, tuple[float, float] | None]]) -> dict[str, float]:
         """Returns the keys that the class describes."""
-        names = [frame.rpartition('/')[2] for frame, _ in results]
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
-            raise InputError(f'image {", ".join(twice[:3])} was predicted more than once: names must be unique')
+        require_unique((frame.rpartition('/')[2] for frame, _ in results), 'image', 'names must be unique')
         if self.format_dir is not None:
             print_log(f'masks of {len(results)} images written to {self.format_dir}', logger='current')
         return {} if self.format_only else mean_scores(scores for _, scores in results if scores is not None)

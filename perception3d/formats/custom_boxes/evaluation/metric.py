@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.evaluation.notes import describe_other_classes
 from perception3d.evaluation.predictions import FiniteBoxes, finite_boxes, lidar_boxes
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, folder_by_any_name, require_unique
 from perception3d.formats.custom_boxes.evaluation.ap import LidarBoxes, lidar_scores
 from perception3d.formats.custom_boxes.evaluation.table import class_thresholds, flatten, require_ranges, table
 from perception3d.formats.custom_boxes.files import write_labels
@@ -37,7 +36,7 @@ class _Frame:
 
 
 @METRICS.register_module()
-class LidarDetectionMetric(BaseMetric):
+class LidarDetectionMetric(SubmissionMetric):
     """AP by IoU in the bird's-eye view and in space, and by distance of centres, of any boxes in the LiDAR frame.
 
     Every sample must pack `frame_id` and `eval_ann_info`, a dict with `gt_bboxes_3d` (LiDARInstance3DBoxes) and
@@ -70,9 +69,8 @@ class LidarDetectionMetric(BaseMetric):
         prefix: str | None = None,
         result_dir: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.format_dir = require_format_dir(format_dir, format_only, result_dir=result_dir)
-        self.format_only = format_only
+        folder = folder_by_any_name(format_dir, result_dir=result_dir)
+        super().__init__(folder, format_only, collect_device, prefix)
         self.iou_thresholds = iou_thresholds
         self.range_bins_m = require_ranges(range_bins_m)
 
@@ -110,9 +108,7 @@ class LidarDetectionMetric(BaseMetric):
     def compute_metrics(self, results: list[_Frame]) -> dict[str, float]:
         """Returns the keys that the class describes."""
         frames = [result.frame_id for result in results]
-        if len(set(frames)) < len(frames):
-            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-            raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
+        require_unique(frames, 'frame')
         classes = list(self.dataset_meta['classes'])
         dropped = sum(result.found.dropped for result in results)
         if dropped:

@@ -9,11 +9,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, require_file
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, folder_by_any_name, require_unique
 from perception3d.formats.kitti.evaluation.scores import evaluate_folders, flatten, table
 from perception3d.formats.kitti.files import Objects, write_objects
 from perception3d.formats.kitti.results import CAMERA_OF_RESULTS, predicted_objects
@@ -23,7 +22,7 @@ from perception3d.registry import METRICS
 
 
 @METRICS.register_module()
-class KittiFrameMetric(BaseMetric):
+class KittiFrameMetric(SubmissionMetric):
     """2D, AOS, BEV and 3D AP of the tested frames, against the label files of the same frame ids.
 
     Every sample must pack `frame_id` (the name of its files, '000123'), `cam_from_lidar`, `stored_from_cam` and
@@ -62,8 +61,8 @@ class KittiFrameMetric(BaseMetric):
         prefix: str | None = None,
         result_dir: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        self.format_dir = require_format_dir(format_dir, format_only, result_dir=result_dir)
+        folder = folder_by_any_name(format_dir, result_dir=result_dir)
+        super().__init__(folder, format_only, collect_device, prefix)
         if gt_dir is None and data_root is not None:
             gt_dir = str(Path(data_root) / 'training' / 'label_2')
         if gt_dir is None and not format_only:
@@ -98,9 +97,7 @@ class KittiFrameMetric(BaseMetric):
     def compute_metrics(self, results: list[tuple[str, Objects, int]]) -> dict[str, float]:
         """Writes the result files, then scores them; returns the keys that the class describes."""
         frames = [frame for frame, _, _ in results]
-        if len(set(frames)) < len(frames):
-            twice = sorted({frame for frame in frames if frames.count(frame) > 1})
-            raise InputError(f'frame {", ".join(twice[:3])} was predicted more than once: frame ids must be unique')
+        require_unique(frames, 'frame')
         not_finite = sum(count for _, _, count in results)
         if not_finite:
             print_log(f'{not_finite} predictions with NaN or infinity were left out', 'current', logging.WARNING)

@@ -14,7 +14,7 @@ import numpy as np
 
 from perception3d.checks import InputError, require_file, require_folder
 from perception3d.datasets.frame_building import map_frames
-from perception3d.evaluation.lane_f1 import LaneCounts, LaneRule, count_lanes, lane_report
+from perception3d.evaluation.lane_f1 import MAIN_IOU, LaneCounts, LaneRule, count_lanes, lane_report
 from perception3d.formats.culane.files import LINES_SUFFIX, read_lines
 from perception3d.formats.llamas.evaluation.average_precision import average_precision
 from perception3d.formats.llamas.files import SIZE_WH, SLOTS, Label, Mask, label_lanes, marker_mask, read_label
@@ -25,9 +25,10 @@ FIRST_ROW = 300
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """thresholds: of the IoU of lanes; jobs: processes, by default one a core for many images."""
+    """thresholds: of the IoU of lanes; width_px: of their bands; jobs: processes, by default one a core for many."""
 
-    thresholds: Sequence[float] = (0.5,)
+    thresholds: Sequence[float] = (MAIN_IOU,)
+    width_px: int = 30
     jobs: int | None = None
 
 
@@ -67,7 +68,7 @@ def evaluate_folders(
     found = _files(pred, LINES_SUFFIX), _files(pred, '.png')
     if not any(found):
         raise InputError(f'{pred} holds neither RECORDING/LABEL{LINES_SUFFIX} nor RECORDING/LABEL.json_1.png')
-    rule = LaneRule(SIZE_WH, tuple(options.thresholds))
+    rule = LaneRule(SIZE_WH, tuple(options.thresholds), options.width_px)
     count = partial(score_image, gt=gt, pred=pred, rule=rule, with_pngs=bool(found[1]))
     scored = map_frames(count, labels, options.jobs, progress, 'scoring lanes')
     scores: dict[str, Any] = {}

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from perception3d.checks import InputError, unknown_name
 from perception3d.evaluation.notes import describe_ignored
-from perception3d.evaluation.submissions import require_format_dir
+from perception3d.evaluation.submissions import SubmissionMetric, folder_by_any_name, require_unique
 from perception3d.files import read_pickle, write_json
 from perception3d.formats.nuscenes.evaluation.classes import config_of_classes, own_mapping
 from perception3d.formats.nuscenes.evaluation.scores import (
@@ -110,7 +109,7 @@ def submission_boxes(sample: SampleBoxes, classes: Sequence[str], config: Detect
 
 
 @METRICS.register_module()
-class NuScenesDetectionMetric(BaseMetric):
+class NuScenesDetectionMetric(SubmissionMetric):
     """mAP, NDS and the five errors of the samples that were tested, whatever split they belong to.
 
     Predictions are converted to the submission format where they are made, so that processes exchange little. Scores
@@ -142,16 +141,15 @@ class NuScenesDetectionMetric(BaseMetric):
         prefix: str | None = None,
         jsonfile_prefix: str | None = None,
     ) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
         older = None if jsonfile_prefix is None else str(Path(jsonfile_prefix).parent)
-        self.format_dir = require_format_dir(format_dir, format_only, jsonfile_prefix=older)
+        folder = folder_by_any_name(format_dir, jsonfile_prefix=older)
+        super().__init__(folder, format_only, collect_device, prefix)
         name = 'results' if jsonfile_prefix is None else Path(jsonfile_prefix).name
         self.submission = None if self.format_dir is None else Path(self.format_dir) / f'{name}_nusc.json'
         check_outputs(files=[self.submission])
         self.data_root = data_root
         self.ann_file = ann_file
         self.version = version
-        self.format_only = format_only
         self.config = official_config(eval_config)
 
     def check_classes(self, classes: Sequence[str]) -> None:
@@ -189,13 +187,9 @@ class NuScenesDetectionMetric(BaseMetric):
 
     def compute_metrics(self, results: list[tuple[str, list[dict[str, Any]]]]) -> dict[str, float]:
         """Writes the submission if asked to, then scores it; returns the keys that `flatten` describes."""
+        rule = 'tokens must be unique, so join no data sets that share samples'
+        require_unique((token for token, _ in results), 'sample', rule)
         by_token = dict(results)
-        if len(by_token) < len(results):
-            twice = [token for token, count in Counter(token for token, _ in results).items() if count > 1]
-            raise InputError(
-                f'sample {", ".join(twice[:3])} was predicted more than once: tokens must be unique, so '
-                'join no data sets that share samples'
-            )
         if self.submission is not None:
             write_json(self.submission, {'meta': self._submission_meta(), 'results': by_token})
             print_log(f'submission of {len(by_token)} samples written to {self.submission}', logger='current')
