@@ -31,10 +31,11 @@ SHARED_MODELS = {'blocks', 'heads', 'inference'}
 FORMATS_BUILT_ON: dict[str, set[str]] = {'nuscenes_lidarseg': {'nuscenes'}, 'llamas': {'culane'}}
 
 
-# Files below the commands that import what a variable names: packages that are not part of this one.
+# Files below the commands that import what a variable names: packages that are not part of this one, parts of a format.
 IMPORT_BY_VARIABLE = {
     'compat/data_configs.py': 'the modules of mmengine with its registries',
     'compat/lidar_ops_on_cpu.py': 'the modules of mmdet3d that hold the ops',
+    'formats/__init__.py': 'profiles and writer of a format that simulates, once they are needed',
     'export/onnx_file.py': 'whether onnx, onnxscript and onnxruntime are installed',
 }
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,29 @@ class Command:
     example: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], Any]
+
+
+def simulate_command(description: str, example: str, package: str) -> Command:
+    """Returns the command `simulate` of a format whose only option is --profile.
+
+    Args:
+        description: as of Command.
+        example: as of Command.
+        package: has the modules `profiles` with PROFILES, name -> profile, and `writer` with WRITER.
+    """
+
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        from perception3d.simulation.profiles import add_profile
+
+        add_profile(parser, importlib.import_module(f'{package}.profiles').PROFILES)
+
+    def run(args: argparse.Namespace) -> tuple[Any, Any]:
+        from perception3d.simulation.profiles import find_profile
+
+        profiles = importlib.import_module(f'{package}.profiles').PROFILES
+        return importlib.import_module(f'{package}.writer').WRITER, find_profile(args.profile, profiles)
+
+    return Command(description, example, add_arguments, run)
 
 
 @dataclass(frozen=True)

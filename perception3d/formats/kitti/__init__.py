@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from perception3d.formats import Command, Format
+from perception3d.formats import Command, Format, simulate_command
 
 _CREATE_DATA = """Info files and ground-truth database from a KITTI object tree: ImageSets/, training/, testing/."""
 
@@ -80,22 +80,6 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {**result.scores, **({'notes': notes} if notes else {})}, table(result)
 
 
-def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    from perception3d.formats.kitti.simulate.profiles import PROFILES
-    from perception3d.simulation.profiles import add_profile
-
-    add_profile(parser, PROFILES)
-
-
-def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
-    from perception3d.formats.kitti.simulate.profiles import PROFILES
-    from perception3d.formats.kitti.simulate.writer import WRITER
-    from perception3d.simulation.profiles import find_profile
-
-    profile = find_profile(args.profile, PROFILES)
-    return WRITER, profile
-
-
 FORMAT = Format(
     'kitti',
     create_data=Command(
@@ -107,7 +91,9 @@ FORMAT = Format(
         _add_evaluate,
         _evaluate,
     ),
-    simulate=Command(
-        _SIMULATE, 'python tools/simulate.py kitti --out data/sim_kitti --profile tiny', _add_simulate, _simulate
+    simulate=simulate_command(
+        _SIMULATE,
+        'python tools/simulate.py kitti --out data/sim_kitti --profile tiny',
+        'perception3d.formats.kitti.simulate',
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from perception3d.formats import Command, Format
+from perception3d.formats import Command, Format, simulate_command
 
 _CREATE_DATA = """Info files of the keyframes of a nuScenes tree with nuScenes-lidarseg unpacked over it.
 
@@ -60,23 +60,6 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return evaluate_results(args.gt, args.pred, args.version, args.split, args.panoptic)
 
 
-def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that only this format has."""
-    from perception3d.formats.nuscenes_lidarseg.simulate.profiles import PROFILES
-    from perception3d.simulation.profiles import add_profile
-
-    add_profile(parser, PROFILES)
-
-
-def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Returns the writer and the profile that the options ask for."""
-    from perception3d.formats.nuscenes_lidarseg.simulate.profiles import PROFILES
-    from perception3d.formats.nuscenes_lidarseg.simulate.writer import WRITER
-    from perception3d.simulation.profiles import find_profile
-
-    return WRITER, find_profile(args.profile, PROFILES)
-
-
 FORMAT = Format(
     'nuscenes-lidarseg',
     create_data=Command(
@@ -91,10 +74,9 @@ FORMAT = Format(
         _add_evaluate,
         _evaluate,
     ),
-    simulate=Command(
+    simulate=simulate_command(
         _SIMULATE,
         'python tools/simulate.py nuscenes-lidarseg --out data/sim_lidarseg --profile points',
-        _add_simulate,
-        _simulate,
+        'perception3d.formats.nuscenes_lidarseg.simulate',
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from perception3d.formats import Command, Format
+from perception3d.formats import Command, Format, simulate_command
 
 _CREATE_DATA = """Info files from a TuSimple tree; draws masks into segGT6/ and writes list6/ where they are missing.
 
@@ -52,23 +52,6 @@ def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return evaluate_label_files(args.gt, args.pred)
 
 
-def _add_simulate(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that only this format has."""
-    from perception3d.formats.tusimple.simulate.profiles import PROFILES
-    from perception3d.simulation.profiles import add_profile
-
-    add_profile(parser, PROFILES)
-
-
-def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
-    """Returns the writer and the profile that the options ask for."""
-    from perception3d.formats.tusimple.simulate.profiles import PROFILES
-    from perception3d.formats.tusimple.simulate.writer import WRITER
-    from perception3d.simulation.profiles import find_profile
-
-    return WRITER, find_profile(args.profile, PROFILES)
-
-
 FORMAT = Format(
     'tusimple',
     create_data=Command(
@@ -80,10 +63,9 @@ FORMAT = Format(
         _add_evaluate,
         _evaluate,
     ),
-    simulate=Command(
+    simulate=simulate_command(
         _SIMULATE,
         'python tools/simulate.py tusimple --out data/tusimple_sim --profile lanes',
-        _add_simulate,
-        _simulate,
+        'perception3d.formats.tusimple.simulate',
     ),
 )
