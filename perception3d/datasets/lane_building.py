@@ -14,7 +14,7 @@ from perception3d.checks import InputError
 from perception3d.datasets.frame_building import INFO_FILE, map_frames
 from perception3d.datasets.lane_files import image_hw
 from perception3d.datasets.lane_lists import format_gt_list, read_gt_list
-from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots, read_lane_mask
+from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots, is_seen, read_lane_mask
 from perception3d.files import write_bytes, write_image, write_pickle
 
 Info = dict[str, Any]
@@ -22,7 +22,10 @@ Info = dict[str, Any]
 
 @dataclass(frozen=True)
 class SlotRule:
-    """The slots of a format, left to right, and how wide its lanes are drawn, stored pixels."""
+    """The slots of a format, left to right, and how wide its lanes are drawn, stored pixels.
+
+    A lane that, drawn so, has no pixel in the image has no slot, also where the annotation states one.
+    """
 
     names: tuple[str, ...]
     width_px: int
@@ -135,11 +138,13 @@ def _build(frame: LaneFrame, root: Path, read: Callable[[Any], list[np.ndarray] 
     known = frame.exist
     if frame.unlisted and frame.mask is not None:
         known = tuple(existing_slots(read_lane_mask(root / frame.mask, stored_hw, num_slots), num_slots))
-    slots = assign_slots(lanes, num_slots, stored_hw, known)
-    if frame.slots is not None:
-        slots = np.asarray(frame.slots, np.int64)
-    seen = {int(slot) for lane, slot in zip(lanes, slots, strict=True) if len(lane) > 1}
-    exist = list(known or [int(slot in seen) for slot in range(num_slots)])
+    seen = np.array([is_seen(lane, stored_hw, rule.width_px) for lane in lanes], bool)
+    slots = np.full(len(lanes), -1, np.int64)
+    if frame.slots is None:
+        slots[seen] = assign_slots([lane for lane, here in zip(lanes, seen) if here], num_slots, stored_hw, known)
+    else:
+        slots[seen] = np.asarray(frame.slots, np.int64)[seen]
+    exist = list(known or [int(slot in slots) for slot in range(num_slots)])
     if frame.mask is not None:
         info['lane_mask_path'] = frame.mask
         if frame.draw:

@@ -14,8 +14,8 @@ IGNORED = 255
 """Value of pixels of a mask that no loss counts."""
 # The lowest part of a lane says where it meets the bottom of the image: so many pixels of height, and points at least.
 _FOOT_PX, _FOOT_POINTS = 80.0, 4
-# Far beyond any image, and far from overflow in cv2.
-_FAR_PX = 1e6
+# cv2 draws a line that goes on for much longer than this pixels off its place, and cannot count beyond 2**31.
+_FAR_PX = 10_000.0
 
 
 def assign_slots(
@@ -78,10 +78,33 @@ def draw_lane_mask(
     mask = np.zeros(stored_hw, np.uint8)
     for k in sorted(range(len(lanes)), key=lambda k: slots[k] >= 0):
         if len(lanes[k]) > 1:
-            points = np.rint(np.clip(lanes[k], -_FAR_PX, _FAR_PX)).astype(np.int32)
             value = int(slots[k]) + 1 if slots[k] >= 0 else IGNORED
-            cv2.polylines(mask, [points], False, [value], width_px)
+            parts = _near_parts(np.asarray(lanes[k], np.float64), stored_hw)
+            cv2.polylines(mask, [np.rint(part).astype(np.int32) for part in parts], False, [value], width_px)
     return mask
+
+
+def _near_parts(lane: np.ndarray, stored_hw: tuple[int, int]) -> list[np.ndarray]:
+    """Returns the polyline (M, 2), or where it goes on far beyond the image, its straight pieces, cut there."""
+    low, high = np.full(2, -_FAR_PX), np.array(stored_hw[::-1]) + _FAR_PX
+    if ((lane >= low) & (lane <= high)).all():
+        return [lane]
+    start, move = lane[:-1], np.diff(lane, axis=0)
+    # Shares of each piece at which it crosses the four sides; one along an axis crosses two of them never.
+    with np.errstate(divide='ignore', invalid='ignore'):
+        shares = np.sort([(low - start) / move, (high - start) / move], axis=0)
+    enter, leave = np.maximum(shares[0].max(1), 0), np.minimum(shares[1].min(1), 1)
+    near = np.flatnonzero(enter <= leave)
+    return [np.stack([start[k] + enter[k] * move[k], start[k] + leave[k] * move[k]]) for k in near]
+
+
+def is_seen(lane: np.ndarray, stored_hw: tuple[int, int], width_px: int) -> bool:
+    """Returns whether a lane (M, 2) that is drawn `width_px` wide has a pixel in the image."""
+    if len(lane) < 2:
+        return False
+    pixels = np.rint(lane)
+    inside = (pixels >= 0) & (pixels < stored_hw[::-1])
+    return bool(inside.all(1).any() or draw_lane_mask([lane], [0], stored_hw, width_px).any())
 
 
 def existing_slots(mask: np.ndarray, num_slots: int) -> list[int]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from perception3d.checks import InputError
 from perception3d.datasets.lane_files import image_hw, images_of
-from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots
+from perception3d.datasets.lane_masks import assign_slots, draw_lane_mask, existing_slots, is_seen
 from perception3d.datasets.transforms.lane_augment import AugmentLaneImage
 from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, LoadLaneImage
 from perception3d.files import read_image
@@ -59,6 +59,25 @@ def test_masks_have_lanes_of_the_width_and_ignore_what_has_no_slot():
     # Points outside, also far outside, are drawn as far as the image goes.
     far = draw_lane_mask([np.array([[-4e9, 30], [4e9, 30]]), np.array([[500.0, 10], [600, 20]])], [0, 1], HW, 2)
     assert (far[30] == 1).all() and existing_slots(far, 4) == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize('length', [100, 1e6, 4e9])
+def test_a_line_keeps_its_place_however_far_it_goes(length: float):
+    # From a point of the image up to the right, and back far outside: three pixels to the side for two up.
+    lane = np.array([[20.0, 55], [20 + 3 * length, 55 - 2 * length], [20 + 3 * length, 70]])
+    mask = draw_lane_mask([lane], [0], HW, 1)
+    y, x = np.nonzero(mask)
+    assert len(set(y)) >= 20 and np.abs((x - 20) / 3 - (55 - y) / 2).max() <= 0.5
+
+
+def test_a_lane_without_a_pixel_in_the_image_is_not_seen():
+    height, width = HW
+    assert is_seen(np.array([[5.0, 20], [-90, 20]]), HW, 1) and not is_seen(np.array([[5.0, 20]]), HW, 1)
+    # Both points outside: one line crosses the image, one passes at its corner, and one lies next to it.
+    assert is_seen(np.array([[-50.0, 30], [width + 50, 30]]), HW, 1)
+    assert not is_seen(np.array([[-50.0, 30], [30, -50]]), HW, 1)
+    outside = np.array([[width + 4.0, 0], [width + 4, height]])
+    assert is_seen(outside, HW, 16) and not is_seen(outside, HW, 4)
 
 
 def sample(**kwargs: Any) -> dict[str, Any]:

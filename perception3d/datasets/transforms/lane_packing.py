@@ -30,7 +30,8 @@ class PackLaneInputs(BaseTransform):
 
     - `gt_lane_seg`: PixelData(lane_mask=(1, H, W) int64), 0 background, 1 + slot, 255 ignored, and of
       `DrawLaneInstances` lane_instances=(1, H, W) int64, 1 + number of the lane);
-    - `gt_lane_exist`: LabelData(exist=(L,) float32);
+    - `gt_lane_exist`: LabelData(exist=(L,) float32), that of the stored image: a lane of which a crop or an
+      augmentation leaves nothing still exists, since the published recipes take the lists of CULane as they are;
     - `gt_lanes`: structures.Lanes of two points or more, stored pixels, labels are slots;
     - `gt_steering`: LabelData(steering_rad=(1,) float32);
     - `gt_depth`: PixelData(depth_m=(1, H, W) float32), metres, 0 for none, and `gt_semantic`: PixelData(semantic=(1, H,

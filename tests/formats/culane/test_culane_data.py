@@ -243,6 +243,16 @@ def test_masks_of_a_list_are_drawn_where_all_are_missing_and_again_on_demand(cop
     )
 
 
+def test_a_lane_without_a_pixel_in_the_image_takes_no_slot(copy: Path):
+    with open(copy / 'driver_23_30frame/b.MP4/00000.lines.txt', 'a') as file:
+        # Next to the lanes on the right, nearer than the one on the left that this image does not have.
+        file.write('174 59 174 20 \n')
+    create_infos(copy, redraw=True, progress=False)
+    assert read_gt_list(copy / 'list/train_gt.txt', 4)['driver_23_30frame/b.MP4/00000'][1] == [0, 0, 1, 1]
+    sample = build(copy).get_data_info(2)
+    assert sample['lane_slots'].tolist() == [3, 2, -1] and sample['lane_exist'].tolist() == [0, 0, 1, 1]
+
+
 def test_an_image_of_the_test_without_annotation_has_no_lanes(copy: Path):
     (copy / 'driver_37_30frame/d.MP4/00030.lines.txt').unlink()
     notes = create_infos(copy, progress=False)['test']['notes']

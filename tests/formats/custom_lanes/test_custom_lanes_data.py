@@ -88,6 +88,18 @@ def test_slots_have_names():
         slot_names(0)
 
 
+def test_a_lane_without_a_pixel_in_the_image_has_no_slot(tmp_path: Path):
+    root = write_tree(tmp_path)
+    inside, outside = four_lanes()[0].tolist(), [[500, 50], [500, 10]]
+    for slots, expected in ((None, [2, -1]), ([1, 3], [1, -1])):
+        line = {'image': 'images/c.jpg', 'lanes': [inside, outside]}
+        (root / 'val.json').write_text(json.dumps({**line, **({'slots': slots} if slots else {})}))
+        assert create_infos(root, progress=False)['val']['notes'][-1].startswith('1 images have lanes without a slot')
+        sample = build(root, 'val')[0]['data_samples']
+        exist = [int(slot in expected) for slot in range(4)]
+        assert sample.gt_lanes.labels.tolist() == expected and sample.gt_lane_exist.exist.tolist() == exist
+
+
 def test_any_lane_alike_is_one_slot(tree: Path, tmp_path: Path):
     root = Path(shutil.copytree(tree, tmp_path / 'tree'))
     (root / 'val.json').unlink()
