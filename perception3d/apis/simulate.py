@@ -18,13 +18,11 @@ from perception3d.checks import InputError
 from perception3d.files import read_json, write_json
 from perception3d.locks import LOCK_FILES, folder_lock
 from perception3d.outputs import check_outputs
-from perception3d.simulation.jobs import Job, Request, Writer
+from perception3d.simulation.jobs import SECOND_SPLIT, Job, Request, Writer
 from perception3d.simulation.world.scene import WORLD_VERSION
 from perception3d.workers import process_pool
 
 SETTINGS, RECORDS = 'simulation.json', '.scenes'
-VAL_INDEX = 100_000
-"""Scenes of the second split are numbered from here, so that the splits never share one."""
 
 
 def simulate(writer: Writer, request: Request, jobs: int = 1) -> dict[str, Any]:
@@ -68,15 +66,15 @@ def _make_missing(writer: Writer, request: Request, jobs: int) -> dict[str, Any]
 
 def list_jobs(request: Request) -> list[Job]:
     """Returns the scenes of a request, the first split before the second."""
-    numbers = list(range(request.scenes)) + [VAL_INDEX + k for k in range(request.val_scenes)]
+    numbers = list(range(request.scenes)) + [SECOND_SPLIT + k for k in range(request.val_scenes)]
     return [Job(request, k, f'scene-{k + 1:04d}') for k in numbers]
 
 
 def _check(request: Request, jobs: int) -> None:
-    if request.scenes < 1 or request.val_scenes < 0 or request.scenes > VAL_INDEX:
+    if request.scenes < 1 or request.val_scenes < 0 or request.scenes > SECOND_SPLIT:
         raise InputError(
             f'cannot make {request.scenes} scenes to train on and {request.val_scenes} to test on: give --scenes 1 to '
-            f'{VAL_INDEX} and --val-scenes 0 or more'
+            f'{SECOND_SPLIT} and --val-scenes 0 or more'
         )
     if request.seed < 0:
         raise InputError(f'seed {request.seed} is negative: give 0 or more')

@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from perception3d.simulation.profiles import Profile
 
+SECOND_SPLIT = 100_000
+"""Scenes of the second split are numbered from here, so that the splits never share one."""
+_VAL_EVERY = 8
 _Profile = TypeVar('_Profile', bound=Profile)
 
 
@@ -30,6 +33,13 @@ class Job(Generic[_Profile]):
     request: Request[_Profile]
     index: int
     name: str
+
+
+def train_val_test(index: int) -> str:
+    """Returns the split of a scene: the second is for testing, and every eighth scene of the first for validation."""
+    if index >= SECOND_SPLIT:
+        return 'test'
+    return 'val' if index % _VAL_EVERY == _VAL_EVERY - 1 else 'train'
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from perception3d.datasets.lane_masks import draw_lane_mask, read_lane_mask
 from perception3d.files import read_image, read_json, read_pickle
 from perception3d.formats.culane.files import CATEGORIES, SLOTS
 from perception3d.formats.culane.simulate.profiles import PROFILES
-from perception3d.formats.culane.simulate.writer import TEST_INDEX, TRAIN_ODDS, WRITER, category_of
-from perception3d.simulation.jobs import Request
+from perception3d.formats.culane.simulate.writer import TRAIN_ODDS, WRITER, category_of
+from perception3d.simulation.jobs import SECOND_SPLIT, Request
 from perception3d.simulation.world.lane_streets import CATEGORIES as WORLD_CATEGORIES
 
 
@@ -75,9 +75,9 @@ def test_extra_holds_steering_depth_and_classes_of_every_image(simulated_culane)
     assert len(turns) == 17 and max(np.abs(turns)) < 0.1 and len(set(turns)) > 3
 
 
-@pytest.mark.parametrize('index', [1, TEST_INDEX + 1])
+@pytest.mark.parametrize('index', [1, SECOND_SPLIT + 1])
 def test_a_scene_is_the_same_in_any_amount(simulated_culane, tmp_path, index):
-    split = 'test' if index >= TEST_INDEX else 'train'
+    split = 'test' if index >= SECOND_SPLIT else 'train'
     amount = (1, 2) if split == 'test' else (2, 0)
     simulate(WRITER, Request(tmp_path, 0, PROFILES['tiny'], *amount))
     name = (tmp_path / f'list/{split}.txt').read_text().split()[-1].lstrip('/')
@@ -88,4 +88,4 @@ def test_a_scene_is_the_same_in_any_amount(simulated_culane, tmp_path, index):
 def test_training_has_every_category_and_testing_all_in_turn():
     assert sum(TRAIN_ODDS) == pytest.approx(1.0)
     assert {category_of(0, k) for k in range(200)} == set(CATEGORIES)
-    assert [category_of(4, TEST_INDEX + k) for k in range(9)] == list(CATEGORIES)
+    assert [category_of(4, SECOND_SPLIT + k) for k in range(9)] == list(CATEGORIES)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from perception3d.apis.simulate import VAL_INDEX, simulate
+from perception3d.apis.simulate import simulate
 from perception3d.checks import InputError
 from perception3d.files import read_image, read_points
 from perception3d.formats.kitti.files import Calibration, Objects, observation_angle, read_calibration, read_objects
@@ -25,14 +25,14 @@ from perception3d.formats.kitti.simulate.profiles import PROFILES, KittiProfile
 from perception3d.formats.kitti.simulate.writer import WRITER, calibrate, make_recorder, record_points
 from perception3d.formats.nuscenes.simulate import writer as nuscenes
 from perception3d.formats.nuscenes.simulate.profiles import PROFILES as NUSCENES_PROFILES
-from perception3d.simulation.jobs import Request
+from perception3d.simulation.jobs import SECOND_SPLIT, Request
 from perception3d.simulation.rig import HDL64E, KITTI_RIG, draw_kitti_rig
 from perception3d.simulation.world.agents import make_body
 from perception3d.simulation.world.population import KITTI_POPULATION
 
 TOOL = Path(__file__).resolve().parents[3] / 'tools' / 'simulate.py'
 SMALL = KittiProfile('small', 1, 1000, ('image_2',), 6, 1, 0.4)
-TRAIN, VAL = [f'{k:06d}' for k in range(6)], [f'{VAL_INDEX + k:06d}' for k in range(1)]
+TRAIN, VAL = [f'{k:06d}' for k in range(6)], [f'{SECOND_SPLIT + k:06d}' for k in range(1)]
 DONT_CARE = [-1, -1, -10, -1, -1, -1, -1000, -1000, -1000, -10]
 
 

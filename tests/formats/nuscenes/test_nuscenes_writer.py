@@ -24,13 +24,13 @@ from nuscenes.utils.geometry_utils import points_in_box, view_points
 from nuscenes.utils.splits import get_scenes_of_split
 from pyquaternion import Quaternion
 
-from perception3d.apis.simulate import VAL_INDEX, simulate
+from perception3d.apis.simulate import simulate
 from perception3d.checks import InputError
 from perception3d.formats.nuscenes.simulate.profiles import PROFILES, NuScenesProfile
 from perception3d.formats.nuscenes.simulate.tables import quaternion, visibility_token
 from perception3d.formats.nuscenes.simulate.writer import WRITER, plan_files
 from perception3d.simulation.capture import Recorder, count_points
-from perception3d.simulation.jobs import Request
+from perception3d.simulation.jobs import SECOND_SPLIT, Request
 from perception3d.simulation.profiles import find_profile
 from perception3d.simulation.render.camera import trace
 from perception3d.simulation.render.raster import owner_visibility
@@ -66,9 +66,9 @@ def _files(root: Path) -> dict[str, bytes]:
 
 
 def test_tables_link(nusc: NuScenes) -> None:
-    assert [s['name'] for s in nusc.scene] == ['scene-0001', 'scene-0002', f'scene-{VAL_INDEX + 1:04d}']
+    assert [s['name'] for s in nusc.scene] == ['scene-0001', 'scene-0002', f'scene-{SECOND_SPLIT + 1:04d}']
     assert get_scenes_of_split('sim_train', nusc) == ['scene-0001', 'scene-0002']
-    assert get_scenes_of_split('sim_val', nusc) == [f'scene-{VAL_INDEX + 1:04d}']
+    assert get_scenes_of_split('sim_val', nusc) == [f'scene-{SECOND_SPLIT + 1:04d}']
     for scene in nusc.scene:
         chain, token = [], scene['first_sample_token']
         while token:

@@ -31,15 +31,13 @@ from perception3d.formats.culane.files import (
     STEERING_FILE,
     format_lines,
 )
-from perception3d.simulation.jobs import Job, Request, Writer
+from perception3d.simulation.jobs import SECOND_SPLIT, Job, Request, Writer, train_val_test
 from perception3d.simulation.lane_capture import SCENE_CLASSES, LaneImage, Sampling, record_image, sample_lanes
 from perception3d.simulation.profiles import LaneProfile
 from perception3d.simulation.rig import CULANE_CAMERA, CameraMount, draw_forward_camera
 from perception3d.simulation.world.lane_scene import LaneScene, make_lane_scene
 from perception3d.simulation.world.lane_streets import CITY
 
-TEST_INDEX, VAL_EVERY = 100_000, 8
-"""Number of the first scene of the test split; every how many scenes of the first split one is for validation."""
 FOLDERS = {
     'train': ('driver_23_30frame', 'driver_161_90frame', 'driver_182_30frame'),
     'test': ('driver_37_30frame', 'driver_100_30frame', 'driver_193_90frame'),
@@ -58,25 +56,18 @@ UNITS = {
 }
 
 
-def split_of(index: int) -> str:
-    """Returns the split of a scene."""
-    if index >= TEST_INDEX:
-        return 'test'
-    return 'val' if index % VAL_EVERY == VAL_EVERY - 1 else 'train'
-
-
 def category_of(seed: int, index: int) -> str:
     """Returns the category of a scene: the nine in turn for testing, at random for training."""
-    if index >= TEST_INDEX:
-        return CATEGORIES[(index - TEST_INDEX) % len(CATEGORIES)]
+    if index >= SECOND_SPLIT:
+        return CATEGORIES[(index - SECOND_SPLIT) % len(CATEGORIES)]
     return str(np.random.default_rng([seed, index, 9]).choice(CATEGORIES, p=TRAIN_ODDS))
 
 
 def frame_ids(request: Request[LaneProfile], index: int) -> list[str]:
     """Returns the names of the images of a scene, without suffix, relative to the root."""
-    profile, split = request.profile, split_of(index)
+    profile, split = request.profile, train_val_test(index)
     folders = FOLDERS['test' if split == 'test' else 'train']
-    number = index % TEST_INDEX
+    number = index % SECOND_SPLIT
     video = f'{folders[number % len(folders)]}/0516{1000 + number // 10000:04d}_{number % 10000:04d}.MP4'
     return [f'{video}/{round(k * profile.interval_s * FRAMES_PER_S):05d}' for k in range(profile.frames)]
 
@@ -95,7 +86,7 @@ def write_scene(job: Job[LaneProfile]) -> dict[str, Any]:
         _write_frame(request, lanes, camera, frame_id, k * profile.interval_s)
         for k, frame_id in enumerate(frame_ids(request, job.index))
     ]
-    return {'category': category, 'split': split_of(job.index), 'frames': frames}
+    return {'category': category, 'split': train_val_test(job.index), 'frames': frames}
 
 
 def _write_frame(

@@ -22,12 +22,12 @@ from perception3d.formats.semantickitti.files import SEQUENCES
 from perception3d.formats.semantickitti.simulate.labels import agent_ids, has_instance, surface_ids
 from perception3d.formats.semantickitti.simulate.profiles import POPULATION, SemanticKittiProfile
 from perception3d.simulation.capture import SweepRecorder
-from perception3d.simulation.jobs import Job, Request, Writer
+from perception3d.simulation.jobs import SECOND_SPLIT, Job, Request, Writer
 from perception3d.simulation.render.lidar import Sweep
 from perception3d.simulation.rig import Rig, draw_kitti_rig
 from perception3d.simulation.world.scene import make_scene
 
-VAL_INDEX, TEST_INDEX = 100_000, 200_000
+VAL_INDEX, TEST_INDEX = SECOND_SPLIT, 200_000
 """Numbers of the first scenes of the validation and of the test split."""
 APART_M, APART_S = 1000.0, 60.0
 """How far from each other, and how long after each other, the scenes of a sequence begin."""

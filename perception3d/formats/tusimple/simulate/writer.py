@@ -14,15 +14,13 @@ import numpy as np
 
 from perception3d.files import write_bytes, write_image
 from perception3d.formats.tusimple.files import SLOTS, TEST_FILES, default_rows, format_line
-from perception3d.simulation.jobs import Job, Request, Writer
+from perception3d.simulation.jobs import SECOND_SPLIT, Job, Request, Writer, train_val_test
 from perception3d.simulation.lane_capture import Sampling, record_image, sample_lanes
 from perception3d.simulation.profiles import LaneProfile
 from perception3d.simulation.rig import TUSIMPLE_CAMERA, draw_forward_camera
 from perception3d.simulation.world.lane_scene import make_lane_scene
 from perception3d.simulation.world.lane_streets import MOTORWAY
 
-TEST_INDEX, VAL_EVERY = 100_000, 8
-"""Number of the first scene of the test split; every how many scenes of the first split one is for validation."""
 MOST_LANES, JPEG_QUALITY = 5, 90
 ODDS = {'normal': 0.72, 'crowd': 0.16, 'shadow': 0.12}
 """What the scenes show: TuSimple has motorways by day."""
@@ -30,21 +28,14 @@ DAYS = {'train': ('0313-1', '0601'), 'val': ('0531',), 'test': ('0530',)}
 """Folders of the clips of each split, as in TuSimple."""
 
 
-def split_of(index: int) -> str:
-    """Returns the split of a scene."""
-    if index >= TEST_INDEX:
-        return 'test'
-    return 'val' if index % VAL_EVERY == VAL_EVERY - 1 else 'train'
-
-
 def write_scene(job: Job[LaneProfile]) -> dict[str, Any]:
     """Writes the images of a scene; returns the label file that they belong to, and their lines in it."""
-    request, profile, split = job.request, job.request.profile, split_of(job.index)
+    request, profile, split = job.request, job.request.profile, train_val_test(job.index)
     rng = np.random.default_rng([request.seed, job.index, 72])
     category = str(rng.choice(list(ODDS), p=list(ODDS.values())))
     lanes = make_lane_scene(request.seed, job.index, category, MOTORWAY, (profile.frames - 1) * profile.interval_s)
     camera = draw_forward_camera(rng, TUSIMPLE_CAMERA)
-    number = job.index % TEST_INDEX
+    number = job.index % SECOND_SPLIT
     day = DAYS[split][number % len(DAYS[split])]
     rows = np.array(default_rows(camera.height))
     lines = []
