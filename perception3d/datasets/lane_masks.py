@@ -9,9 +9,10 @@ import cv2
 import numpy as np
 
 from perception3d.checks import InputError, require_file
+from perception3d.structures.lanes import IGNORED
 
-IGNORED = 255
-"""Value of pixels of a mask that no loss counts."""
+OWN_MASK_FOLDER = 'perception3d_lane_masks'
+"""Where create_data draws the masks of a data set that has no place for them."""
 # The lowest part of a lane says where it meets the bottom of the image: so many pixels of height, and points at least.
 _FOOT_PX, _FOOT_POINTS = 80.0, 4
 # cv2 draws a line that goes on for much longer than this pixels off its place, and cannot count beyond 2**31.

@@ -14,6 +14,9 @@ from perception3d.structures.base import Structure, checked, checked_classes, co
 from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style, Texts
 from perception3d.structures.views import BevView, CameraView, View3D
 
+IGNORED = 255
+"""Value of the pixels that no loss counts, in masks of lanes and of classes."""
+
 
 @dataclass(frozen=True)
 class Lanes(Structure):

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from perception3d.datasets.lane_masks import IGNORED
 from perception3d.datasets.transforms.lane_loading import move_image
 from perception3d.registry import TRANSFORMS
+from perception3d.structures.lanes import IGNORED
 
 
 @TRANSFORMS.register_module()

@@ -8,8 +8,9 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from perception3d.checks import InputError
-from perception3d.datasets.lane_masks import IGNORED, draw_lane_mask
+from perception3d.datasets.lane_masks import draw_lane_mask
 from perception3d.registry import TRANSFORMS
+from perception3d.structures.lanes import IGNORED
 
 
 @TRANSFORMS.register_module()

@@ -9,8 +9,8 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 
 from perception3d.checks import InputError, require_file, unknown_name
-from perception3d.datasets.lane_masks import IGNORED
 from perception3d.registry import TRANSFORMS
+from perception3d.structures.lanes import IGNORED
 
 DEPTH_PER_M = 256.0
 """Values of a depth PNG for each metre."""

@@ -17,9 +17,7 @@ from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import VARIANCE_EPS, maps_of_one_batch, unit_rows
 from perception3d.registry import MODELS
-
-IGNORED = 255
-"""The value of a label mask that belongs to no class."""
+from perception3d.structures.lanes import IGNORED
 
 
 def areas_of_interest(masks: Tensor, num_classes: int, size: tuple[int, int], kernel: int = 5) -> Tensor:

@@ -9,9 +9,10 @@ import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.datasets.lane_dataset import LaneDataset
+from perception3d.datasets.lane_masks import OWN_MASK_FOLDER
 from perception3d.files import write_image
 from perception3d.formats.bdd100k_lane import FORMAT
-from perception3d.formats.bdd100k_lane.files import MASK_FOLDER, SLOTS, Bytes
+from perception3d.formats.bdd100k_lane.files import SLOTS, Bytes
 from perception3d.geometry.iou import to_numpy
 from perception3d.registry import DATASETS
 
@@ -41,7 +42,7 @@ class Bdd100kLaneDataset(LaneDataset):
         found = sample.get('pred_lane_seg')
         if found is None:
             return False
-        if MASK_FOLDER in Path(path).parts:
+        if OWN_MASK_FOLDER in Path(path).parts:
             raise InputError(f'{path} would be among the masks of a data set: choose another folder for results')
         write_image(path, lane_image(found))
         return True

@@ -22,7 +22,7 @@ SLOTS = ('l1', 'l0', 'r0', 'r1')
 """The borders of the ego lane are l0 and r0; values 1 to 4 of masks and of the names of result PNGs."""
 SIZE_WH = (1276, 717)
 SPLITS = ('train', 'valid', 'test')
-IMAGE_FOLDER, LABEL_FOLDER, MASK_FOLDER = 'color_images', 'labels', 'perception3d_lane_masks'
+IMAGE_FOLDER, LABEL_FOLDER = 'color_images', 'labels'
 IMAGE_SUFFIX = '_color_rect.png'
 
 Rows = npt.NDArray[np.float64]

@@ -10,13 +10,13 @@ from perception3d.checks import InputError, require_folder
 from perception3d.datasets.frame_building import map_frames
 from perception3d.datasets.lane_building import LaneFrame, require_lane_files, write_lane_split
 from perception3d.datasets.lane_files import image_hw
+from perception3d.datasets.lane_masks import OWN_MASK_FOLDER
 from perception3d.files import write_image
 from perception3d.formats.llamas import FORMAT
 from perception3d.formats.llamas.files import (
     IMAGE_FOLDER,
     IMAGE_SUFFIX,
     LABEL_FOLDER,
-    MASK_FOLDER,
     SIZE_WH,
     SLOTS,
     SPLITS,
@@ -51,7 +51,7 @@ def build_frame(image: str, root: Path, marker_masks: bool) -> dict[str, Any]:
     exist = [int(slot in slots) for slot in range(len(SLOTS))]
     info.update(labelled=True, label_path=label_path, lane_slots=slots, lane_exist=exist)
     if marker_masks:
-        info['lane_mask_path'] = f'{MASK_FOLDER}/{inside}.png'
+        info['lane_mask_path'] = f'{OWN_MASK_FOLDER}/{inside}.png'
         write_image(root / info['lane_mask_path'], marker_mask(label))
     return info
 

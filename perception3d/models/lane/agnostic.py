@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.models.lane.image_size import checked_input
-from perception3d.models.lane.outputs import IGNORED, LaneOutputs, LaneTargets
+from perception3d.models.lane.outputs import LaneOutputs, LaneTargets
 from perception3d.registry import MODELS
+from perception3d.structures.lanes import IGNORED
 
 
 def discriminative_loss(

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
-from perception3d.models.lane.outputs import IGNORED, LaneOutputs, LaneTargets
+from perception3d.models.lane.outputs import LaneOutputs, LaneTargets
 from perception3d.registry import MODELS
+from perception3d.structures.lanes import IGNORED
 
 
 def lane_cross_entropy(logits: Tensor, mask: Tensor, background_weight: float = 0.4) -> Tensor:

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from perception3d.checks import InputError
+from perception3d.structures.lanes import IGNORED
 
 STAGES = ('stage1', 'stage2', 'stage3', 'stage4')
 """Submodules of a model that pass on the maps of the four stages, for taps."""
-IGNORED = 255
-"""Value of the pixels of a lane mask that do not count."""
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from perception3d.models.lane.image_size import checked_images, checked_input
 from perception3d.models.lane.outputs import STAGES
 from perception3d.models.lane.steering import residual_backbone
 from perception3d.registry import MODELS
-
-IGNORED = 255
-"""The class of pixels that do not count."""
+from perception3d.structures.lanes import IGNORED
 
 
 def pixel_class_loss(logits: Tensor, classes: Tensor) -> Tensor:
