@@ -66,7 +66,8 @@ SLOTS = ('lane',)
 SPLITS = ('train', 'val', 'test')
 """BDD100K's own; the SAD paper tests on `val`, since labels of `test` are not public."""
 IMAGE_FOLDER = 'images/100k'
-MASK_FOLDER = 'perception3d_lane_masks'
 LIST_FOLDER = 'perception3d_lane_lists'
+SIZE_WH = (1280, 720)
+"""Of all images; labels are in its pixels."""
 MASK_WIDTH_PX = {'train': 8, 'val': 2}
 """Width of the lines in masks, in 1280x720, as in the SAD paper."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,15 @@ from perception3d.datasets.lane_building import (
     require_lane_files,
     write_lane_split,
 )
+from perception3d.datasets.lane_masks import OWN_MASK_FOLDER
 from perception3d.formats.bdd100k_lane import FORMAT
 from perception3d.formats.bdd100k_lane.annotations import Marking, Points, annotation_source, read_markings
 from perception3d.formats.bdd100k_lane.centre_lines import centre_lines
 from perception3d.formats.bdd100k_lane.files import (
     IMAGE_FOLDER,
     LIST_FOLDER,
-    MASK_FOLDER,
     MASK_WIDTH_PX,
+    SIZE_WH,
     SLOTS,
     SPLITS,
 )
@@ -82,9 +84,9 @@ def _frames(root: Path, split: str, all_markings: bool) -> list[LaneFrame]:
     if source is None:
         return []
     markings = {name: _lanes_of(found, all_markings) for name, found in read_markings(source).items()}
+    images, masks = f'{IMAGE_FOLDER}/{split}', f'{OWN_MASK_FOLDER}/{split}'
     frames = [
-        LaneFrame(f'{IMAGE_FOLDER}/{split}/{name}.jpg', markings[name], f'{MASK_FOLDER}/{split}/{name}.png', draw=True)
-        for name in sorted(markings)
+        LaneFrame(f'{images}/{name}.jpg', markings[name], f'{masks}/{name}.png', draw=True) for name in sorted(markings)
     ]
     require_lane_files(root, frames, str(source))
     return frames
@@ -119,6 +121,14 @@ def _notes(root: Path, split: str, frames: Sequence[LaneFrame], infos: Sequence[
         f'{lines} annotated lines became {lanes} lanes, {MASK_WIDTH_PX[split]} pixels wide in the masks',
         *mask_notes(frames, infos, root / LIST_FOLDER / f'{split}_gt.txt'),
     ]
+    sizes = Counter((image['width'], image['height']) for info in infos for image in info['images'].values())
+    other = {size: count for size, count in sizes.items() if size != SIZE_WH}
+    if other:
+        (width, height), wanted = next(iter(other)), 'x'.join(map(str, SIZE_WH))
+        notes.append(
+            f'{sum(other.values())} images are not {wanted}, such as one of {width}x{height}, but labels and the width '
+            'of lanes are in those pixels: use the original images'
+        )
     without = len(_stored(root, split)) - len(infos)
     if without > 0:
         notes.append(f'{without} images of {IMAGE_FOLDER}/{split} are not annotated and left out')

@@ -104,6 +104,7 @@ def test_all_markings(tmp_path):
     root = tree.write_bdd100k_tree(tmp_path)
     entry = create_infos(root, all_markings=True, progress=False)['val']
     assert entry['lanes'] == {'lane': 3, 'no slot': 0} and '4 annotated lines became 3 lanes' in entry['notes'][0]
+    assert '2 images are not 1280x720' in entry['notes'][-1] and 'such as one of 320x180' in entry['notes'][-1]
 
 
 def _edit(root, change):
