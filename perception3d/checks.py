@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ def unknown_name(what: str, name: str, choices: Iterable[str]) -> InputError:
         return InputError(f'unknown {what} {name!r}: did you mean {" or ".join(map(repr, close))}?')
     listed = ', '.join(choices[:12]) + (', ...' if len(choices) > 12 else '')
     return InputError(f'unknown {what} {name!r}: choose one of {listed or "(none are known)"}')
+
+
+def is_number(value: Any) -> bool:
+    """Returns whether a value of a JSON file is a finite number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def shown(values: Any) -> str:

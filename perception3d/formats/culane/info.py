@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, is_number
 from perception3d.datasets.lane_building import (
     Info,
     LaneFrame,
@@ -136,7 +135,7 @@ def _read_steering(path: Path) -> dict[str, float]:
     if not isinstance(content, dict):
         raise InputError(f'{path}: expected {{frame id: angle in radians, ..}}, got {str(content)[:80]}')
     for frame_id, angle in content.items():
-        if not isinstance(angle, (int, float)) or isinstance(angle, bool) or not math.isfinite(angle):
+        if not is_number(angle):
             raise InputError(f'{path}, {frame_id}: {angle!r}: expected a finite number, the angle in radians')
     return {frame_id: float(angle) for frame_id, angle in content.items()}
 

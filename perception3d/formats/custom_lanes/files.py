@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, unknown_name
+from perception3d.checks import InputError, is_number, unknown_name
 from perception3d.datasets.lane_lists import require_inside
 from perception3d.files import read_json_lines
 
@@ -107,13 +106,9 @@ def _parse(entry: Any, place: str) -> LaneLine:
 
 def _points(points: Any, place: str) -> Lane:
     pairs = isinstance(points, list) and all(isinstance(point, list) and len(point) == 2 for point in points)
-    if not pairs or not all(_is_number(value) for point in points for value in point):
+    if not pairs or not all(is_number(value) for point in points for value in point):
         raise InputError(f'{place}: expected points [x, y] of finite numbers, got {str(points)[:80]}')
     return np.array(points, np.float64).reshape(-1, 2)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def format_line(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, is_number
 from perception3d.datasets.lane_files import IMAGE_SUFFIXES
 from perception3d.datasets.lane_lists import require_inside
 from perception3d.files import read_json_lines
@@ -80,7 +79,7 @@ def read_labels(path: str | Path) -> list[LabelLine]:
 def _parse(entry: Any, place: str) -> LabelLine:
     if not isinstance(entry, dict) or not isinstance(entry.get('raw_file'), str) or 'h_samples' not in entry:
         raise InputError(f'{place}: expected {{"raw_file": .., "lanes": [[..], ..], "h_samples": [..]}}')
-    rows = _numbers(entry['h_samples'], f'{place}: h_samples')
+    rows = require_numbers(entry['h_samples'], f'{place}: h_samples')
     if not rows or any(low >= high for low, high in zip(rows, rows[1:])):
         raise InputError(
             f'{place}: h_samples: expected one or more rows, each greater than the one before, got {str(rows)[:80]}'
@@ -89,7 +88,7 @@ def _parse(entry: Any, place: str) -> LabelLine:
     if lanes is not None:
         if not isinstance(lanes, list):
             raise InputError(f'{place}: lanes: expected a list of lanes')
-        lanes = tuple(_numbers(lane, f'{place}: lane {k}') for k, lane in enumerate(lanes))
+        lanes = tuple(require_numbers(lane, f'{place}: lane {k}') for k, lane in enumerate(lanes))
         for k, lane in enumerate(lanes):
             if len(lane) != len(rows):
                 raise InputError(f'{place}: lane {k} has {len(lane)} values: expected {len(rows)}, one for each row')
@@ -97,11 +96,9 @@ def _parse(entry: Any, place: str) -> LabelLine:
     return LabelLine(raw_file, rows, lanes, place)
 
 
-def _numbers(values: Any, place: str) -> tuple[float, ...]:
-    plain = isinstance(values, list) and all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) for value in values
-    )
-    if not plain:
+def require_numbers(values: Any, place: str) -> tuple[float, ...]:
+    """Returns the numbers of a JSON list; raises InputError if it holds anything else than finite ones."""
+    if not isinstance(values, list) or not all(map(is_number, values)):
         raise InputError(f'{place}: expected a list of finite numbers, got {str(values)[:80]}')
     return tuple(map(float, values))
 

@@ -134,10 +134,13 @@ def test_bad_lines_are_named(tmp_path: Path):
         ([good, good], 'has 2 lines, but'),
         ([{**good, 'raw_file': 'b'}], 'line 1: b is not in'),
         ([{**good, 'lanes': [[1, 2, 3]]}], 'line 1: lane 0 has 3 values: expected 2'),
-        ([{**good, 'lanes': [[1, None]]}], 'line 1: lane 0: expected finite numbers'),
-        (['{"raw_file": "a", "lanes": [[1, NaN]], "run_time": 1}'], 'line 1: lane 0: expected finite numbers'),
+        ([{**good, 'lanes': [[1, None]]}], 'line 1: lane 0: expected a list of finite numbers'),
+        (
+            ['{"raw_file": "a", "lanes": [[1, NaN]], "run_time": 1}'],
+            'line 1: lane 0: expected a list of finite numbers',
+        ),
         ([{**good, 'lanes': 3}], 'line 1: lanes: expected a list'),
-        ([{**good, 'run_time': 'fast'}], 'run_time: expected finite numbers'),
+        ([{**good, 'run_time': 'fast'}], 'run_time: expected a finite number, got fast'),
     ):
         with pytest.raises(InputError, match=message):
             evaluate_label_files(gt, write(pred, *lines))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, is_number
 from perception3d.files import read_json_lines
 from perception3d.formats.tusimple.evaluation.accuracy import (
     MORE_LANES,
@@ -16,6 +15,7 @@ from perception3d.formats.tusimple.evaluation.accuracy import (
     score_image,
     sum_in_order,
 )
+from perception3d.formats.tusimple.files import require_numbers
 
 _EXAMPLE = '{{"raw_file": "clips/../20.jpg", "lanes": [[-2, 632.5, ..], ..], {}: ..}}'
 
@@ -70,24 +70,21 @@ def _read(path: str | Path, own_key: str) -> list[tuple[str, dict[str, Any]]]:
 
 def _score(place: str, prediction: dict[str, Any], gt_place: str, annotation: dict[str, Any]) -> ImageScores:
     rows = annotation['h_samples']
-    _require_numbers(f'{gt_place}: h_samples', rows, None)
+    require_numbers(rows, f'{gt_place}: h_samples')
     if not rows:
         raise InputError(f'{gt_place}: h_samples is empty: expected the rows of the lanes')
     for where, lanes in ((gt_place, annotation['lanes']), (place, prediction['lanes'])):
         if not isinstance(lanes, list):
             raise InputError(f'{where}: lanes: expected a list of lanes, got {str(lanes)[:80]}')
         for k, lane in enumerate(lanes):
-            _require_numbers(f'{where}: lane {k}', lane, len(rows))
-    _require_numbers(f'{place}: run_time', [prediction['run_time']], None)
+            require_numbers(lane, f'{where}: lane {k}')
+            if len(lane) != len(rows):
+                raise InputError(
+                    f'{where}: lane {k} has {len(lane)} values: expected {len(rows)}, one for each row of h_samples'
+                )
+    if not is_number(prediction['run_time']):
+        raise InputError(f'{place}: run_time: expected a finite number, got {str(prediction["run_time"])[:80]}')
     return score_image(prediction['lanes'], annotation['lanes'], rows, prediction['run_time'])
-
-
-def _require_numbers(place: str, values: Any, length: int | None) -> None:
-    plain = isinstance(values, list) and all(isinstance(v, (int, float)) and math.isfinite(v) for v in values)
-    if not plain:
-        raise InputError(f'{place}: expected finite numbers, got {str(values)[:80]}')
-    if length is not None and len(values) != length:
-        raise InputError(f'{place} has {len(values)} values: expected {length}, one for each row of h_samples')
 
 
 def _notes(scores: Sequence[ImageScores], raw_files: Sequence[str], repeated: int) -> list[str]:
