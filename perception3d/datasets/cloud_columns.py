@@ -43,7 +43,7 @@ class ColumnRanges:
         rows = [f'{name:<22}{low:>10.4g}{high:>10.4g}' for name, low, high in zip(names, self.low, self.high)]
         return [f'{"column":<22}{"from":>10}{"to":>10}', *rows]
 
-    def doubts(self) -> list[str]:
+    def warnings(self) -> list[str]:
         """Returns what cannot be right if the columns are those that their names say; each a line with what to do."""
         if not np.isfinite(self.low).all():
             return []

@@ -159,8 +159,8 @@ def _print_columns_and_notes(summary: Mapping[str, Any]) -> None:
     for split, entry in summary['splits'].items():
         for note in entry['notes']:
             print(f'note: {split}: {note}')
-    for doubt in () if columns is None else columns.doubts():
-        print(f'warning: {doubt}')
+    for warning in () if columns is None else columns.warnings():
+        print(f'warning: {warning}')
 
 
 def print_point_summary(summary: Mapping[str, Any]) -> None:

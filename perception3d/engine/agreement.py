@@ -19,7 +19,7 @@ from perception3d.datasets.pipeline_steps import check_class_lists, filter_range
 from perception3d.engine.data_kept import check_data_is_kept, outputs_of
 from perception3d.engine.wrappers import base_datasets, unwrapped
 
-# Imported for its registrations: what models of mmdet3d expect and respond, in configs that use no part of ours too.
+# Imported for its registrations: what models of mmdet3d expect and respond, also in configs that use nothing of ours.
 from perception3d.models import lidar_det  # noqa: F401
 from perception3d.structures.expected_data import ExpectedData, expected_data
 

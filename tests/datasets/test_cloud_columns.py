@@ -20,24 +20,24 @@ def street(columns: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize('columns', [3, 4, 5, 6])
-def test_columns_as_they_are_raise_no_doubt(columns: int):
+def test_columns_as_they_are_give_no_warning(columns: int):
     one, two = street(columns), street(columns, 1)
     ranges = ColumnRanges.over([ColumnRanges.of(one), ColumnRanges.of(two[:0]), ColumnRanges.of(two)])
     both = np.concatenate([one, two])
     np.testing.assert_array_equal([ranges.low, ranges.high], [both.min(0), both.max(0)])
-    assert ranges.doubts() == [] and len(ranges.lines()) == columns + 1
+    assert ranges.warnings() == [] and len(ranges.lines()) == columns + 1
     assert ranges.lines()[1].split() == ['x', f'{both[:, 0].min():.4g}', f'{both[:, 0].max():.4g}']
 
 
 @pytest.mark.parametrize(('columns', 'read_as'), [(5, 4), (4, 5), (6, 4), (3, 4), (4, 3), (5, 3)])
-def test_columns_of_another_number_of_floats_are_doubted(columns: int, read_as: int):
+def test_columns_of_another_number_of_floats_are_warned_of(columns: int, read_as: int):
     mixed = street(columns).ravel()
-    doubts = ColumnRanges.of(mixed[: len(mixed) // read_as * read_as].reshape(-1, read_as)).doubts()
-    assert doubts and all(f'are {read_as} floats a point right? Set --features' in doubt for doubt in doubts)
+    warnings = ColumnRanges.of(mixed[: len(mixed) // read_as * read_as].reshape(-1, read_as)).warnings()
+    assert warnings and all(f'are {read_as} floats a point right? Set --features' in warning for warning in warnings)
 
 
-def test_empty_clouds_raise_no_doubt():
-    assert ColumnRanges.of(np.zeros((0, 4), np.float32)).doubts() == []
+def test_empty_clouds_give_no_warning():
+    assert ColumnRanges.of(np.zeros((0, 4), np.float32)).warnings() == []
 
 
 @pytest.mark.parametrize('features', ['4', '5'])

@@ -45,7 +45,7 @@ def test_pixels_move_with_the_image(sample):
     )
     assert turned['steering_rad'] == -0.1  # of an image whose lanes are not known, too
     turned = LoadPixelTargets()(turned)
-    # Inside of blocks the interpolated image has the class of the pixel, beside the image both have their padding.
+    # Inside of blocks the interpolated image has the class of the pixel, outside the image both have their padding.
     image = turned['img'][..., 0].astype(int)
     assert (image == turned['semantic']).mean() > 0.6
     beyond = turned['semantic'] == 255

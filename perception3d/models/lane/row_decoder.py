@@ -36,7 +36,7 @@ class RowDecoder:
         exist_threshold: of the existence; a lane is used above it.
         kernel: side of the square of the mean, odd; 1 for none.
         smooth_px: None writes the points; a number lets a cubic smoothing spline x(y) pass them with that standard
-            deviation (an option of ours, no part of the published rule). Lanes of five points or more.
+            deviation (an option of ours, not in the published rule). Lanes of five points or more.
         at_h_samples: rows are `h_samples` of the sample instead, as TuSimple lists them (pytorch-auto-drive decodes
             TuSimple like that).
 

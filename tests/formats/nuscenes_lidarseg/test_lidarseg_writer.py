@@ -68,7 +68,7 @@ def test_points_in_a_box_have_the_category_and_the_instance_of_its_object(devkit
                 assert count.max() > 0.95 * len(own)
                 instance = devkit.get('sample_annotation', box.token)['instance_token']
                 numbers.setdefault(instance, set()).add(int(values[count.argmax()]))
-    # Beside the object's own points, a box holds some of the ground below it.
+    # Besides the object's own points, a box holds some of the ground below it.
     assert inside > 5000 and agree > 0.95 * inside
     assert all(len(found) == 1 for found in numbers.values()) and len(numbers) > 30
     assert all(number % 1000 > 0 for found in numbers.values() for number in found)

@@ -92,7 +92,7 @@ def test_steps_of_the_rule_by_hand():
     rows = np.arange(0, 120, 10.0)
     upper = np.array([100, 110, 120, 130, -2, -2, -2, -2, -2, -2, -2, -2])
     lower = np.array([-2, -2, -2, -2, -2, -2, 160, 170, 180, 190, 200, 210])
-    # One line: slope 1. Then one of another slope, and one that lies 60 px beside.
+    # One line: slope 1. Then one of another slope, and one that lies 60 px to the side.
     (lane,) = joined([(3, upper), (4, lower)], rows, 1.0)
     assert lane[0] == 4 and lane[1].tolist() == list(range(100, 220, 10))
     other = np.where(lower >= 0, 160 + (lower - 160) * 13 // 10, -2)
