@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -183,9 +183,19 @@ def simulated_tusimple(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
-def nuscenes_sample() -> Path:
-    """The real nuScenes keyframe; tests that ask for it are skipped where it is missing."""
-    root = Path(os.environ.get('PERCEPTION3D_SAMPLES', REPOSITORY.parent / 'shared' / 'samples')) / 'nuscenes'
-    if not root.is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real frames in {root}')
-    return root
+def samples_of() -> Callable[[str], Path]:
+    """Returns the folder of a data set's real frames, read only; tests that ask for one that is missing are skipped."""
+    root = Path(os.environ.get('PERCEPTION3D_SAMPLES', REPOSITORY.parent / 'shared' / 'samples')).absolute()
+
+    def find(dataset: str) -> Path:
+        if not (root / dataset).is_dir():
+            pytest.skip(f'PERCEPTION3D_SAMPLES: no real frames in {root / dataset}')
+        return root / dataset
+
+    return find
+
+
+@pytest.fixture(scope='session')
+def nuscenes_sample(samples_of: Callable[[str], Path]) -> Path:
+    """The real nuScenes keyframe."""
+    return samples_of('nuscenes')

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,11 +94,8 @@ def test_voxels_are_bitwise_those_of_mmcv(limits, features):
         assert torch.equal(voxels.dynamic_voxelize(points, size, span), cells)
 
 
-def test_a_real_scan_gives_the_voxels_of_mmcv():
-    root = Path(os.environ.get('PERCEPTION3D_SAMPLES', Path(__file__).resolve().parents[3] / 'shared' / 'samples'))
-    scan = root / 'kitti' / 'training' / 'velodyne' / '000000.bin'
-    if not scan.is_file():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real scan {scan}')
+def test_a_real_scan_gives_the_voxels_of_mmcv(samples_of):
+    scan = samples_of('kitti') / 'training' / 'velodyne' / '000000.bin'
     points = torch.from_numpy(np.fromfile(scan, np.float32).reshape(-1, 4))
     ours = voxels.hard_voxelize(points, *SECOND, 5, 40000)
     # The sum of what mmcv 2.3.6 gives for this scan.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -380,11 +379,9 @@ class TestBrowse:
         assert browse.training_sample(data, 0).picture(640).shape == (round(34 / 3) + 180 + 279, 640, 3)
 
 
-def test_boxes_of_real_frames_surround_what_the_labels_mark():
+def test_boxes_of_real_frames_surround_what_the_labels_mark(samples_of):
     """The image of a 3D box around a labelled object nearly is the 2D box that people drew."""
-    root = Path(os.environ.get('PERCEPTION3D_SAMPLES', ROOT.parent / 'shared' / 'samples')) / 'kitti' / 'training'
-    if not root.is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real frames in {root}')
+    root = samples_of('kitti') / 'training'
     overlaps = []
     for path in sorted((root / 'label_2').glob('*.txt')):
         objects = read_objects(path)

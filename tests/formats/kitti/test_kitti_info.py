@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -45,14 +44,10 @@ def copy(tree: KittiTree, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope='module')
-def real_frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_frames(samples_of, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree of links to the real frames, which are read only."""
-    default = Path(__file__).resolve().parents[3] / 'shared' / 'samples'
-    source = Path(os.environ.get('PERCEPTION3D_SAMPLES', default)) / 'kitti'
-    if not source.is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real frames in {source}')
     root = tmp_path_factory.mktemp('real')
-    for part in source.iterdir():
+    for part in samples_of('kitti').iterdir():
         (root / part.name).symlink_to(part)
     return root
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +30,8 @@ CAM_FROM_LIDAR = np.array([[0, -1.0, 0, 0.02], [0, 0, -1, -0.07], [1, 0, 0, -0.3
 
 
 @pytest.fixture(scope='module')
-def real_frames() -> Path:
-    root = Path(
-        os.environ.get('PERCEPTION3D_SAMPLES', Path(__file__).resolve().parents[3].parent / 'shared' / 'samples')
-    )
-    folder = root / 'kitti' / 'training'
-    if not folder.is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real frames in {folder}')
-    return folder
+def real_frames(samples_of) -> Path:
+    return samples_of('kitti') / 'training'
 
 
 def sample(frame: str, boxes: np.ndarray, labels: list[int], scores: list[float] | None = None, **metas) -> dict:

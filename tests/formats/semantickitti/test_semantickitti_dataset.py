@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -112,11 +111,8 @@ def test_a_result_file_has_the_ids_of_the_benchmark(tree: Path, tmp_path: Path):
         dataset.write_result(sample, tmp_path / 'b.label')
 
 
-def test_the_real_scan_is_built_alone(tmp_path: Path):
-    samples = Path(os.environ.get('PERCEPTION3D_SAMPLES', Path(__file__).resolve().parents[4] / 'shared' / 'samples'))
-    if not (samples / 'semantickitti').is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real scan in {samples}')
-    (tmp_path / 'sequences').symlink_to(samples / 'semantickitti' / 'sequences')
+def test_the_real_scan_is_built_alone(samples_of, tmp_path: Path):
+    (tmp_path / 'sequences').symlink_to(samples_of('semantickitti') / 'sequences')
     summary = create_infos(tmp_path, progress=False)['splits']
     assert list(summary) == ['train', 'trainval'] and summary['train']['frames'] == 1
     counts = summary['train']['classes']

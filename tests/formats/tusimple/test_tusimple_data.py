@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -183,12 +182,10 @@ def test_tasks_of_the_test_have_no_lanes(copy: Path):
         create_infos(copy, progress=False)
 
 
-def test_real_frames_are_read(tmp_path: Path):
-    samples = Path(os.environ.get('PERCEPTION3D_SAMPLES', Path(__file__).resolve().parents[4] / 'shared' / 'samples'))
-    if not (samples / 'tusimple').is_dir():
-        pytest.skip(f'PERCEPTION3D_SAMPLES: no real images in {samples}')
-    (tmp_path / 'clips').symlink_to(samples / 'tusimple/clips')
-    shutil.copy(samples / 'tusimple/label_data_sample.json', tmp_path)
+def test_real_frames_are_read(samples_of, tmp_path: Path):
+    samples = samples_of('tusimple')
+    (tmp_path / 'clips').symlink_to(samples / 'clips')
+    shutil.copy(samples / 'label_data_sample.json', tmp_path)
     found = create_infos(tmp_path, progress=False)['train']
     assert found['frames'] == 4 and found['lanes'] == {
         'left-3': 0, 'left-2': 4, 'left-1': 4, 'right-1': 4, 'right-2': 4, 'right-3': 1, 'no slot': 0,

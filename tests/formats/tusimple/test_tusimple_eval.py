@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from perception3d.structures.lanes import Lanes
 from tools import evaluate
 
 ROWS = list(range(160, 720, 10))
-SAMPLES = Path(os.environ.get('PERCEPTION3D_SAMPLES', Path(__file__).parents[4] / 'shared/samples')) / 'tusimple'
 
 
 def plain_score(pred: list, gt: list, rows: list, run_time: float) -> tuple[float, float, float]:
@@ -189,9 +187,9 @@ def test_the_metric_has_the_scores_of_its_file(tmp_path: Path):
     assert metric.results[-1].text == metric.results[0].text
 
 
-@pytest.mark.skipif(not SAMPLES.is_dir(), reason='needs the real frames: set PERCEPTION3D_SAMPLES')
-def test_real_labels_score_themselves(tmp_path: Path):
-    labels = [json.loads(line) for line in (SAMPLES / 'label_data_sample.json').read_text().splitlines()]
+def test_real_labels_score_themselves(samples_of, tmp_path: Path):
+    lines = (samples_of('tusimple') / 'label_data_sample.json').read_text().splitlines()
+    labels = [json.loads(line) for line in lines]
     gt = write(tmp_path / 'gt', *labels)
     found, _ = evaluate_label_files(gt, write(tmp_path / 'pred', *({**label, 'run_time': 9} for label in labels)))
     assert found == {'accuracy': 1, 'fp': 0, 'fn': 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,6 @@ from perception3d.models.lidar_seg.segmentor import PointSegmentor
 from perception3d.models.lidar_seg.spvcnn import SPVCNN
 from perception3d.models.lidar_seg.voxels import CubePartition
 
-SAMPLES = Path(os.environ.get('PERCEPTION3D_SAMPLES', '../shared/samples')) / 'semantickitti' / 'sequences' / '00'
 THINGS = ('car', 'person')
 LOAD = [LoadCheckedPoints(), LoadPointLabels()]
 MIXES = {
@@ -38,12 +36,11 @@ SMALL = dict(voxel_size_m=0.5, low=(-27, -27, -4), high=(27, 27, 4))
 
 
 @pytest.fixture(scope='module')
-def root(tmp_path_factory) -> Path:
+def root(samples_of, tmp_path_factory) -> Path:
     """Three scans: some points of the real one within 25 m, most of its objects, from places 0.5 m apart."""
-    if not SAMPLES.is_dir():
-        pytest.skip('set PERCEPTION3D_SAMPLES to the folder of sample frames')
-    points = np.fromfile(SAMPLES / 'velodyne' / '000000.bin', '<f4').reshape(-1, 4)
-    labels = np.fromfile(SAMPLES / 'labels' / '000000.label', '<u4')
+    source = samples_of('semantickitti') / 'sequences' / '00'
+    points = np.fromfile(source / 'velodyne' / '000000.bin', '<f4').reshape(-1, 4)
+    labels = np.fromfile(source / 'labels' / '000000.label', '<u4')
     near = np.linalg.norm(points[:, :2], axis=1) < 25
     objects, rest = np.flatnonzero(near & (labels >> 16 > 0)), np.flatnonzero(near & (labels >> 16 == 0))
     root = tmp_path_factory.mktemp('semantickitti')
