@@ -5,9 +5,7 @@ The recipe is that of pytorch-auto-drive for CULane.
 
 from mmengine.config import read_base
 
-from perception3d.models.lane.mask_decoder import MaskDecoder
-
-class_names = ['lane']
+class_names, exist = ['lane'], False
 input_hw = [360, 640]
 scale_x, scale_y, rotate_deg = [1, 1], [1, 1], 3.0
 lr, batch_size = 0.2, 20
@@ -17,7 +15,3 @@ with read_base():
     from .._base_.models.erfnet import *
     from .._base_.runtime import *
     from .._base_.schedules.sgd_poly import *
-
-model.net.exist = False
-del model.losses['exist']
-model.decoder = dict(type=MaskDecoder)

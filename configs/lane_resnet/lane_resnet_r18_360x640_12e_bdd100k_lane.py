@@ -5,9 +5,7 @@ The recipe is that of pytorch-auto-drive for CULane; the rate is ours.
 
 from mmengine.config import read_base
 
-from perception3d.models.lane.mask_decoder import MaskDecoder
-
-class_names = ['lane']
+class_names, exist = ['lane'], False
 input_hw = [360, 640]
 scale_x, scale_y, rotate_deg = [1, 1], [1, 1], 3.0
 depth, lr, batch_size = 18, 0.1, 20
@@ -17,7 +15,3 @@ with read_base():
     from .._base_.models.lane_resnet import *
     from .._base_.runtime import *
     from .._base_.schedules.sgd_poly import *
-
-model.net.exist = False
-del model.losses['exist']
-model.decoder = dict(type=MaskDecoder)

@@ -5,9 +5,7 @@ Batches and rate are those of its training on CULane.
 
 from mmengine.config import read_base
 
-from perception3d.models.lane.mask_decoder import MaskDecoder
-
-class_names = ['lane']
+class_names, exist = ['lane'], False
 input_hw = [360, 640]
 mean, std = [91.75, 93.15, 93.38], [65.61, 67.91, 70.28]
 lr, batch_size = 0.01, 12
@@ -17,7 +15,3 @@ with read_base():
     from .._base_.models.scnn import *
     from .._base_.runtime import *
     from .._base_.schedules.sgd_poly import *
-
-model.net.exist = False
-del model.losses['exist']
-model.decoder = dict(type=MaskDecoder)

@@ -13,6 +13,7 @@ from shipped import CONFIGS, config_path
 
 from perception3d.apis.config import load_config
 from perception3d.formats.culane.info import create_infos
+from perception3d.models.lane.mask_decoder import MaskDecoder
 from perception3d.registry import DATASETS, MODELS
 
 # Millions of parameters.
@@ -70,6 +71,11 @@ def test_the_network_takes_what_the_pipelines_make(configs):
             classes = dataset.type.default_classes or range(4)
             assert len(classes) == net.num_lanes, name
         assert config.auto_scale_lr.base_batch_size == config.train_dataloader.batch_size or 'tiny' in name
+
+
+def test_without_existence_the_result_is_a_mask_of_pixels():
+    model = load_config(config_path('enet_208x976_12e_culane'), {'exist': False}).model
+    assert model.net.exist is False and set(model.losses) == {'seg', 'iou'} and model.decoder == {'type': MaskDecoder}
 
 
 def test_settings_of_the_decoder_are_stated_with_its_defaults(configs):
