@@ -317,14 +317,7 @@ def test_few_functions_have_many_arguments():
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
-    'find_stored': 'files of STCrowd, by its info files',
-    'frame_token': 'names of STCrowd frames, by its info files',
-    'ignore_reason': 'rules of STCrowd, by its info files and metric',
-    'read_camera': 'camera of STCrowd, by its info files',
-    'read_sequence': 'annotations of STCrowd, by its info files and metric',
-    'read_split': 'splits of STCrowd, by its info files',
     'write_camera': 'camera of STCrowd, by the built-in world',
-    'write_sequence': 'annotations of STCrowd, by the built-in world and results',
     'write_split': 'splits of STCrowd, by the built-in world',
 }
 

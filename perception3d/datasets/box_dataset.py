@@ -71,5 +71,6 @@ class SingleFrameBoxDataset(BoxDataset, SingleFrameDataset):
             # A data set of mmdet3d has made them already.
             return annotations
         kept: dict[str, Any] = self._remove_dontcare(annotations)
-        kept['gt_bboxes_3d'] = LiDARInstance3DBoxes(kept['gt_bboxes_3d'])
+        boxes = kept['gt_bboxes_3d']
+        kept['gt_bboxes_3d'] = LiDARInstance3DBoxes(boxes, box_dim=boxes.shape[-1])
         return kept

@@ -126,20 +126,22 @@ def _results(build: Callable[[Any], bytes], frames: Sequence[Any], jobs: int) ->
         yield from pool.map(build, rest, chunksize=max(1, min(32, len(rest) // (4 * jobs))))
 
 
-def print_summary(summary: Mapping[str, Any], root: str | Path) -> None:
+def print_summary(summary: Mapping[str, Any], root: str | Path, uses_image_sets: bool = True) -> None:
     """Prints what a `create_infos` of single frames returned: files, frames, and objects of each class.
 
-    With `columns`, the ranges of the columns of its clouds, also these, and a warning where they cannot be right.
+    With `uses_image_sets`, also the splits that ImageSets does not have. With `columns`, the ranges of the columns of
+    its clouds, also these, and a warning where they cannot be right.
     """
     splits, database = summary['splits'], summary['database']
     for split, entry in splits.items():
         print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
     absent = [split for split in SPLITS if split not in splits]
-    if absent:
+    if absent and uses_image_sets:
         print(f'left out, since ImageSets has no such file: {", ".join(absent)}')
     source = database_split(splits)
     if source is None:
-        print('database: no objects, since ImageSets has neither train.txt nor trainval.txt')
+        reason = 'ImageSets has neither train.txt nor trainval.txt' if uses_image_sets else 'there is no split train'
+        print(f'database: no objects, since {reason}')
     else:
         count = sum(database.values())
         print(f'database of {source}: {count} objects -> {Path(root) / "perception3d_gt_database"}')
