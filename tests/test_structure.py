@@ -28,7 +28,9 @@ LAYERS = {
 # Parts of models/ that the systems share; the systems, one folder each, do not import each other.
 SHARED_MODELS = {'blocks', 'heads', 'inference'}
 # A format may build on another one, without circles.
-FORMATS_BUILT_ON: dict[str, set[str]] = {'nuscenes_lidarseg': {'nuscenes'}, 'llamas': {'culane'}}
+FORMATS_BUILT_ON: dict[str, set[str]] = {
+    'nuscenes_lidarseg': {'nuscenes'}, 'llamas': {'culane'}, 'jrdb': {'kitti'},
+}  # fmt: skip
 
 
 # Files below the commands that import what a variable names: packages that are not part of this one, parts of a format.
@@ -316,6 +318,10 @@ def test_few_functions_have_many_arguments():
 
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
+    'write_frame': 'text files of JRDB, by its results',
+    'boxes_of': 'text files of JRDB, by its metric',
+    'frame_of_boxes': 'text files of JRDB, by its results',
+    'require_result_file': 'text files of JRDB, by its results',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
     'write_camera': 'camera of STCrowd, by the built-in world',
     'write_split': 'splits of STCrowd, by the built-in world',
