@@ -3,7 +3,7 @@
 from mmengine.config import read_base
 
 crop_top_px, input_hw = 240, [56, 256]
-lr, max_epochs, val_interval = 3e-3, 10, 10
+lr, max_epochs, val_interval = 8e-3, 10, 10
 # Lanes of 16 pixels are 2.5 pixels wide here.
 decoder_kernel = 3
 

@@ -12,7 +12,7 @@ _main = runpy.run_path(str(Path(__file__).with_name('lane_sad.py')))
 name = 'lane_others'
 seeds = (0, 1)
 metrics, scale, prepare = (_main[key] for key in ('metrics', 'scale', 'prepare'))
-options = {'data_root': '{out}/data', 'max_epochs': 8, 'val_interval': 8}
+options = {'data_root': '{out}/data', 'max_epochs': 6, 'val_interval': 6}
 baseline = None
 
 END = '_56x256_10e_culane_sim.py'
@@ -30,8 +30,8 @@ def _sad(config, student, baseline, **options):
 arms = {
     'enet': dict(config=ENET),
     'enet-sad': _sad('lane_sad_enet_tiny', ENET, 'enet'),
-    # The weight as a share of the student's own loss.
-    'enet-sad-share': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_match=1.0),
+    # Maps by the standardised softmax.
+    'enet-sad-softmax': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_norm='zsoftmax'),
     'enet-sad-from-start': _sad('lane_sad_enet_tiny', ENET, 'enet', sad_start=0.0),
     'erfnet': dict(config=ERFNET),
     'erfnet-sad': _sad('lane_sad_erfnet_tiny', ERFNET, 'erfnet'),

@@ -10,7 +10,7 @@ seeds = (0, 1, 2, 3, 4)
 metrics = ('steering/mae_deg', 'steering/rmse_deg')
 FOLDER = 'configs/fm_net'
 END = 'tiny_64x256_12e_culane_sim.py'
-TEACHER_EPOCHS = 12
+TEACHER_EPOCHS = 7
 
 
 def _teacher(task):
@@ -28,7 +28,7 @@ prepare = [
     _teacher('classes'),
     _teacher('depth'),
 ]
-options = {'data_root': '{out}/data', 'max_epochs': 16, 'val_interval': 16}
+options = {'data_root': '{out}/data', 'max_epochs': 9, 'val_interval': 9}
 baseline = 'longer'
 
 STUDENT = f'../fm_net/fm_net_steering_{END}'
@@ -36,7 +36,7 @@ STUDENT = f'../fm_net/fm_net_steering_{END}'
 arms = {
     'student': dict(config=STUDENT),
     # An iteration of the mimicking takes as long as 1.8 iterations of the student, loading of images included.
-    'longer': dict(config=STUDENT, options={'max_epochs': 29, 'val_interval': 29}, baseline=None),
+    'longer': dict(config=STUDENT, options={'max_epochs': 16, 'val_interval': 16}, baseline=None),
     'fm-net': dict(
         config=f'../fm_net/fm_net_{END}',
         options={

@@ -6,7 +6,7 @@ depth, base_channels = 18, 32
 crop_top_px, input_hw = 240, [56, 256]
 lr, max_epochs, val_interval = 3e-3, 10, 10
 # Lanes of 16 pixels are 2.5 pixels wide here.
-decoder_kernel = 3
+output_stride, decoder_kernel = 4, 3
 
 with read_base():
     from .._base_.datasets.culane_sim import *

@@ -1,8 +1,4 @@
-"""SAD: a small ENet learns from its own deeper layers, in the built-in world.
-
-The weight is the plain 0.1: as a share of the student's own loss (`sad_match=1.0`) both maps of a pair became one-hot,
-and the network found no lane.
-"""
+"""SAD: a small ENet learns from its own deeper layers, in the built-in world."""
 
 import copy
 

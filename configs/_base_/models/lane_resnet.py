@@ -10,9 +10,13 @@ from perception3d.models.lane.lane_resnet import LaneResNet
 depth = 18
 # Channels of the first stage.
 base_channels = 64
+# Pixels of the image a cell of the maps: 4 where lanes are narrower than 8 pixels.
+output_stride = 8
 pretrained = None
 
 with read_base():
     from .lane_segmentor import *
 
-model.net.update(type=LaneResNet, depth=depth, base_channels=base_channels, pretrained=pretrained)
+model.net.update(
+    type=LaneResNet, depth=depth, base_channels=base_channels, output_stride=output_stride, pretrained=pretrained
+)

@@ -16,11 +16,13 @@ from perception3d.models.lane.outputs import LaneOutputs
 from perception3d.registry import MODELS
 
 DEPTHS = (18, 34, 50, 101)
+# Strides and dilations of the four stages, by the stride of the maps.
+_STAGES = {8: ((1, 2, 1, 1), (1, 1, 2, 4)), 4: ((1, 1, 1, 1), (1, 2, 4, 8))}
 
 
 @MODELS.register_module()
 class LaneResNet(BaseModule):
-    """ResNet-18, 34, 50 or 101 whose maps stay at an eighth of the image, as in DeepLab, for lanes.
+    """ResNet-18, 34, 50 or 101 whose maps stay at an eighth of the image, or a quarter, as in DeepLab, for lanes.
 
     The author of SAD states: 8 times downsampling with dilated last stages, the residual stages as blocks 1 to 4, no
     message passing, and the two heads of ENet. The rest is ours: a 1 x 1 convolution to 128 channels before the heads,
@@ -35,10 +37,12 @@ class LaneResNet(BaseModule):
         base_channels: of the first stage, 64 in all published ones.
         pretrained: a checkpoint of torchvision's ResNet of that depth; its names are those of the backbone.
         exist: whether it has the existence branch.
+        output_stride: pixels of the image a cell of the maps, 8 or 4. With 4, on small images, cells are not wider than
+            lanes; no published network has it.
         init_cfg: as of mmengine's class.
 
     Raises:
-        InputError: `input_hw` or `depth` is invalid.
+        InputError: `input_hw`, `depth` or `output_stride` is invalid.
     """
 
     def __init__(
@@ -49,17 +53,21 @@ class LaneResNet(BaseModule):
         base_channels: int = 64,
         pretrained: str | None = None,
         exist: bool = True,
+        output_stride: int = 8,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         if depth not in DEPTHS:
             raise unknown_name('depth', str(depth), map(str, DEPTHS))
+        if output_stride not in _STAGES:
+            raise unknown_name('output_stride', str(output_stride), map(str, _STAGES))
+        strides, dilations = _STAGES[output_stride]
         self.num_lanes, self.input_hw = num_lanes, checked_input(input_hw)
         self.backbone = ResNet(
             depth=depth,
             base_channels=base_channels,
-            strides=(1, 2, 1, 1),
-            dilations=(1, 1, 2, 4),
+            strides=strides,
+            dilations=dilations,
             norm_eval=False,
             init_cfg=None if pretrained is None else dict(type='Pretrained', checkpoint=pretrained),
         )
@@ -67,6 +75,8 @@ class LaneResNet(BaseModule):
             nn.Conv2d(self.backbone.feat_dim, 128, 1, bias=False), nn.BatchNorm2d(128), nn.ReLU()
         )
         self.classifier = nn.Sequential(nn.Dropout2d(0.1), nn.Conv2d(128, 1 + num_lanes, 1))
+        # The existence branch takes maps at an eighth.
+        self.pool = nn.Identity() if output_stride == 8 else nn.AvgPool2d(2)
         self.exist = ExistenceBranch(128, input_hw, num_lanes) if exist else None
 
     def forward(self, images: Tensor) -> LaneOutputs:
@@ -74,4 +84,4 @@ class LaneResNet(BaseModule):
         stages = tuple(self.backbone(images))
         x = self.reduce(stages[-1])
         logits = F.interpolate(self.classifier(x), self.input_hw, mode='bilinear', align_corners=True)
-        return LaneOutputs(stages, logits, None if self.exist is None else self.exist(x))
+        return LaneOutputs(stages, logits, None if self.exist is None else self.exist(self.pool(x)))

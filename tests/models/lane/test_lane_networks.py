@@ -21,11 +21,13 @@ from perception3d.models.lane.segmentor import LaneSegmentor
 from perception3d.registry import MODELS
 from perception3d.structures.export_spec import export_spec
 
-# Small networks, and the channels of their stages, whose maps are at a quarter and then at an eighth.
+# Small networks, and the channels of their stages, whose maps are at a quarter and then at an eighth; of one of them
+# all at a quarter.
 NETS = {
     'enet': (dict(type=ENet), (64, 128, 128, 128)),
     'erfnet': (dict(type=ERFNet), (64, 128, 128, 128)),
     'resnet18': (dict(type=LaneResNet, base_channels=8), (8, 16, 32, 64)),
+    'resnet18 of stride 4': (dict(type=LaneResNet, base_channels=8, output_stride=4), (8, 16, 32, 64)),
     'resnet101': (dict(type=LaneResNet, base_channels=4, depth=101), (16, 32, 64, 128)),
     'scnn': (dict(type=SCNN, width=8), (32, 64, 64, 16)),
 }
@@ -64,13 +66,14 @@ def test_every_network_has_four_stages_and_trains_all_of_its_parameters(name):
     data = model.data_preprocessor(lane_batch(), True)
     outputs = model(**data, mode='tensor')
     shapes = [tuple(stage.shape[1:]) for stage in outputs.stages]
-    assert shapes == [(channels, 8 if k == 0 else 4, 16 if k == 0 else 8) for k, channels in enumerate(NETS[name][1])]
+    sizes = [(8, 16)] * 4 if 'stride 4' in name else [(8, 16), *[(4, 8)] * 3]
+    assert shapes == [(channels, *size) for channels, size in zip(NETS[name][1], sizes)]
     assert outputs.seg_logits.shape == (2, 5, 32, 64) and outputs.exist_logits.shape == (2, 4)
     sum(model(**data, mode='loss').values()).backward()
     assert not [key for key, value in model.named_parameters() if value.grad is None]
 
 
-@pytest.mark.parametrize('name', ['enet', 'erfnet', 'resnet18', 'scnn'])
+@pytest.mark.parametrize('name', ['enet', 'erfnet', 'resnet18', 'resnet18 of stride 4', 'scnn'])
 def test_every_network_exports_and_is_the_same_in_its_fast_form(name, tmp_path):
     model = model_of(name)
     # Running statistics that are not those of the start, as after a training.
@@ -132,6 +135,8 @@ def test_weights_of_torchvision_fill_the_backbone(tmp_path):
         )
 
 
-def test_other_depths_are_refused():
+def test_other_depths_and_strides_are_refused():
     with pytest.raises(InputError, match="unknown depth '19'"):
         LaneResNet(4, depth=19)
+    with pytest.raises(InputError, match="unknown output_stride '16'"):
+        LaneResNet(4, output_stride=16)
