@@ -43,7 +43,7 @@ def built(config, device='cpu'):
 
 def batch_of(model):
     size = model.net.input_hw
-    batch = lane_batch(tuple(size), 4)
+    batch = lane_batch(tuple(size), getattr(model.net, 'num_lanes', 4))
     for sample in batch['data_samples']:
         sample.gt_steering = LabelData(steering_rad=torch.tensor([0.01]))
     return batch

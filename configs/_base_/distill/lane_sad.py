@@ -1,10 +1,10 @@
 """Self attention distillation (SAD) of a lane network: stage 2 mimics stage 3, and stage 3 mimics stage 4.
 
 Weight 0.1, from two thirds of the training on (40 k of 60 k iterations in the paper). Maps are divided by their norm
-(`sad_norm='l2'`), which is ours: the paper's softmax of sums of squares has no gradient, and maps under the standardised
-softmax, `zsoftmax`, became one-hot in the course of a training, at the plain weight 0.1 and more so as a share of the
-student's own loss (`sad_match=1.0`). The log has the entropies of both maps of a pair, near 0 where one is one-hot, and
-the norm of the gradient.
+(`sad_norm='l2'`), which is ours: the paper's softmax of sums of squares has no gradient, and under the standardised
+softmax, `zsoftmax`, maps became one-hot in the course of a training, at the plain weight 0.1 and more so as a share of
+the student's own loss (`sad_match=1.0`). The log has the entropies of both maps of a pair, near 0 where one is one-hot,
+and the norm of the gradient.
 """
 
 from perception3d.distill.losses.self_attention import SelfAttentionKD

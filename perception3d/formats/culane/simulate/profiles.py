@@ -9,5 +9,5 @@ PROFILES = {
     'lanes': LaneProfile('lanes', 2, 1.5, 1, 2, 600, 270),
     'default': LaneProfile('default', 4, 1.0, 2, 1, 160, 72),
 }
-"""`tiny` is for tests. `lanes` is for experiments on small images: 1,050 images to train on, 150 to choose by and 540 to
-test on, 60 of each category. `default` has images as sharp as a camera's."""
+"""`tiny` is for tests. `lanes` is for experiments on small images: 1,050 images to train on, 150 to choose by and 540
+to test on, 60 of each category. `default` has images as sharp as a camera's."""
