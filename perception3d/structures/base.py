@@ -65,6 +65,15 @@ class Structure:
         """Returns what is drawn of this prediction over the ground truth `truth`: all of it by default."""
         return self
 
+    def beside(self, others: Sequence[Structure]) -> Structure:
+        """Returns what is drawn of it next to the other structures of its source: all of it by default."""
+        return self
+
+    @property
+    def names_boxes(self) -> bool:
+        """Whether it writes at the boxes of its source, so that these need no texts of their own."""
+        return False
+
     @property
     def needs_points(self) -> bool:
         """Whether it cannot be drawn without the points of the frame, exactly those that entered the network."""

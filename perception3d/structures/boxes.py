@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -76,6 +76,10 @@ class Boxes(Structure):
         """Returns the finite boxes, and how many were not."""
         finite = np.isfinite(self.boxes[:, :7]).all(axis=1)
         return self.select(finite), int((~finite).sum())
+
+    def beside(self, others: Sequence[Structure]) -> Boxes:
+        """Returns the boxes without scores where another structure writes at them."""
+        return replace(self, scores=None) if any(other.names_boxes for other in others) else self
 
     @property
     def corners(self) -> npt.NDArray[Any]:
@@ -210,12 +214,14 @@ def box_footprints(
         look = Style(thickness_px=thickness, arrow=True)
         primitives.append(Lines(boxes.labels[moving], classes, arrows, style=look))
     if texts is not None:
-        primitives += _texts_right_of(boxes, view, footprint, list(texts))
+        primitives += texts_right_of(boxes, view, list(texts))
     return primitives
 
 
-def _texts_right_of(boxes: Boxes, view: BevView, footprint: npt.NDArray[Any], texts: list[str]) -> list[Primitive]:
-    text_px, center = 7.5 * view.scale, footprint.mean(axis=1)
+def texts_right_of(boxes: Boxes, view: BevView, texts: Sequence[str]) -> list[Primitive]:
+    """Returns texts, one a box, to the right of the footprints whose middle a BEV view shows; empty ones not."""
+    text_px, footprint = 7.5 * view.scale, view.to_pixels(boxes.corners[:, BOTTOM, :2])
+    center = footprint.mean(axis=1)
     inside = (center >= 0).all(axis=1) & (center < (view.width_px, view.height_px)).all(axis=1)
     shown = np.array([k for k in np.flatnonzero(inside) if texts[k]], np.int64)
     corners = np.stack([footprint[shown, :, 0].max(axis=1) + 1, center[shown, 1] - text_px], axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure, checked
-from perception3d.structures.boxes import Boxes, box_footprints, box_wireframes
+from perception3d.structures.boxes import Boxes, box_footprints, box_wireframes, texts_right_of
 from perception3d.structures.primitives import Lines, Primitive, StructureStyle, Style, Texts
 from perception3d.structures.views import BevView, CameraView, View3D
 
@@ -82,6 +82,11 @@ class Tracks(Structure):
         """Whether the boxes carry velocities."""
         return self.boxes.has_motion
 
+    @property
+    def names_boxes(self) -> bool:
+        """True: identities are written at the boxes."""
+        return True
+
     def footprints(self) -> npt.NDArray[Any]:
         """Returns the corners of the current boxes, seen from above."""
         return self.boxes.footprints()
@@ -94,36 +99,103 @@ class Tracks(Structure):
         """What is written at each box: its identity."""
         return [f'#{k}' for k in self.ids]
 
-    def _trails(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """The segments (S, 2, 3) of all histories, up to the current box, in metres, and the labels (S,)."""
-        segments, labels = [np.zeros((0, 2, 3))], [np.zeros(0, np.int64)]
-        for line, box, label in zip(self.history or (), self.boxes.boxes, self.boxes.labels):
-            positions = np.concatenate([line, box[None, :3]])
-            segments.append(np.stack([positions[:-1], positions[1:]], axis=1))
-            labels.append(np.repeat(label, len(line)))
-        return np.concatenate(segments), np.concatenate(labels)
+    def beside(self, others: Sequence[Structure]) -> Structure:
+        """Returns trails and identities alone where the source has boxes, which are those of the tracks."""
+        return TrackTrails(self) if any(other.name == Boxes.name for other in others) else self
+
+    @property
+    def trails(self) -> TrackTrails:
+        """The identities and trails, without boxes."""
+        return TrackTrails(self)
 
     def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
         """Returns wireframes with identities, and the trails on the ground."""
-        segments, labels = self._trails()
-        pixels, kept = view.segments(segments)
-        trails = Lines(labels[kept], self.classes, pixels, style=Style(thickness_px=style.thickness_px))
-        return [trails, *box_wireframes(self.boxes, view, style, self.texts())]
+        return [self.trails.lines_in_camera(view, style), *box_wireframes(self.boxes, view, style, self.texts())]
 
     def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
         """Returns footprints with identities, and the trails."""
-        segments, labels = self._trails()
-        look = Style(thickness_px=style.thickness_px)
-        trails = Lines(labels, self.classes, view.to_pixels(segments[..., :2]), style=look)
-        return [trails, *box_footprints(self.boxes, view, style, self.texts() if view.with_texts else None)]
+        names = self.texts() if view.with_texts else None
+        return [self.trails.lines_in_bev(view, style), *box_footprints(self.boxes, view, style, names)]
 
     def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
         """Returns boxes, trails and identities in metres."""
-        segments, labels = self._trails()
-        look = Style(thickness_px=style.thickness_px, brightness=style.brightness)
-        trails = Lines(labels, self.classes, segments, style=look)
-        tops = self.boxes.boxes[:, :3] + self.boxes.boxes[:, 5:6] * [0, 0, 1]
-        ids = Texts(
-            self.boxes.labels, self.classes, tops, tuple(self.texts()), style=Style(brightness=style.brightness)
-        )
+        trails, ids = self.trails.in_3d(view, style)
         return [trails, *self.boxes.in_3d(view, style), ids]
+
+
+@dataclass(frozen=True)
+class TrackTrails(Structure):
+    """What is drawn of tracks next to the boxes that they were made of: trails and identities, one colour each.
+
+    Attributes:
+        tracks: the `Tracks`.
+    """
+
+    name: ClassVar[str] = 'trails'
+    tracks: Tracks
+
+    @property
+    def names_boxes(self) -> bool:
+        """True: identities are written at the boxes."""
+        return True
+
+    def footprints(self) -> npt.NDArray[Any]:
+        """Returns the corners of the current boxes, seen from above."""
+        return self.tracks.footprints()
+
+    def _boxes(self) -> Boxes:
+        """The boxes with a class of its own for each track, so that its colour stays from frame to frame."""
+        names = tuple(f'track {k}' for k in self.tracks.ids)
+        return replace(self.tracks.boxes, labels=np.arange(len(names)), classes=names)
+
+    def _segments(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """The segments (S, 2, 3) of all histories, up to the current box, in metres, and their tracks (S,)."""
+        segments, rows = [np.zeros((0, 2, 3))], [np.zeros(0, np.int64)]
+        for row, (line, box) in enumerate(zip(self.tracks.history or (), self.tracks.boxes.boxes)):
+            positions = np.concatenate([line, box[None, :3]])
+            segments.append(np.stack([positions[:-1], positions[1:]], axis=1))
+            rows.append(np.repeat(row, len(line)))
+        return np.concatenate(segments), np.concatenate(rows)
+
+    def lines_in_camera(self, view: CameraView, style: StructureStyle) -> Lines:
+        """Returns the trails on the ground in pixels of a camera view."""
+        segments, rows = self._segments()
+        pixels, kept = view.segments(segments)
+        look = Style(thickness_px=style.thickness_px)
+        return Lines(rows[kept], self._boxes().classes, pixels, style=look)
+
+    def lines_in_bev(self, view: BevView, style: StructureStyle) -> Lines:
+        """Returns the trails in pixels of a BEV view."""
+        segments, rows = self._segments()
+        look = Style(thickness_px=style.thickness_px)
+        return Lines(rows, self._boxes().classes, view.to_pixels(segments[..., :2]), style=look)
+
+    def in_camera(self, view: CameraView, style: StructureStyle) -> list[Primitive]:
+        """Returns the trails on the ground, and the identities above the boxes."""
+        boxes, text_px = self._boxes(), 8 * view.scale
+        pixels, kept = view.points(_tops(boxes))
+        texts = tuple(self.tracks.texts()[row] for row in kept)
+        look = Style(text_px=text_px, plate=0.55)
+        ids = Texts(boxes.labels[kept], boxes.classes, pixels - [0, 1.9 * text_px], texts, style=look)
+        return [self.lines_in_camera(view, style), ids]
+
+    def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
+        """Returns the trails, and the identities right of the boxes."""
+        ids = texts_right_of(self._boxes(), view, self.tracks.texts()) if view.with_texts else []
+        return [self.lines_in_bev(view, style), *ids]
+
+    def in_3d(self, view: View3D, style: StructureStyle) -> list[Primitive]:
+        """Returns trails and identities in metres."""
+        (segments, rows), boxes = self._segments(), self._boxes()
+        look = Style(thickness_px=style.thickness_px, brightness=style.brightness)
+        texts, dim = tuple(self.tracks.texts()), Style(brightness=style.brightness)
+        return [
+            Lines(rows, boxes.classes, segments, style=look),
+            Texts(boxes.labels, boxes.classes, _tops(boxes), texts, style=dim),
+        ]
+
+
+def _tops(boxes: Boxes) -> npt.NDArray[Any]:
+    """The middles (N, 3) of the tops of boxes."""
+    tops: npt.NDArray[Any] = boxes.boxes[:, :3] + boxes.boxes[:, 5:6] * [0, 0, 1]
+    return tops

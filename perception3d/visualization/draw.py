@@ -105,6 +105,7 @@ def prepare(
             kept.append(finite.against(truth))
             left_out += count
         truth = kept
+        kept = [one.beside([other for other in kept if other is not one]) for one in kept]
         sources.append((look, None if carried is None else tuple(kept)))
     if left_out:
         notes = [*notes, f'{left_out} boxes not finite: left out']

@@ -156,7 +156,7 @@ def test_tracks_have_their_identity_and_trail():
     tracks = synthetic.tracks()
     trails, *rest = tracks.primitives(BEV)
     # Six places and the box of now make six segments; two and now make two; the car just seen has none.
-    assert len(trails.segments) == 8 and trails.labels.tolist() == [0] * 6 + [1] * 2
+    assert len(trails.segments) == 8 and trails.class_names == ['track 7'] * 6 + ['track 3'] * 2
     np.testing.assert_allclose(trails.segments[5, 1], BEV.to_pixels(tracks.boxes.boxes[0, :2]))
     assert rest[-1].texts == ('#7', '#12', '#3')
     assert tracks.above(0.6).ids.tolist() == [7, 12] and len(tracks.above(0.6).history) == 2

@@ -18,7 +18,7 @@ from perception3d.structures.point_labels import PointLabels
 from perception3d.structures.sample import SampleStructures
 from perception3d.structures.tracks import Tracks
 from perception3d.structures.views import RangeView
-from perception3d.visualization.draw import PictureStyle, draw_sample
+from perception3d.visualization.draw import PictureStyle, draw_sample, prepare
 from perception3d.visualization.palette import class_color
 from perception3d.visualization.view3d import draw_scene, overhead_camera
 
@@ -80,6 +80,30 @@ def test_labels_that_do_not_fit_the_points_are_named():
     labels = SampleStructures((PointLabels([0, 1], classes=('a', 'b')),))
     with pytest.raises(InputError, match='2 point labels came with 9500 points'):
         draw_sample(synthetic.frame(), (), labels, style=STYLE)
+
+
+def test_tracks_next_to_their_boxes_are_trails_in_colours_of_their_own():
+    boxes, tracks = synthetic.boxes(), synthetic.tracks()
+    predictions = {
+        names: prepare(synthetic.frame(), (), SampleStructures(None, tuple(shown))).sources[1][1]
+        for names, shown in (('tracks', [tracks]), ('boxes', [boxes]), ('both', [boxes, tracks]))
+    }
+    assert [[one.name for one in shown] for shown in predictions.values()] == [
+        ['tracks'],
+        ['boxes'],
+        ['boxes', 'trails'],
+    ]
+    # Each object is counted and framed once, and has its identity in place of its score.
+    assert predictions['boxes'][0].scores is not None and predictions['both'][0].scores is None
+    style = replace(STYLE, width_px=1280)
+    pictures = {
+        key: draw_sample(synthetic.frame(), synthetic.BOX_CLASSES, SampleStructures(None, shown), style=style)
+        for key, shown in predictions.items()
+    }
+    trails = {key: (picture == class_color('track 7')).all(axis=2).sum() for key, picture in pictures.items()}
+    assert trails['boxes'] == 0 and trails['tracks'] > 50 and trails['both'] > 50
+    legend = np.s_[-200:, -140:]
+    assert (pictures['both'][legend] == pictures['boxes'][legend]).all()
 
 
 def test_the_json_of_a_sample_has_all_that_was_predicted():
