@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('inputs', nargs='+', help=INPUTS)
     parser.add_argument('--out', required=True, metavar='DIR', help=OUT)
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
+    parser.add_argument('--video', choices=['mp4', 'gif'], help='also join the pictures of each INPUT into a video')
     parser.add_argument('--device', help="'cpu', 'cuda', ... (default: a GPU if there is one)")
     parser.add_argument('--amp', action='store_true', help='run the network in bf16')
     parser.add_argument('--fast', action='store_true', help='fold batch norms, use the fastest convolutions')
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast, args.tta)
     start = time.perf_counter()
     for path in args.inputs:
-        for written in inferencer.write(path, args.out, args.score_thr, keep=args.inputs):
+        for written in inferencer.write(path, args.out, args.score_thr, args.inputs, args.video):
             print(written)
     # The output is the list of files, for other commands to read.
     print(_speed(inferencer.model_s, time.perf_counter() - start), file=sys.stderr)

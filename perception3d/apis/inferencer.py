@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,15 @@ from perception3d.engine.amp import warn_of_slow_bfloat16
 from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.tracking_step import SequenceTracking
 from perception3d.engine.wrappers import unwrapped
-from perception3d.files import write_json
+from perception3d.evaluation.track_files import write_tracks
+from perception3d.files import read_image, write_json
 from perception3d.geometry.threads import parallel_kernels
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.outputs import OutputNames, check_outputs, safe_name
 from perception3d.registry import DATASETS, MODELS
 from perception3d.structures.sample import resolve, structures_of
 from perception3d.structures.sample_schema import has_images_alone
+from perception3d.structures.tracks import FrameTracks
 from perception3d.visualization.sample import axes_of, frame_of_image
 from perception3d.visualization.video import write_video
 
@@ -41,14 +43,18 @@ PIXELS = 'image: pixels of the image on disk, x right, y down'
 _VIDEO_FPS = 25.0
 """Of a video of one frame, and of one whose file does not say."""
 
+_PICTURES_FPS = 4.0
+"""Of joined pictures whose times are not known."""
+
 
 @dataclass(frozen=True)
 class _Predicted:
-    """A sample with its predictions, what entered the network, and of a video its frame (H, W, 3) BGR."""
+    """A sample with its predictions, what entered the network, of a video its frame (H, W, 3) BGR, and its tracks."""
 
     sample: Any
     inputs: dict[str, Any]
     image: np.ndarray | None
+    tracks: FrameTracks | None = None
 
     @property
     def token(self) -> str:
@@ -127,7 +133,12 @@ class Inferencer:
         yield from (found.sample for found in self._samples(self._dataset(path), path))
 
     def write(
-        self, path: str | Path, out: str | Path, score_thr: float = 0.25, keep: Iterable[str | Path] = ()
+        self,
+        path: str | Path,
+        out: str | Path,
+        score_thr: float = 0.25,
+        keep: Iterable[str | Path] = (),
+        video: str | None = None,
     ) -> list[Path]:
         """Writes a PNG and a JSON for each frame of `path` into the folder `out`; returns their paths.
 
@@ -138,7 +149,8 @@ class Inferencer:
         file, such as a label. Boxes below `score_thr` are in the JSON and the result file but not in the picture.
 
         Of a video become one MP4 and one JSON, a list of its frames; the result files of its frames are in a folder of
-        its name.
+        its name. With `tracker` in the config, an input of several frames gives files of its tracks as well
+        (`evaluation.track_files`); with `video`, 'mp4' or 'gif', the pictures of one are joined as well.
 
         Raises:
             InputError: an input cannot be used, a file that is not a result file would be overwritten, or `out` is the
@@ -161,7 +173,7 @@ class Inferencer:
 
             return _write_video(paths, dataset, itertools.chain(begin, frames), drawn, _rate_of(begin))
         suffixes = ['.png', '.json', *filter(None, [dataset.result_suffix])]
-        written = []
+        written, pictures, tracked = [], [], []
         for number, found in enumerate(itertools.chain(begin, frames)):
             source = (os.path.realpath(path), number)
             read = [path, *keep, *_files_of(found.sample.metainfo)]
@@ -173,6 +185,15 @@ class Inferencer:
             visualizer.write(picture, points, found.sample, **_shown(score_thr))
             write_json(boxes, describe(found.sample, dataset.metainfo['classes']), indent=1)
             written += [picture, boxes, *result]
+            pictures.append(picture)
+            tracked += [found.tracks.without_history()] if found.tracks else []
+        name, read = Path(path).stem, [path, *keep]
+        if len(tracked) > 1:
+            written += write_tracks(tracked, names, f'tracks_{name}_nusc', read)
+        if video and len(pictures) > 1:
+            (joined,) = names.paths(name, [f'.{video}'], (os.path.realpath(path), video), read)
+            write_video(joined, map(read_image, pictures), _rate_of(begin, _PICTURES_FPS))
+            written.append(joined)
         return written
 
     def _dataset(self, path: str | Path) -> Any:
@@ -197,9 +218,7 @@ class Inferencer:
         tracking = SequenceTracking(settings, dataset.metainfo['classes'], str(path)) if settings else None
         for sample in dataset.sample_from_file(path):
             found = self._predict(dataset, sample)
-            if tracking is not None:
-                tracking.add_tracks(found.sample)
-            yield found
+            yield found if tracking is None else replace(found, tracks=tracking.add_tracks(found.sample))
 
     @torch.inference_mode()
     def _predict(self, dataset: Any, sample: dict[str, Any]) -> _Predicted:
@@ -223,11 +242,11 @@ def _shown(score_thr: float) -> dict[str, Any]:
     return dict(draw_gt=False, pred_score_thr=score_thr)
 
 
-def _rate_of(frames: Sequence[_Predicted]) -> float:
+def _rate_of(frames: Sequence[_Predicted], default: float = _VIDEO_FPS) -> float:
     """The frames a second of a video, by the times of its first two frames."""
     times_s = [float(found.sample.metainfo.get('timestamp') or 0.0) for found in frames]
     step_s = times_s[1] - times_s[0] if len(times_s) > 1 else 0.0
-    return 1 / step_s if step_s > 0 else _VIDEO_FPS
+    return 1 / step_s if step_s > 0 else default
 
 
 def _write_video(

@@ -22,9 +22,10 @@ from perception3d.engine.data_kept import check_data_is_kept
 from perception3d.engine.stream_step import StreamStep
 from perception3d.engine.tracking_step import SequenceTracking, TrackingStep
 from perception3d.engine.wrappers import base_datasets, unwrapped
+from perception3d.evaluation.track_files import write_tracks
 from perception3d.files import write_json
 from perception3d.models.inference.acceleration import accelerate
-from perception3d.outputs import check_outputs
+from perception3d.outputs import OutputNames, check_outputs
 from perception3d.registry import METRICS
 
 
@@ -38,7 +39,8 @@ class EvaluationOptions:
         show_dir: a folder for one picture per sample, of every `show_interval`-th sample.
         score_thr: the lowest score that is drawn.
         video: 'mp4' or 'gif': join the pictures of each scene into a video in `show_dir`.
-        format_only: a folder for submission files; no metrics then.
+        format_only: a folder for submission files, and for files of tracks where the config has a tracker; no metrics
+            then.
         launcher: 'none', 'pytorch' or 'slurm'.
         amp: run the network in bf16.
         tta: use the test-time augmentation that the config defines.
@@ -95,9 +97,11 @@ def test(
         _test_as_stream(runner, torch.bfloat16 if wanted.amp else torch.float32, wanted.tta)
     else:
         _prepare_model(runner.model, wanted.fast, wanted.amp)
-    if runner.cfg.get('tracker'):
-        _track(runner, runner.cfg.tracker)
+    tracked = _track(runner, runner.cfg.tracker, bool(wanted.format_only)) if runner.cfg.get('tracker') else None
     metrics = runner.test()
+    if tracked is not None and wanted.format_only:
+        for path in write_tracks(tracked.frames, OutputNames(wanted.format_only), 'tracks_nusc'):
+            print(f'tracks written to {path}')
     metrics = {key: float(value) for key, value in metrics.items() if isinstance(value, (int, float))}
     if wanted.out and runner.rank == 0:
         _write_metrics(wanted.out, metrics)
@@ -154,15 +158,17 @@ def _test_as_stream(runner: Any, dtype: torch.dtype, tta: bool) -> None:
     runner.model.test_step = StreamStep(stream)
 
 
-def _track(runner: Any, settings: Any) -> None:
-    """Lets the tracker of the config follow the predictions of the test step."""
+def _track(runner: Any, settings: Any, keeps: bool = False) -> TrackingStep:
+    """Lets the tracker of the config follow the predictions of the test step; returns the step that does."""
     if runner.distributed:
         raise InputError(
             '`tracker` of the config needs one process, since several would divide its sequences: test with '
             '--launcher none, or leave it out'
         )
     classes = runner.test_dataloader.dataset.metainfo['classes']
-    runner.model.test_step = TrackingStep(runner.model.test_step, SequenceTracking(settings, classes))
+    step = TrackingStep(runner.model.test_step, SequenceTracking(settings, classes), keeps)
+    runner.model.test_step = step
+    return step
 
 
 def _only_format(config: Config, folder: str) -> None:

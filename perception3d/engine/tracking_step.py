@@ -12,6 +12,7 @@ from perception3d.checks import InputError
 from perception3d.geometry.camera import chain, invert_rigid
 from perception3d.registry import TASK_UTILS
 from perception3d.structures.sample import boxes_of
+from perception3d.structures.tracks import FrameTracks
 
 
 class SequenceTracking:
@@ -44,8 +45,8 @@ class SequenceTracking:
         self._done: set[str] = set()
         self._global_from_lidar: np.ndarray | None = None
 
-    def add_tracks(self, sample: Det3DDataSample) -> None:
-        """Sets `pred_tracks` of the next sample.
+    def add_tracks(self, sample: Det3DDataSample) -> FrameTracks:
+        """Sets `pred_tracks` of the next sample, and returns them for files.
 
         Raises:
             InputError: the sample has no boxes, or no scene; its scene was left before, or it is not later than the
@@ -57,27 +58,30 @@ class SequenceTracking:
             raise InputError(
                 f'sample {name}: the model predicts no 3D boxes with scores to track: leave `tracker` out of the config'
             )
-        self._enter(name, metas)
+        scene = self._enter(name, metas)
         now, before = _pose(metas), self._global_from_lidar
         self._global_from_lidar = now
         motion = None if now is None or before is None else chain(invert_rigid(now), before)
         # A bare cloud has the time 0, which says nothing.
         time_s = metas.get('timestamp') or None
         try:
-            sample.pred_tracks = self._tracker.update(boxes.boxes, boxes.scores, time_s, motion, boxes.labels)
+            tracks = self._tracker.update(boxes.boxes, boxes.scores, time_s, motion, boxes.labels)
         except InputError as error:
             raise InputError(f'sample {name}: {error}') from error
+        sample.pred_tracks = tracks
+        return FrameTracks(str(name), scene, time_s, tracks, now)
 
-    def _enter(self, name: Any, metas: Mapping[str, Any]) -> None:
-        """Begins a sequence where the scene of a sample is another one."""
+    def _enter(self, name: Any, metas: Mapping[str, Any]) -> str:
+        """Returns the scene of a sample; begins a sequence where it is another one."""
         scene = metas.get('scene_token') or self._default_scene
         if scene is None:
             raise InputError(
                 f'sample {name} has no scene_token, so that its frames are no sequence: leave `tracker` out of the '
                 'config, or add scene_token and timestamp to the samples and to the meta keys of the last pipeline step'
             )
+        scene = str(scene)
         if scene == self._scene:
-            return
+            return scene
         if scene in self._done:
             raise InputError(
                 f'sample {name} belongs to the scene {scene} that was left before: a tracker needs the samples scene '
@@ -86,19 +90,34 @@ class SequenceTracking:
         self._scene, self._global_from_lidar = scene, None
         self._done.add(scene)
         self._tracker.begin(self._classes)
+        return scene
 
 
 class TrackingStep:
-    """A test step that tracks what another one predicts; takes and returns what `model.test_step` does."""
+    """A test step that tracks what another one predicts; takes and returns what `model.test_step` does.
 
-    def __init__(self, step: Callable[[Any], list[Det3DDataSample]], tracking: SequenceTracking) -> None:
-        self._step, self._tracking = step, tracking
+    Args:
+        step: the other one.
+        tracking: of all samples.
+        keeps: keeps the tracks of all frames, without their histories, for files.
+
+    Attributes:
+        frames: what is kept.
+    """
+
+    def __init__(
+        self, step: Callable[[Any], list[Det3DDataSample]], tracking: SequenceTracking, keeps: bool = False
+    ) -> None:
+        self._step, self._tracking, self._keeps = step, tracking, keeps
+        self.frames: list[FrameTracks] = []
 
     def __call__(self, data: Any) -> list[Det3DDataSample]:
         """Returns the samples of a batch with their predictions and tracks; errors as of `SequenceTracking`."""
         samples = self._step(data)
         for sample in samples:
-            self._tracking.add_tracks(sample)
+            tracked = self._tracking.add_tracks(sample)
+            if self._keeps:
+                self.frames.append(tracked.without_history())
         return samples
 
 

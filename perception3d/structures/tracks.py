@@ -195,6 +195,29 @@ class TrackTrails(Structure):
         ]
 
 
+@dataclass(frozen=True)
+class FrameTracks:
+    """The tracks of a frame, and which frame that is.
+
+    Attributes:
+        token: of the frame.
+        scene: the sequence that it belongs to.
+        time_s: its time in seconds, or None.
+        tracks: in the LiDAR frame.
+        global_from_lidar: the pose (4, 4), or None where it is not known.
+    """
+
+    token: str
+    scene: str
+    time_s: float | None
+    tracks: Tracks
+    global_from_lidar: npt.NDArray[Any] | None = None
+
+    def without_history(self) -> FrameTracks:
+        """Returns the frame without trails, which files do not have and which take the most memory."""
+        return replace(self, tracks=replace(self.tracks, history=None))
+
+
 def _tops(boxes: Boxes) -> npt.NDArray[Any]:
     """The middles (N, 3) of the tops of boxes."""
     tops: npt.NDArray[Any] = boxes.boxes[:, :3] + boxes.boxes[:, 5:6] * [0, 0, 1]

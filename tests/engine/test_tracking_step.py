@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ import pytest
 from mmdet3d.structures import Det3DDataSample, LiDARInstance3DBoxes
 from mmengine.config import Config
 from mmengine.structures import InstanceData
+from PIL import Image
 from torch import tensor
 from walking_people import STEP_S, KeptTracks, write_people
 
@@ -98,7 +101,7 @@ def test_the_metric_of_a_test_sees_tracks(root: Path, config: Config, tmp_path: 
     # 0.25, 0.5 and 0.75 m in a frame of 0.4 s, which the first two frames do not settle.
     assert np.abs(last.boxes.boxes[:, 8] - np.array([0.25, 0.5, 0.75]) / STEP_S).max() < 0.15
     assert KeptTracks.seen['013_000003'].ids.tolist() == [1, 2]
-    shuffled = config.copy()
+    shuffled = copy.deepcopy(config)
     shuffled.test_dataloader.sampler.shuffle = True
     shuffled.randomness = dict(seed=1)
     with pytest.raises(InputError, match='order of time|left before'):
@@ -115,3 +118,26 @@ def test_a_folder_of_clouds_is_a_sequence(root: Path, config: Config, tmp_path: 
     assert [found.pred_tracks.ids.tolist() for found in samples] == [[], [1, 2, 3], [1, 2, 3], [1, 2, 3]]
     # Each call begins anew.
     assert [len(found.pred_tracks) for found in inferencer(tmp_path / 'drive')] == [0, 3, 3, 3]
+    written = inferencer.write(tmp_path / 'drive', tmp_path / 'out', video='gif')
+    files = ['tracks_drive.csv', 'tracks_drive.txt', 'tracks_drive_nusc.json', 'drive.gif']
+    assert [path.name for path in written[-4:]] == files and len(written) == 4 * 2 + 4
+    table = (tmp_path / 'out' / 'tracks_drive.csv').read_text().splitlines()
+    assert len(table) == 1 + 9 and table[-1].startswith('3,10,,3,person,0.9000,')
+    assert json.loads((tmp_path / 'out' / '10.json').read_text())['tracks']['ids'] == [1, 2, 3]
+    assert Image.open(tmp_path / 'out' / 'drive.gif').n_frames == 4
+    # One frame alone is no sequence.
+    alone = inferencer.write(tmp_path / 'drive' / '1.bin', tmp_path / 'one', video='gif')
+    assert [path.name for path in alone] == ['1.png', '1.json']
+
+
+def test_submissions_have_the_files_of_tracks_next_to_them(root: Path, config: Config, tmp_path: Path):
+    folders = dict(work_dir=str(tmp_path / 'w'), format_only=str(tmp_path / 'out'))
+    assert run_test(copy.deepcopy(config), root / 'weights.pth', **folders) == {}
+    scenes = [f'tracks_{scene}{suffix}' for scene in ('012', '013') for suffix in ('.csv', '.txt')]
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == [*scenes, 'tracks_nusc.json']
+    results = json.loads((tmp_path / 'out' / 'tracks_nusc.json').read_text())['results']
+    assert {token: len(boxes) for token, boxes in results.items()} == {
+        f'{scene}_{frame:06d}': count
+        for scene, counts in (('012', [0, 3, 3, 3]), ('013', [0, 3, 3, 2]))
+        for frame, count in enumerate(counts)
+    }
