@@ -53,12 +53,17 @@ class _Predicted:
 
     sample: Any
     inputs: dict[str, Any]
-    image: np.ndarray | None
+    image: Any
     tracks: FrameTracks | None = None
 
     @property
     def token(self) -> str:
         return str(self.sample.metainfo.get('token') or '')
+
+    @property
+    def points(self) -> dict[str, Any]:
+        # The points alone: a picture shows the images as they are on disk.
+        return {key: values[0] for key, values in self.inputs.items() if key == 'points'}
 
 
 # What a checkpoint keeps of its data set that results need: the names of the labels, and their ids in result files.
@@ -168,7 +173,6 @@ class Inferencer:
             paths = names.paths(Path(path).stem, ['.mp4', '.json'], os.path.realpath(path), [path, *keep], 'video')
 
             def drawn(found: _Predicted) -> np.ndarray:
-                assert found.image is not None, 'a video has an image in every frame'
                 return visualizer.draw_frame(frame_of_image(found.image), found.sample, **_shown(score_thr))
 
             return _write_video(paths, dataset, itertools.chain(begin, frames), drawn, _rate_of(begin))
@@ -180,20 +184,16 @@ class Inferencer:
             picture, boxes, *result = names.paths(found.token, suffixes, source, read, default='frame')
             # First, since it refuses to replace what is not a result file.
             result = [file for file in result if dataset.write_result(found.sample, file)]
-            # The points alone: a picture shows the images as they are on disk.
-            points = {key: values[0] for key, values in found.inputs.items() if key == 'points'}
-            visualizer.write(picture, points, found.sample, **_shown(score_thr))
+            visualizer.write(picture, found.points, found.sample, **_shown(score_thr))
             write_json(boxes, describe(found.sample, dataset.metainfo['classes']), indent=1)
             written += [picture, boxes, *result]
             pictures.append(picture)
             tracked += [found.tracks.without_history()] if found.tracks else []
-        name, read = Path(path).stem, [path, *keep]
         if len(tracked) > 1:
-            written += write_tracks(tracked, names, f'tracks_{name}_nusc', read)
+            written += write_tracks(tracked, names, f'tracks_{Path(path).stem}_nusc', [path, *keep])
         if video and len(pictures) > 1:
-            (joined,) = names.paths(name, [f'.{video}'], (os.path.realpath(path), video), read)
-            write_video(joined, map(read_image, pictures), _rate_of(begin, _PICTURES_FPS))
-            written.append(joined)
+            (joined,) = names.paths(Path(path).stem, [f'.{video}'], (os.path.realpath(path), video), [path, *keep])
+            written.append(_join(pictures, joined, _rate_of(begin, _PICTURES_FPS)))
         return written
 
     def _dataset(self, path: str | Path) -> Any:
@@ -247,6 +247,11 @@ def _rate_of(frames: Sequence[_Predicted], default: float = _VIDEO_FPS) -> float
     times_s = [float(found.sample.metainfo.get('timestamp') or 0.0) for found in frames]
     step_s = times_s[1] - times_s[0] if len(times_s) > 1 else 0.0
     return 1 / step_s if step_s > 0 else default
+
+
+def _join(pictures: Sequence[Path], path: Path, rate: float) -> Path:
+    write_video(path, map(read_image, pictures), rate)
+    return path
 
 
 def _write_video(

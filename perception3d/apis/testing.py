@@ -163,7 +163,7 @@ def _track(runner: Any, settings: Any, keeps: bool = False) -> TrackingStep:
     if runner.distributed:
         raise InputError(
             '`tracker` of the config needs one process, since several would divide its sequences: test with '
-            '--launcher none, or leave it out'
+            '--launcher none, or without it by --cfg-options tracker=None'
         )
     classes = runner.test_dataloader.dataset.metainfo['classes']
     step = TrackingStep(runner.model.test_step, SequenceTracking(settings, classes), keeps)

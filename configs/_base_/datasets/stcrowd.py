@@ -21,6 +21,7 @@ from perception3d.datasets.transforms.crowd import AddIgnoredBoxes, CropToSector
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.formats.stcrowd.dataset import CROWD_META_KEYS, STCrowdDataset
+from perception3d.models.crowd.tracker import CenterTracker
 
 data_root = 'data/stcrowd'
 class_names = ['person']
@@ -82,5 +83,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+# Tests and inference follow people through a sequence.
+tracker = dict(type=CenterTracker)
 # A leaf changes the steps of a data loader, not these.
 del train_steps, test_steps
