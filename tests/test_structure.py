@@ -318,10 +318,7 @@ def test_few_functions_have_many_arguments():
 
 # Functions and classes that nothing but tests uses yet.
 FOR_LATER = {
-    'write_frame': 'text files of JRDB, by its results',
     'boxes_of': 'text files of JRDB, by its metric',
-    'frame_of_boxes': 'text files of JRDB, by its results',
-    'require_result_file': 'text files of JRDB, by its results',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
     'write_camera': 'camera of STCrowd, by the built-in world',
     'write_split': 'splits of STCrowd, by the built-in world',

@@ -129,29 +129,34 @@ def _results(build: Callable[[Any], bytes], frames: Sequence[Any], jobs: int) ->
 def print_summary(summary: Mapping[str, Any], root: str | Path, uses_image_sets: bool = True) -> None:
     """Prints what a `create_infos` of single frames returned: files, frames, and objects of each class.
 
-    With `uses_image_sets`, also the splits that ImageSets does not have. With `columns`, the ranges of the columns of
-    its clouds, also these, and a warning where they cannot be right.
+    With `uses_image_sets`, also the splits that ImageSets does not have. Without `database` nothing about one. With
+    `columns`, the ranges of the columns of its clouds, also these, and a warning where they cannot be right.
     """
-    splits, database = summary['splits'], summary['database']
+    splits, database = summary['splits'], summary.get('database')
     for split, entry in splits.items():
         print(f'{split}: {entry["frames"]} frames -> {entry["path"]}')
     absent = [split for split in SPLITS if split not in splits]
     if absent and uses_image_sets:
         print(f'left out, since ImageSets has no such file: {", ".join(absent)}')
-    source = database_split(splits)
+    if database is not None:
+        _print_database(database, database_split(splits), root, uses_image_sets)
+    names = list(dict.fromkeys(name for entry in splits.values() for name in entry['classes']))
+    columns = [(split, entry['classes']) for split, entry in splits.items()]
+    columns += [] if database is None else [('database', database)]
+    width = max(10, *(len(title) + 2 for title, _ in columns))
+    print(f'{"objects":<22}' + ''.join(f'{title:>{width}}' for title, _ in columns))
+    for name in names:
+        print(f'{name:<22}' + ''.join(f'{counts.get(name, 0):>{width}}' for _, counts in columns))
+    _print_columns_and_notes(summary)
+
+
+def _print_database(database: Mapping[str, int], source: str | None, root: str | Path, uses_image_sets: bool) -> None:
     if source is None:
         reason = 'ImageSets has neither train.txt nor trainval.txt' if uses_image_sets else 'there is no split train'
         print(f'database: no objects, since {reason}')
     else:
         count = sum(database.values())
         print(f'database of {source}: {count} objects -> {Path(root) / "perception3d_gt_database"}')
-    names = list(dict.fromkeys(name for entry in splits.values() for name in entry['classes']))
-    width = max(10, *(len(split) + 2 for split in splits))
-    print(f'{"objects":<22}' + ''.join(f'{title:>{width}}' for title in (*splits, 'database')))
-    for name in names:
-        counts = [*(entry['classes'].get(name, 0) for entry in splits.values()), database.get(name, 0)]
-        print(f'{name:<22}' + ''.join(f'{count:>{width}}' for count in counts))
-    _print_columns_and_notes(summary)
 
 
 def _print_columns_and_notes(summary: Mapping[str, Any]) -> None:

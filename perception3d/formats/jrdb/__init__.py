@@ -2,6 +2,34 @@
 
 from __future__ import annotations
 
-from perception3d.formats import Format
+import argparse
 
-FORMAT = Format('jrdb')
+from perception3d.formats import Command, Format
+
+_CREATE_DATA = """Info files from a tree of JRDB: pointclouds/, labels/, calibration/.
+
+The tree is train_dataset_with_activity, which gives train and val (the seven sequences that the toolkit suggests), or
+test_dataset_without_labels, which gives test. The truth is also written as text files into perception3d_labels/, for
+tools/evaluate.py jrdb.
+"""
+
+
+def _add_create_data(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of this format."""
+    parser.add_argument('--root', required=True, metavar='DIR', help='the tree: pointclouds/, labels/, calibration/')
+
+
+def _create_data(args: argparse.Namespace) -> None:
+    """Writes the files and prints where they are and what they count."""
+    from perception3d.datasets.frame_building import print_summary
+    from perception3d.formats.jrdb.info import create_infos
+
+    print_summary(create_infos(args.root), args.root, uses_image_sets=False)
+
+
+FORMAT = Format(
+    'jrdb',
+    create_data=Command(
+        _CREATE_DATA, 'python tools/create_data.py jrdb --root data/jrdb', _add_create_data, _create_data
+    ),
+)

@@ -7,10 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from mmdet3d.structures import LiDARInstance3DBoxes
-
 from perception3d.datasets.box_dataset import SingleFrameBoxDataset
+from perception3d.datasets.crowd_annotations import crowd_annotations
 from perception3d.datasets.lane_files import image_hw
 from perception3d.formats.stcrowd import FORMAT
 from perception3d.formats.stcrowd.files import Camera, find_stored, read_camera, read_sequence
@@ -70,19 +68,7 @@ class STCrowdDataset(SingleFrameBoxDataset):
 
     def parse_ann_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Returns the people of a frame, and those who are ignored."""
-        annotations = super().parse_ann_info(info)
-        count = len(annotations['gt_labels_3d'])
-        unknown = np.full(count, -1, np.int64)
-        boxes = annotations['gt_bboxes_3d']
-        ignored = [box['bbox_3d'] for box in info.get('ignored', ())]
-        return {
-            'gt_bboxes_3d': boxes if count else LiDARInstance3DBoxes(np.zeros((0, 9), np.float32), box_dim=9),
-            'gt_labels_3d': annotations['gt_labels_3d'],
-            'num_lidar_pts': annotations['num_lidar_pts'],
-            'occlusion': annotations.get('occlusion', unknown).astype(np.int64),
-            'track_ids': annotations.get('track_id', unknown).astype(np.int64),
-            'ignored_bboxes_3d': np.array(ignored, np.float32).reshape(-1, 9),
-        }
+        return crowd_annotations(super().parse_ann_info(info), info.get('ignored', ()))
 
     def sample_from_file(self, path: str | Path) -> Iterator[dict[str, Any]]:
         """Yields the sample of a cloud; in a tree of the data set also with its sequence, time and left image.

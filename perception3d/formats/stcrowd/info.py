@@ -9,7 +9,6 @@ are not known.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,10 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, require_folder
+from perception3d.datasets.crowd_notes import count_notes, crowd_note
 from perception3d.datasets.frame_building import INFO_FILE, map_frames
 from perception3d.datasets.ground_truth_database import new_database, write_database_info, write_objects_of_frame
 from perception3d.datasets.lane_files import image_hw
 from perception3d.datasets.point_clouds import read_cloud
+from perception3d.datasets.track_velocities import track_velocities
 from perception3d.files import write_pickle
 from perception3d.formats.stcrowd import FORMAT
 from perception3d.formats.stcrowd.files import (
@@ -43,8 +44,6 @@ from perception3d.formats.stcrowd.yaw_sign import find_yaw_sign
 from perception3d.ops.inside_boxes import rows_in_boxes
 
 _SPLIT_WITHOUT_LABELS = 'test'
-# As in nuScenes' tool.
-_MAX_GAP_S = 1.5
 
 
 @dataclass(frozen=True)
@@ -87,29 +86,20 @@ def frame_times(frames: tuple[Frame, ...]) -> list[float]:
 
 
 def velocities_of(sequence: Sequence) -> list[npt.NDArray[Any]]:
-    """Returns for each frame (M, 2) velocities in m/s in its LiDAR frame, as if the LiDAR stood still.
+    """Returns for each frame (M, 2) velocities in m/s in its LiDAR frame: see `track_velocities`; NaN without a track.
 
-    Central differences of the next and the previous frame with the same track, as nuScenes has them; one-sided at the
-    ends of a track; NaN where a person has no track or is in one frame alone. Frames more than 1.5 s away do not
-    count.
+    There are no poses: they are those seen from the LiDAR.
     """
-    times = frame_times(sequence.frames)
-    places: list[dict[int | None, npt.NDArray[Any]]] = [
-        {p.track_id: np.array(p.center_m[:2]) for p in frame.people if p.track_id is not None}
+    places = [
+        {person.track_id: person.center_m[:2] for person in frame.people if person.track_id is not None}
         for frame in sequence.frames
     ]
-    found = []
-    for k, frame in enumerate(sequence.frames):
-        rows = np.full((len(frame.people), 2), np.nan)
-        around = range(max(0, k - 1), min(len(times), k + 2))
-        near = [j for j in around if abs(times[j] - times[k]) <= _MAX_GAP_S]
-        for row, person in zip(rows, frame.people):
-            at = [j for j in near if person.track_id in places[j]]
-            if len(at) > 1:
-                first, last = (places[j][person.track_id] for j in (at[0], at[-1]))
-                row[:] = (last - first) / (times[at[-1]] - times[at[0]])
-        found.append(rows)
-    return found
+    by_track = track_velocities(frame_times(sequence.frames), places)
+    unknown = np.full(2, np.nan)
+    return [
+        np.array([unknown if p.track_id is None else own[p.track_id] for p in frame.people]).reshape(-1, 2)
+        for frame, own in zip(sequence.frames, by_track)
+    ]
 
 
 def bottom_boxes(people: tuple[Person, ...], yaw_sign: int = 1) -> npt.NDArray[Any]:
@@ -310,41 +300,9 @@ def _write_split(root: Path, split: str, infos: list[dict[str, Any]], yaw_sign: 
     path = root / INFO_FILE.format(split)
     write_pickle(path, {'metainfo': metainfo, 'data_list': infos})
     kept = sum(len(info['instances']) for info in infos)
-    return {'path': path, 'frames': len(infos), 'classes': {CLASSES[0]: kept}, 'notes': _notes(infos, kept)}
-
-
-def _notes(infos: list[dict[str, Any]], kept: int) -> list[str]:
-    """Returns what a user should know of the frames of a split, a line each."""
-    reasons = Counter(box['reason'] for info in infos for box in info['ignored'])
-    boxes = [box for info in infos for box in (*info['instances'], *info['ignored'])]
-    notes = [f'{count} of {len(boxes)} people are ignored: {reason}' for reason, count in sorted(reasons.items())]
-    for number, text in (
-        (sum(box['occlusion'] < 0 for box in boxes), f'of {len(boxes)} people have no known level of occlusion'),
-        (sum(box['track_id'] < 0 for box in boxes), f'of {len(boxes)} people have no id, or one that is there twice'),
-        (sum(not info['images'] for info in infos), f'of {len(infos)} frames have no left image'),
-        (sum(not info['labelled'] for info in infos), f'of {len(infos)} frames are not labelled'),
-        (sum(info['labelled'] and not info['instances'] for info in infos), 'labelled frames have nobody who counts'),
-    ):
-        if number:
-            notes.append(f'{number} {text}')
-    if kept:
-        notes.append(_crowd_note(infos))
-    return notes
-
-
-def _crowd_note(infos: list[dict[str, Any]]) -> str:
-    """Says how dense the crowd is, and how large the boxes are: what is far off these shows a wrong unit or frame."""
-    neighbours, sizes, bottoms = np.zeros(3), [], []
-    for info in infos:
-        boxes = np.array([box['bbox_3d'] for box in info['instances']], np.float64).reshape(-1, 9)
-        gaps = np.linalg.norm(boxes[:, None, :2] - boxes[None, :, :2], axis=2)
-        neighbours += [(gaps <= radius).sum() - len(boxes) for radius in (2, 5, 10)]
-        sizes.append(boxes[:, 3:6])
-        bottoms.append(boxes[:, 2])
-    length, width, height = np.concatenate(sizes).mean(0)
-    low, high = np.percentile(np.concatenate(bottoms), [0.1, 99.9])
-    near = '/'.join(f'{number:.1f}' for number in neighbours / max(1, sum(map(len, bottoms))))
-    return (
-        f'neighbours within 2/5/10 m {near} (all of STCrowd: 2.4/8/15.8); boxes {length:.2f} x {width:.2f} x '
-        f'{height:.2f} m (0.57 x 0.60), bottoms at z {low:.2f} to {high:.2f} m'
-    )
+    notes = count_notes(infos)
+    without_image = sum(not info['images'] for info in infos)
+    if without_image:
+        notes.append(f'{without_image} of {len(infos)} frames have no left image')
+    notes += crowd_note(infos, 'all of STCrowd: 2.4/8/15.8, 0.57 x 0.60 m')
+    return {'path': path, 'frames': len(infos), 'classes': {CLASSES[0]: kept}, 'notes': notes}
