@@ -129,6 +129,24 @@ def simulated_semantickitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope='session')
+def simulated_stcrowd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny STCrowd tree of the built-in world, with info files. Read only.
+
+    Sequences 1 to 4 train, 100001 and 100002 val, 3 frames each; a scan has about 50,000 points.
+    """
+    from perception3d.apis.simulate import simulate
+    from perception3d.formats.stcrowd.info import create_infos
+    from perception3d.formats.stcrowd.simulate.profiles import PROFILES
+    from perception3d.formats.stcrowd.simulate.writer import WRITER
+    from perception3d.simulation.jobs import Request
+
+    root = tmp_path_factory.mktemp('simulated_stcrowd')
+    simulate(WRITER, Request(root, 0, PROFILES['tiny'], 4, 2))
+    create_infos(root, progress=False)
+    return root
+
+
+@pytest.fixture(scope='session')
 def simulated_lidarseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny nuScenes-lidarseg tree of the built-in world, with info files and all 16 classes in its split sim_val.
 

@@ -320,8 +320,6 @@ def test_few_functions_have_many_arguments():
 FOR_LATER = {
     'boxes_of': 'text files of JRDB, by its metric',
     'box_iou': 'IoU of volumes, by which JRDB matches boxes',
-    'write_camera': 'camera of STCrowd, by the built-in world',
-    'write_split': 'splits of STCrowd, by the built-in world',
 }
 
 

@@ -10,6 +10,7 @@ from perception3d.ops.inside_boxes import count_in_boxes
 from perception3d.simulation.profiles import ImageProfile
 from perception3d.simulation.render.camera import CameraImage, Exposure, cast_shadow, render_camera
 from perception3d.simulation.render.lidar import Sweep, scan
+from perception3d.simulation.render.lidar_alone import rays_alone
 from perception3d.simulation.render.primitives import Primitives
 from perception3d.simulation.render.raster import owner_visibility
 from perception3d.simulation.render.shade import Shadow
@@ -30,17 +31,29 @@ class SweepRecorder:
     def sweep(self, time_s: float) -> tuple[Sweep, Primitives]:
         """Returns the LiDAR sweep that ends at a time, and the solids at that time."""
         scene, lidar = self.scene, self.rig.lidar
-        mount = lidar.ego_from_lidar()
-        poses = scene.ego_poses(time_s + lidar.model.column_offsets_s()) @ mount
         solids = scene.solids(time_s)
+        rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
+        velocity, poses = self._motion(solids, time_s)
+        return scan(solids, velocity, scene.ground, lidar.model, poses, rng, scene.relief), solids
+
+    def points_alone(self, time_s: float) -> np.ndarray:
+        """Returns how many points (A,) the sweep that ends at a time would have on each agent if nothing hid it."""
+        lidar, solids = self.rig.lidar.model, self.scene.solids(time_s)
+        velocity, poses = self._motion(solids, time_s)
+        rays = rays_alone(solids, velocity, lidar, poses, len(self.scene.agents))
+        return rays * (1.0 - lidar.drop_share)
+
+    def _motion(self, solids: Primitives, time_s: float) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the velocities (S, 2) of the solids and the poses (columns, 4, 4) of the LiDAR in a revolution."""
+        scene, lidar = self.scene, self.rig.lidar
+        poses = scene.ego_poses(time_s + lidar.model.column_offsets_s()) @ lidar.ego_from_lidar()
         velocity = np.zeros((len(solids), 2))
         owned = solids.owner >= 0
         # Backward differences: the revolution ends at `time_s`.
         period = lidar.model.period_s
         motion = (scene.poses(time_s) - scene.poses(time_s - period))[:, :2] / period
         velocity[owned] = motion[solids.owner[owned]]
-        rng = np.random.default_rng([scene.rng_seed, 1, int(round((time_s + 10) * 1e4))])
-        return scan(solids, velocity, scene.ground, lidar.model, poses, rng, scene.relief), solids
+        return velocity, poses
 
     def boxes(self, time_s: float) -> np.ndarray:
         """Returns the boxes (A, 7) of all agents in the scene's frame: center, length, width, height, yaw.

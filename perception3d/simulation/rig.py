@@ -21,6 +21,19 @@ HDL64E = LidarModel(
 """KITTI's LiDAR: 64 beams in two blocks, about 0.5 and 0.33 degrees apart; 10 revolutions a second end at the back."""
 
 
+OS0_128 = LidarModel(
+    elevations_rad=tuple(map(float, np.deg2rad(np.linspace(-45.0, 45.0, 128)))),
+    columns=1024,
+    period_s=0.1,
+    last_azimuth_rad=float(np.deg2rad(270.0)),
+    min_range_m=0.5,
+    max_range_m=60.0,
+    drop_share=0.02,
+)
+"""About the LiDAR of STCrowd: 128 beams from -45 to 45 degrees, 10 revolutions a second. Its columns per revolution are
+not published; it can have 512, 1024 or 2048. A revolution ends at the back."""
+
+
 @dataclass(frozen=True)
 class CameraMount:
     """A pinhole camera of width x height pixels.
@@ -180,6 +193,14 @@ CULANE_CAMERA = CameraMount('front', (1.7, 0.0, 1.4), 0.0, 0.0, 1240.0, (820.0, 
 TUSIMPLE_CAMERA = CameraMount('front', (1.7, 0.0, 1.5), 0.0, 0.0, 1000.0, (640.0, 265.0), 1280, 720, 0.0)
 """Cameras behind the windscreen with the image sizes and about the horizons of these data sets. Neither publishes a
 calibration: focal lengths and heights are plausible values of our own."""
+
+
+def crowd_rig(columns: int) -> Rig:
+    """Returns the rig of STCrowd with `columns` columns per revolution: a LiDAR above the origin, 2.1 m high.
+
+    Its height is a value of our own. The camera has a calibration of its own, see the format.
+    """
+    return Rig((), LidarMount('os0', (0.0, 0.0, 2.1), 0.0, 0.0, replace(OS0_128, columns=columns)))
 
 
 def draw_forward_camera(rng: np.random.Generator, camera: CameraMount) -> CameraMount:

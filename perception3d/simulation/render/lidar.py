@@ -134,7 +134,7 @@ class Echoes(NamedTuple):
 
 
 @kernel(inline='always')
-def _beam(rotation, elevation, azimuth):
+def beam_direction(rotation, elevation, azimuth):
     """World direction of a beam of a sensor whose axes in the world are the columns of `rotation`."""
     x, y, z = math.cos(elevation) * math.cos(azimuth), math.cos(elevation) * math.sin(azimuth), math.sin(elevation)
     return (
@@ -145,7 +145,7 @@ def _beam(rotation, elevation, azimuth):
 
 
 @kernel(inline='always')
-def _into_unit(solids, i, x, y, z):
+def into_unit(solids, i, x, y, z):
     """Vector x, y, z of the world in the unit frame of solid i."""
     return (
         (solids[i, AXES] * x + solids[i, AXES + 3] * y + solids[i, AXES + 6] * z) / solids[i, HALF],
@@ -155,7 +155,7 @@ def _into_unit(solids, i, x, y, z):
 
 
 @kernel()
-def _list_near(solids, pose, azimuth, shift_s, limit, near):
+def list_near(solids, pose, azimuth, shift_s, limit, near):
     """Fills `near` with the solids that a column's upright half plane comes close to; returns how many."""
     fx = pose[0, 0] * math.cos(azimuth) + pose[0, 1] * math.sin(azimuth)
     fy = pose[1, 0] * math.cos(azimuth) + pose[1, 1] * math.sin(azimuth)
@@ -179,9 +179,9 @@ def _cast_column(elevations, column, pose, solids, limit, ranges, ids):
     """Fills the ranges (B,) and ids (B,) of one column, see `Hits`; column (2,): see `Beams`."""
     near, rays = np.empty(len(solids), np.int32), np.empty((len(elevations), 3))
     azimuth, shift_s = column
-    count = _list_near(solids, pose, azimuth, shift_s, limit, near)
+    count = list_near(solids, pose, azimuth, shift_s, limit, near)
     for k in range(len(elevations)):
-        rays[k, 0], rays[k, 1], rays[k, 2] = _beam(pose, elevations[k], azimuth)
+        rays[k, 0], rays[k, 1], rays[k, 2] = beam_direction(pose, elevations[k], azimuth)
         on_ground = rays[k, 2] < 0.0 and -pose[2, 3] / rays[k, 2] < limit
         ranges[k], ids[k] = -pose[2, 3] / rays[k, 2] if on_ground else limit, HIT_GROUND if on_ground else NO_HIT
     for n in range(count):
@@ -189,7 +189,7 @@ def _cast_column(elevations, column, pose, solids, limit, ranges, ids):
         wx = pose[0, 3] - solids[i, CENTER] - solids[i, VELOCITY] * shift_s
         wy = pose[1, 3] - solids[i, CENTER + 1] - solids[i, VELOCITY + 1] * shift_s
         wz = pose[2, 3] - solids[i, CENTER + 2]
-        origin = _into_unit(solids, i, wx, wy, wz)
+        origin = into_unit(solids, i, wx, wy, wz)
         kind = int(solids[i, KIND])
         taper = (solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
         radius = solids[i, RADIUS]
@@ -201,7 +201,7 @@ def _cast_column(elevations, column, pose, solids, limit, ranges, ids):
         for k in range(len(elevations)):
             if abs(height - elevations[k]) > spread:
                 continue
-            t = hit(kind, origin, _into_unit(solids, i, rays[k, 0], rays[k, 1], rays[k, 2]), taper)
+            t = hit(kind, origin, into_unit(solids, i, rays[k, 0], rays[k, 1], rays[k, 2]), taper)
             if 0.05 < t < ranges[k]:
                 ranges[k] = t
                 ids[k] = i
@@ -248,7 +248,7 @@ def _raise_ground(beams, ground, height, hits):
     ranges, ids = hits.ranges, hits.ids
     for c in prange(len(columns)):
         for k in range(len(elevations)):
-            ray = _beam(poses[c], elevations[k], columns[c, 0])
+            ray = beam_direction(poses[c], elevations[k], columns[c, 0])
             if ray[2] < 0.0 and (height - poses[c, 2, 3]) / ray[2] < ranges[c, k]:
                 reach = _reach_raised(roads, decals, poses[c], ray, height)
                 if reach < ranges[c, k]:
@@ -258,7 +258,7 @@ def _raise_ground(beams, ground, height, hits):
 @kernel()
 def _incidence(solids, i, offset, ray):
     """Cosine between a ray and the surface normal of solid i at the world point centre + offset."""
-    x, y, z = _into_unit(solids, i, offset[0], offset[1], offset[2])
+    x, y, z = into_unit(solids, i, offset[0], offset[1], offset[2])
     taper = (solids[i, TAPER], solids[i, TAPER + 1], solids[i, TAPER + 2])
     u, v, w = unit_normal(int(solids[i, KIND]), (x, y, z), taper)
     u, v, w = u / solids[i, HALF], v / solids[i, HALF + 1], w / solids[i, HALF + 2]
@@ -284,7 +284,7 @@ def _reflect(beams, solids, surfaces, ground, hits, echoes):
             i, t = ids[c, k], ranges[c, k]
             if i == NO_HIT:
                 continue
-            dx, dy, dz = _beam(pose, elevations[k], azimuth)
+            dx, dy, dz = beam_direction(pose, elevations[k], azimuth)
             px, py, pz = pose[0, 3] + t * dx, pose[1, 3] + t * dy, pose[2, 3] + t * dz
             if i == HIT_GROUND:
                 found = ground_surface(roads, decals, px, py)

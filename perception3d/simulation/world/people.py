@@ -30,8 +30,14 @@ def cloth(rng: np.random.Generator) -> tuple[float, float, float]:
     return tuple(rng.choice([0.05, 0.15, 0.35, 0.6]) * np.clip(rng.uniform(0.2, 1.3, 3), 0, 1))
 
 
-def _skin(rng: np.random.Generator) -> tuple[float, float, float]:
+def skin_tone(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draws a colour of skin, linear RGB."""
     return tuple(_SKIN[rng.integers(len(_SKIN))])
+
+
+def trousers(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draws a colour for trousers, linear RGB."""
+    return tuple(_TROUSERS[rng.integers(len(_TROUSERS))])
 
 
 def pedestrian(
@@ -40,8 +46,8 @@ def pedestrian(
     """A person of the given outer size in metres, in mid-step; x is forward. A worker wears a vest and a helmet."""
     shape = ShapeBuilder()
     top = VEST if worker else cloth(rng)
-    legs = tuple(_TROUSERS[rng.integers(len(_TROUSERS))])
-    skin = _skin(rng)
+    legs = trousers(rng)
+    skin = skin_tone(rng)
     stride = 0.28 * length
     hip, shoulder = 0.50 * height, 0.84 * height
     for side in (-1, 1):
@@ -65,8 +71,8 @@ def _rider(
     shape: ShapeBuilder, rng: np.random.Generator, seat: float, height: float, width: float, hands: float
 ) -> None:
     """A person sitting at height `seat` whose hands are at x = `hands`."""
-    top, skin = cloth(rng), _skin(rng)
-    legs = tuple(_TROUSERS[rng.integers(len(_TROUSERS))])
+    top, skin = cloth(rng), skin_tone(rng)
+    legs = trousers(rng)
     chest = height - 0.27
     length = chest - seat + 0.05
     shape.cylinder((-0.02, 0, seat + length / 2), (0.26, 0.66 * width, length), top, CLOTH, 1.1, about_y(0.25))

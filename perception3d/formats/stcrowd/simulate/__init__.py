@@ -1,0 +1,1 @@
+"""The built-in world in STCrowd's format."""
