@@ -65,7 +65,7 @@ def benchmark_lidar(
     torch.manual_seed(0)
     models = {'mmdet3d': MODELS.build(with_upstream_classes(settings)).to(device).eval()}
     if checkpoint is None:
-        _draw_varied_weights(models['mmdet3d'])
+        draw_varied_weights(models['mmdet3d'])
     else:
         load_weights(models['mmdet3d'], checkpoint)
     loader = PerceptionRunner.build_dataloader({**config.test_dataloader, 'num_workers': 0, 'batch_size': 1}, 0)
@@ -157,7 +157,7 @@ def _maps_and_boxes(model: Any, step: Callable[[], InstanceData]) -> tuple[Tenso
     return torch.cat([tensor.flatten() for tensor in tensors_of(kept[0])]), boxes
 
 
-def _draw_varied_weights(model: nn.Module) -> None:
+def draw_varied_weights(model: nn.Module) -> None:
     """Draws weights in front of the head with which boxes depend on the input, as in a trained network.
 
     With the initial weights all boxes are the anchors, and no error would show; and maps of empty places are zero,

@@ -37,6 +37,7 @@ from perception3d.models.crowd.decoding import Decoder
 from perception3d.models.crowd.losses import LossWeights, crowd_losses
 from perception3d.models.crowd.maps import CrowdMaps, grids_of
 from perception3d.models.crowd.people import gather_people
+from perception3d.models.crowd.pictures import heatmaps_of
 from perception3d.models.crowd.targets import TargetRules
 from perception3d.registry import MODELS
 
@@ -107,6 +108,7 @@ class DensityHeatmapHead(BaseModule):
         in_channels: channels C of each level.
         range_m: (x0, y0, x1, y1) that every map covers, metres, LiDAR frame.
         parts, targets, loss, decoder: values of `Parts`, `TargetRules`, `LossWeights` and `Decoder`.
+        keep_maps: which maps `predict` adds to its samples, see `pictures.heatmaps_of`.
     """
 
     num_classes = 1
@@ -119,6 +121,7 @@ class DensityHeatmapHead(BaseModule):
         targets: dict[str, Any] | None = None,
         loss: dict[str, Any] | None = None,
         decoder: dict[str, Any] | None = None,
+        keep_maps: Sequence[str] = (),
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
@@ -127,6 +130,7 @@ class DensityHeatmapHead(BaseModule):
         self.range_m = tuple(map(float, range_m))
         self.parts, self.rules = Parts(**(parts or {})), TargetRules(**(targets or {}))
         self.loss_weights, self.decoder = LossWeights(**(loss or {})), Decoder(**(decoder or {}))
+        self.keep_maps = tuple(keep_maps)
         self._check_levels()
         levels, channels = self.parts.levels, self.parts.channels
         self.heatmap_branches = nn.ModuleList(
@@ -188,8 +192,15 @@ class DensityHeatmapHead(BaseModule):
 
     @torch.no_grad()
     def predict(self, features: Sequence[Tensor], batch_data_samples: list[Det3DDataSample], **_: Any) -> list:
-        """Returns boxes of each sample as InstanceData (bboxes_3d of 9 numbers, scores_3d, labels_3d)."""
-        return self.boxes_of_maps(self(features), batch_data_samples)
+        """Returns boxes of each sample as InstanceData (bboxes_3d of 9 numbers, scores_3d, labels_3d).
+
+        With `keep_maps`, each sample gets these maps as fields `pred_heatmaps`, `pred_level0`, `pred_gates`, ...
+        """
+        maps = self(features)
+        for k, sample in enumerate(batch_data_samples if self.keep_maps else ()):
+            for name, field in heatmaps_of(maps, k, self.range_m, self.keep_maps).items():
+                setattr(sample, f'pred_{name}', field)
+        return self.boxes_of_maps(maps, batch_data_samples)
 
     def boxes_of_maps(self, maps: CrowdMaps, batch_data_samples: list[Det3DDataSample]) -> list[InstanceData]:
         """As `predict`, from what `forward` returned."""

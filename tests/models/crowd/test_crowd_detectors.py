@@ -19,6 +19,7 @@ from perception3d.models.inference.acceleration import accelerate
 from perception3d.registry import MODELS
 from perception3d.structures.expected_data import expected_data
 from perception3d.structures.export_spec import export_spec
+from perception3d.structures.heatmaps import Heatmaps
 from perception3d.structures.response_map import response_map, response_tap
 
 _STEPS = 40
@@ -216,3 +217,23 @@ def test_maps_that_do_not_fit_are_named():
     settings.bbox_head.range_m = [0, -5.12, 7.68, 5.0]
     with pytest.raises(InputError, match=r'bbox_head.range_m .*5.*point_cloud_range'):
         MODELS.build(settings)
+
+
+def test_maps_are_kept_for_pictures(frame):
+    model = _varied(tiny_model())
+    model.bbox_head.keep_maps = ('heatmap', 'levels', 'gates', 'density', 'coarse')
+    data = model.data_preprocessor(batch_of(frame), False)
+    with torch.no_grad():
+        maps = model(**copy.deepcopy(data), mode='tensor')
+        (found,) = model(**data, mode='predict')
+    names = {'heatmaps', 'level0', 'level1', 'level2', 'gates', 'density', 'coarse'}
+    pictures = {name for name, value in found.items() if isinstance(value, Heatmaps)}
+    assert pictures == {f'pred_{name}' for name in names}
+    # On a picture x comes first.
+    assert np.allclose(found.pred_heatmaps.values[0], maps.heatmap[0, 0].sigmoid().T, atol=1e-6)
+    assert found.pred_level2.values.shape == (1, 8, 8) and found.pred_level2.range_m == RANGE_M
+    assert found.pred_gates.classes == ('level 0', 'level 1', 'level 2')
+    assert np.allclose(found.pred_density.values[0], (maps.density[0, 0] / 10).clamp(max=1).T, atol=1e-6)
+    model.bbox_head.keep_maps = ('heat',)
+    with pytest.raises(InputError, match='heatmap'), torch.no_grad():
+        model(**model.data_preprocessor(batch_of(frame), False), mode='predict')

@@ -1,0 +1,8 @@
+"""As the config of stride 2, with a heatmap of 64 x 64 cells."""
+
+from mmengine.config import read_base
+
+map_stride = 4
+
+with read_base():
+    from .center_point_pillar_crowd_stride2_256x256_40e_stcrowd import *

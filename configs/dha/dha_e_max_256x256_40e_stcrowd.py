@@ -1,0 +1,8 @@
+"""Row (e) of DHA's grid: three heatmaps, of which the largest logit counts."""
+
+from mmengine.config import read_base
+
+with read_base():
+    from .dha_f_learned_256x256_40e_stcrowd import *
+
+model.bbox_head.parts.update(aggregation='max')
