@@ -12,6 +12,7 @@ _main = runpy.run_path(str(Path(__file__).with_name('point_voxel_distillation.py
 
 name = 'range_point_distillation'
 seeds, metrics, scale, prepare, options = (_main[key] for key in ('seeds', 'metrics', 'scale', 'prepare', 'options'))
+options = {**options, 'max_epochs': 7}
 baseline = 'longer'
 
 STUDENT = '../range_point/range_point_tiny_64x512_12e_semantickitti_sim.py'
@@ -29,7 +30,7 @@ arms = {
     'teacher': _main['arms']['teacher'],
     'student': dict(config=STUDENT),
     # A step of the distillation takes as long as 1.2 steps of the student.
-    'longer': dict(config=STUDENT, options={'max_epochs': 5}, baseline=None),
+    'longer': dict(config=STUDENT, options={'max_epochs': 8}, baseline=None),
     'distilled': _distilled(),
     'voxels': dict(
         **_distilled(**{

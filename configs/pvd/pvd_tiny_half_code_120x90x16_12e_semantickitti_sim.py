@@ -1,4 +1,4 @@
-"""Compared with PVD in the tiny pair, without inherited weights: knowledge adaptation (KA)."""
+"""Compared with PVD in the tiny pair: knowledge adaptation (KA)."""
 
 from mmengine.config import read_base
 
@@ -13,5 +13,4 @@ with read_base():
 
 compared.code.loss.supervoxels = supervoxels
 model.links = compared
-model.inherit = False
 del compared

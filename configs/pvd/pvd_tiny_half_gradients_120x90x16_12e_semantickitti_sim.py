@@ -1,4 +1,4 @@
-"""Compared with PVD in the tiny pair, without inherited weights: features weighted by gradients."""
+"""Compared with PVD in the tiny pair: features weighted by gradients."""
 
 from mmengine.config import read_base
 
@@ -10,5 +10,4 @@ with read_base():
     from .pvd_tiny_half_120x90x16_12e_semantickitti_sim import *
 
 model.links = compared
-model.inherit = False
 del compared

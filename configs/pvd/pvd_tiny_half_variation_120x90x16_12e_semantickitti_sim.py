@@ -1,4 +1,4 @@
-"""Compared with PVD in the tiny pair, without inherited weights: intra-class feature variation (IFV)."""
+"""Compared with PVD in the tiny pair: intra-class feature variation (IFV)."""
 
 from mmengine.config import read_base
 
@@ -7,5 +7,4 @@ with read_base():
     from .pvd_tiny_half_120x90x16_12e_semantickitti_sim import *
 
 model.links = compared
-model.inherit = False
 del compared

@@ -12,6 +12,9 @@ student_channels = 64
 teacher_channels = 128
 autoencoder_steps = 5000
 
+# Times the weight: the share of the student's own loss.
+link_match = 1.0
+
 with read_base():
     from .supervoxels import *
 
@@ -27,7 +30,7 @@ links = dict(
             supervoxels=supervoxels,
             autoencoder_steps=autoencoder_steps,
         ),
-        match=1.0,
+        match=link_match,
         weight=0.65,
     ),
 )
