@@ -67,6 +67,8 @@ LIDAR_KEYS = {
     'lidar_axes': SampleKey('', "how the LiDAR frame lies, such as 'x forward, y left'"),
     'lidar_path': SampleKey('', 'file of the cloud; may be empty where only cameras are used'),
     'num_pts_feats': SampleKey('', 'float32 numbers of a point in that file, x, y, z in metres first'),
+    'previous_lidar_path': SampleKey('', 'file of the cloud before in the same sequence, where there is one'),
+    'previous_age_s': SampleKey('', 'seconds from that cloud to this one; LoadPreviousCloud reads both'),
     'aug_from_lidar': SampleKey('4 4', 'how BEVAugment moved points, boxes and cameras; models and pictures read it'),
     'ego_from_lidar': SampleKey('4 4', 'where the LiDAR is mounted, as stored; models that follow the ground, streams'),
     'global_from_ego': SampleKey('4 4', 'the ego pose at the time of the cloud; streams and the nuScenes metric'),

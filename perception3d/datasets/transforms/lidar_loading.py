@@ -65,6 +65,32 @@ class LoadAlignedSweeps(LoadPointsFromMultiSweeps):
 
 
 @TRANSFORMS.register_module()
+class LoadPreviousCloud(BaseTransform):
+    """Adds the points of the frame before to `points`; the age of each in seconds is its last number, 0 for now.
+
+    In one cloud both are moved alike by the steps that follow. The LiDAR is taken to stand still. A sample without
+    `previous_lidar_path`, as the first of a sequence, has points of age 0 alone.
+
+    Args:
+        load_dim, use_dim: as of LoadCheckedPoints.
+    """
+
+    def __init__(self, load_dim: int = 4, use_dim: int | list[int] = 4) -> None:
+        self.loading = LoadCheckedPoints(load_dim, use_dim)
+
+    def transform(self, results: dict) -> dict:
+        """Changes `points` from (N, F) to (N + M, F + 1); refuses a bad file by name, as LoadCheckedPoints."""
+        clouds, ages = [results['points'].tensor.numpy()], [0.0]
+        if results.get('previous_lidar_path'):
+            stored = {'lidar_path': results['previous_lidar_path'], 'may_be_empty': True}
+            clouds.append(self.loading.transform({'lidar_points': stored})['points'].tensor.numpy())
+            ages.append(results['previous_age_s'])
+        aged = [np.column_stack([cloud, np.full(len(cloud), age, np.float32)]) for cloud, age in zip(clouds, ages)]
+        results['points'] = type(results['points'])(np.concatenate(aged), points_dim=aged[0].shape[1])
+        return results
+
+
+@TRANSFORMS.register_module()
 class ZeroUnknownVelocities(BaseTransform):
     """Sets velocities that are NaN to zero, as mmdet3d's NuScenesDataset does while it reads them.
 

@@ -10,6 +10,7 @@ from typing import Any
 from perception3d.datasets.box_dataset import SingleFrameBoxDataset
 from perception3d.datasets.crowd_annotations import crowd_annotations
 from perception3d.datasets.lane_files import image_hw
+from perception3d.datasets.previous_clouds import link_previous
 from perception3d.formats.stcrowd import FORMAT
 from perception3d.formats.stcrowd.files import Camera, find_stored, read_camera, read_sequence
 from perception3d.formats.stcrowd.info import frame_times
@@ -27,8 +28,9 @@ class STCrowdDataset(SingleFrameBoxDataset):
     """Frames of STCrowd, from the info files of `tools/create_data.py stcrowd`.
 
     A sample has the keys of `structures.sample_schema`: `token` and `frame_id` ('012_000345'), `scene_token` (its
-    sequence), `timestamp` (seconds), and of the camera `left` its image and matrices, where there is an image. With
-    labels it has `ann_info` in training and `eval_ann_info` in testing:
+    sequence), `timestamp` (seconds), `previous_lidar_path` where its sequence has a frame before, and of the camera
+    `left` its image and matrices, where there is an image. With labels it has `ann_info` in training and
+    `eval_ann_info` in testing:
 
     - gt_bboxes_3d: LiDARInstance3DBoxes of 9 numbers; velocities are NaN where they are not known.
     - gt_labels_3d (N,), num_lidar_pts (N,) int64; occlusion (N,) int64, 0 to 2, -1 unknown; track_ids (N,) int64,
@@ -53,6 +55,10 @@ class STCrowdDataset(SingleFrameBoxDataset):
         content, classes = super()._read(root, path)
         self.yaw_sign = int(content['metainfo'].get('yaw_sign', 1))
         return content, classes
+
+    def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Returns the samples of all infos of the file, each with the cloud before it in its sequence."""
+        return list(link_previous(super().parse_infos(infos)))
 
     def parse_data_info(self, info: dict[str, Any]) -> dict[str, Any]:
         """Turns one info into a sample."""
@@ -80,6 +86,9 @@ class STCrowdDataset(SingleFrameBoxDataset):
             InputError: as of `datasets.cloud_files.cloud_sample`; the annotations, the camera or the image cannot be
                 read.
         """
+        yield from link_previous(self._samples_of_files(path))
+
+    def _samples_of_files(self, path: str | Path) -> Iterator[dict[str, Any]]:
         for sample in super().sample_from_file(path):
             cloud = Path(sample['lidar_path'])
             sample['scene_token'] = cloud.parent.name

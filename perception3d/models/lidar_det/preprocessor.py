@@ -46,3 +46,29 @@ class LidarDataPreprocessor(Det3DDataPreprocessor):
         low, high = torch.as_tensor(self.point_cloud_range, dtype=cloud.dtype, device=cloud.device).split(3)
         inside = (cloud[:, :3] >= low) & (cloud[:, :3] < high)
         return cloud if inside.all(1).any() else cloud[:0]
+
+
+@MODELS.register_module()
+class TwoFrameDataPreprocessor(LidarDataPreprocessor):
+    """Gives a detector of two frames the voxels of each: points of LoadPreviousCloud, whose last number is their age.
+
+    Next to `points` and `voxels` of the present frames, without ages, a batch has `previous_points` and
+    `previous_voxels` of those samples that have a frame before, in their order (None where none has), and `interval_s`
+    (B,), seconds between the two, NaN for the others. Arguments are those of the base class, `voxel=True`.
+    """
+
+    def simple_process(self, data: dict, training: bool = False) -> dict:
+        """Returns the batch on the device of the model."""
+        clouds = data['inputs']['points']
+        present = [cloud[cloud[:, -1] <= 0, :-1].contiguous() for cloud in clouds]
+        batch = super().simple_process({**data, 'inputs': {**data['inputs'], 'points': present}}, training)
+        device = batch['inputs']['points'][0].device
+        earlier = [cloud[cloud[:, -1] > 0] for cloud in clouds]
+        ages = [float(cloud[0, -1]) if len(cloud) else float('nan') for cloud in earlier]
+        previous = [cloud[:, :-1].contiguous().to(device) for cloud in earlier if len(cloud)]
+        batch['inputs'].update(
+            interval_s=torch.tensor(ages, device=device),
+            previous_points=previous,
+            previous_voxels=self.voxelize(previous, None) if previous else None,
+        )
+        return batch
