@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.frame import SensorFrame
-from perception3d.structures.primitives import Primitive, StructureStyle
+from perception3d.structures.primitives import GroundMap, Primitive, StructureStyle
 from perception3d.structures.views import BevView, CameraView, RangeView, View, View3D
 
 Self = TypeVar('Self', bound='Structure')
@@ -73,6 +73,19 @@ class Structure:
     def names_boxes(self) -> bool:
         """Whether it writes at the boxes of its source, so that these need no texts of their own."""
         return False
+
+    def maps(self) -> Sequence[GroundMap]:
+        """Returns its maps over the ground that are drawn in panels of their own; none by default."""
+        return ()
+
+    def matched(self, truth: Sequence[Structure], distance_m: float) -> Structure | None:
+        """Returns what of this prediction and of the ground truth is found, false or missed; None: it has no objects.
+
+        Args:
+            truth: annotated structures.
+            distance_m: objects match where their middles are closer.
+        """
+        return None
 
     @property
     def needs_points(self) -> bool:

@@ -13,6 +13,7 @@ from perception3d.checks import InputError
 from perception3d.geometry.boxes import corners as box_corners
 from perception3d.geometry.frustum import clip_polygon, clip_segments
 from perception3d.structures.base import Structure, checked_classes, count_labels
+from perception3d.structures.matches import MATCHES, match_boxes
 from perception3d.structures.primitives import Lines, Polygons, Primitive, StructureStyle, Style, Texts
 from perception3d.structures.views import BevView, CameraView, View3D
 
@@ -22,6 +23,9 @@ EDGES = np.array(
 )
 FRONT = np.array([4, 5, 6, 7], np.int64)
 BOTTOM = np.array([0, 3, 7, 4], np.int64)
+
+IGNORED = 'ignored'
+"""Class of annotated boxes that are neither to be found nor background."""
 
 # Speeds below this are noise of a standing object and would litter the picture with stubs.
 MIN_SPEED_MPS = 0.3
@@ -80,6 +84,21 @@ class Boxes(Structure):
     def beside(self, others: Sequence[Structure]) -> Boxes:
         """Returns the boxes without scores where another structure writes at them."""
         return replace(self, scores=None) if any(other.names_boxes for other in others) else self
+
+    def matched(self, truth: Sequence[Structure], distance_m: float) -> Structure | None:
+        """Returns boxes of the classes `matches.MATCHES`; None where predictions have no scores, or truth no boxes.
+
+        Classes are not compared. Annotated boxes of the class IGNORED are not to be found.
+        """
+        annotated = [one for one in truth if isinstance(one, Boxes)]
+        if self.scores is None or not annotated:
+            return None
+        parts: tuple[list[npt.NDArray[Any]], ...] = ([np.zeros((0, 7))], [np.zeros((0, 7))])
+        for one in annotated:
+            parts[one.classes == (IGNORED,)].append(one.boxes[:, :7])
+        known, ignored = (np.concatenate(part) for part in parts)
+        boxes, labels = match_boxes(self.boxes, self.scores, known, ignored, distance_m)
+        return Boxes(boxes, labels, classes=MATCHES)
 
     @property
     def corners(self) -> npt.NDArray[Any]:

@@ -152,4 +152,19 @@ class Raster(_Classed):
         painter.raster(self)
 
 
+@dataclass(frozen=True)
+class GroundMap:
+    """A map over the ground that has a BEV panel of its own, dark at 0 and bright at 1.
+
+    Attributes:
+        title: words above the panel.
+        values: (X, Y) in 0..1; the first axis runs along x and the second along y of the LiDAR frame.
+        range_m: (x0, y0, x1, y1) that the map covers, metres.
+    """
+
+    title: str
+    values: npt.NDArray[Any]
+    range_m: tuple[float, float, float, float]
+
+
 Primitive = Points | Lines | Polygons | Texts | Raster

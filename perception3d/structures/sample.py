@@ -10,7 +10,7 @@ image on disk.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from perception3d.checks import InputError
 from perception3d.geometry.augmentation import aug_from_lidar, move_boxes
 from perception3d.geometry.iou import to_numpy
 from perception3d.structures.base import Structure
-from perception3d.structures.boxes import Boxes
+from perception3d.structures.boxes import IGNORED, Boxes
 from perception3d.structures.pixel_labels import PixelLabels
 from perception3d.structures.point_labels import PointLabels
 
@@ -49,7 +49,7 @@ def structures_of(sample: Any) -> SampleStructures:
     """
     truth, predictions = ground_truth_boxes(sample), boxes_of(sample.get('pred_instances_3d'))
     return SampleStructures(
-        _with_fields(sample, 'gt_', [] if truth is None else [truth]),
+        _with_fields(sample, 'gt_', _with_ignored(sample, truth)),
         _with_fields(sample, 'pred_', [] if predictions is None else [predictions]),
     )
 
@@ -85,13 +85,38 @@ def ground_truth_boxes(sample: Any) -> Boxes | None:
     Those kept for evaluation are moved as mmdet3d's augmentation moved the cloud, so that they fit the predictions.
     """
     boxes = boxes_of(sample.get('gt_instances_3d'))
-    annotations = sample.get('ann_info') or sample.get('eval_ann_info')
-    if boxes is None and annotations and 'gt_bboxes_3d' in annotations:
-        boxes = read_boxes(annotations['gt_bboxes_3d'], annotations['gt_labels_3d'])
-        metas = getattr(sample, 'metainfo', sample)
-        if metas.get('transformation_3d_flow'):
-            boxes = Boxes(move_boxes(boxes.boxes, aug_from_lidar(metas)), boxes.labels, boxes.scores)
+    annotations = _annotations(sample)
+    if boxes is None and 'gt_bboxes_3d' in annotations:
+        boxes = _moved(sample, read_boxes(annotations['gt_bboxes_3d'], annotations['gt_labels_3d']))
     return boxes
+
+
+def _annotations(sample: Any) -> Mapping[str, Any]:
+    return sample.get('ann_info') or sample.get('eval_ann_info') or {}
+
+
+def _moved(sample: Any, boxes: Boxes) -> Boxes:
+    """Returns boxes as stored as mmdet3d's augmentation moved the cloud of a sample."""
+    metas = getattr(sample, 'metainfo', sample)
+    if not metas.get('transformation_3d_flow'):
+        return boxes
+    return Boxes(move_boxes(boxes.boxes, aug_from_lidar(metas)), boxes.labels, boxes.scores)
+
+
+def _with_ignored(sample: Any, truth: Boxes | None) -> list[Structure]:
+    """Returns the annotated boxes, and those that are neither to be found nor background as a structure of their own.
+
+    They have the label -1 in training, and are `ignored_bboxes_3d` (M, 7 or 9) of annotations as stored.
+    """
+    if truth is None:
+        return []
+    stored = _annotations(sample).get('ignored_bboxes_3d')
+    kept, ignored = truth.select(truth.labels != -1), truth.select(truth.labels == -1)
+    if not len(ignored) and stored is not None and len(stored):
+        ignored = _moved(sample, read_boxes(stored, np.zeros(len(stored), np.int64)))
+    if not len(ignored):
+        return [truth]
+    return [kept, replace(ignored, labels=np.zeros(len(ignored), np.int64), classes=(IGNORED,))]
 
 
 def resolve(

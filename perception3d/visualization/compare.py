@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.structures.base import Structure
 from perception3d.structures.frame import Y_FORWARD, LidarAxes
-from perception3d.structures.heatmaps import Heatmaps, canvas_from_cells
-from perception3d.structures.primitives import Raster, StructureStyle
+from perception3d.structures.heatmaps import Heatmaps
+from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.views import BevView
 from perception3d.visualization.bev import draw_background
 from perception3d.visualization.canvas import text
 from perception3d.visualization.legend import draw_legend
-from perception3d.visualization.paint import paint, warp_raster
+from perception3d.visualization.paint import paint
+from perception3d.visualization.panels import draw_map
 from perception3d.visualization.windows import covering_view
 
 _PREDICTION = StructureStyle(thickness_px=2)
@@ -96,9 +96,7 @@ def drawn_classes(structures: Iterable[Structure]) -> list[str]:
 def draw_response(response: Heatmaps, view: BevView) -> np.ndarray:
     """Returns a panel (H, W, 3) BGR of the greatest value over the classes: dark is 0, bright 1, black not covered."""
     best, _ = response.best()
-    placed = canvas_from_cells(view, _range_of(response), best.shape)
-    panel = warp_raster(Raster(np.zeros(1, int), (), best, placed), view.width_px, view.height_px)
-    return cv2.applyColorMap(panel, cv2.COLORMAP_INFERNO)
+    return draw_map(best, _range_of(response), view)
 
 
 def _range_of(response: Heatmaps) -> tuple[float, float, float, float]:

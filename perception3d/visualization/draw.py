@@ -20,6 +20,7 @@ from perception3d.visualization.layout import GAP, fit_images
 from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint
 from perception3d.visualization.palette import OTHER
+from perception3d.visualization.panels import draw_panels
 from perception3d.visualization.windows import Panel, fitted_panels, range_view, square_panels
 
 LEGEND_PX = 232
@@ -38,6 +39,8 @@ class PictureStyle:
         zoom_m: half the side of the near one.
         ground_truth: dashed lines, tinted footprints, darker in 3D.
         prediction: solid lines.
+        match_distance_m: draws a further BEV panel in which predictions closer than this to an annotated object are
+            true positives, other ones false, and the rest of the objects missed; None: it is left out.
     """
 
     width_px: int = 1920
@@ -46,12 +49,15 @@ class PictureStyle:
     zoom_m: float = 20.0
     ground_truth: StructureStyle = field(default_factory=lambda: StructureStyle(2, (7.0, 5.0), 0.22, 0.25, 0.55))
     prediction: StructureStyle = field(default_factory=lambda: StructureStyle(2, None, 0.12))
+    match_distance_m: float | None = None
 
     def __post_init__(self) -> None:
         if self.width_px < 320:
             raise InputError(f'a picture {self.width_px} pixels wide has no room for its parts: ask for 320 or more')
         if min(self.range_m, self.zoom_m) <= 0:
             raise InputError(f'a BEV view of {min(self.range_m, self.zoom_m)} m shows nothing: give more than 0')
+        if self.match_distance_m is not None and not self.match_distance_m > 0:
+            raise InputError(f'match_distance_m of a picture is {self.match_distance_m}: give metres, more than 0')
 
     @property
     def scale(self) -> float:
@@ -68,12 +74,14 @@ class Drawn:
         class_names: of the data set.
         sources: (style, structures or None) of ground truth and of predictions, in the order in which they are painted.
         notes: short lines for the legend.
+        matches: words and structure of predictions next to the truth, see `Structure.matched`.
     """
 
     frame: SensorFrame
     class_names: tuple[str, ...]
     sources: tuple[tuple[StructureStyle, tuple[Structure, ...] | None], ...]
     notes: tuple[str, ...] = ()
+    matches: tuple[tuple[str, Structure], ...] = ()
 
     @property
     def structures(self) -> list[tuple[StructureStyle, Structure]]:
@@ -104,12 +112,23 @@ def prepare(
             finite, count = structure.for_frame(frame).drawable()
             kept.append(finite.against(truth))
             left_out += count
+        matches = _matches(kept, truth, style.match_distance_m)
         truth = kept
         kept = [one.beside([other for other in kept if other is not one]) for one in kept]
         sources.append((look, None if carried is None else tuple(kept)))
     if left_out:
         notes = [*notes, f'{left_out} boxes not finite: left out']
-    return Drawn(frame, tuple(class_names), tuple(sources), tuple(notes))
+    return Drawn(frame, tuple(class_names), tuple(sources), tuple(notes), matches)
+
+
+def _matches(
+    predictions: Sequence[Structure], truth: Sequence[Structure], distance_m: float | None
+) -> tuple[tuple[str, Structure], ...]:
+    """Returns words and structure of the predictions that have objects, matched with the truth."""
+    if distance_m is None:
+        return ()
+    found = [one.matched(truth, distance_m) for one in predictions]
+    return tuple((f'within {distance_m:g} m', one) for one in found if one is not None)
 
 
 def draw_sample(
@@ -122,6 +141,7 @@ def draw_sample(
 ) -> np.ndarray:
     """Draws the cameras, BEV views and a legend, with everything that a sample carries.
 
+    Below are panels of the same ground: predictions next to the truth (`PictureStyle.match_distance_m`), and maps.
     Without camera images, labelled points are drawn in a range view: one of the truth, one of the prediction. Images
     without a LiDAR have no BEV views: the legend is next to them.
 
@@ -147,6 +167,10 @@ def draw_sample(
         return np.concatenate([*parts, _draw_images_alone(drawn, style)], axis=0)
     parts += [draw_cameras(drawn, style)] if frame.images else _draw_range_views(drawn, style)
     parts.append(_draw_bev_row(drawn, style))
+    truth, predictions = (structures or () for _, structures in drawn.sources)
+    maps = [each for _, structure in drawn.structures for each in structure.maps()]
+    panels = draw_panels(frame, truth or predictions, maps, drawn.matches, style.width_px, style.scale)
+    parts += [] if panels is None else [panels]
     return np.concatenate(parts, axis=0)
 
 

@@ -45,6 +45,11 @@ _RGB = {
     'right-3': (255, 80, 110),
     # Points whose predicted label is not the annotated one.
     'wrong': (255, 0, 0),
+    # Predictions next to what is annotated.
+    'true_positive': (70, 230, 100),
+    'false_positive': (255, 70, 70),
+    'false_negative': (255, 225, 50),
+    'ignored': (150, 150, 160),
 }
 
 OTHER = 'other'

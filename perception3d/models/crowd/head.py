@@ -37,7 +37,7 @@ from perception3d.models.crowd.decoding import Decoder
 from perception3d.models.crowd.losses import LossWeights, crowd_losses
 from perception3d.models.crowd.maps import CrowdMaps, grids_of
 from perception3d.models.crowd.people import gather_people
-from perception3d.models.crowd.pictures import heatmaps_of
+from perception3d.models.crowd.pictures import ground_maps
 from perception3d.models.crowd.targets import TargetRules
 from perception3d.registry import MODELS
 
@@ -108,7 +108,7 @@ class DensityHeatmapHead(BaseModule):
         in_channels: channels C of each level.
         range_m: (x0, y0, x1, y1) that every map covers, metres, LiDAR frame.
         parts, targets, loss, decoder: values of `Parts`, `TargetRules`, `LossWeights` and `Decoder`.
-        keep_maps: which maps `predict` adds to its samples, see `pictures.heatmaps_of`.
+        keep_maps: which maps `predict` adds to its samples, see `pictures.ground_maps`.
     """
 
     num_classes = 1
@@ -194,13 +194,9 @@ class DensityHeatmapHead(BaseModule):
     def predict(self, features: Sequence[Tensor], batch_data_samples: list[Det3DDataSample], **_: Any) -> list:
         """Returns boxes of each sample as InstanceData (bboxes_3d of 9 numbers, scores_3d, labels_3d).
 
-        With `keep_maps`, each sample gets these maps as fields `pred_heatmaps`, `pred_level0`, `pred_gates`, ...
+        With `keep_maps`, each sample gets these maps as `pred_maps`, which pictures show.
         """
-        maps = self(features)
-        for k, sample in enumerate(batch_data_samples if self.keep_maps else ()):
-            for name, field in heatmaps_of(maps, k, self.range_m, self.keep_maps).items():
-                setattr(sample, f'pred_{name}', field)
-        return self.boxes_of_maps(maps, batch_data_samples)
+        return self.boxes_of_maps(self(features), batch_data_samples)
 
     def boxes_of_maps(self, maps: CrowdMaps, batch_data_samples: list[Det3DDataSample]) -> list[InstanceData]:
         """As `predict`, from what `forward` returned."""
@@ -212,6 +208,8 @@ class DensityHeatmapHead(BaseModule):
             prediction.scores_3d = scores
             prediction.labels_3d = torch.zeros_like(scores, dtype=torch.long)
             results.append(prediction)
+        for k, sample in enumerate(batch_data_samples if self.keep_maps else ()):
+            sample.pred_maps = ground_maps(maps, k, self.range_m, self.keep_maps)
         return results
 
 

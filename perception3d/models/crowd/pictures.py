@@ -1,4 +1,4 @@
-"""Maps of a crowd head as heatmaps that can be drawn."""
+"""Maps of a crowd head as pictures show them."""
 
 from __future__ import annotations
 
@@ -7,51 +7,52 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from perception3d.checks import unknown_name
-from perception3d.models.crowd.maps import CrowdMaps
-from perception3d.structures.heatmaps import Heatmaps
+from perception3d.models.crowd.maps import CrowdMaps, MapGrid, grids_of
+from perception3d.structures.ground_maps import GroundMaps
 
-# Density is drawn as a share of this: people per disc of 2 m radius.
-FULL_DENSITY = 10.0
-NAMES = ('heatmap', 'levels', 'gates', 'density', 'coarse')
+NAMES = ('density', 'heatmap', 'levels', 'gates', 'coarse')
 
 
-def heatmaps_of(maps: CrowdMaps, cloud: int, range_m: Sequence[float], names: Sequence[str]) -> dict[str, Heatmaps]:
-    """Returns maps of one cloud of a batch, over `range_m`, by the name of their field without `pred_`.
+def ground_maps(maps: CrowdMaps, cloud: int, range_m: Sequence[float], names: Sequence[str] = NAMES) -> GroundMaps:
+    """Returns maps of one cloud of a batch, over `range_m`.
 
-    | name | fields |
+    | name | maps |
     |---|---|
-    | heatmap | `heatmaps`: the probability of a person's centre, all levels joined |
-    | levels | `level0`, `level1`, ..: that of each level, finest first |
-    | gates | `gates`: the share of each level, classes `level 0`, .. |
-    | density | `density`: people per disc of 2 m radius, as a share of 10 |
-    | coarse | `coarse`: the probability that people are near |
+    | density | people per disc of 2 m radius |
+    | heatmap | the probability of a person's centre, all levels joined |
+    | levels | that of each level, finest first; nothing of a head of one level |
+    | gates | the share of each level |
+    | coarse | the probability that people are near |
 
     What a head does not have is left out.
 
     Raises:
         InputError: another name.
     """
-    found: dict[str, Heatmaps] = {}
+    rows: list[tuple[str, Tensor, float]] = []
     for name in names:
-        if name == 'heatmap':
-            found['heatmaps'] = _drawn(maps.heatmap[cloud].sigmoid(), range_m, ('person',))
-        elif name == 'levels':
-            for k, logits in enumerate(maps.levels):
-                found[f'level{k}'] = _drawn(logits[cloud].sigmoid(), range_m, ('person',))
+        if name == 'density' and maps.density is not None:
+            most = max(1.0, float(maps.density[cloud].max()))
+            rows.append((f'density: 0 to {most:.1f} people within 2 m', maps.density[cloud, 0], most))
+        elif name == 'heatmap':
+            rows.append(('heatmap', maps.heatmap[cloud, 0].sigmoid(), 1.0))
+        elif name == 'levels' and len(maps.levels) > 1:
+            rows += [
+                (f'heatmap of level {k}, cells of {_cells(grid)}', logits[cloud, 0].sigmoid(), 1.0)
+                for k, (grid, logits) in enumerate(zip(grids_of(range_m, maps.levels), maps.levels, strict=True))
+            ]
         elif name == 'gates' and maps.gates is not None:
-            classes = tuple(f'level {k}' for k in range(maps.gates.shape[1]))
-            found['gates'] = _drawn(maps.gates[cloud].clamp(0, 1), range_m, classes)
-        elif name == 'density' and maps.density is not None:
-            found['density'] = _drawn((maps.density[cloud] / FULL_DENSITY).clamp(0, 1), range_m, ('density',))
+            rows += [(f'weight of level {k}, 0 to 1', gate, 1.0) for k, gate in enumerate(maps.gates[cloud])]
         elif name == 'coarse' and maps.coarse is not None:
-            found['coarse'] = _drawn(maps.coarse[cloud].sigmoid(), range_m, ('people near',))
+            rows.append(('coarse map of where people are', maps.coarse[cloud, 0].sigmoid(), 1.0))
         elif name not in NAMES:
             raise unknown_name('map of keep_maps', name, NAMES)
-    return found
-
-
-def _drawn(values: Tensor, range_m: Sequence[float], classes: tuple[str, ...]) -> Heatmaps:
-    """Returns heatmaps, whose first axis runs along x, of maps (K, H, W) along y and x."""
+    # The maps of the network are [y, x]; a model that diverged has NaN in them.
+    arrays = tuple(value.detach().float().nan_to_num(0.0).clamp(min=0).T.cpu().numpy() for _, value, _ in rows)
     x0, y0, x1, y1 = map(float, range_m)
-    array = values.detach().float().transpose(1, 2).cpu().numpy()
-    return Heatmaps(array, range_m=(x0, y0, x1, y1), classes=classes)
+    return GroundMaps(tuple(row[0] for row in rows), arrays, tuple(row[2] for row in rows), (x0, y0, x1, y1))
+
+
+def _cells(grid: MapGrid) -> str:
+    x, y = grid.cell_m
+    return f'{x:.2f} x {y:.2f} m'

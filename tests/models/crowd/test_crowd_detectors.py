@@ -19,7 +19,6 @@ from perception3d.models.inference.acceleration import accelerate
 from perception3d.registry import MODELS
 from perception3d.structures.expected_data import expected_data
 from perception3d.structures.export_spec import export_spec
-from perception3d.structures.heatmaps import Heatmaps
 from perception3d.structures.response_map import response_map, response_tap
 
 _STEPS = 40
@@ -226,14 +225,17 @@ def test_maps_are_kept_for_pictures(frame):
     with torch.no_grad():
         maps = model(**copy.deepcopy(data), mode='tensor')
         (found,) = model(**data, mode='predict')
-    names = {'heatmaps', 'level0', 'level1', 'level2', 'gates', 'density', 'coarse'}
-    pictures = {name for name, value in found.items() if isinstance(value, Heatmaps)}
-    assert pictures == {f'pred_{name}' for name in names}
+    kept = found.pred_maps
+    assert [title.split(':')[0].split(',')[0] for title in kept.titles] == [
+        'heatmap', 'heatmap of level 0', 'heatmap of level 1', 'heatmap of level 2',
+        'weight of level 0', 'weight of level 1', 'weight of level 2', 'density', 'coarse map of where people are'
+    ]  # fmt: skip
     # On a picture x comes first.
-    assert np.allclose(found.pred_heatmaps.values[0], maps.heatmap[0, 0].sigmoid().T, atol=1e-6)
-    assert found.pred_level2.values.shape == (1, 8, 8) and found.pred_level2.range_m == RANGE_M
-    assert found.pred_gates.classes == ('level 0', 'level 1', 'level 2')
-    assert np.allclose(found.pred_density.values[0], (maps.density[0, 0] / 10).clamp(max=1).T, atol=1e-6)
+    assert np.allclose(kept.values[0], maps.heatmap[0, 0].sigmoid().T, atol=1e-6)
+    assert kept.values[3].shape == (8, 8) and kept.range_m == RANGE_M
+    assert np.allclose(kept.values[4:7], maps.gates[0].transpose(1, 2), atol=1e-6)
+    assert np.allclose(kept.values[7], maps.density[0, 0].T, atol=1e-6)
+    assert kept.highs[7] == pytest.approx(max(1, float(maps.density.max())))
     model.bbox_head.keep_maps = ('heat',)
     with pytest.raises(InputError, match='heatmap'), torch.no_grad():
         model(**model.data_preprocessor(batch_of(frame), False), mode='predict')
