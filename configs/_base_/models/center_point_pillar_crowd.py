@@ -19,6 +19,11 @@ voxel_size = [0.12, 0.16, 6]
 num_features = 4
 # Pillars along a side of a cell of the map.
 map_stride = 2
+# Channels and layers: of pillars, of the three blocks of the backbone, of each map of the neck, of the head.
+pillar_channels = 64
+block_channels, block_layers = [64, 128, 256], [3, 5, 5]
+neck_channels = 128
+head_channels = 64
 
 # Rows and columns of the map of pillars.
 map_shape = [round((point_cloud_range[axis + 3] - point_cloud_range[axis]) / voxel_size[axis]) for axis in (1, 0)]
@@ -40,36 +45,36 @@ model = dict(
     voxel_encoder=dict(
         type=CompactPillarFeatureNet,
         in_channels=num_features,
-        feat_channels=[64],
+        feat_channels=[pillar_channels],
         with_distance=False,
         voxel_size=voxel_size,
         point_cloud_range=point_cloud_range,
         norm_cfg=dict(type='BN1d', eps=1e-3, momentum=0.01),
         legacy=False,
     ),
-    middle_encoder=dict(type=RowPillarsScatter, in_channels=64, output_shape=map_shape),
+    middle_encoder=dict(type=RowPillarsScatter, in_channels=pillar_channels, output_shape=map_shape),
     backbone=dict(
         type=SECOND,
-        in_channels=64,
-        out_channels=[64, 128, 256],
-        layer_nums=[3, 5, 5],
+        in_channels=pillar_channels,
+        out_channels=block_channels,
+        layer_nums=block_layers,
         layer_strides=layer_strides,
         norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01),
         conv_cfg=dict(type='Conv2d', bias=False),
     ),
     neck=dict(
         type=SECONDFPN,
-        in_channels=[64, 128, 256],
-        out_channels=[128, 128, 128],
+        in_channels=block_channels,
+        out_channels=[neck_channels] * 3,
         upsample_strides=upsample_strides,
         norm_cfg=dict(type='BN', eps=1e-3, momentum=0.01),
         upsample_cfg=dict(type='deconv', bias=False),
     ),
     bbox_head=dict(
         type=DensityHeatmapHead,
-        in_channels=3 * 128,
+        in_channels=3 * neck_channels,
         range_m=[*point_cloud_range[:2], *point_cloud_range[3:5]],
-        parts=dict(levels=1, aggregation='single', density=False, coarse=False),
+        parts=dict(levels=1, aggregation='single', density=False, coarse=False, channels=head_channels),
         targets=dict(kernel='fixed', weighted=False),
         decoder=dict(score_thr=0.02, max_boxes=200),
     ),

@@ -7,9 +7,9 @@ from perception3d.models.crowd.neck import LevelPyramid
 with read_base():
     from .center_point_pillar_crowd import *
 
-model.neck = dict(type=LevelPyramid, in_channels=[64, 128, 256], out_channels=128)
+model.neck = dict(type=LevelPyramid, in_channels=block_channels, out_channels=neck_channels)
 model.bbox_head.update(
-    in_channels=128,
-    parts=dict(levels=3, aggregation='density', density=True, coarse=True),
+    in_channels=neck_channels,
+    parts=dict(levels=3, aggregation='density', density=True, coarse=True, channels=head_channels),
     targets=dict(kernel='density', weighted=True),
 )

@@ -25,13 +25,13 @@ MAPS = {
 }
 # Rows of the grid, each with what differs from the row before.
 ROWS = {
-    'center_point_pillar_crowd_stride2_256x256_40e_stcrowd': {},
-    'dha_d_mean_256x256_40e_stcrowd': dict(levels=3, aggregation='mean'),
-    'dha_f_learned_256x256_40e_stcrowd': dict(aggregation='learned'),
-    'dha_g_density_256x256_40e_stcrowd': dict(aggregation='density', density=True),
-    'dha_h_kernel_256x256_40e_stcrowd': dict(kernel='density'),
-    'dha_i_weighted_256x256_40e_stcrowd': dict(weighted=True),
-    'dha_pillar_256x256_40e_stcrowd': dict(coarse=True),
+    'center_point_pillar_crowd{}_stride2': {},
+    'dha_d_mean{}': dict(levels=3, aggregation='mean'),
+    'dha_f_learned{}': dict(aggregation='learned'),
+    'dha_g_density{}': dict(aggregation='density', density=True),
+    'dha_h_kernel{}': dict(kernel='density'),
+    'dha_i_weighted{}': dict(weighted=True),
+    'dha{}': dict(coarse=True),
 }
 
 
@@ -46,16 +46,20 @@ def test_maps_have_the_stride_of_their_name(name):
     assert maps.codes.shape == (1, 10, 256 // stride, 256 // stride)
 
 
-def test_rows_of_the_grid_differ_by_one_switch():
+@pytest.mark.parametrize('size, ending', [('', '256x256_40e_stcrowd'), ('_tiny', '256x256_10e_stcrowd_sim')])
+def test_rows_of_the_grid_differ_by_one_switch(size, ending):
+    heads = {}
+    for name in (*ROWS, 'dha_e_max{}'):
+        full = f'{name.format(size if size or name != "dha{}" else "_pillar")}_{ending}'
+        heads[name] = Config.fromfile(config_path(full)).model.bbox_head
     before = None
     for name, change in ROWS.items():
-        head = MODELS.build(Config.fromfile(config_path(name)).model.bbox_head)
+        head = MODELS.build(heads[name])
         switches = dataclasses.asdict(head.parts) | dataclasses.asdict(head.rules)
         before = switches if before is None else before
         assert switches == before | change, name
         before = switches
-    maximum = Config.fromfile(config_path('dha_e_max_256x256_40e_stcrowd')).model.bbox_head
-    mean = Config.fromfile(config_path('dha_d_mean_256x256_40e_stcrowd')).model.bbox_head
+    maximum, mean = heads['dha_e_max{}'], heads['dha_d_mean{}']
     assert maximum.parts == {**mean.parts, 'aggregation': 'max'} and maximum.targets == mean.targets
 
 

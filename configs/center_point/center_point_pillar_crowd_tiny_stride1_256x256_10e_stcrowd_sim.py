@@ -1,0 +1,8 @@
+"""As the config of stride 2, with a heatmap of 256 x 256 cells. Row (c) of DHA's grid."""
+
+from mmengine.config import read_base
+
+map_stride = 1
+
+with read_base():
+    from .center_point_pillar_crowd_tiny_stride2_256x256_10e_stcrowd_sim import *

@@ -1,0 +1,18 @@
+"""A small DHA-R for the built-in world, on a CPU: half the channels and fewer layers. Row (j) of the grid."""
+
+from mmengine.config import read_base
+
+pillar_channels = 32
+block_channels, block_layers = [32, 64, 128], [1, 2, 2]
+neck_channels, head_channels = 64, 32
+max_epochs = 10
+val_interval = max_epochs
+
+with read_base():
+    from .._base_.datasets.stcrowd_sim import *
+    from .._base_.models.dha_pillar import *
+    from .._base_.runtime import *
+    from .._base_.schedules.one_cycle_crowd import *
+
+# The head leaves unknown velocities out of its loss.
+del train_dataloader.dataset.pipeline['velocities']
