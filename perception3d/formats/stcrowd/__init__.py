@@ -17,6 +17,17 @@ from the points of elongated boxes, unless --yaw-sign says it.
 
 _SIMULATE = """Crowds of the built-in world in the layout of STCrowd: anno/, pcd/, left/, split.json, camera.json."""
 
+_EVALUATE = """Scores of crowds by the distance of centres, in 3D and in BEV, and of tracks.
+
+GT is the folder anno/ or the tree with it; where the clouds are there as well, their points are counted in the boxes.
+Or an info file of tools/create_data.py stcrowd, which is faster. PRED holds SEQUENCE.json in the same layout with a
+score for each item; items with an id are tracks, or those of PRED/tracks/SEQUENCE.json. Sequences with results are
+scored.
+
+AP at 0.25, 0.5 and 1 m, AR by occlusion, recall by neighbours, range and points, rates of duplicates and merges,
+counting error, MOTA, IDF1, MT, ML and AMOTA; intervals of the bootstrap over sequences.
+"""
+
 
 def _add_create_data(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this format."""
@@ -58,6 +69,30 @@ def _simulate(args: argparse.Namespace) -> tuple[Any, Any]:
     return WRITER, find_profile(args.profile, PROFILES)
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that only this format has."""
+    parser.add_argument('--compat', metavar='NAME', help='settings of another evaluation: crowdquery')
+    parser.add_argument('--ap', help='nus: as nuScenes (default); area: area under the curve')
+    parser.add_argument('--ar-match', metavar='MATCH', help='joint: all people at once (default); per_level')
+    parser.add_argument('--score-thr', type=float, metavar='S', help='least score of AR and the rates (default: 0.1)')
+    parser.add_argument('--max-dets', type=int, metavar='N', help='predictions a frame (default: 200)')
+    parser.add_argument('--samples', type=int, metavar='N', help='of the bootstrap (default: 1000)')
+    parser.add_argument('--seed', type=int, metavar='N', help='of the bootstrap (default: 0)')
+    parser.add_argument('--no-points', action='store_true', help='count no points in clouds, which takes most time')
+    parser.add_argument('--jobs', type=int, metavar='N', help='processes (default: one a core for many sequences)')
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Returns the scores and the table to print."""
+    from perception3d.evaluation.crowd_options import make_options
+    from perception3d.formats.stcrowd.evaluation.folders import evaluate_folders
+    from perception3d.formats.stcrowd.evaluation.truth import Reading
+
+    names = ('ap', 'ar_match', 'score_thr', 'max_dets', 'samples', 'seed')
+    options = make_options(args.compat, **{name: getattr(args, name) for name in names})
+    return evaluate_folders(args.gt, args.pred, options, Reading(not args.no_points, args.jobs))
+
+
 FORMAT = Format(
     'stcrowd',
     create_data=Command(
@@ -68,5 +103,11 @@ FORMAT = Format(
         'python tools/simulate.py stcrowd --out data/stcrowd_sim --profile crowds',
         _add_simulate,
         _simulate,
+    ),
+    evaluate=Command(
+        _EVALUATE,
+        'python tools/evaluate.py stcrowd --gt data/stcrowd/anno --pred results --out metrics.json',
+        _add_evaluate,
+        _evaluate,
     ),
 )

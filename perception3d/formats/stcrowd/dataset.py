@@ -57,7 +57,11 @@ class STCrowdDataset(SingleFrameBoxDataset):
         return content, classes
 
     def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Returns the samples of all infos of the file, each with the cloud before it in its sequence."""
+        """Returns the samples of all infos of the file, each with the cloud before it in its sequence.
+
+        `metainfo` then has the yaw sign, with which a metric writes.
+        """
+        self._metainfo['yaw_sign'] = self.yaw_sign
         return list(link_previous(super().parse_infos(infos)))
 
     def parse_data_info(self, info: dict[str, Any]) -> dict[str, Any]:

@@ -299,25 +299,28 @@ def _detection_roles(pred: FrameObjects, class_code: int, min_height_px: float) 
 
 @_jit()
 def _candidates(
-    rule: Rule, truth: FrameObjects, pred: FrameObjects, roles: npt.NDArray[Any], pairs: Pairs
+    truth: FrameObjects,
+    pred: FrameObjects,
+    both_roles: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    pairs: Pairs,
+    metric: int,
+    min_overlap: float,
 ) -> tuple[_Candidates, int]:
-    """The objects of the class and its neighbour that any detection matches, with those detections.
-
-    `roles` (M,) are those of the detections. Also returns the number of objects that count, matched or not.
-    """
+    """The objects that any detection matches, with those detections; also the number of objects that count."""
+    truth_roles, roles = both_roles
     own_roles, starts = np.empty(truth.codes.shape[0], np.int8), np.zeros(truth.codes.shape[0] + 1, np.int64)
     size = pairs.detections.shape[0]
     partners, overlaps, differences = np.empty(size, np.int64), np.empty(size), np.empty(size)
     objects, kept, size = 0, 0, 0
     for i in range(truth.codes.shape[0]):
-        role = object_role(truth.codes[i], truth.numbers[i], rule)
+        role = truth_roles[i]
         if role == _OTHER:
             continue
         objects += role == _COUNTS
         for k in range(pairs.starts[i], pairs.starts[i + 1]):
             j = pairs.detections[k]
-            if roles[j] != _OTHER and pairs.overlaps[k, rule.metric] > rule.min_overlap:
-                partners[size], overlaps[size] = j, pairs.overlaps[k, rule.metric]
+            if roles[j] != _OTHER and pairs.overlaps[k, metric] > min_overlap:
+                partners[size], overlaps[size] = j, pairs.overlaps[k, metric]
                 differences[size] = truth.numbers[i, ALPHA] - pred.numbers[j, ALPHA]
                 size += 1
         if size > starts[kept]:
@@ -331,21 +334,46 @@ def _candidates(
 def precision_curve(
     rule: Rule, truth: FrameObjects, pred: FrameObjects, order: npt.NDArray[Any], pairs: Pairs
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
-    """Precision and similarity of orientation (41,) at the recalls 0, 1/40 .. 1, each the best from there on.
+    """Returns `curve_of_roles` of a class at a difficulty.
 
     Args:
         rule: what counts.
         truth, pred: labels and results of all frames.
         order: (M,) detections by falling score.
         pairs: of all frames, from `find_pairs`.
+    """
+    truth_roles = np.empty(truth.codes.shape[0], np.int8)
+    for i in range(truth.codes.shape[0]):
+        truth_roles[i] = object_role(truth.codes[i], truth.numbers[i], rule)
+    roles = _detection_roles(pred, rule.class_code, rule.min_height_px)
+    return curve_of_roles(truth, pred, (truth_roles, roles), order, pairs, (rule.metric, rule.min_overlap))
+
+
+@_jit()
+def curve_of_roles(
+    truth: FrameObjects,
+    pred: FrameObjects,
+    both_roles: tuple[npt.NDArray[Any], npt.NDArray[Any]],
+    order: npt.NDArray[Any],
+    pairs: Pairs,
+    metric_and_overlap: tuple[int, float],
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], int]:
+    """Precision and similarity of orientation (41,) at the recalls 0, 1/40 .. 1, each the best from there on.
+
+    Args:
+        truth, pred: labels and results of all frames.
+        both_roles: (N,) of the objects and (M,) of the detections, int8: 0 counts, 1 is ignored, -1 is not there.
+        order: (M,) detections by falling score.
+        pairs: of all frames, from `find_pairs`.
+        metric_and_overlap: as of `Rule`.
 
     Returns:
         Both curves (a recall without detections, or with none that counts, is 0), and the number of objects.
     """
-    roles = _detection_roles(pred, rule.class_code, rule.min_height_px)
-    candidates, objects = _candidates(rule, truth, pred, roles, pairs)
+    roles, (metric, min_overlap) = both_roles[1], metric_and_overlap
+    candidates, objects = _candidates(truth, pred, both_roles, pairs, metric, min_overlap)
     score, scores_descending, count = pred.numbers[:, SCORE].copy(), np.empty(roles.shape[0]), 0
-    detections = _Detections(roles, score, pairs.dontcare_overlap[:, rule.metric] > rule.min_overlap)
+    detections = _Detections(roles, score, pairs.dontcare_overlap[:, metric] > min_overlap)
     hit = _true_positives(candidates, detections)
     for j in order:
         if hit[j]:
