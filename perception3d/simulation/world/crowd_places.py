@@ -1,8 +1,8 @@
 """Places with a crowd, and what its people do there: a square, a crossing, a stop with a queue, a promenade.
 
-The sensors are at the origin and look along x. Most people are in one zone ahead of them, in groups of 1 to 4; the rest
-is spread over the whole sector. Spreads of the zones were chosen so that the neighbours of a labelled person are as
-many as in STCrowd: 2.4, 8 and 15.8 within 2, 5 and 10 m.
+The sensors are at the origin and look along x. Most people are in one zone ahead of them, in groups of 1 to 4; others
+are spread over the whole sector, and a few are behind the sensors. Spreads of the zones were chosen so that the
+neighbours of a labelled person are as many as in STCrowd: 2.4, 8 and 15.8 within 2, 5 and 10 m.
 """
 
 from __future__ import annotations
@@ -65,12 +65,18 @@ class Place:
 
 
 def make_place(rng: np.random.Generator, kind: str, people: int, duration_s: float) -> Place:
-    """Draws a place of `kind`, one of `KINDS`, with about that many people, for a scene of `duration_s` seconds."""
+    """Draws a place of `kind`, one of `KINDS`, with about that many people ahead of the sensors and some behind them.
+
+    duration_s: of the scene.
+    """
     place = _MAKERS[kind](rng, duration_s)
     crowd = round((1 - SCATTERED) * people)
     _FILLERS[kind](place, crowd)
     while place.people() < people:
-        _scatter(place)
+        _scatter(place, _anywhere(rng))
+    for _ in range(int(rng.integers(1, 5))):
+        # Nobody labels them: a detector that is trained on whole revolutions would take them for background.
+        _scatter(place, -_anywhere(rng))
     for _ in range(int(rng.integers(7, 13))):
         solids, radius = single_thing(rng)
         spot = place.spot() if rng.random() < 0.4 else _anywhere(rng)
@@ -234,9 +240,9 @@ def _add_flow(place: Place, way_rad: float) -> None:
     place.groups.append(Group(path, pace, _abreast(rng, members), np.zeros(members), start))
 
 
-def _scatter(place: Place) -> None:
-    """Adds a group somewhere in the sector: most cross it, some stand."""
-    rng, spot, members = place.rng, _anywhere(place.rng), _members(place.rng)
+def _scatter(place: Place, spot: np.ndarray) -> None:
+    """Adds a group at a spot away from the zone: most walk past it, some stand."""
+    rng, members = place.rng, _members(place.rng)
     if rng.random() < 0.25:
         _add_talkers(place, spot, members)
         return

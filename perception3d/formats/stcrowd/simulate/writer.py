@@ -128,4 +128,4 @@ def finish(request: Request[StCrowdProfile], jobs: list[Job[StCrowdProfile]], re
     write_camera(request.out / 'camera.json', CAMERA)
 
 
-WRITER = Writer('stcrowd', write_scene, finish)
+WRITER = Writer('stcrowd', write_scene, finish, version=1)
