@@ -26,6 +26,7 @@ from perception3d.distill.losses.point_distiller import PointDistiller
 from perception3d.distill.losses.point_voxel import PointAffinityKD, PointOutputKD, VoxelAffinityKD, VoxelOutputKD
 from perception3d.geometry import iou
 from perception3d.geometry.grid import VoxelGrid
+from perception3d.models.crowd.head import DensityHeatmapHead
 from perception3d.models.fast_bev.view_transform import FeatureRows, LookupViewTransform
 from perception3d.models.lidar_det.tta import LidarTTAModel
 from perception3d.models.lidar_seg.range_partition import RangePartition
@@ -37,6 +38,8 @@ from perception3d.ops.point_sampling import furthest_point_sample, furthest_poin
 from perception3d.registry import MODELS
 from tests.distill.voxel_batches import CLASSES as VOXEL_CLASSES
 from tests.distill.voxel_batches import MINORITY, context_of, random_batch
+from tests.models.crowd.crowd_parts import RANGE_M as CROWD_RANGE_M
+from tests.models.crowd.crowd_parts import people_boxes, sample_of
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA')
 needs_mmcv = pytest.mark.skipif(
@@ -70,6 +73,29 @@ def test_a_lidar_detector_trains_and_predicts(name):
         predicted = sample.pred_instances_3d
         assert predicted.bboxes_3d.tensor.shape == (len(predicted.scores_3d), columns) and len(predicted.scores_3d) > 0
         assert predicted.bboxes_3d.tensor.isfinite().all() and predicted.scores_3d.isfinite().all()
+
+
+def test_a_crowd_head_learns_and_finds_people_as_on_the_cpu():
+    torch.manual_seed(0)
+    parts = dict(channels=8, relation=True, counts=True)
+    head = DensityHeatmapHead(8, CROWD_RANGE_M, parts=parts).train()
+    features = [torch.randn(2, 8, n, n) for n in (32, 16, 8)]
+    samples = [sample_of(people_boxes(14, 1)), sample_of(people_boxes(5, 2), torch.tensor([0, -1, 0, 0, 0]))]
+    results = {}
+    for device in ('cpu', 'cuda'):
+        own = copy.deepcopy(head).to(device)
+        given = [x.to(device) for x in features]
+        losses = own.loss(given, samples)
+        assert all(value.device.type == device for value in losses.values())
+        sum(losses.values()).backward()
+        boxes = own.eval().predict(given, samples)
+        results[device] = (
+            torch.stack(list(losses.values())).detach().cpu(),
+            torch.cat([p.grad.flatten().cpu() for p in own.parameters()]),
+            torch.cat([found.bboxes_3d.tensor.cpu() for found in boxes]),
+        )
+    for a, b in zip(results['cpu'], results['cuda'], strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-3)
 
 
 def test_point_distiller_equals_the_cpu():
