@@ -94,7 +94,7 @@ def _density_losses(
 ) -> dict[str, Tensor]:
     if maps.density is None:
         return {}
-    density, unknown = density_target(people, grid)
+    density, unknown = density_target(people, grid, rules.density)
     near = (target.heatmap > _NEAR_PEOPLE) & ~unknown
     losses = {
         'loss_density': weights.density * density_loss(maps.density, density, near, ~unknown, weights.near_people)

@@ -83,3 +83,23 @@ def counts_within(people: People, x: Tensor, y: Tensor, radius_m: float) -> Tens
         part = slice(first, first + step)
         number += (square_y[:, part, :, None] + square_x[:, part, None] <= radius_m**2).sum(1)
     return number
+
+
+def kth_nearest(people: People, x: Tensor, y: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Returns the distance (B, H, W) from places x (W,) and y (H,) to their k-th nearest known person, and its number.
+
+    Clouds of fewer people have the distance to the last one; the number (B,) says which it is. Without people it is 0,
+    and the distance infinite.
+    """
+    square_x = (x - people.xy[..., :1]).square().masked_fill(~people.known[..., None], torch.inf)
+    square_y = (y - people.xy[..., 1:]).square()
+    batch, count, width = square_x.shape
+    number = people.known.sum(1).clamp(max=k)
+    best = square_x.new_full((batch, k, len(y), width), torch.inf)
+    step = max(1, _CHUNK // (batch * len(y) * width))
+    for first in range(0, count, step):
+        part = slice(first, first + step)
+        near = square_y[:, part, :, None] + square_x[:, part, None]
+        best = torch.cat([best, near], 1).topk(k, dim=1, largest=False).values
+    last = (number - 1).clamp(min=0)[:, None, None, None].expand(-1, 1, len(y), width)
+    return best.gather(1, last).squeeze(1).sqrt(), number

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from perception3d.checks import InputError
 from perception3d.models.crowd.maps import MapGrid
-from perception3d.models.crowd.people import People, counts_within, nearest_others, strongest
+from perception3d.models.crowd.people import People, counts_within, kth_nearest, nearest_others, strongest
 from perception3d.models.heads.heatmap import gaussian_radius
 
 # 2 pi h^2 is the area of the disc of 2 m radius within which STCrowd counts neighbours.
 DENSITY_SIGMA_M = math.sqrt(2)
 # A cell is ignored where the kernel of an ignored person is above this: two standard deviations.
 _IGNORED_ABOVE = math.exp(-2)
+_NEIGHBOURS = 3
+_LEAST_RADIUS_M = 0.5
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class TargetRules:
             'fixed': CenterPoint's, whose radius follows the size of the box and is 2 cells or more.
         sigmas_m: of each level the least and largest standard deviation of 'density' [P].
         neighbour_share: standard deviation over that distance: with 0.42 two Gaussians dip to a half midway [P].
+        density: 'gauss': a Gaussian around each person [P]; 'knn': from the distance to the third nearest person [P].
         weighted: whether the heatmap losses weigh a cell by the people around it.
         weight_radius_m: how far around a cell these are counted (as PCP-MV, arXiv 2505.16029).
         coarse_radius_m: a coarse cell is positive if a person stands within this distance of its middle [P].
@@ -43,6 +46,7 @@ class TargetRules:
     kernel: str = 'density'
     sigmas_m: Sequence[tuple[float, float]] = ((0.12, 0.30), (0.24, 0.60), (0.48, 1.2))
     neighbour_share: float = 0.42
+    density: str = 'gauss'
     weighted: bool = True
     weight_radius_m: float = 3.0
     coarse_radius_m: float = 1.5
@@ -52,6 +56,8 @@ class TargetRules:
     def __post_init__(self) -> None:
         if self.kernel not in ('density', 'fixed'):
             raise InputError(f"targets.kernel is {self.kernel!r}: expected 'density' or 'fixed'")
+        if self.density not in ('gauss', 'knn'):
+            raise InputError(f"targets.density is {self.density!r}: expected 'gauss' or 'knn'")
 
 
 class LevelTargets(NamedTuple):
@@ -98,18 +104,25 @@ def _draw(people: People, drawn: Tensor, nearest: Tensor, grid: MapGrid, rules: 
     return strongest(along_x * (inside & drawn)[..., None], along_y)[:, None]
 
 
-def density_target(people: People, grid: MapGrid) -> tuple[Tensor, Tensor]:
+def density_target(people: People, grid: MapGrid, kind: str = 'gauss') -> tuple[Tensor, Tensor]:
     """Returns the density in people per disc of 2 m radius, and where it is not known, both (B, 1, H, W).
 
-    The sum of a Gaussian of standard deviation sqrt(2) m around each person: its integral over the ground, divided by
-    the area of the disc, is their number. Unknown is what lies within two standard deviations of an ignored person.
+    'gauss': the sum of a Gaussian of standard deviation sqrt(2) m around each person: its integral over the ground,
+    divided by the area of the disc, is their number. 'knn': k people in the disc up to the k-th nearest one, which has
+    a radius of 0.5 m or more; k is 3, or all people where they are fewer. Unknown is in both what lies within two
+    standard deviations of that Gaussian from an ignored person. (CrowdQuery's kernels of the size of a box, arXiv
+    2509.08738, count how bodies overlap in an image: on the ground they would be heatmaps.)
     """
     x, y = grid.middles(people.boxes)
     along_x, along_y = (
         torch.exp(-(place - people.xy[..., axis, None]).square() / (2 * DENSITY_SIGMA_M**2))
         for axis, place in enumerate((x, y))
     )
-    density = along_y.transpose(1, 2) @ (along_x * people.known[..., None])
+    if kind == 'knn':
+        distance, number = kth_nearest(people, x, y, _NEIGHBOURS)
+        density = 4 * number[:, None, None] / distance.clamp(min=_LEAST_RADIUS_M).square()
+    else:
+        density = along_y.transpose(1, 2) @ (along_x * people.known[..., None])
     unknown = strongest(along_x * people.ignored[..., None], along_y) > _IGNORED_ABOVE
     return density[:, None], unknown[:, None]
 

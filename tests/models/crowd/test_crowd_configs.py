@@ -55,7 +55,7 @@ def test_rows_of_the_grid_differ_by_one_switch(size, ending):
     before = None
     for name, change in ROWS.items():
         head = MODELS.build(heads[name])
-        switches = dataclasses.asdict(head.parts) | dataclasses.asdict(head.rules)
+        switches = dataclasses.asdict(head.rules) | dataclasses.asdict(head.parts)
         before = switches if before is None else before
         assert switches == before | change, name
         before = switches

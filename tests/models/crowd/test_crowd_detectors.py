@@ -199,6 +199,7 @@ def test_losses_are_float32_under_autocast(dtype, frame):
         (dict(parts=dict(levels=4)), 'sigmas_m has 3 pairs, parts.levels is 4'),
         (dict(targets=dict(gate_densities=(1, 2))), 'gate_densities has 2 numbers'),
         (dict(targets=dict(kernel='box')), "expected 'density' or 'fixed'"),
+        (dict(targets=dict(density='box')), "expected 'gauss' or 'knn'"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(settings, message):

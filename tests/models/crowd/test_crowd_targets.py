@@ -118,6 +118,20 @@ def test_density_counts_people_and_equals_a_slow_reference(crowd):
     assert torch.allclose(total, people.known.sum(1).float(), rtol=1e-3)
 
 
+def test_density_by_the_third_nearest_equals_a_slow_reference(monkeypatch):
+    frames = [people_boxes(9, 1), people_boxes(2, 2), torch.zeros(0, 9)]
+    people = gather_people([instances_of(frame) for frame in frames], torch.device('cpu'))
+    grid = grid_of(1)
+    density, _ = density_target(people, grid, 'knn')
+    for k, boxes in enumerate(frames):
+        for row, column, x, y in _cells(grid):
+            near = sorted(math.dist((x, y), box[:2]) for box in boxes.tolist())[:3]
+            wanted = 4 * len(near) / max(near[-1], 0.5) ** 2 if near else 0
+            assert abs(float(density[k, 0, row, column]) - wanted) < 1e-4 * max(1, wanted)
+    monkeypatch.setattr(people_module, '_CHUNK', 2 * len(frames) * 16 * 16)
+    assert torch.equal(density_target(people, grid, 'knn')[0], density)
+
+
 def test_coarse_cells_counts_and_relations_equal_slow_references(crowd):
     frames, labels, people = crowd
     grid = grid_of(2)
