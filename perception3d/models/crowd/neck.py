@@ -1,8 +1,9 @@
-"""A neck that gives the head one map for each level."""
+"""Parts between an encoder of points and a crowd head: one map for each level."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
@@ -10,6 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.registry import MODELS
+
+
+@MODELS.register_module()
+class SparseLevels(BaseModule):
+    """Maps of three levels from mmdet3d's SparseEncoder with `return_middle_feats` and `block_type='basicblock'`.
+
+    Takes the place of the backbone: voxels of the first two stages, at strides 2 and 4, become maps whose channels are
+    those of all heights; the third map, at stride 8, is the encoder's own.
+    """
+
+    def forward(self, encoded: tuple[Tensor, Sequence[Any]]) -> tuple[Tensor, ...]:
+        """Returns maps (B, C_l * D_l, H_l, W_l), finest first, of the encoder's map and its stages."""
+        bird_view, stages = encoded
+        return *(stage.dense().flatten(1, 2) for stage in stages[:2]), bird_view
 
 
 @MODELS.register_module()

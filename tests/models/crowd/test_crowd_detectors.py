@@ -7,7 +7,8 @@ import copy
 import numpy as np
 import pytest
 import torch
-from crowd_parts import RANGE_M, batch_of, people_boxes, sample_of, tiny_model, tiny_settings
+from crowd_parts import BASES, RANGE_M, batch_of, people_boxes, sample_of, tiny_model, tiny_settings
+from mmengine.config import Config
 from torch import nn
 
 from perception3d.checks import InputError
@@ -101,6 +102,38 @@ def test_every_switch_has_its_maps_and_losses(frame):
         optional = ('gates', 'density', 'coarse', 'relation', 'counts')
         assert {name for name in optional if getattr(output, name) is not None} == maps
         assert output.heatmap.shape == (1, 1, 32, 32) and [x.shape[2] for x in output.levels] == [32, 16, 8]
+
+
+def test_levels_of_voxels_train(frame):
+    pytest.importorskip('spconv.pytorch')
+    torch.manual_seed(0)
+    settings = Config.fromfile(BASES / 'dha_voxel.py').model
+    span = [*RANGE_M[:2], -4, *RANGE_M[2:], 2]
+    settings.data_preprocessor.voxel_layer.point_cloud_range = span
+    settings.middle_encoder.sparse_shape = [31, 64, 64]
+    settings.bbox_head.range_m = RANGE_M
+    model = MODELS.build(settings).train()
+    data = model.data_preprocessor(batch_of(frame, people_boxes(3)), True)
+    losses = model(**data, mode='loss')
+    sum(losses.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    with torch.no_grad():
+        maps = model.eval()(**data, mode='tensor')
+    assert [x.shape for x in maps.levels] == [(2, 1, n, n) for n in (32, 16, 8)]
+    # Row and column of voxels become those of maps: a change of one voxel reaches the cells around it alone.
+    voxels = data['inputs']['voxels']
+    moved = copy.deepcopy(data)
+    moved['inputs']['voxels']['voxels'][0] += 1.0
+    with torch.no_grad():
+        (first, *_), (other, *_) = (
+            model.backbone(
+                model.middle_encoder(model.voxel_encoder(v['voxels'], v['num_points'], v['coors']), v['coors'], 2)
+            )
+            for v in (voxels, moved['inputs']['voxels'])
+        )
+    changed = torch.nonzero((first != other).any(1))
+    near = changed[:, 1:] - voxels['coors'][0, [2, 3]] // 2
+    assert len(changed) and (changed[:, 0] == 0).all() and near.abs().max() <= 4
 
 
 @pytest.mark.parametrize('aggregation', ['mean', 'max', 'learned', 'density'])
