@@ -37,7 +37,7 @@ from perception3d.models.crowd.decoding import Decoder
 from perception3d.models.crowd.losses import LossWeights, crowd_losses
 from perception3d.models.crowd.maps import CrowdMaps, grids_of
 from perception3d.models.crowd.people import gather_people
-from perception3d.models.crowd.pictures import ground_maps
+from perception3d.models.crowd.pictures import ground_maps, names_of_maps
 from perception3d.models.crowd.targets import TargetRules
 from perception3d.registry import MODELS
 
@@ -108,7 +108,7 @@ class DensityHeatmapHead(BaseModule):
         in_channels: channels C of each level.
         range_m: (x0, y0, x1, y1) that every map covers, metres, LiDAR frame.
         parts, targets, loss, decoder: values of `Parts`, `TargetRules`, `LossWeights` and `Decoder`.
-        keep_maps: which maps `predict` adds to its samples, see `pictures.ground_maps`.
+        keep_maps: which maps `predict` adds to its samples: names of `pictures.ground_maps`, True for all.
     """
 
     num_classes = 1
@@ -121,7 +121,7 @@ class DensityHeatmapHead(BaseModule):
         targets: dict[str, Any] | None = None,
         loss: dict[str, Any] | None = None,
         decoder: dict[str, Any] | None = None,
-        keep_maps: Sequence[str] = (),
+        keep_maps: bool | Sequence[str] = False,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         init_cfg: dict | None = None,
@@ -130,7 +130,7 @@ class DensityHeatmapHead(BaseModule):
         self.range_m = tuple(map(float, range_m))
         self.parts, self.rules = Parts(**(parts or {})), TargetRules(**(targets or {}))
         self.loss_weights, self.decoder = LossWeights(**(loss or {})), Decoder(**(decoder or {}))
-        self.keep_maps = tuple(keep_maps)
+        self.keep_maps = names_of_maps(keep_maps)
         self._check_levels()
         levels, channels = self.parts.levels, self.parts.channels
         self.heatmap_branches = nn.ModuleList(

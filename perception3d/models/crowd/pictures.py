@@ -13,6 +13,21 @@ from perception3d.structures.ground_maps import GroundMaps
 NAMES = ('density', 'heatmap', 'levels', 'gates', 'coarse')
 
 
+def names_of_maps(keep: bool | Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the maps to keep: all for True, none for False.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    names = (keep,) if isinstance(keep, str) else keep
+    if isinstance(names, bool):
+        return NAMES if names else ()
+    for name in names:
+        if name not in NAMES:
+            raise unknown_name('map of keep_maps', name, NAMES)
+    return tuple(names)
+
+
 def ground_maps(maps: CrowdMaps, cloud: int, range_m: Sequence[float], names: Sequence[str] = NAMES) -> GroundMaps:
     """Returns maps of one cloud of a batch, over `range_m`.
 
@@ -25,9 +40,6 @@ def ground_maps(maps: CrowdMaps, cloud: int, range_m: Sequence[float], names: Se
     | coarse | the probability that people are near |
 
     What a head does not have is left out.
-
-    Raises:
-        InputError: another name.
     """
     rows: list[tuple[str, Tensor, float]] = []
     for name in names:
@@ -45,8 +57,6 @@ def ground_maps(maps: CrowdMaps, cloud: int, range_m: Sequence[float], names: Se
             rows += [(f'weight of level {k}, 0 to 1', gate, 1.0) for k, gate in enumerate(maps.gates[cloud])]
         elif name == 'coarse' and maps.coarse is not None:
             rows.append(('coarse map of where people are', maps.coarse[cloud, 0].sigmoid(), 1.0))
-        elif name not in NAMES:
-            raise unknown_name('map of keep_maps', name, NAMES)
     # The maps of the network are [y, x]; a model that diverged has NaN in them.
     arrays = tuple(value.detach().float().nan_to_num(0.0).clamp(min=0).T.cpu().numpy() for _, value, _ in rows)
     x0, y0, x1, y1 = map(float, range_m)

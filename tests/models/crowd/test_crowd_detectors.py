@@ -16,6 +16,7 @@ from perception3d.distill.nested import tensors_of
 from perception3d.export.onnx_file import write_onnx
 from perception3d.models.crowd.head import DensityHeatmapHead
 from perception3d.models.crowd.maps import CrowdMaps
+from perception3d.models.crowd.pictures import NAMES
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.registry import MODELS
 from perception3d.structures.expected_data import expected_data
@@ -270,6 +271,10 @@ def test_maps_are_kept_for_pictures(frame):
     assert np.allclose(kept.values[4:7], maps.gates[0].transpose(1, 2), atol=1e-6)
     assert np.allclose(kept.values[7], maps.density[0, 0].T, atol=1e-6)
     assert kept.highs[7] == pytest.approx(max(1, float(maps.density.max())))
-    model.bbox_head.keep_maps = ('heat',)
-    with pytest.raises(InputError, match='heatmap'), torch.no_grad():
-        model(**model.data_preprocessor(batch_of(frame), False), mode='predict')
+    settings = tiny_settings()
+    for keep, names in ((True, set(NAMES)), (False, set()), ('gates', {'gates'})):
+        settings.bbox_head.keep_maps = keep
+        assert set(MODELS.build(settings.bbox_head).keep_maps) == names
+    settings.bbox_head.keep_maps = ['heat']
+    with pytest.raises(InputError, match='heatmap'):
+        MODELS.build(settings.bbox_head)
