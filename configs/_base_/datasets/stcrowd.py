@@ -21,6 +21,7 @@ from perception3d.datasets.transforms.crowd import AddIgnoredBoxes, CropToSector
 from perception3d.datasets.transforms.lidar_loading import LoadCheckedPoints, ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.formats.stcrowd.dataset import CROWD_META_KEYS, STCrowdDataset
+from perception3d.formats.stcrowd.evaluation.metric import STCrowdMetric
 from perception3d.models.crowd.tracker import CenterTracker
 
 data_root = 'data/stcrowd'
@@ -83,6 +84,8 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+val_evaluator = dict(type=STCrowdMetric)
+test_evaluator = val_evaluator
 # Tests and inference follow people through a sequence.
 tracker = dict(type=CenterTracker)
 # A leaf changes the steps of a data loader, not these.

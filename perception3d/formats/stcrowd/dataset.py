@@ -47,7 +47,7 @@ class STCrowdDataset(SingleFrameBoxDataset):
     own_entries = ('anno', 'pcd', 'left', 'right', 'split.json', 'camera.json', 'perception3d_*')
     format_names = (FORMAT.name,)
     default_classes = CLASSES
-    result_suffix = '.json'
+    result_suffix = '.people.json'
     yaw_sign: int = 1
 
     def _read(self, root: str, path: str) -> tuple[dict[str, Any], tuple[str, ...]]:
