@@ -9,11 +9,10 @@ from typing import Any
 
 from perception3d.datasets.box_dataset import SingleFrameBoxDataset
 from perception3d.datasets.crowd_annotations import crowd_annotations
-from perception3d.datasets.lane_files import image_hw
 from perception3d.datasets.previous_clouds import link_previous
 from perception3d.formats.stcrowd import FORMAT
-from perception3d.formats.stcrowd.files import Camera, find_stored, read_camera, read_sequence
-from perception3d.formats.stcrowd.info import frame_times
+from perception3d.formats.stcrowd.files import find_stored, read_camera, read_sequence
+from perception3d.formats.stcrowd.info import camera_entry, frame_times
 from perception3d.formats.stcrowd.results import write_frame
 from perception3d.formats.stcrowd.rules import CLASSES
 from perception3d.registry import DATASETS
@@ -41,7 +40,8 @@ class STCrowdDataset(SingleFrameBoxDataset):
     Arguments and errors are those of SingleFrameBoxDataset; the class is `person` by default.
 
     Attributes:
-        yaw_sign: 1 if a yaw in the annotations turns from x to y, -1 if from y to x, as the info file says.
+        yaw_sign: 1 if a yaw in the annotations turns from x to y, -1 if from y to x, as the info file says; `metainfo`
+            has it too.
     """
 
     own_entries = ('anno', 'pcd', 'left', 'right', 'split.json', 'camera.json', 'perception3d_*')
@@ -55,6 +55,12 @@ class STCrowdDataset(SingleFrameBoxDataset):
         content, classes = super()._read(root, path)
         self.yaw_sign = int(content['metainfo'].get('yaw_sign', 1))
         return content, classes
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns the parsed frames of the info file; `metainfo` gets the sign of the yaw, for the metric."""
+        samples: list[dict[str, Any]] = super().load_data_list()
+        self._metainfo['yaw_sign'] = self.yaw_sign
+        return samples
 
     def parse_infos(self, infos: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Returns the samples of all infos of the file, each with the cloud before it in its sequence.
@@ -126,16 +132,8 @@ def _of_tree(cloud: Path) -> dict[str, Any]:
     found: dict[str, Any] = {'timestamp': time_s}
     picture = find_stored(root, image)
     if picture is not None and (root / 'camera.json').is_file():
-        camera: Camera = read_camera(root / 'camera.json')
-        height, width = image_hw(picture)
-        view = {
-            'img_path': str(picture),
-            'cam2img': camera.img_from_cam,
-            'lidar2cam': camera.cam_from_lidar,
-            'height': height,
-            'width': width,
-        }
-        found.update(_camera_sample(camera_keys({'left': [view]})))
+        view = camera_entry(read_camera(root / 'camera.json'), str(picture.relative_to(root)), root)
+        found.update(_camera_sample(camera_keys({'left': [view]}, str(root))))
     return found
 
 

@@ -110,6 +110,19 @@ def bottom_boxes(people: tuple[Person, ...], yaw_sign: int = 1) -> npt.NDArray[A
     return boxes
 
 
+def camera_entry(camera: Camera, image: str, root: Path) -> dict[str, Any]:
+    """Returns the entry of the left camera in an info, as mmdet3d has it; `image` is relative to `root`."""
+    height, width = image_hw(root / image)
+    return {
+        'img_path': image,
+        'cam2img': camera.img_from_cam.tolist(),
+        'lidar2cam': camera.cam_from_lidar.tolist(),
+        'lidar2img': (camera.img_from_cam @ camera.cam_from_lidar).tolist(),
+        'height': height,
+        'width': width,
+    }
+
+
 def build_frame(
     frame: FrameToBuild, root: Path, camera: Camera | None, yaw_sign: int, database: Path
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -129,15 +142,7 @@ def build_frame(
         'ignored': [],
     }
     if camera is not None and frame.image:
-        height, width = image_hw(root / frame.image)
-        info['images']['left'] = {
-            'img_path': frame.image,
-            'cam2img': camera.img_from_cam.tolist(),
-            'lidar2cam': camera.cam_from_lidar.tolist(),
-            'lidar2img': (camera.img_from_cam @ camera.cam_from_lidar).tolist(),
-            'height': height,
-            'width': width,
-        }
+        info['images']['left'] = camera_entry(camera, frame.image, root)
     people = frame.people or ()
     boxes = np.column_stack([bottom_boxes(people, yaw_sign), frame.velocities])
     rows = rows_in_boxes(points, boxes[:, :7])
@@ -212,8 +217,9 @@ def create_infos(
 def _frames_that_tell(
     root: Path, frames: dict[str, list[FrameToBuild]]
 ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
-    """Yields points and boxes of labelled frames, those of `train` first, every tenth one: neighbours look alike."""
-    labelled = [frame for of_split in frames.values() for frame in of_split if frame.people]
+    """Yields points and boxes of `train`, or of all labelled frames, every tenth one first: neighbours look alike."""
+    splits = [frames['train']] if frames.get('train') else frames.values()
+    labelled = [frame for of_split in splits for frame in of_split if frame.people]
     for frame in (frame for start in range(10) for frame in labelled[start::10]):
         yield read_cloud(root / frame.cloud, NUM_FEATURES), bottom_boxes(frame.people or ())
 

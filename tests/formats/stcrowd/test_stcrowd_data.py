@@ -30,7 +30,7 @@ from perception3d.formats.stcrowd.files import (
 from perception3d.formats.stcrowd.info import create_infos, frame_times, velocities_of
 from perception3d.formats.stcrowd.rules import FEW_POINTS, NO_SIZE, OUTSIDE, SITTING
 from perception3d.formats.stcrowd.yaw_sign import YawVote, find_yaw_sign
-from perception3d.registry import DATASETS
+from perception3d.registry import DATASETS, METRICS
 from perception3d.structures.boxes import Boxes
 from perception3d.structures.tracks import Tracks
 from tools import create_data
@@ -182,6 +182,26 @@ def test_results_have_the_layout_of_the_annotations(tree: Path, tmp_path: Path):
     assert frame.frame_id == 12 and [person.track_id for person in frame.people] == [3, 9]
     with pytest.raises(InputError, match='is not a result file and would be lost'):
         frames.write_result(sample, tree / 'anno' / '33.json')
+
+
+def test_the_metric_of_the_config_takes_the_samples_of_the_data_set(tree: Path, tmp_path: Path):
+    init_default_scope('mmdet3d')
+    config = Config.fromfile(CONFIG)
+    metric = METRICS.build({**config.val_evaluator, 'settings': dict(samples=0), 'format_dir': str(tmp_path)})
+    testing = config.val_dataloader.dataset
+    testing.data_root = str(tree)
+    frames = DATASETS.build(testing)
+    metric.dataset_meta = frames.metainfo
+    for frame in (frames[k]['data_samples'] for k in range(len(frames))):
+        boxes = frame.eval_ann_info['gt_bboxes_3d']
+        count = len(boxes)
+        found = InstanceData(bboxes_3d=boxes, scores_3d=torch.full((count,), 0.9), labels_3d=torch.zeros(count).long())
+        frame.pred_instances_3d = found
+        metric.process(None, [frame.to_dict()])
+    assert metric.evaluate(len(frames))['stcrowd/map'] == pytest.approx(100)
+    written = read_sequence(tmp_path / '33.json', scored=True).frames
+    yaw = [math.cos(person.yaw_rad - truth.yaw_rad) for person, truth in zip(written[0].people, people_of('33', 0))]
+    assert len(written) == 3 and yaw == pytest.approx([1, 1])
 
 
 def test_the_pipeline_crops_the_sector_and_moves_the_ignored_people_along(tree: Path):
