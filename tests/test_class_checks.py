@@ -22,6 +22,7 @@ TOOLS = {
     'Request': 'of the contract of writers',
     'Writer': 'of the contract of writers',
     'Column': 'settings of a picture',
+    'ReportFrame': 'a frame of the one report',
     'PictureStyle': 'settings of a picture',
     'MultiViewVisualizer': 'the one visualizer',
     'TapSet': 'reads the output of any submodule by its name',

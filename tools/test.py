@@ -20,6 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--show-interval', type=int, default=1, help='draw every n-th sample')
     parser.add_argument('--score-thr', type=float, default=0.25, help='draw boxes with at least this score')
     parser.add_argument('--video', choices=['mp4', 'gif'], help='also join the pictures of each scene into a video')
+    parser.add_argument('--html', metavar='FILE', help='write pictures and metrics into this HTML file')
     parser.add_argument('--format-only', metavar='DIR', help='write submission files into this folder, no metrics')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
@@ -45,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         show_interval=args.show_interval,
         score_thr=args.score_thr,
         video=args.video,
+        html=args.html,
         format_only=args.format_only,
         launcher=args.launcher,
         amp=args.amp,

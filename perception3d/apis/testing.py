@@ -39,6 +39,7 @@ class EvaluationOptions:
         show_dir: a folder for one picture per sample, of every `show_interval`-th sample.
         score_thr: the lowest score that is drawn.
         video: 'mp4' or 'gif': join the pictures of each scene into a video in `show_dir`.
+        html: an HTML file for a report: the pictures of every `show_interval`-th sample, and the metrics.
         format_only: a folder for submission files, and for files of tracks where the config has a tracker; no metrics
             then.
         launcher: 'none', 'pytorch' or 'slurm'.
@@ -55,6 +56,7 @@ class EvaluationOptions:
     show_interval: int = 1
     score_thr: float = 0.25
     video: str | None = None
+    html: str | None = None
     format_only: str | None = None
     launcher: str = 'none'
     amp: bool = False
@@ -80,7 +82,7 @@ def test(
     wanted = EvaluationOptions(**settings)
     from_file = not isinstance(config, Config)
     folders = [wanted.work_dir, wanted.show_dir, wanted.format_only]
-    check_outputs([wanted.out], folders, [checkpoint, config if from_file else None])
+    check_outputs([wanted.out, wanted.html], folders, [checkpoint, config if from_file else None])
     if from_file:
         config = load_config(config, parse_options(options))
     if wanted.tta:
@@ -89,7 +91,7 @@ def test(
         _only_format(config, wanted.format_only)
     if wanted.video and not wanted.show_dir:
         raise InputError('--video joins pictures: name a folder for them with --show-dir')
-    if wanted.show_dir:
+    if wanted.show_dir or wanted.html:
         _draw_into(config, wanted)
     runner = build_runner(config, wanted.work_dir, launcher=wanted.launcher, for_test=True)
     _load(runner, checkpoint, wanted.out)
@@ -200,9 +202,14 @@ def _arguments(metric: type) -> set[str]:
 
 
 def _draw_into(config: Config, wanted: EvaluationOptions) -> None:
+    from perception3d.engine.report_hook import HtmlReportHook
     from perception3d.engine.visualization_hook import DrawPredictionsHook
 
     hooks = list(config.get('custom_hooks') or [])
-    drawing = {'interval': wanted.show_interval, 'score_thr': wanted.score_thr, 'video': wanted.video}
-    hooks.append({'type': DrawPredictionsHook, 'out_dir': wanted.show_dir, **drawing})
+    drawing: dict[str, Any] = {'interval': wanted.show_interval, 'score_thr': wanted.score_thr}
+    if wanted.show_dir:
+        hooks.append({'type': DrawPredictionsHook, 'out_dir': wanted.show_dir, 'video': wanted.video, **drawing})
+    if wanted.html:
+        title = Path(config.filename or 'perception3d').stem
+        hooks.append({'type': HtmlReportHook, 'path': wanted.html, 'title': title, **drawing})
     config.custom_hooks = hooks
