@@ -13,6 +13,7 @@ with read_base():
     from .._base_.datasets.stcrowd_sim import *
     from .._base_.models.center_point_pillar_crowd import *
     from .._base_.runtime import *
+    from .._base_.schedules.averaged import *
     from .._base_.schedules.one_cycle_crowd import *
 
 # The head leaves unknown velocities out of its loss.

@@ -12,6 +12,7 @@ with read_base():
     from .._base_.datasets.stcrowd_sim import *
     from .._base_.models.dha_pillar import *
     from .._base_.runtime import *
+    from .._base_.schedules.averaged import *
     from .._base_.schedules.one_cycle_crowd import *
 
 # The head leaves unknown velocities out of its loss.
