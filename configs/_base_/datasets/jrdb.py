@@ -22,6 +22,7 @@ from perception3d.datasets.transforms.lidar_loading import ZeroUnknownVelocities
 from perception3d.engine.reproducible import ResumableSampler
 from perception3d.formats.jrdb.clouds import LoadRobotPoints
 from perception3d.formats.jrdb.dataset import ROBOT_META_KEYS, JrdbDataset
+from perception3d.formats.jrdb.evaluation.metric import JrdbMetric
 
 data_root = 'data/jrdb'
 class_names = ['person']
@@ -76,5 +77,7 @@ val_dataloader = dict(
     ),
 )
 test_dataloader = val_dataloader
+val_evaluator = dict(type=JrdbMetric)
+test_evaluator = val_evaluator
 # A leaf changes the steps of a data loader, not these.
 del train_steps, test_steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from perception3d.formats import Command, Format
 
@@ -11,6 +12,12 @@ _CREATE_DATA = """Info files from a tree of JRDB: pointclouds/, labels/, calibra
 The tree is train_dataset_with_activity, which gives train and val (the seven sequences that the toolkit suggests), or
 test_dataset_without_labels, which gives test. The truth is also written as text files into perception3d_labels/, for
 tools/evaluate.py jrdb.
+"""
+
+_EVALUATE = """JRDB's AP of people in percent, in space and in the stitched image, as its toolkit computes it.
+
+GT holds SEQUENCE/FRAME.txt, such as perception3d_labels of tools/create_data.py jrdb. PRED holds SEQUENCE/FRAME.txt for
+3D, SEQUENCE/image_stitched/FRAME.txt for 2D, or both; an empty file for a frame without detections. IoU 0.3, 0.5, 0.7.
 """
 
 
@@ -27,9 +34,26 @@ def _create_data(args: argparse.Namespace) -> None:
     print_summary(create_infos(args.root), args.root, uses_image_sets=False)
 
 
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    """This format has no options of its own."""
+
+
+def _evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Returns the scores and the table to print."""
+    from perception3d.formats.jrdb.evaluation.folders import evaluate_folders
+
+    return evaluate_folders(args.gt, args.pred)
+
+
 FORMAT = Format(
     'jrdb',
     create_data=Command(
         _CREATE_DATA, 'python tools/create_data.py jrdb --root data/jrdb', _add_create_data, _create_data
+    ),
+    evaluate=Command(
+        _EVALUATE,
+        'python tools/evaluate.py jrdb --gt data/jrdb/perception3d_labels --pred results --out metrics.json',
+        _add_evaluate,
+        _evaluate,
     ),
 )

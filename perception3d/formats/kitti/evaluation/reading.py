@@ -51,12 +51,12 @@ def read_frames(folder: str | Path, frames: Sequence[str], scored: bool) -> Fram
         with open(f'{folder}/{frame}.txt', 'rb', 0) as file:
             contents.append(file.read())
     columns = 15 if scored else 14
-    table = _parse(contents, columns)
+    table = parse_lines(contents, columns)
     return table or _read_one_by_one([folder / f'{frame}.txt' for frame in frames], columns)
 
 
-def _parse(contents: Sequence[bytes], columns: int) -> FrameTable | None:
-    """Returns the table of the files' contents, or None if there is anything that numpy does not take."""
+def parse_lines(contents: Sequence[bytes], columns: int) -> FrameTable | None:
+    """Returns the table of files, a type and `columns` numbers a line; None if there is what numpy does not take."""
     lines: list[str] = []
     starts = [0]
     try:
