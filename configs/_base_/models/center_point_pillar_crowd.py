@@ -74,8 +74,18 @@ model = dict(
         type=DensityHeatmapHead,
         in_channels=3 * neck_channels,
         range_m=[*point_cloud_range[:2], *point_cloud_range[3:5]],
-        parts=dict(levels=1, aggregation='single', density=False, coarse=False, channels=head_channels),
-        targets=dict(kernel='fixed', weighted=False),
-        decoder=dict(score_thr=0.02, max_boxes=200),
+        parts=dict(
+            levels=1,
+            aggregation='single',
+            density=False,
+            coarse=False,
+            relation=False,
+            counts=False,
+            channels=head_channels,
+        ),
+        targets=dict(kernel='fixed', density='gauss', weighted=False),
+        decoder=dict(score_thr=0.02, max_boxes=200, radius_m=0.3),
+        # Maps that predictions carry for pictures: True, or some of 'density', 'heatmap', 'levels', 'gates', 'coarse'.
+        keep_maps=False,
     ),
 )

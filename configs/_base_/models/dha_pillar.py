@@ -8,8 +8,6 @@ with read_base():
     from .center_point_pillar_crowd import *
 
 model.neck = dict(type=LevelPyramid, in_channels=block_channels, out_channels=neck_channels)
-model.bbox_head.update(
-    in_channels=neck_channels,
-    parts=dict(levels=3, aggregation='density', density=True, coarse=True, channels=head_channels),
-    targets=dict(kernel='density', weighted=True),
-)
+model.bbox_head.in_channels = neck_channels
+model.bbox_head.parts.update(levels=3, aggregation='density', density=True, coarse=True)
+model.bbox_head.targets.update(kernel='density', weighted=True)

@@ -13,8 +13,6 @@ with read_base():
 model.middle_encoder.update(return_middle_feats=True, output_channels=128)
 model.backbone = dict(type=SparseLevels)
 model.neck = dict(type=LevelPyramid, in_channels=[16 * 32, 8 * 64, 128], out_channels=neck_channels)
-model.bbox_head.update(
-    in_channels=neck_channels,
-    parts=dict(levels=3, aggregation='density', density=True, coarse=True, channels=head_channels),
-    targets=dict(kernel='density', weighted=True),
-)
+model.bbox_head.in_channels = neck_channels
+model.bbox_head.parts.update(levels=3, aggregation='density', density=True, coarse=True)
+model.bbox_head.targets.update(kernel='density', weighted=True)
