@@ -45,8 +45,9 @@ def benchmark_lidar(
 
     All three have the same weights. mmdet3d's goes first, since ours replace ops of mmcv for the rest of the process,
     and is timed with spconv's own loops. Where mmcv has no compiled ops mmdet3d runs on ours, and its row says
-    so. Loading is not included. `difference` is the largest difference of the head's maps from those of mmdet3d (with
-    our sparse convolutions, since spconv's lose additions on several threads), as a share of their largest value.
+    so; the row also names a class of ours that has no counterpart in mmdet3d. Loading is not included. `difference` is
+    the largest difference of the head's maps from those of mmdet3d (with our sparse convolutions, since spconv's lose
+    additions on several threads), as a share of their largest value.
 
     Without a checkpoint the weights are random, and the best boxes of a frame are kept, whatever their score. Boxes are
     not compared then: the empty part of a map is full of equal scores, of which any may be chosen. With a checkpoint
@@ -63,7 +64,9 @@ def benchmark_lidar(
     if checkpoint is None:
         _keep_all_boxes(settings)
     torch.manual_seed(0)
-    models = {'mmdet3d': MODELS.build(with_upstream_classes(settings)).to(device).eval()}
+    replaced = with_upstream_classes(settings)
+    upstream = ', '.join(['mmdet3d' if ops_are_compiled() else 'mmdet3d on our ops', *without_counterpart(replaced)])
+    models = {'mmdet3d': MODELS.build(replaced).to(device).eval()}
     if checkpoint is None:
         draw_varied_weights(models['mmdet3d'])
     else:
@@ -84,7 +87,7 @@ def benchmark_lidar(
         with peak_memory(device) as memory, _loops_of_spconv() if name == 'mmdet3d' else nullcontext():
             latency = median_ms(step, runs, warm_up=2)
         gap = float((maps - expected).abs().max() / expected.abs().max())
-        parts = name if name != 'mmdet3d' or ops_are_compiled() else 'mmdet3d on our ops'
+        parts = upstream if name == 'mmdet3d' else name
         row = {'parts': parts, 'latency ms': latency, 'peak MiB': memory['peak_mib'], 'difference': f'{gap:.1e}'}
         rows.append(row if checkpoint is None else {**row, **box_gap(expected_boxes, boxes)})
     return [{**row, 'times faster': rows[0]['latency ms'] / row['latency ms']} for row in rows]
@@ -189,6 +192,17 @@ def with_upstream_classes(settings: Any) -> Any:
         elif key == 'type':
             replaced[key] = getattr(value, 'upstream_class', value)
     return replaced
+
+
+def without_counterpart(settings: Any) -> list[str]:
+    """Returns the classes of this package in the settings of a model, as `our NAME`."""
+    found = []
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            found += without_counterpart(value)
+        elif key == 'type' and getattr(value, '__module__', '').startswith('perception3d.'):
+            found.append(f'our {value.__name__}')
+    return found
 
 
 def benchmark_lidar_ops(config: Config, runs: int) -> list[dict[str, Any]]:
