@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from perception3d.models.inference.active_convolutions import ActiveBackbone
 from perception3d.models.inference.upsampled_maps import UpsampledMaps
-from perception3d.models.inference.winograd import Workspace, use_winograd
+from perception3d.models.inference.winograd import Workspace, fewest_channels, use_winograd
 
 _Module = TypeVar('_Module', bound=nn.Module)
 _SPARSE = ('SubMConv3d', 'SparseConv3d', 'SparseInverseConv3d', 'SubMConv2d', 'SparseConv2d')
@@ -21,10 +21,10 @@ def accelerate(module: nn.Module, cpu_kernels: bool | None = None) -> nn.Module:
 
     Batch norms are folded into the convolutions before them and dense convolutions get the channels-last layout. On a
     CPU (`cpu_kernels`: None where that is) SECOND's backbone computes only what is not background, its neck is one
-    pass (`ActiveBackbone`, `UpsampledMaps`), and other wide 3x3 convolutions run by `WinogradConv2d`. The method
-    `prepare_for_inference` of a module is called. Outputs change by rounding only, about 1e-5 of their size. The module
-    cannot be trained afterwards, its state dict has other keys, and its outputs may lie in memory that the
-    next call of the same thread reuses.
+    pass (`ActiveBackbone`, `UpsampledMaps`), and other 3x3 convolutions run by `WinogradConv2d` where that is faster
+    on this processor. The method `prepare_for_inference` of a module is called. Outputs change by rounding only, about
+    1e-5 of their size. The module cannot be trained afterwards, its state dict has other keys, and its outputs may lie
+    in memory that the next call of the same thread reuses.
     """
     module.eval().requires_grad_(False)
     fold_batch_norms(module)
@@ -40,7 +40,7 @@ def accelerate(module: nn.Module, cpu_kernels: bool | None = None) -> nn.Module:
     if device.type == 'cpu' if cpu_kernels is None else cpu_kernels:
         workspace = Workspace()
         _use_cpu_kernels(module, workspace)
-        use_winograd(module, workspace=workspace)
+        use_winograd(module, fewest_channels(), workspace)
     return module
 
 

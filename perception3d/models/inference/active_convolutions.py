@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.geometry.threads import share_threads_with_torch
-from perception3d.models.inference.winograd import WinogradConv2d, Workspace, fits, tile_count
+from perception3d.models.inference.winograd import WinogradConv2d, Workspace, fewest_channels, fits, tile_count
 
 # From here on gathering costs more than the pixels that it saves.
 _DENSE = 0.6
@@ -57,7 +57,7 @@ class ActiveConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, workspace: Workspace, maps: Workspace, slot: str) -> None:
         super().__init__()
         self.maps, self.slot = maps, slot
-        self.stride, self.wide = conv.stride[0], min(conv.in_channels, conv.out_channels) >= 64
+        self.stride, self.wide = conv.stride[0], min(conv.in_channels, conv.out_channels) >= fewest_channels()
         self.workspace = workspace
         weight = conv.weight.detach().float()
         bias = weight.new_zeros(len(weight)) if conv.bias is None else conv.bias.detach().float().clone()

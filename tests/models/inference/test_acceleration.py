@@ -72,13 +72,16 @@ def test_sparse_convolutions_are_folded_too():
     assert torch.allclose(folded(sparse).dense(), expected, atol=1e-5)
 
 
-def test_accelerate_takes_winograd_where_it_pays_and_keeps_the_function():
-    module = nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.Conv2d(64, 8, 3))
+@pytest.mark.parametrize(('instructions', 'least'), [('AVX2', 64), ('AVX512', 256)])
+def test_accelerate_takes_winograd_where_it_pays_and_keeps_the_function(monkeypatch, instructions, least):
+    monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda: instructions)
+    wide = [nn.Sequential(nn.Conv2d(n, n, 3, padding=1), nn.BatchNorm2d(n), nn.ReLU()) for n in (64, 256)]
+    module = nn.Sequential(*wide[0], nn.Conv2d(64, 256, 1), *wide[1], nn.Conv2d(256, 8, 3))
     _warm(module)
     x = torch.randn(1, 64, 13, 10)
     expected = module(x)
     fast = accelerate(copy.deepcopy(module))
-    assert isinstance(fast[0], WinogradConv2d) and isinstance(fast[3], nn.Conv2d)
+    assert [isinstance(fast[k], WinogradConv2d) for k in (0, 4, 7)] == [least == 64, True, False]
     with torch.no_grad():
         assert torch.allclose(fast(x), expected, atol=1e-4 * float(expected.abs().max()))
     assert not any(isinstance(part, WinogradConv2d) for part in accelerate(module, cpu_kernels=False).modules())
