@@ -43,8 +43,21 @@ def unknown_name(what: str, name: str, choices: Iterable[str]) -> InputError:
 
 
 def is_number(value: Any) -> bool:
-    """Returns whether a value of a JSON file is a finite number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value of a JSON file is a number that a float can hold, NaN and infinity left out.
+
+    Whole numbers of a JSON file have any length: 1 with 400 zeros is none of these.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def is_whole(value: Any) -> bool:
+    """Returns whether a value of a JSON file is a whole number, 4 or 4.0, that fits into 64 bits with a sign."""
+    return is_number(value) and value == int(value) and -(2**63) <= int(value) < 2**63
 
 
 def shown(values: Any) -> str:

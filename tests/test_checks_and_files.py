@@ -13,7 +13,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from perception3d import files
 from perception3d.apis.cli import run_tool
-from perception3d.checks import InputError, nearest_names, require_file, require_folder, unknown_name
+from perception3d.checks import (
+    InputError,
+    is_number,
+    is_whole,
+    nearest_names,
+    require_file,
+    require_folder,
+    unknown_name,
+)
 from perception3d.datasets.lane_lists import read_list
 
 
@@ -26,6 +34,20 @@ def test_nearest_names_prefers_resemblance_and_finds_a_moved_leaf():
 def test_unknown_name_lists_choices_when_nothing_is_near():
     assert 'culane' in str(unknown_name('format', 'zzz', ['culane', 'kitti']))
     assert "did you mean 'kitti'" in str(unknown_name('format', 'kiti', ['culane', 'kitti']))
+
+
+@pytest.mark.parametrize(
+    ('text', 'number', 'whole'),
+    [
+        ('3', True, True), ('-2.0', True, True), ('2.5', True, False), ('NaN', False, False),
+        ('-Infinity', False, False), ('true', False, False), ('null', False, False), ('"4"', False, False),
+        ('1' + 400 * '0', False, False), ('1e300', True, False), (str(2**63), True, False),
+        (str(2**63 - 1), True, True), (str(-(2**63)), True, True), (str(-(2**63) - 1), True, False),
+    ],
+)  # fmt: skip
+def test_numbers_of_json_files_fit_where_they_are_stored(text, number, whole):
+    value = json.loads(text)
+    assert (is_number(value), is_whole(value)) == (number, whole)
 
 
 def test_an_error_is_one_line():

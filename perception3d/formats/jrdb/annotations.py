@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, is_number
+from perception3d.checks import InputError, is_number, is_whole
 from perception3d.files import read_json
 from perception3d.formats.jrdb.files import UNKNOWN, FrameObjects, frame_of_boxes
 from perception3d.formats.jrdb.rules import OCCLUSIONS
 
 _PREFIX = 'pedestrian:'
+# Numbers of fewer digits fit into 64 bits.
+_DIGITS = 19
 _Objects = dict[str, dict[int, dict[str, Any]]]
 
 
@@ -83,9 +85,10 @@ def _read(path: Path) -> _Objects:
                 raise InputError(f"{path}, frame {name}, object {k} has no 'label_id' such as pedestrian:12")
             if not label.startswith(_PREFIX):
                 continue
-            if not label.removeprefix(_PREFIX).isdecimal() or int(label.removeprefix(_PREFIX)) in own:
-                raise InputError(f'{path}, frame {name}: {label!r} is there twice, or has no number')
-            own[int(label.removeprefix(_PREFIX))] = entry
+            number = label.removeprefix(_PREFIX)
+            if not (number.isdecimal() and len(number) < _DIGITS) or int(number) in own:
+                raise InputError(f'{path}, frame {name}: {label[:80]!r} is there twice, or has no number')
+            own[int(number)] = entry
         found[Path(name).stem] = own
     return found
 
@@ -101,7 +104,7 @@ def _person(place: str, number: int, cloud: dict[str, Any] | None, image: dict[s
         yaw = (yaw + math.pi) % (2 * math.pi) - math.pi
         box = (x, y, z - height / 2, length, width, height, yaw)
         given = _dict(cloud, 'attributes').get('num_points', UNKNOWN)
-        points = int(given) if is_number(given) else UNKNOWN
+        points = int(given) if is_whole(given) else UNKNOWN
     if image is not None:
         corners = image.get('box')
         if not isinstance(corners, list) or len(corners) != 4:
@@ -124,7 +127,7 @@ def _dict(entry: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _finite(place: str, number: int, key: str, value: Any) -> float:
     if not is_number(value):
-        raise InputError(f'{place}: {key} of pedestrian {number} is {value!r}, expected a finite number')
+        raise InputError(f'{place}: {key} of pedestrian {number} is {str(value)[:80]}, expected a finite number')
     return float(value)
 
 

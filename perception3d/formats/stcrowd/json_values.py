@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from perception3d.checks import InputError
+from perception3d.checks import InputError, is_number, is_whole
 from perception3d.formats.stcrowd.rules import OCCLUSIONS
 
 
 def number_of(place: str, key: str, value: Any) -> float:
     """Returns a finite number; InputError for anything else."""
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InputError(f'{place}: {key} is {value!r}, expected a number') from None
-    if not math.isfinite(number):
-        raise InputError(f'{place}: {key} is {value}, which is not finite')
-    return number
+    number = _as_number(value)
+    if not is_number(number):
+        raise InputError(f'{place}: {key} is {str(value)[:80]!r}, expected a finite number')
+    return float(number)
 
 
 def whole_of(place: str, key: str, value: Any) -> int:
     """Returns a whole number; InputError for anything else."""
-    number = number_of(place, key, value)
-    if number != int(number):
-        raise InputError(f'{place}: {key} is {value}, expected a whole number')
+    number = _as_number(value)
+    if not is_whole(number):
+        raise InputError(f'{place}: {key} is {str(value)[:80]!r}, expected a whole number')
     return int(number)
+
+
+def _as_number(value: Any) -> Any:
+    """Returns the number that a text is, any other value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def triple_of(place: str, key: str, value: Any) -> tuple[float, float, float]:
@@ -48,8 +50,5 @@ def pair_of(place: str, key: str, value: Any) -> tuple[float, float]:
 
 def occlusion_of(value: Any) -> int | None:
     """Returns a level of occlusion, None for anything that is not one: then it is unknown."""
-    try:
-        level = float(value)
-    except (TypeError, ValueError):
-        return None
-    return int(level) if level in OCCLUSIONS else None
+    level = _as_number(value)
+    return int(level) if is_number(level) and level in OCCLUSIONS else None

@@ -119,6 +119,10 @@ def test_any_lane_alike_is_one_slot(tree: Path, tmp_path: Path):
         ('{"image": "images/a.jpg", "lanes": [[1, 2, 3]]}', 'lane 0: expected points'),
         ('{"image": "images/a.jpg", "lanes": [[[1, 2, 3]]]}', 'lane 0: expected points'),
         ('{"image": "images/a.jpg", "lanes": [[], [[1, NaN]]]}', 'lane 1: expected points .* of finite numbers'),
+        (
+            f'{{"image": "images/a.jpg", "lanes": [[[1, 1{400 * "0"}]]]}}',
+            'lane 0: expected points .* of finite numbers',
+        ),
         ('{"image": "images/a.jpg", "lanes": [[]], "slots": []}', 'expected a number for each of 1 lanes'),
         (
             '{"image": "images/a.jpg", "lanes": [[]], "slots": [4]}',

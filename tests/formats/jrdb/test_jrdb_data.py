@@ -221,12 +221,17 @@ def test_trees_that_cannot_be_used_are_named(tmp_path: Path):
     good = labels.read_text()
     for wrong, message in (
         (good.replace('"cx": 5.0', '"cx": null'), 'frame 000000: cx of pedestrian 1 is None, expected a finite'),
+        (good.replace('"cx": 5.0', f'"cx": 1{400 * "0"}'), 'cx of pedestrian 1 is 10{79}, expected a finite'),
         (good.replace('pedestrian:2', 'pedestrian:1'), "'pedestrian:1' is there twice"),
+        (good.replace('pedestrian:2', f'pedestrian:{2**63}'), 'is there twice, or has no number'),
         ('{"frames": {}}', "has no 'labels'"),
     ):
         labels.write_text(wrong)
         with pytest.raises(InputError, match=message):
             create_infos(root)
+    labels.write_text(good.replace('"num_points": 300', '"num_points": 1e300'))
+    create_infos(root)
+    assert read_frame(root / TRUTH_FOLDER / SEQUENCES[0] / '000000.txt').num_points[0] == -1
     labels.write_text(good)
     (root / 'pointclouds' / 'lower_velodyne' / SEQUENCES[0] / '000001.pcd').unlink()
     with pytest.raises(InputError, match='1 of 4 clouds of bytes-cafe.* are missing'):

@@ -79,7 +79,7 @@ def test_the_camera_of_the_release_has_the_pixels_of_three_points(tmp_path: Path
 
 def test_texts_are_numbers_and_unclear_values_follow_the_stated_rules(tmp_path: Path):
     texts = {**PERSON, 'id': '4', 'rotation': '0.1', 'position': {'x': '5', 'y': 1, 'z': '-0.5'}, 'number': 'zwei'}
-    twice, unknown = {**PERSON, 'occlusion': 7}, {**PERSON, 'id': 5, 'occlusion': None, 'category': 'dog'}
+    twice, unknown = {**PERSON, 'occlusion': 10**400}, {**PERSON, 'id': 5, 'occlusion': None, 'category': 'dog'}
     names = [{'image_name': f'd/{side}/12/a.jpg', 'class': 'left', 'items': None} for side in ('right', 'left')]
     path = written(tmp_path, with_items(texts, twice, unknown, frameId='8', images=names))
     (frame,) = read_sequence(path).frames
@@ -96,12 +96,24 @@ def test_texts_are_numbers_and_unclear_values_follow_the_stated_rules(tmp_path: 
     ('frame', 'scored', 'message'),
     [
         ({'frameId': 0, 'frame_name': 'x'}, False, r"12.json, frame 0 has no list 'items': expected the people"),
-        (with_items({**PERSON, 'position': {'x': 1, 'y': 2}}), False, 'item 0: position.z is None, expected a number'),
-        (with_items(PERSON, {**PERSON, 'rotation': float('nan')}), False, 'item 1: rotation is nan, which is not'),
+        (
+            with_items({**PERSON, 'position': {'x': 1, 'y': 2}}),
+            False,
+            'item 0: position.z is .None., expected a finite number',
+        ),
+        (
+            with_items(PERSON, {**PERSON, 'rotation': float('nan')}),
+            False,
+            'item 1: rotation is .nan., expected a finite',
+        ),
         (with_items({**PERSON, 'boundingbox': {'x': -1, 'y': 1, 'z': 1}}), False, 'expected sizes of 0 or more'),
-        (with_items({**PERSON, 'score': None}), True, 'score is None, expected a number'),
+        (with_items({**PERSON, 'score': None}), True, 'score is .None., expected a finite number'),
         (with_items(PERSON, PERSON), True, 'has the id 4 twice: write each track once a frame'),
-        (with_items({**PERSON, 'id': 'x4'}), False, "id is 'x4', expected a number"),
+        (with_items({**PERSON, 'id': 'x4'}), False, "id is 'x4', expected a whole number"),
+        (with_items({**PERSON, 'id': 2**63}), False, "id is '9223372036854775808', expected a whole number"),
+        (with_items({**PERSON, 'id': 4.5}), False, "id is '4.5', expected a whole number"),
+        (with_items({**PERSON, 'rotation': 10**400}), False, "rotation is '10{79}', expected a finite number"),
+        (with_items({**PERSON, 'rotation': '1e999'}), False, "rotation is '1e999', expected a finite number"),
         (with_items(images=[{'class': 'left'}]), False, "image 0 has no 'image_name'"),
     ],
 )

@@ -139,6 +139,7 @@ def test_bad_lines_are_named(tmp_path: Path):
         ),
         ([{**good, 'lanes': 3}], 'line 1: lanes: expected a list'),
         ([{**good, 'run_time': 'fast'}], 'run_time: expected a finite number, got fast'),
+        ([{**good, 'run_time': 10**400}], 'run_time: expected a finite number, got 10{79}$'),
     ):
         with pytest.raises(InputError, match=message):
             evaluate_label_files(gt, write(pred, *lines))
