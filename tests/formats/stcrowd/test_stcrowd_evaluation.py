@@ -225,6 +225,27 @@ def test_the_metric_scores_as_the_command_scores_its_files(tree, tmp_path):
         assert again == pytest.approx({name.removeprefix('stcrowd/'): value for name, value in flat.items()}, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('compat', 'settings'),
+    [('crowdquery', {}), (None, dict(ignore_sitting=False)), (None, dict(ignore_few_points=False))],
+)
+def test_the_metric_ignores_whom_the_command_ignores(tree, tmp_path, compat, settings):
+    metric = STCrowdMetric(compat, settings | dict(samples=0), format_dir=str(tmp_path / 'out'))
+    samples = _tested(tree, metric)
+    truth = samples[0]['eval_ann_info']
+    assert len(truth['ignored_reasons']) == len(truth['ignored_bboxes_3d']) > 0
+    metric.process(None, samples)
+    flat = metric.evaluate(len(samples))
+    options = make_options(compat, **settings, samples=0)
+    scores, text = evaluate_folders(tree / 'perception3d_infos_train.pkl', tmp_path / 'out', options, _QUIET)
+    assert flatten(scores, options) == pytest.approx(
+        {name.removeprefix('stcrowd/'): value for name, value in flat.items()}, abs=1e-4
+    )
+    counted = [int(words.split(' people')[0].split()[-1]) for words in (text,)]
+    strict = evaluate_folders(tree / 'anno', tmp_path / 'out', make_options(samples=0), _QUIET)[1]
+    assert counted[0] > int(strict.split(' people')[0].split()[-1])
+
+
 def test_the_metric_writes_alone_and_names_what_is_missing(tree, tmp_path):
     metric = STCrowdMetric(format_dir=str(tmp_path / 'out'), format_only=True)
     samples = _tested(tree, metric, with_tracks=False)

@@ -13,15 +13,17 @@ from mmengine.logging import print_log
 
 from perception3d.checks import InputError
 from perception3d.evaluation.crowd_frames import CrowdFrame, People, Predictions
-from perception3d.evaluation.crowd_options import make_options
+from perception3d.evaluation.crowd_options import CrowdOptions, make_options
 from perception3d.evaluation.crowd_report import flatten, table
 from perception3d.evaluation.crowd_scores import score_crowds
 from perception3d.evaluation.predictions import FiniteBoxes, finite_boxes, lidar_boxes
 from perception3d.evaluation.submissions import SubmissionMetric, require_unique
 from perception3d.formats.stcrowd.evaluation.folders import TRACKS
+from perception3d.formats.stcrowd.evaluation.truth import is_ignored
 from perception3d.formats.stcrowd.files import Frame, frame_token, write_sequence
 from perception3d.formats.stcrowd.files import Sequence as SequenceOfFrames
 from perception3d.formats.stcrowd.results import people_of_boxes
+from perception3d.formats.stcrowd.rules import OTHER
 from perception3d.outputs import require_name
 from perception3d.registry import METRICS
 
@@ -48,8 +50,9 @@ class STCrowdMetric(SubmissionMetric):
 
     A sample must pack `frame_id` ('012_000345'), `scene_token` (the sequence) and `eval_ann_info` with `gt_bboxes_3d`
     (LiDARInstance3DBoxes), `gt_labels_3d` (below 0: ignored), optionally `ignored_bboxes_3d` (M, 9), `occlusion`,
-    `track_ids` and `num_lidar_pts`. Who is ignored but for the place is decided by the data set: `ignore_sitting` and
-    `ignore_few_points` are settings of `tools/evaluate.py` alone. Where a sample has `pred_tracks`, tracks are scored.
+    `track_ids` and `num_lidar_pts`. Of people in `ignored_bboxes_3d` the settings `ignore_sitting` and
+    `ignore_few_points` decide where `ignored_reasons`, `ignored_num_lidar_pts` and so on say more of them, as those of
+    STCrowdDataset do; without these all are ignored. Where a sample has `pred_tracks`, tracks are scored.
 
     Args:
         compat: preset of `evaluation.crowd_options.COMPAT`, such as 'crowdquery'.
@@ -90,7 +93,7 @@ class STCrowdMetric(SubmissionMetric):
                     str(sample.get('lidar_path') or ''),
                     finite_boxes(sample['pred_instances_3d'], token),
                     None if tracks is None else _finite_tracks(tracks),
-                    None if self.format_only else _people(sample.get('eval_ann_info'), token),
+                    None if self.format_only else _people(sample.get('eval_ann_info'), token, self.options),
                 )
             )
 
@@ -111,7 +114,7 @@ class STCrowdMetric(SubmissionMetric):
         return flatten(scored.scores, self.options)
 
 
-def _people(annotations: dict[str, Any] | None, token: str) -> People:
+def _people(annotations: dict[str, Any] | None, token: str, options: CrowdOptions) -> People:
     if annotations is None:
         raise InputError(
             f'frame {token} has no labels, so it cannot be scored: test on another split, or write result files '
@@ -124,15 +127,33 @@ def _people(annotations: dict[str, Any] | None, token: str) -> People:
     count = len(ignored)
 
     def values(name: str) -> Any:
-        given = annotations.get(name)
-        return np.concatenate([np.full(len(boxes), -1) if given is None else np.asarray(given), np.full(count, -1)])
+        both = zip((name, f'ignored_{name}'), (len(boxes), count))
+        return np.concatenate([np.asarray(annotations.get(key, np.full(size, -1)), np.int64) for key, size in both])
 
+    points, reasons = values('num_lidar_pts'), annotations.get('ignored_reasons')
     return People(
         _centers(np.concatenate([boxes[:, :7], ignored.reshape(count, -1)[:, :7]]) if count else boxes),
-        np.concatenate([labels < 0, np.ones(count, bool)]),
+        np.concatenate(
+            [
+                labels < 0,
+                np.ones(count, bool) if reasons is None else _ignored(ignored, points[-count:], reasons, options),
+            ]
+        ),
         values('occlusion'),
-        values('num_lidar_pts'),
+        points,
         values('track_ids'),
+    )
+
+
+def _ignored(boxes: Any, points: Any, reasons: Any, options: CrowdOptions) -> Any:
+    """Returns which (M,) of the people whom the data set ignores are ignored by these options, but for the place."""
+    rows = zip(boxes, points, reasons)
+    return np.array(
+        [
+            is_ignored(tuple(box[3:6]), None if count < 0 else int(count), reason != OTHER, options)
+            for box, count, reason in rows
+        ],
+        bool,
     )
 
 

@@ -49,18 +49,20 @@ def people_of(people: Iterable[Person], points: Iterable[int | None], options: C
     own, counts = list(people), list(points)
     return People(
         np.array([person.center_m for person in own]),
-        np.array([_is_ignored(p.size_m, count, p.is_person, options) for p, count in zip(own, counts)], bool),
+        np.array([is_ignored(p.size_m, count, p.is_person, options) for p, count in zip(own, counts)], bool),
         np.array([-1 if p.occlusion is None else p.occlusion for p in own], np.int64),
         np.array([-1 if count is None else count for count in counts], np.int64),
         np.array([-1 if p.track_id is None else p.track_id for p in own], np.int64),
     )
 
 
-def _is_ignored(size_m: tuple[float, float, float], points: int | None, is_person: bool, options: CrowdOptions) -> bool:
-    if not options.ignore_sitting and size_m[2] > 0:
-        size_m = (*size_m[:2], max(size_m[2], SITTING_HEIGHT_M))
+def is_ignored(size_m: tuple[float, ...], points: int | None, is_person: bool, options: CrowdOptions) -> bool:
+    """Returns whether a person is ignored wherever they stand, by size (l, w, h; metres), LiDAR points or category."""
+    length, width, height = size_m
+    if not options.ignore_sitting and height > 0:
+        height = max(height, SITTING_HEIGHT_M)
     counted = points if options.ignore_few_points else None
-    return ignore_reason((0.0, 0.0, 0.0), size_m, counted, is_person) is not None
+    return ignore_reason((0.0, 0.0, 0.0), (length, width, height), counted, is_person) is not None
 
 
 def annotation_folder(folder: Path) -> Path:
