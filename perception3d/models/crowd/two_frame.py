@@ -143,9 +143,11 @@ class TwoFrameVoxelNet(VoxelNet):
                 # A network for inference may write the next maps over these.
                 earlier = super().extract_feat(inputs)[0].clone()
         finest, *coarser = super().extract_feat(batch_inputs_dict)
-        before = finest.detach().clone()
+        before = finest.detach()
         if earlier is not None:
-            before[known] = earlier
+            # The rows of `earlier` are the samples with a frame before; a mask as an index would make a GPU wait.
+            rows = (known.cumsum(0) - 1).clamp(min=0)
+            before = torch.where(known[:, None, None, None], earlier[rows], before)
         interval_s = interval_s.nan_to_num(nan=self.interval_s)
         return FeaturesInTime((self.fusion(finest, before), *coarser), interval_s)
 

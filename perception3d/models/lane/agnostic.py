@@ -14,6 +14,9 @@ from perception3d.models.lane.outputs import LaneOutputs, LaneTargets
 from perception3d.registry import MODELS
 from perception3d.structures.lanes import IGNORED
 
+# More than any number of a lane.
+_IMAGE_KEY = 1 << 32
+
 
 def discriminative_loss(
     embeddings: Tensor, instances: Tensor, pull: float = 0.5, push: float = 3.0, centre_weight: float = 0.001
@@ -31,23 +34,22 @@ def discriminative_loss(
         pull, push: distances between embeddings; clusters separate where push > 2 * pull.
         centre_weight: of the norm of the means.
     """
-    total, count = embeddings.sum() * 0.0, 0
-    for maps, numbers in zip(embeddings.float(), instances, strict=True):
-        lane = (numbers > 0) & (numbers != IGNORED)
-        if not bool(lane.any()):
-            continue
-        values, owners = torch.unique(numbers[lane], return_inverse=True)
-        vectors = maps[:, lane].T
-        sizes = torch.bincount(owners, minlength=len(values)).to(vectors)
-        means = vectors.new_zeros(len(values), vectors.shape[1]).index_add(0, owners, vectors) / sizes[:, None]
-        far = (_norm(vectors - means[owners]) - pull).clamp(min=0) ** 2
-        spread = (vectors.new_zeros(len(values)).index_add(0, owners, far) / sizes).mean()
-        total = total + spread + centre_weight * _norm(means).mean()
-        if len(values) > 1:
-            a, b = torch.triu_indices(len(values), len(values), 1, device=means.device)
-            total = total + ((push - _norm(means[a] - means[b])).clamp(min=0) ** 2).mean()
-        count += 1
-    return total / max(count, 1)
+    images, *places = torch.nonzero((instances > 0) & (instances != IGNORED), as_tuple=True)
+    vectors = embeddings.float().permute(0, 2, 3, 1)[images, *places]
+    # One number for each lane of each image, so that a GPU waits twice for a batch and not for each image.
+    keys, owners = torch.unique(images * _IMAGE_KEY + instances[images, *places].long(), return_inverse=True)
+    lanes, own_image = len(keys), keys // _IMAGE_KEY
+    sizes = vectors.new_zeros(lanes).index_add(0, owners, vectors.new_ones(len(owners)))
+    means = vectors.new_zeros(lanes, vectors.shape[1]).index_add(0, owners, vectors) / sizes[:, None]
+    far = (_norm(vectors - means[owners]) - pull).clamp(min=0) ** 2
+    of_lane = vectors.new_zeros(lanes).index_add(0, owners, far) / sizes + centre_weight * _norm(means)
+    pairs = (own_image[:, None] == own_image).triu(1)
+    near = (push - _norm(means[:, None] - means)).clamp(min=0) ** 2 * pairs
+    lanes_of = vectors.new_zeros(len(embeddings)).index_add(0, own_image, vectors.new_ones(lanes))
+    pairs_of = (lanes_of * (lanes_of - 1) / 2)[own_image].clamp(min=1)
+    total = (of_lane / lanes_of[own_image]).sum() + (near.sum(1) / pairs_of).sum()
+    # Without lanes the gradient is 0, and not missing.
+    return total / (lanes_of > 0).sum().clamp(min=1) + embeddings.sum() * 0.0
 
 
 def _norm(vectors: Tensor) -> Tensor:
