@@ -34,10 +34,10 @@ def discriminative_loss(
         pull, push: distances between embeddings; clusters separate where push > 2 * pull.
         centre_weight: of the norm of the means.
     """
-    images, *places = torch.nonzero((instances > 0) & (instances != IGNORED), as_tuple=True)
-    vectors = embeddings.float().permute(0, 2, 3, 1)[images, *places]
+    images, rows, columns = torch.nonzero((instances > 0) & (instances != IGNORED), as_tuple=True)
+    vectors = embeddings.float().permute(0, 2, 3, 1)[images, rows, columns]
     # One number for each lane of each image, so that a GPU waits twice for a batch and not for each image.
-    keys, owners = torch.unique(images * _IMAGE_KEY + instances[images, *places].long(), return_inverse=True)
+    keys, owners = torch.unique(images * _IMAGE_KEY + instances[images, rows, columns].long(), return_inverse=True)
     lanes, own_image = len(keys), keys // _IMAGE_KEY
     sizes = vectors.new_zeros(lanes).index_add(0, owners, vectors.new_ones(len(owners)))
     means = vectors.new_zeros(lanes, vectors.shape[1]).index_add(0, owners, vectors) / sizes[:, None]
