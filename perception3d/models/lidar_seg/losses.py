@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from perception3d.checks import InputError
+from perception3d.ops.descending import descending_order
 from perception3d.registry import MODELS
 from perception3d.structures.point_labels import IGNORE
 
@@ -67,8 +68,9 @@ def lovasz_softmax(logits: Tensor, labels: Tensor) -> Tensor:
     present = torch.unique(labels)
     probabilities = logits.softmax(1)[:, present].T
     of_class = (labels == present[:, None]).float()
-    errors, order = (of_class - probabilities).abs().sort(1, descending=True)
-    of_class = of_class.gather(1, order)
+    errors = (of_class - probabilities).abs()
+    order = descending_order(errors)
+    errors, of_class = errors.gather(1, order), of_class.gather(1, order)
     total = of_class.sum(1, keepdim=True)
     jaccard = 1 - (total - of_class.cumsum(1)) / (total + (1 - of_class).cumsum(1))
     steps = torch.cat([jaccard[:, :1], jaccard[:, 1:] - jaccard[:, :-1]], 1)
