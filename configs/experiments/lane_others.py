@@ -1,7 +1,7 @@
 """Other lane networks, with and without SAD, and SAD by other settings, on the data of `lane_sad.py`.
 
-The same schedule for all, weights are averaged. The last two, a network for any number of lanes
-and CLRNet, have larger images, 104x488.
+The same schedule for all, weights are averaged. The last two, a network for any number of lanes and CLRNet, have larger
+images, 104x488, and one seed.
 """
 
 import runpy
@@ -11,7 +11,7 @@ _main = runpy.run_path(str(Path(__file__).with_name('lane_sad.py')))
 
 name = 'lane_others'
 seeds = (0, 1)
-metrics, scale, prepare = (_main[key] for key in ('metrics', 'scale', 'prepare'))
+metrics, scale, unscaled, prepare = (_main[key] for key in ('metrics', 'scale', 'unscaled', 'prepare'))
 options = {'data_root': '{out}/data', 'max_epochs': 6, 'val_interval': 6}
 baseline = None
 
@@ -38,6 +38,6 @@ arms = {
     'resnet-18': dict(config=RESNET),
     'resnet-18-sad': _sad('lane_sad_resnet_r18_tiny', RESNET, 'resnet-18'),
     'scnn': dict(config=f'../scnn/scnn_tiny{END}'),
-    'agnostic': dict(config='../lane_agnostic/lane_agnostic_enet_tiny_104x488_10e_culane_sim.py'),
-    'clrnet-r18': dict(config='../clrnet/clrnet_r18_tiny_104x488_10e_culane_sim.py'),
+    'agnostic': dict(config='../lane_agnostic/lane_agnostic_enet_tiny_104x488_10e_culane_sim.py', seeds=(0,)),
+    'clrnet-r18': dict(config='../clrnet/clrnet_r18_tiny_104x488_10e_culane_sim.py', seeds=(0,)),
 }

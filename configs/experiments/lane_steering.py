@@ -35,8 +35,8 @@ STUDENT = f'../fm_net/fm_net_steering_{END}'
 
 arms = {
     'student': dict(config=STUDENT),
-    # An iteration of the mimicking takes as long as 1.8 iterations of the student, loading of images included.
-    'longer': dict(config=STUDENT, options={'max_epochs': 16, 'val_interval': 16}, baseline=None),
+    # An iteration of the mimicking takes as long as two of the student, loading of images included.
+    'longer': dict(config=STUDENT, options={'max_epochs': 18, 'val_interval': 18}, baseline=None),
     'fm-net': dict(
         config=f'../fm_net/fm_net_{END}',
         options={

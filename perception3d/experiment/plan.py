@@ -18,7 +18,7 @@ from perception3d.outputs import require_name
 OUT = 'out'
 PREPARE = 'prepare'
 """Name of the record of what was run before the cells, PREPARE.json next to the table."""
-_KEYS = ('name', 'seeds', 'metrics', 'scale', 'prepare', 'options', 'baseline', 'arms')
+_KEYS = ('name', 'seeds', 'metrics', 'scale', 'unscaled', 'prepare', 'options', 'baseline', 'arms')
 _ARM_KEYS = ('config', 'options', 'test_config', 'test_options', 'seeds', 'needs', 'baseline', 'extra')
 _REFERENCE = re.compile(r'\{([^{}]*)\}')
 _FILE_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.-]*')
@@ -63,7 +63,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A checked experiment file. `prepare` are commands that run once; `scale` multiplies the metrics of the table."""
+    """A checked experiment file.
+
+    `prepare` are commands that run once; `scale` multiplies the metrics of the table but for those in `unscaled`.
+    """
 
     file: Path
     name: str
@@ -71,6 +74,11 @@ class Experiment:
     scale: float
     prepare: tuple[tuple[str, ...], ...]
     arms: dict[str, Arm]
+    unscaled: tuple[str, ...] = ()
+
+    def scale_of(self, metric: str) -> float:
+        """Returns what a metric is multiplied by in the table."""
+        return 1.0 if metric in self.unscaled else self.scale
 
     def cells(self) -> list[Cell]:
         """Returns all cells, seed by seed, so that an experiment that was stopped has complete pairs to compare."""
@@ -127,6 +135,7 @@ def read_experiment(path: str | Path) -> Experiment:
     >>> seeds = (0, 1, 2)
     >>> metrics = ('nuscenes/mAP', 'nuscenes/NDS')  # by their names in tools/test.py
     >>> scale = 100.0  # of the metrics in the table; by default 1
+    >>> unscaled = ('culane/fp/cross',)  # metrics that `scale` leaves as they are, such as counts
     >>> prepare = [['tools/simulate.py', 'nuscenes', '--out', '{out}/data']]  # commands that run once, first
     >>> options = {'data_root': '{out}/data'}  # config options of every training and test
     >>> baseline = 'student'  # the arm that the others are compared with
@@ -195,7 +204,12 @@ def _build(path: Path, values: Mapping[str, Any]) -> Experiment:
         raise InputError(f'scale = {scale!r}: expected a number above 0, such as 100.0')
     arms = _arms(path.parent, values)
     prepare = _prepare(values.get('prepare', ()))
-    experiment = Experiment(path, name, _texts('metrics', values['metrics']), float(scale), prepare, arms)
+    metrics = _texts('metrics', values['metrics'])
+    unscaled = _texts('unscaled', values.get('unscaled', ()), may_be_empty=True)
+    for metric in unscaled:
+        if metric not in metrics:
+            raise InputError(f'unscaled: {unknown_name("metric", metric, metrics)}')
+    experiment = Experiment(path, name, metrics, float(scale), prepare, arms, unscaled)
     _refuse_cycles(arms)
     experiment.cells()  # raises where an arm that is needed does not have the seed
     return experiment

@@ -128,7 +128,7 @@ def markdown(
         command: that of the experiment.
         repository: commands are shown as typed in this folder.
     """
-    scale = f' Metrics are multiplied by {experiment.scale:g}.' if experiment.scale != 1 else ''
+    scale = _scale_words(experiment)
     commits = _distinct(_commit(part) for record in records for part in _parts(record))
     lines = [
         f'# {experiment.name}',
@@ -154,6 +154,14 @@ def markdown(
     return '\n'.join(lines) + '\n'
 
 
+def _scale_words(experiment: Experiment) -> str:
+    """A sentence about the scale of the metrics; nothing where they are shown as they are."""
+    if experiment.scale == 1:
+        return ''
+    but = f' but for {_listed(experiment.unscaled)}' if experiment.unscaled else ''
+    return f' Metrics are multiplied by {experiment.scale:g}{but}.'
+
+
 def _table(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     compared = any(row['baseline'] for row in rows)
     extra = list(dict.fromkeys(key for row in rows for key in row['extra']))
@@ -163,11 +171,12 @@ def _table(experiment: Experiment, rows: Sequence[Mapping[str, Any]]) -> list[di
         if compared:
             line['compared with'] = row['baseline'] or _NONE
         for name in experiment.metrics:
-            digits = _digits(experiment.scale * (other['metrics'][name]['mean'] or 0.0) for other in rows)
-            line[name] = _mean(row['metrics'][name], row['n'], experiment.scale, digits)
+            scale = experiment.scale_of(name)
+            digits = _digits(scale * (other['metrics'][name]['mean'] or 0.0) for other in rows)
+            line[name] = _mean(row['metrics'][name], row['n'], scale, digits)
             if compared:
                 difference = row['metrics'][name]['difference']
-                line[f'{name}: difference [95 %]'] = _difference(difference, row['n'], experiment.scale, digits)
+                line[f'{name}: difference [95 %]'] = _difference(difference, row['n'], scale, digits)
         line['train, min'] = _minutes(row['train_seconds'])
         line['test, min'] = _minutes(row['test_seconds'])
         line.update({key: str(row['extra'].get(key, _NONE)) for key in extra})
@@ -280,6 +289,7 @@ def write_table(run: ExperimentRun) -> Path:
         'name': experiment.name,
         'command': command,
         'scale': experiment.scale,
+        'unscaled': list(experiment.unscaled),
         'arms': rows,
         'seconds': wall_times(records, earlier),
         'prepared': earlier,

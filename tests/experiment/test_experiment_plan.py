@@ -26,6 +26,7 @@ ARM = 'arms = {"a": dict(config="config.py"), "b": dict(config="config.py", opti
         (HEAD + 'arms = lost', "does not run as an experiment: NameError: name 'lost'"),
         (HEAD + ARM + 'metric = 1', "unknown key 'metric': did you mean 'metrics'"),
         (HEAD + ARM + 'scale = 0', 'scale = 0: expected a number above 0'),
+        (HEAD + ARM + 'unscaled = ("scor",)', "unscaled: unknown metric 'scor': did you mean 'score'"),
         (HEAD + ARM + 'name = "a/b"', "name = 'a/b': expected a file name"),
         (HEAD + ARM + 'metrics = "score"', "metrics is 'score': expected a tuple of names"),
         (HEAD + ARM + 'seeds = 3', 'seeds is 3: expected a tuple of integers'),

@@ -53,6 +53,14 @@ arms = {
     assert len(content['cells']) == 16 and content['cells'][0]['train']['parts'][0]['command']
 
 
+def test_counts_stay_as_they_are_next_to_scaled_rates(lab):
+    head = "name = 'exam'\nseeds = (0,)\nmetrics = ('score', 'other')\nscale = 100.0\nunscaled = ('other',)\n"
+    lab.write("arms = {'a': dict(config='config.py', options={'+score': [0.5]})}", head=head)
+    assert lab.run() == 0
+    page = (lab.out / 'exam.md').read_text()
+    assert '| a | 1 | 50.00 | 1.000 |' in page and 'multiplied by 100 but for other.' in page
+
+
 def test_the_page_says_how_long_all_cells_take():
     def record(train, test, jobs):
         return {'train_seconds': train, 'test_seconds': test, 'machine': {'cells side by side': jobs}}
