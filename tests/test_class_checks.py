@@ -34,7 +34,7 @@ ASKED = {
     'own_entries', 'results_named_as_annotations', 'data_root', 'full_init', 'disabled', 'image_mismatch', '__dict__',
     # Models.
     'stream', 'convert_weights', 'training_state', 'load_training_state', 'teachers', 'teacher_metas',
-    'student', 'module', 'draw_varied_weights', 'upstream_class', 'expected_by_links',
+    'student', 'module', 'draw_varied_weights', 'upstream_class', 'expected_by_links', 'whole_step',
     # Metrics, hooks, loops, samplers, schedules and visualizers.
     'metrics', 'evaluator', 'check_classes', 'format_dir', 'jsonfile_prefix', 'hooks', 'work_dir', 'out_dir',
     'ema_model', 'replaced_checkpoints', 'dataloader', 'dataloader_iterator', 'start_at', 'samples_after', 'begin_at',

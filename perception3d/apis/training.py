@@ -23,6 +23,7 @@ from perception3d.apis.runner import (
 )
 from perception3d.engine.agreement import check_runner
 from perception3d.engine.distributed import process_rank
+from perception3d.engine.wrappers import unwrapped
 from perception3d.locks import folder_lock
 from perception3d.outputs import check_outputs
 
@@ -72,7 +73,8 @@ def train(
 def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[str, float]:
     """Builds everything, trains one step on one batch of the data, and prints the parameters, shapes and losses.
 
-    Nothing is saved. Returns the losses.
+    It is the first step of a training, or where parts of the model begin later, as links of a distillation do, the
+    first one with all of them (`whole_step` of the model). Nothing is saved. Returns the losses.
     """
     settings['resume'] = False
     settings.pop('overwrite', None)
@@ -85,7 +87,9 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     loop = runner.prepare_one_step()
     check_runner(runner)
     # As the hooks of a training would set them: schedules may use fractions of the training.
-    runner.message_hub.update_info('iter', 0)
+    whole_step = getattr(unwrapped(runner.model), 'whole_step', None)
+    step = whole_step(loop.max_iters) if whole_step else 0
+    runner.message_hub.update_info('iter', step)
     runner.message_hub.update_info('max_iters', loop.max_iters)
     runner.model.train()
     start = time.perf_counter()
@@ -95,5 +99,7 @@ def dry_run(config: str, options: Sequence[str] = (), **settings: Any) -> dict[s
     losses = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
     losses = {name: float(value.detach()) for name, value in losses.items()}
     print(f'one batch loads in {loaded - start:.2f} s, one step takes {time.perf_counter() - loaded:.2f} s')
+    if step:
+        print(f'the step is that of iteration {step} of {loop.max_iters}, the first one with all links')
     print('losses: ' + ', '.join(f'{name} {value:.4f}' for name, value in losses.items()))
     return losses

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -141,6 +142,16 @@ class Distiller(BaseModel):
     def expected_by_links(self) -> dict[str, ExpectedData]:
         """Returns what the loss of each link expects of the data of a training, by the name of the link."""
         return {name: expected_data(link.loss) for name, link in self._links.items()}
+
+    def whole_step(self, max_steps: int) -> int:
+        """Returns the first iteration of a training of `max_steps` in which every link has begun and is not left out.
+
+        It is the last one of the training where some begin later.
+        """
+        schedules = [link.schedule for link in self._links.values()]
+        period = math.lcm(*(schedule.every for schedule in schedules))
+        first = max((schedule.begins(max_steps) for schedule in schedules), default=0)
+        return max(0, min(math.ceil(first / period) * period, max_steps - 1))
 
     def init_weights(self) -> None:
         """Initialises the student, builds the teachers, and copies inherited weights into the student."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from perception3d.checks import InputError
@@ -71,6 +72,10 @@ class WeightSchedule:
             fallen = min(1.0, max(0.0, (step - begin + 1) / max(span, 1)))
             weight *= 1 - fallen * (1 - self.decay_to)
         return weight * self.every
+
+    def begins(self, max_steps: int | None) -> int:
+        """The first iteration of `max_steps` from which on the weight is not zero, but for `every`; errors as `at`."""
+        return math.ceil(self._iterations(self.start, max_steps))
 
     @staticmethod
     def _iterations(value: int | float, max_steps: int | None) -> float:

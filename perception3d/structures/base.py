@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from perception3d.checks import InputError
 from perception3d.structures.frame import SensorFrame
-from perception3d.structures.primitives import GroundMap, Primitive, StructureStyle
+from perception3d.structures.primitives import GroundMap, ImageMap, Primitive, StructureStyle
 from perception3d.structures.views import BevView, CameraView, RangeView, View, View3D
 
 Self = TypeVar('Self', bound='Structure')
@@ -76,6 +76,10 @@ class Structure:
 
     def maps(self) -> Sequence[GroundMap]:
         """Returns its maps over the ground that are drawn in panels of their own; none by default."""
+        return ()
+
+    def image_maps(self) -> Sequence[ImageMap]:
+        """Returns its maps over an image that are drawn in panels of their own; none by default."""
         return ()
 
     def matched(self, truth: Sequence[Structure], distance_m: float) -> Structure | None:

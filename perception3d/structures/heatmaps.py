@@ -99,13 +99,7 @@ class Heatmaps(Structure):
 
     def canvas_from_map(self, view: CameraView) -> npt.NDArray[Any]:
         """Returns the matrix (2, 3) from (column, row, 1) of a map on an image to the pixels of its view."""
-        rows, columns = self.values.shape[1:]
-        width, height = view.image_wh or (columns, rows)
-        place = self.stored_from_map
-        place = np.diag([width / columns, height / rows, 1.0]) if place is None else place
-        cells = np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
-        first, right, down = view.image_points(cells @ place[:2, :2].T + place[:2, 2])
-        return np.column_stack([right - first, down - first, first])
+        return canvas_from_image_map(view, self.stored_from_map, self.values.shape[1:])
 
     def in_bev(self, view: BevView, style: StructureStyle) -> list[Primitive]:
         """Returns the maps of a BEV range."""
@@ -134,3 +128,21 @@ def canvas_from_cells(view: BevView, range_m: Sequence[float], shape: Sequence[i
     first, along_x, along_y = view.to_pixels(low + cell * [[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
     # As a picture, the columns of the map run along y.
     return np.column_stack([along_y - first, along_x - first, first])
+
+
+def canvas_from_image_map(
+    view: CameraView, stored_from_map: npt.NDArray[Any] | None, shape: Sequence[int]
+) -> npt.NDArray[Any]:
+    """Returns the matrix (2, 3) from (column, row, 1) of a map (H, W) on an image to the pixels of its view.
+
+    Args:
+        view: of the image.
+        stored_from_map: as of `Heatmaps`.
+        shape: H and W.
+    """
+    rows, columns = shape
+    width, height = view.image_wh or (columns, rows)
+    place = np.diag([width / columns, height / rows, 1.0]) if stored_from_map is None else stored_from_map
+    cells = np.array([[0.5, 0.5], [1.5, 0.5], [0.5, 1.5]])
+    first, right, down = view.image_points(cells @ place[:2, :2].T + place[:2, 2])
+    return np.column_stack([right - first, down - first, first])

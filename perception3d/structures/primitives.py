@@ -167,4 +167,22 @@ class GroundMap:
     range_m: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
+class ImageMap:
+    """A map over an image that has a panel of its own, dark at 0 and bright at 1.
+
+    Attributes:
+        title: words above the panel.
+        values: (H, W) in 0..1, rows and columns.
+        stored_from_map: (3, 3), cells of the map to pixels of the image on disk, (0, 0) the corner of both; None: it is
+            stretched over the image.
+        camera: whose image it is; None: the only one.
+    """
+
+    title: str
+    values: npt.NDArray[Any]
+    stored_from_map: npt.NDArray[Any] | None = None
+    camera: str | None = None
+
+
 Primitive = Points | Lines | Polygons | Texts | Raster

@@ -3,8 +3,8 @@
 Samples are mmdet3d's Det3DDataSample. A structure is one of its fields, `gt_lanes`, `pred_point_labels` and so on: any
 field with the prefix `gt_` or `pred_` whose value can be drawn. mmdet3d's own fields are read as well:
 `gt_instances_3d`, `pred_instances_3d` and `eval_ann_info` as boxes, `gt_pts_seg` and `pred_pts_seg` as point labels;
-and so are fields with a `lane_mask`: of the truth in the pixels of the network's image, of a prediction in those of the
-image on disk.
+and so are fields with a `lane_mask`, of the truth in the pixels of the network's image, of a prediction in those of the
+image on disk, and fields with a `steering_rad`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from perception3d.structures.base import Structure
 from perception3d.structures.boxes import IGNORED, Boxes
 from perception3d.structures.pixel_labels import PixelLabels
 from perception3d.structures.point_labels import PointLabels
+from perception3d.structures.steering import SteeringAngle
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def _with_fields(sample: Any, prefix: str, structures: list[Structure]) -> tuple
             placed = _stored_from_img(sample) if prefix == 'gt_' else None
             # A tint lies under the lines.
             structures.insert(0, PixelLabels.of_lane_mask(to_numpy(value.lane_mask), placed))
+        elif not isinstance(value, Mapping) and 'steering_rad' in _keys(value):
+            structures.append(SteeringAngle(to_numpy(value.steering_rad).item()))
     return tuple(structures) or None
 
 

@@ -1,4 +1,4 @@
-"""Several models on one image: their predictions over the truth, and below each its response on the image."""
+"""Several models on one image: their predictions over the truth, and below each its response and maps on the image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from perception3d.structures.primitives import Raster, StructureStyle
 from perception3d.structures.views import CameraView
 from perception3d.visualization.canvas import text
 from perception3d.visualization.compare import Column, drawn_classes
-from perception3d.visualization.draw import camera_view
 from perception3d.visualization.layout import resize
 from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint, warp_raster
+from perception3d.visualization.panels import draw_image_panels
+from perception3d.visualization.windows import camera_view
 
 _PREDICTION, _TRUTH = StructureStyle(thickness_px=2), StructureStyle(thickness_px=1, dash_px=(5.0, 4.0))
 # Cyan: no value of a response has it.
@@ -29,8 +30,9 @@ def draw_image_comparison(
 ) -> np.ndarray:
     """Returns a picture (2 * H, N * W + L, 3) BGR: a column for each of N models, predictions above, response below.
 
-    The truth is dashed, on a response in cyan. A model without a response has the truth alone there. The last L pixels
-    are a legend.
+    The truth is dashed, on a response in cyan. A model without a response has the truth alone there. Further down, one
+    below the other, are the maps over an image that predictions carry, such as the attention of stages; the column of
+    a model with fewer of them ends earlier. The last L pixels are a legend.
 
     Args:
         columns: one for each model.
@@ -45,7 +47,9 @@ def draw_image_comparison(
         raise InputError('there is nothing to compare: give one model or more')
     truth = [structure.drawable()[0] for structure in ground_truth or ()]
     panels = [_draw_column(column, truth, frame, width_px) for column in columns]
-    return np.hstack([*panels, _draw_legend(columns, truth, len(panels[0]), width_px)])
+    height_px = max(map(len, panels))
+    panels = [np.pad(each, ((0, height_px - len(each)), (0, 0), (0, 0))) for each in panels]
+    return np.hstack([*panels, _draw_legend(columns, truth, height_px, width_px)])
 
 
 def _draw_legend(columns: Sequence[Column], truth: Sequence[Structure], height_px: int, width_px: int) -> np.ndarray:
@@ -68,6 +72,8 @@ def _draw_column(column: Column, truth: Sequence[Structure], frame: SensorFrame,
         for structure in (one.drawable()[0] for one in column.structures):
             paint(upper, structure.primitives(view, _PREDICTION))
         panels += [upper, lower]
+    maps = [each for structure in column.structures for each in structure.image_maps()]
+    panels += [row for each in maps for row in draw_image_panels(frame, [each], width_px, 1.0)]
     text(panels[0], column.title, (4, 4), height_px=13, plate=0.6)
     for panel in panels:
         panel[:, -1] = 90

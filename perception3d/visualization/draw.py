@@ -13,15 +13,14 @@ from perception3d.structures.base import Structure
 from perception3d.structures.frame import Y_FORWARD, SensorFrame
 from perception3d.structures.primitives import StructureStyle
 from perception3d.structures.sample import SampleStructures, resolve
-from perception3d.structures.views import CameraView
 from perception3d.visualization.bev import BACKGROUND, draw_background
 from perception3d.visualization.canvas import text
 from perception3d.visualization.layout import GAP, fit_images
 from perception3d.visualization.legend import draw_legend
 from perception3d.visualization.paint import paint
 from perception3d.visualization.palette import OTHER
-from perception3d.visualization.panels import draw_panels
-from perception3d.visualization.windows import Panel, fitted_panels, range_view, square_panels
+from perception3d.visualization.panels import draw_image_panels, draw_panels
+from perception3d.visualization.windows import Panel, camera_view, fitted_panels, range_view, square_panels
 
 LEGEND_PX = 232
 # Height of a range view, for 64 rows of points that touch each other.
@@ -143,7 +142,7 @@ def draw_sample(
 
     Below are panels of the same ground: predictions next to the truth (`PictureStyle.match_distance_m`), and maps.
     Without camera images, labelled points are drawn in a range view: one of the truth, one of the prediction. Images
-    without a LiDAR have no BEV views: the legend is next to them.
+    without a LiDAR have no BEV views: the legend is next to them, and maps over them are in panels below.
 
     Args:
         frame: camera images (any number, none leaves them out) with their matrices, points, axes of the LiDAR frame.
@@ -164,7 +163,9 @@ def draw_sample(
     drawn = prepare(frame, class_names, structures, notes, style)
     parts = [draw_title(title, style)]
     if frame.has_images_alone:
-        return np.concatenate([*parts, _draw_images_alone(drawn, style)], axis=0)
+        image_maps = [each for _, structure in drawn.structures for each in structure.image_maps()]
+        parts += [_draw_images_alone(drawn, style), *draw_image_panels(frame, image_maps, style.width_px, style.scale)]
+        return np.concatenate(parts, axis=0)
     parts += [draw_cameras(drawn, style)] if frame.images else _draw_range_views(drawn, style)
     parts.append(_draw_bev_row(drawn, style))
     truth, predictions = (structures or () for _, structures in drawn.sources)
@@ -234,24 +235,6 @@ def _draw_grid(drawn: Drawn, width_px: int, limit_px: int, text_scale: float) ->
         left, top = corners[name]
         grid[top : top + image.shape[0], left : left + image.shape[1]] = image
     return grid
-
-
-def camera_view(
-    frame: SensorFrame, name: str, canvas: np.ndarray, factor: float, text_scale: float = 1.0
-) -> CameraView:
-    """Returns the view of an image of a frame on a canvas, which is the image `factor` times as large."""
-    # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
-    scaling = np.array([[factor, 0, -0.5], [0, factor, -0.5], [0, 0, 1]])
-    matrix, image = frame.img_from_lidar.get(name), frame.images[name]
-    return CameraView(
-        name,
-        None if matrix is None else scaling @ np.asarray(matrix, np.float64)[:3],
-        canvas.shape[1],
-        canvas.shape[0],
-        scaling @ np.asarray(frame.img_from_stored.get(name, np.eye(3)), np.float64),
-        text_scale,
-        frame.stored_wh.get(name, (image.shape[1], image.shape[0])),
-    )
 
 
 def _draw_images_alone(drawn: Drawn, style: PictureStyle) -> np.ndarray:

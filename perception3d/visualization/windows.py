@@ -1,4 +1,4 @@
-"""Which parts of the ground a picture shows, squares in the nuScenes frame, else where something is; range views."""
+"""Views of parts of the ground (squares in the nuScenes frame, else where something is), of ranges, and of images."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from perception3d.geometry.range_image import RangeImage
-from perception3d.structures.frame import LidarAxes
-from perception3d.structures.views import BevView, RangeView, square_view
+from perception3d.structures.frame import LidarAxes, SensorFrame
+from perception3d.structures.views import BevView, CameraView, RangeView, square_view
 
 # The ego vehicle and a margin around it are always seen.
 _BEHIND_M, _LEAST_SIDE_M, _LEAST_AHEAD_M = 4.0, 8.0, 15.0
@@ -161,3 +161,21 @@ def _view(
 
 def _caption(view: BevView) -> str:
     return f"bird's eye view, {math.floor(view.ahead_m[1] + 0.01):d} m ahead, forward is up"
+
+
+def camera_view(
+    frame: SensorFrame, name: str, canvas: np.ndarray, factor: float, text_scale: float = 1.0
+) -> CameraView:
+    """Returns the view of an image of a frame on a canvas, which is the image `factor` times as large."""
+    # Matrices count pixels from the corner of the image, the canvas from the centre of its first pixel.
+    scaling = np.array([[factor, 0, -0.5], [0, factor, -0.5], [0, 0, 1]])
+    matrix, image = frame.img_from_lidar.get(name), frame.images[name]
+    return CameraView(
+        name,
+        None if matrix is None else scaling @ np.asarray(matrix, np.float64)[:3],
+        canvas.shape[1],
+        canvas.shape[0],
+        scaling @ np.asarray(frame.img_from_stored.get(name, np.eye(3)), np.float64),
+        text_scale,
+        frame.stored_wh.get(name, (image.shape[1], image.shape[0])),
+    )

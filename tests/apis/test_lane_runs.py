@@ -20,7 +20,7 @@ from perception3d.apis.compare import CompareOptions, compare
 from perception3d.apis.config import load_config, parse_options
 from perception3d.apis.inferencer import Inferencer
 from perception3d.apis.testing import test as run_test
-from perception3d.apis.training import train
+from perception3d.apis.training import dry_run, train
 from perception3d.checks import InputError
 from perception3d.files import read_image
 from perception3d.formats.culane.evaluation.folders import EvaluationOptions, evaluate_folders
@@ -219,6 +219,14 @@ def test_scores_and_pictures_of_a_test_are_those_of_its_result_files(root, optio
         run_test(CONFIG, checkpoint, options, work_dir=str(tmp_path), format_only=str(root))
 
 
+def test_a_dry_run_of_self_distillation_computes_its_links(options, capsys):
+    sad = [option for option in options if '+model.decoder' not in option]
+    losses = dry_run(config_path('lane_sad_enet_208x976_12e_culane'), [*sad, 'sad_norm=zsoftmax'])
+    # 16 of 24 iterations are without them.
+    assert 'that of iteration 16 of 24, the first one with all links' in capsys.readouterr().out
+    assert losses['distill.two_three.loss'] > 0 and losses['distill.three_four.loss'] > 0
+
+
 def test_infer_says_how_fast_it_was(root, options, checkpoint, tmp_path, capsys):
     args = [str(CONFIG), str(checkpoint), str(root / FOLDER), '--out', str(tmp_path), '--cfg-options', *options]
     assert infer.main(args) == 0
@@ -250,5 +258,8 @@ def test_two_lane_models_are_compared_on_the_image(options, work_dir, tmp_path):
     # The network does not see the upper quarter, and responds near the lanes below.
     response = late[height:, :719]
     assert response[: height // 5].max() < 60 and (response.sum(axis=2) > 500).mean() > 0.02
+    wide = parse_options([*options, 'model.keep_attention=["stage3","stage4"]'])
+    (explained,) = compare(models, [0], tmp_path / 'wide', wide, CompareOptions(device='cpu'))
+    assert len(read_image(explained)) == 4 * height + 8
     (bare,) = compare(models, [0], tmp_path / 'bare', parse_options(options), CompareOptions('none', device='cpu'))
     assert (read_image(bare) != picture)[height:].any(axis=2).mean() > 0.5

@@ -2,7 +2,7 @@
 
 Sizes, steps and batches are those of a first try: set them in the leaf above `with read_base()`. Masks are drawn from
 the polylines, `lane_width_px` pixels of the stored image wide: about a hundredth of its width. The number of slots is
-that of the info file: set `num_lanes` of the network to it.
+that of the info file: set `class_names` of the leaf to as many names, left to right.
 """
 
 from mmengine.config import read_base

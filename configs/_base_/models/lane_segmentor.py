@@ -38,6 +38,8 @@ model = dict(
         kernel=decoder_kernel,
         smooth_px=None,
     ),
+    # True: pictures show where the four stages are strong; or a list of stages.
+    keep_attention=False,
 )
 if not exist:
     del model['losses']['exist']

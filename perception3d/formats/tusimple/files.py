@@ -104,8 +104,12 @@ def require_numbers(values: Any, place: str) -> tuple[float, ...]:
 
 
 def default_rows(height: int) -> list[float]:
-    """Returns the rows of an image without `h_samples`: 160, 170, .., 710 of 720, and the same shares of others."""
-    return [height * k / _NUM_STEPS for k in range(_FIRST_ROW // _ROW_STEP, _NUM_STEPS)]
+    """Returns the rows of an image without `h_samples`: 160, 170, .., 710 of 720, and the same shares of others.
+
+    They are whole numbers, as in TuSimple's files, rounded down; a row of a low image is named once.
+    """
+    rows = (height * k // _NUM_STEPS for k in range(_FIRST_ROW // _ROW_STEP, _NUM_STEPS))
+    return [float(row) for row in dict.fromkeys(rows)]
 
 
 def sample_rows(lane: npt.NDArray[Any], h_samples: Sequence[float]) -> list[float]:

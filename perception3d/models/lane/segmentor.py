@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmdet3d.structures import Det3DDataSample
@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from perception3d.checks import unknown_name
+from perception3d.models.lane.attention import attention_maps, names_of_stages
 from perception3d.models.lane.export import lane_spec
 from perception3d.models.lane.image_size import checked_images
 from perception3d.models.lane.outputs import STAGES, LaneOutputs, LaneTargets, lane_targets
@@ -27,7 +28,8 @@ class LaneSegmentor(BaseModel):
     every network alike: `stage1` .. `stage4`, `seg_logits`, `exist_logits`, `embeddings`.
 
     Mode 'tensor' returns `LaneOutputs`, 'loss' the losses `loss_NAME`, 'predict' the samples with `pred_lanes`
-    (`structures.lanes.Lanes` in pixels of the stored image, labels are slots) and what else its decoder gives.
+    (`structures.lanes.Lanes` in pixels of the stored image, labels are slots), what else its decoder gives, and with
+    `keep_attention` `pred_attention`, which pictures show.
 
     Args:
         net: config of a network: `net(images) -> LaneOutputs`, with the attributes `num_lanes` and `input_hw`.
@@ -36,10 +38,13 @@ class LaneSegmentor(BaseModel):
         data_preprocessor: config of a `LanePreprocessor`.
         agnostic: the network has one class for lanes of all slots, so that it is not compared with the classes of the
             data set.
+        keep_attention: stages whose attention maps `predict` adds to its samples, True for all four: see
+            `attention.attention_maps`.
         init_cfg: as of mmengine's class.
 
     Raises:
-        InputError: images of another size than the network takes; a loss on an output that the network does not have.
+        InputError: images of another size than the network takes; a loss on an output that the network does not have;
+            an unknown stage in `keep_attention`.
     """
 
     response_tap = 'seg_logits'
@@ -52,12 +57,14 @@ class LaneSegmentor(BaseModel):
         decoder: dict[str, Any],
         data_preprocessor: dict[str, Any],
         agnostic: bool = False,
+        keep_attention: bool | Sequence[str] = False,
         init_cfg: Any = None,
     ) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.net: Any = MODELS.build(net)
         self.decoder = TASK_UTILS.build(decoder)
         self.agnostic = agnostic
+        self.keep_attention = names_of_stages(keep_attention)
         self._weights = {name: float(loss.get('weight', 1.0)) for name, loss in losses.items()}
         self.losses = nn.ModuleDict()
         for name, loss in losses.items():
@@ -80,6 +87,8 @@ class LaneSegmentor(BaseModel):
         samples = data_samples or [Det3DDataSample() for _ in inputs['img']]
         for k, sample in enumerate(samples):
             self.decoder.decode(outputs.of_sample(k), sample)
+            if self.keep_attention:
+                sample.pred_attention = attention_maps(outputs, k, sample, self.keep_attention)
         return list(samples)
 
     def expected_data(self) -> ExpectedData:

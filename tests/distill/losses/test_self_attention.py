@@ -88,9 +88,15 @@ def test_the_literal_softmax_of_sums_of_squares_is_one_hot_and_has_no_gradient()
     assert not gradient(norm='softmax').any()
 
 
-def test_gradient_is_that_of_finite_differences() -> None:
+@pytest.mark.parametrize('norm', NORMS)
+def test_gradient_is_that_of_finite_differences(norm: str) -> None:
     student, teacher = maps(3, 2, 3, 3, 4).requires_grad_(), maps(4, 2, 2, 2, 2)
-    assert torch.autograd.gradcheck(lambda s: 100 * self_attention_loss(s, teacher), student, atol=1e-6)
+    assert torch.autograd.gradcheck(lambda s: 100 * self_attention_loss(s, teacher, norm=norm), student, atol=1e-6)
+
+
+def test_gradients_of_the_norms_are_of_different_orders() -> None:
+    sizes = {norm: float(gradient(norm=norm).norm()) for norm in NORMS}
+    assert sizes['zsoftmax'] > sizes['l2'] > 20 * sizes['sum1'] > 0 == sizes['softmax']
 
 
 def test_the_scale_of_features_does_not_matter_and_the_target_has_no_gradient() -> None:

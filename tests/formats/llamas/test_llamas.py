@@ -6,18 +6,23 @@ import cv2
 import llamas_tree as tree
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import pseudo_collate
+from shipped import config_path
 
+from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.datasets.transforms.lane_loading import CropResizeLaneImage, LoadLaneImage
 from perception3d.datasets.transforms.lane_packing import PackLaneInputs
 from perception3d.files import read_pickle, write_image, write_json
-from perception3d.formats.culane.files import format_lines
+from perception3d.formats.culane.files import format_lines, read_lines
 from perception3d.formats.llamas.dataset import LlamasDataset
 from perception3d.formats.llamas.evaluation.average_precision import average_precision
 from perception3d.formats.llamas.evaluation.folders import EvaluationOptions, evaluate_folders
 from perception3d.formats.llamas.evaluation.metric import LlamasMetric
 from perception3d.formats.llamas.files import SLOTS, label_lanes, lane_rows, marker_mask, read_label
 from perception3d.formats.llamas.info import create_infos
+from perception3d.registry import DATASETS, MODELS
 from perception3d.structures.lanes import Lanes
 
 
@@ -203,3 +208,25 @@ def test_trees_that_cannot_be_used(tmp_path):
     write_image(root / 'color_images/train/rec-a/1_color_rect.png', np.zeros((717, 640, 3), np.uint8))
     with pytest.raises(InputError, match='is 640 x 717 pixels: expected 1276 x 717'):
         create_infos(root, progress=False)
+
+
+def test_the_shipped_config_trains_and_writes_a_result_file(root, tmp_path):
+    torch.manual_seed(0)
+    config = load_config(config_path('enet_288x960_12e_llamas'), dict(data_root=str(root), input_hw=[32, 64]))
+    model = MODELS.build(config.model)
+    model.decoder.threshold = model.decoder.exist_threshold = 0.0
+    sets = {name: DATASETS.build(config[f'{name}_dataloader'].dataset) for name in ('train', 'test')}
+    assert len(sets['test']) == 2
+    # Batch norm of one image has no spread: the only image of train, twice.
+    batch = pseudo_collate([sets['train'][0]] * 2)
+    losses = model.train()(**model.data_preprocessor(batch, True), mode='loss')
+    assert all(torch.isfinite(value) for value in losses.values())
+    with torch.no_grad():
+        (sample,) = model.eval()(**model.data_preprocessor(pseudo_collate([sets['test'][0]])), mode='predict')
+    rows = [sorted(line[:, 1].tolist()) for line in sample.pred_lanes.polylines]
+    # 716, 696, .., 316: what is scored begins in row 300.
+    assert rows == [list(range(316, 717, 20))] * 4
+    metric = config.test_evaluator.type(format_dir=str(tmp_path), format_only=True)
+    metric.process(None, [sample.to_dict()])
+    assert metric.evaluate(1) == {}
+    assert len(read_lines(tmp_path / 'rec-b/1.lines.txt')) == 4

@@ -119,6 +119,10 @@ def test_rows_between_points_are_on_the_straight_line():
     assert sample_rows(lane[:1], [50, 51]) == [100, -2] and sample_rows(np.zeros((0, 2)), [1, 2]) == [-2, -2]
     assert sample_rows(np.array([[0, 0], [1, 3]]), [1]) == [0.33]
     assert len(default_rows(720)) == 56 and default_rows(360)[0] == 80
+    # Whole rows at any height: those of 590 begin at 590 * 160 / 720 = 131.1.
+    odd = default_rows(590)
+    assert odd[:3] == [131, 139, 147] and odd[-1] == 581 and all(row == int(row) for row in odd)
+    assert default_rows(36) == [float(row) for row in range(8, 36)]
 
 
 def _line(**changes: Any) -> str:

@@ -21,6 +21,7 @@ PARAMETERS = {
     'enet_208x976_12e_culane': 0.930,
     'enet_288x800_12e_culane': 0.998,
     'enet_288x800_12e_custom_lanes': 0.998,
+    'enet_288x960_12e_llamas': 1.113,
     'enet_360x640_12e_bdd100k_lane': 0.384,
     'enet_368x640_50e_tusimple': 1.012,
     'enet_paper_288x800_8e_culane': 0.998,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from lane_batches import lane_batch
 from mmengine.structures import LabelData, PixelData
 from torch import nn
 
+from perception3d.apis.inferencer import describe
 from perception3d.checks import InputError
 from perception3d.distill.adapter import ConvAdapter
 from perception3d.distill.distiller import Distiller
@@ -20,6 +22,11 @@ from perception3d.models.lane.preprocessor import LanePreprocessor
 from perception3d.models.lane.steering import SteeringRegressor
 from perception3d.registry import MODELS
 from perception3d.structures.export_spec import export_spec
+from perception3d.structures.frame import SensorFrame
+from perception3d.structures.sample import SampleStructures, structures_of
+from perception3d.visualization.draw import PictureStyle, draw_sample
+from perception3d.visualization.palette import class_color
+from perception3d.visualization.windows import camera_view
 
 SMALL = dict(data_preprocessor=dict(type=LanePreprocessor), input_hw=(32, 64), base_channels=8)
 TASKS = {'classes': dict(type=ClassHead, num_classes=4), 'depth': dict(type=DepthHead)}
@@ -161,3 +168,31 @@ def test_what_is_missing_is_named():
     with pytest.raises(InputError, match='unit_rad is 0'):
         steering(unit_rad=0)
     assert isinstance(model.stage1, nn.Identity)
+
+
+def test_an_angle_is_drawn_and_described_with_its_side():
+    model = steering().eval()
+    with torch.no_grad():
+        (sample, _) = model(**model.data_preprocessor(batch()), mode='predict')
+    angle = float(sample.pred_steering.steering_rad)
+    described = describe(sample, ('left', 'right'))['steering']
+    assert described == {'angle_rad': angle, 'angle_deg': pytest.approx(math.degrees(angle))}
+    sample.pred_steering = LabelData(steering_rad=torch.tensor([math.radians(3)]))
+    sample.gt_steering = LabelData(steering_rad=torch.tensor([math.radians(-4)]))
+    carried = structures_of(sample)
+    (predicted,), truth = carried.predictions, carried.ground_truth[-1]
+    assert (predicted.words, truth.words) == ('3.0 deg left', '4.0 deg right')
+    frame = SensorFrame({'front': np.full((200, 400, 3), 60, np.uint8)})
+    alone = SampleStructures(None, (predicted,)), SampleStructures((truth,), None)
+    for one, lean in zip(alone, (-1, 1)):
+        picture = draw_sample(frame, (), one, style=PictureStyle(width_px=613))[11:, :539]
+        line = (picture == class_color('steering')).all(axis=2)
+        line[-70:] = False  # the foot and its words
+        rows, columns = np.nonzero(line)
+        # Five times the angle from the vertical, at a height of 70 to 80 of 81 pixels.
+        wanted = 539 / 2 + lean * math.tan(math.radians(15 if lean < 0 else 20)) * (269 - rows.mean())
+        assert len(rows) and abs(columns.mean() - wanted) < 3
+    lost = LabelData(steering_rad=torch.tensor([math.nan]))
+    sample.pred_steering = lost
+    assert describe(sample, ())['steering'] == {'angle_rad': None, 'angle_deg': None}
+    assert structures_of(sample).predictions[0].in_camera(camera_view(frame, 'front', picture, 1.0), None) == []
