@@ -20,7 +20,9 @@ from perception3d.benchmark.timing import elapsed_ms
 from perception3d.checks import InputError
 from perception3d.engine.cpu import prepare_cpu
 from perception3d.models.inference.acceleration import accelerate
+from perception3d.models.lane.row_decoder import RowDecoder
 from perception3d.models.lane.scnn import SCNN
+from perception3d.models.lane.segmentor import LaneSegmentor
 from perception3d.registry import MODELS
 
 
@@ -38,14 +40,14 @@ def benchmark_lanes(config: Config, device: torch.device, runs: int) -> dict[str
     prepare_cpu()
     init_default_scope(config.get('default_scope', 'mmdet3d'))
     settings = config.model.get('student', config.model)
-    if 'input_hw' not in settings.get('net', {}):
-        raise InputError(f'{config.filename} is not a lane config: its model has no net with input_hw')
+    # A detector of lanes has its size itself.
+    net = settings.get('net', settings)
+    if 'input_hw' not in net or 'decoder' not in settings:
+        raise InputError(f'{config.filename} is not a lane config: its model has no decoder of lanes, or no input_hw')
     torch.manual_seed(0)
     # As a whole: a Distiller predicts by its student.
     own = MODELS.build(copy.deepcopy(config.model)).to(device).eval()
-    net = settings.net
-    rival_net = dict(type=SCNN, num_lanes=net.num_lanes, input_hw=net.input_hw, exist=net.get('exist', True))
-    rival = MODELS.build({**copy.deepcopy(settings), 'net': rival_net}).to(device).eval()
+    rival = MODELS.build(_rival(settings, net, net.get('num_lanes') or len(config.class_names))).to(device).eval()
     batch = _batch(net.input_hw)
     models = {'own': own, 'SCNN': rival}
     with torch.no_grad():
@@ -63,6 +65,19 @@ def benchmark_lanes(config: Config, device: torch.device, runs: int) -> dict[str
         row |= {title: values['own'], f'{title}, SCNN': values['SCNN']}
         row[f'{title}, SCNN / own'] = values['SCNN'] / values['own']
     return row
+
+
+def _rival(settings: Any, net: Any, num_lanes: int) -> dict[str, Any]:
+    """The config of SCNN for the same lanes and input; its decoder is CULane's where the other has no maps of slots."""
+    rival = dict(type=SCNN, num_lanes=num_lanes, input_hw=net.input_hw, exist=net.get('exist', True))
+    has_slots = 'num_lanes' in net and 'net' in settings
+    return dict(
+        type=LaneSegmentor,
+        net=rival,
+        losses={},
+        decoder=copy.deepcopy(settings.decoder) if has_slots else dict(type=RowDecoder),
+        data_preprocessor=copy.deepcopy(settings.data_preprocessor),
+    )
 
 
 def _batch(input_hw: tuple[int, int]) -> dict[str, Any]:

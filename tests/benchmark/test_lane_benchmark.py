@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from mmengine.config import Config
+from shipped import config_path
 
+from perception3d.apis.config import load_config
 from perception3d.benchmark import find_benchmarks
 from perception3d.benchmark.lane import benchmark_lanes
 from perception3d.checks import InputError
@@ -35,6 +37,14 @@ def test_sizes_and_times_of_both_networks():
     assert 'lane' in find_benchmarks()
 
 
+@pytest.mark.parametrize('name', ['clrnet_r18_320x800_15e_culane', 'lane_agnostic_enet_208x976_12e_culane'])
+def test_networks_without_slots_are_compared_too(name):
+    config = load_config(config_path(name), dict(input_hw=[64, 160]))
+    row = benchmark_lanes(config, CPU, runs=1)
+    assert row['input'] == '160x64' and row['parameters, M'] < 12 < 20 < row['parameters, M, SCNN']
+    assert row['predict ms'] > 0 and row['predict ms, SCNN'] > 0
+
+
 def test_other_configs_are_refused():
-    with pytest.raises(InputError, match='is not a lane config: its model has no net with input_hw'):
+    with pytest.raises(InputError, match='is not a lane config: its model has no decoder of lanes, or no input_hw'):
         benchmark_lanes(Config(dict(model=dict(type='A'))), CPU, runs=1)
