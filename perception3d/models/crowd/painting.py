@@ -7,6 +7,7 @@ sector: a point outside of it gets zeros, and a last number says whether it was 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 
 from perception3d.checks import InputError
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import ExportSpec, ReadSample, spec_of_class
 
 PIXEL_NUMBERS = 3
 """How many numbers `AddImagePixels` adds to a point: u and v in pixels of the network's image, and 1 where seen."""
@@ -49,6 +51,9 @@ class PaintedVoxelNet(VoxelNet):
         kwargs: as of VoxelNet.
     """
 
+    more_than_a_cloud = 'an image, and the pixels of its points'
+    """What it needs next to one cloud; for what makes clouds up."""
+
     def __init__(
         self, image_backbone: dict[str, Any], image_neck: dict[str, Any], image_channels: int, **kwargs: Any
     ) -> None:
@@ -72,6 +77,11 @@ class PaintedVoxelNet(VoxelNet):
             )
         voxels['voxels'] = self.painted(voxels, images)
         return super().extract_feat({**batch_inputs_dict, 'voxels': voxels})
+
+    def export_spec(self, read_sample: ReadSample) -> ExportSpec:
+        """Returns that of a detector on pillars; the network of the image is outside of the file."""
+        spec = spec_of_class(self, read_sample)
+        return replace(spec, before=f'image to features, which are added to the points, {spec.before}')
 
     def painted(self, voxels: dict[str, Tensor], images: Tensor) -> Tensor:
         """Returns voxels (V, P, F + C + 1) of voxels (V, P, F + 3) and images (B, 3, H, W); rows beyond a count stay 0.

@@ -87,13 +87,17 @@ def test_gradients_equal_differences():
     fields = ('heatmap', 'codes', 'gates', 'density', 'coarse', 'relation')
 
     def total(*values):
-        losses = crowd_losses(maps._replace(**dict(zip(fields, values))), people, RANGE_M, _rules(), LossWeights())
+        own = {**dict(zip(fields, values)), 'levels': values[6:8], 'counts': values[8:]}
+        losses = crowd_losses(maps._replace(**own), people, RANGE_M, _rules(), LossWeights())
         return torch.stack(list(losses.values())).sum()
 
-    values = [getattr(maps, field).float().requires_grad_() for field in fields]
+    given = [*(getattr(maps, field) for field in fields), *maps.levels, *maps.counts]
+    values = [value.float().requires_grad_() for value in given]
     gradients = torch.autograd.grad(total(*values), values)
     generator = torch.Generator().manual_seed(0)
-    for k, (field, gradient) in enumerate(zip(fields, gradients)):
+    names = (*fields, 'level 0', 'level 1', 'counts')
+    for k, (field, gradient) in enumerate(zip(names, gradients, strict=True)):
+        assert gradient.abs().sum() > 0, field
         direction = torch.randn(values[k].shape, generator=generator)
         step = 1e-3
         ends = [

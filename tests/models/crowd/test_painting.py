@@ -15,10 +15,12 @@ from torch import nn
 
 from perception3d.checks import InputError
 from perception3d.datasets.transforms.point_painting import AddImagePixels
+from perception3d.export.onnx_file import write_onnx
 from perception3d.files import write_image
 from perception3d.models.crowd.painting import PaintedVoxelNet, features_at
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.registry import MODELS
+from perception3d.structures.export_spec import export_spec
 
 _STORED_HW, _FINAL_HW = (36, 64), (18, 32)
 IMG_FROM_CAM = np.array([[40.0, 0, 32, 0], [0, 40, 18, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
@@ -201,3 +203,10 @@ def test_a_batch_without_pixels_is_named(batch):
     with pytest.raises(InputError, match='AddImagePixels'):
         model.extract_feat({**data, 'imgs': None})
     assert isinstance(model.image_neck, nn.Module)
+
+
+def test_the_dense_part_is_exported_without_the_image(tmp_path):
+    pytest.importorskip('onnxruntime')
+    spec = export_spec(painted_model(), None)
+    assert write_onnx(spec, tmp_path / 'net.onnx') < 1e-4
+    assert spec.outputs[:2] == ('heatmap', 'codes') and spec.before.startswith('image to features, which are added')
