@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ import torch
 from kitti_tree import points_in
 from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from shipped import config_path
 
+from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.files import read_pickle
 from perception3d.formats.jrdb.clouds import read_pcd, robot_from_lidars
@@ -22,7 +26,7 @@ from perception3d.formats.jrdb.dataset import JrdbDataset
 from perception3d.formats.jrdb.files import boxes_of, read_frame
 from perception3d.formats.jrdb.info import TRUTH_FOLDER, create_infos
 from perception3d.formats.jrdb.rules import FAR, FEW_POINTS, VALIDATION
-from perception3d.registry import DATASETS
+from perception3d.registry import DATASETS, METRICS, MODELS
 from tools import create_data
 
 CONFIG = Path(__file__).resolve().parents[3] / 'configs' / '_base_' / 'datasets' / 'jrdb.py'
@@ -213,6 +217,45 @@ def test_the_pipeline_merges_the_clouds(tree: Path):
     assert frame['inputs']['points'].shape == (80, 4)
     people = frame['data_samples'].gt_instances_3d
     assert sorted(people.labels_3d.tolist()) == [-1, 0] and people.bboxes_3d.tensor.isfinite().all()
+
+
+def test_the_config_trains_and_is_scored_on_a_tree(tree: Path):
+    # 64 x 64 pillars around the one who walks, and few channels.
+    span = [1.92, -3.2, -2, 12.16, 7.04, 2]
+    small = dict(pillar_channels=8, block_channels=[8, 16, 16], block_layers=[1, 1, 1], neck_channels=8)
+    options = {'data_root': str(tree), 'point_cloud_range': span, 'head_channels': 8, **small}
+    config = load_config(config_path('dha_pillar_320x320_40e_jrdb'), options)
+    init_default_scope('mmdet3d')
+    np.random.seed(0)
+    torch.manual_seed(0)
+    training = DATASETS.build(config.train_dataloader.dataset)
+    model = MODELS.build(config.model).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    totals = []
+    for _ in range(8):
+        batch = model.data_preprocessor(pseudo_collate([training[0], training[1]]), True)
+        total, _ = model.parse_losses(model(**batch, mode='loss'))
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total))
+    assert np.isfinite(totals).all() and totals[-1] < 0.7 * totals[0]
+    frames = DATASETS.build(config.test_dataloader.dataset)
+    metric = METRICS.build(config.test_evaluator)
+    metric.dataset_meta = frames.metainfo
+    with torch.no_grad():
+        for frame in frames:
+            samples = model.eval()(**model.data_preprocessor(pseudo_collate([frame]), False), mode='predict')
+            metric.process(None, [sample.to_dict() for sample in samples])
+    assert set(metric.evaluate(len(frames))) == {f'jrdb/ap@{overlap}' for overlap in (0.3, 0.5, 0.7)}
+
+
+def test_a_tree_without_labels_gives_test(tmp_path: Path):
+    root = write_tree(tmp_path)
+    shutil.rmtree(root / 'labels')
+    assert list(create_infos(root)['splits']) == ['test'] and not (root / TRUTH_FOLDER).exists()
+    frames = JrdbDataset(str(root), 'perception3d_infos_test.pkl', pipeline=[], test_mode=True)
+    assert len(frames) == 4 and len(frames.read_points(frames[3])) == 80
 
 
 def test_trees_that_cannot_be_used_are_named(tmp_path: Path):
