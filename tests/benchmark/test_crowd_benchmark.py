@@ -5,8 +5,10 @@ import torch
 from mmengine.config import Config
 
 from perception3d.benchmark import Settings, find_benchmarks
-from perception3d.benchmark.crowd import benchmark_crowd, crowd_cloud
+from perception3d.benchmark.crowd import benchmark_crowd, benchmark_head, crowd_cloud
 from perception3d.checks import InputError
+from perception3d.models.crowd.painting import PaintedVoxelNet
+from perception3d.models.crowd.two_frame import TwoFrameVoxelNet
 from tests.models.crowd.crowd_parts import RANGE_M, tiny_settings
 
 SPAN = [*RANGE_M[:2], -4, *RANGE_M[2:], 2]
@@ -29,3 +31,20 @@ def test_crowd_times_the_same_network_twice():
     parts = {'data_preprocessor', 'voxel_encoder', 'middle_encoder', 'backbone', 'neck', 'bbox_head', 'decoding'}
     assert parts <= {name.removesuffix(' ms') for name in fast} and all(fast[f'{part} ms'] != 0 for part in parts)
     assert 'crowd' in find_benchmarks()
+
+
+@pytest.mark.parametrize(('detector', 'more'), [(TwoFrameVoxelNet, 'frame before'), (PaintedVoxelNet, 'an image')])
+def test_a_model_that_needs_more_than_a_cloud_is_named(detector, more):
+    settings = tiny_settings()
+    settings.type = detector
+    with pytest.raises(InputError, match=f'{detector.__name__} needs .*{more}.*--part model'):
+        benchmark_crowd(Config(dict(model=settings)), Settings(torch.device('cpu'), runs=1))
+
+
+def test_targets_and_decoding_are_timed_by_part():
+    settings = Settings(torch.device('cpu'), runs=1)
+    tables = benchmark_head(Config(dict(model=tiny_settings())), settings)
+    drawn, decoded = tables.values()
+    assert [row['people'] for row in drawn] == [25, 500] and decoded[0]['most boxes'] == 200
+    times = [value for row in (*drawn, *decoded) for name, value in row.items() if name.endswith(' ms')]
+    assert len(times) == 7 and min(times) > 0

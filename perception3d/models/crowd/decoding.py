@@ -38,9 +38,7 @@ class Decoder:
         A cell is a peak where no neighbour of 3 x 3 has a greater logit. Of two peaks the worse one is dropped if it
         lies within the radius of the better one, and that one was kept.
         """
-        heat = maps.heatmap.float().nan_to_num(nan=-math.inf)
-        peaks = heat.masked_fill(F.max_pool2d(heat, 3, 1, 1) > heat, -math.inf).flatten(1)
-        logits, cells = peaks.topk(min(self.max_boxes, peaks.shape[1]), dim=1)
+        logits, cells = best_peaks(maps.heatmap, self.max_boxes)
         scores = logits.sigmoid()
         boxes = decode(rows_at(maps.codes, cells), cells, grid)
         radius = torch.full_like(scores, self.radius_m)
@@ -50,6 +48,17 @@ class Decoder:
         usable = (scores >= self.score_thr) & logits.isfinite() & boxes.isfinite().all(-1)
         kept = suppress(boxes[..., :2], radius, usable)
         return [(box[keep], score[keep]) for box, score, keep in zip(boxes, scores, kept, strict=True)]
+
+
+def best_peaks(heatmap: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Returns logits and cells (row * W + column), both (B, K), of the best K <= `count` cells of maps (B, 1, H, W).
+
+    By falling logit; cells that are no peaks have -inf. NaN is no peak.
+    """
+    heat = heatmap.float().nan_to_num(nan=-math.inf)
+    peaks = heat.masked_fill(F.max_pool2d(heat, 3, 1, 1) > heat, -math.inf).flatten(1)
+    logits, cells = peaks.topk(min(count, peaks.shape[1]), dim=1)
+    return logits, cells
 
 
 def poisson_spacing(density: Tensor) -> Tensor:

@@ -118,6 +118,9 @@ class TwoFrameVoxelNet(VoxelNet):
         kwargs: as of VoxelNet. The head takes FeaturesInTime, as TwoFrameDensityHead.
     """
 
+    more_than_a_cloud = 'the cloud of the frame before'
+    """What it needs next to one cloud; for what makes clouds up."""
+
     def __init__(self, fusion: dict[str, Any], interval_s: float = 0.4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.fusion = AlignedFusion(**fusion)
