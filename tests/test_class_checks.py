@@ -35,6 +35,7 @@ ASKED = {
     # Models.
     'stream', 'convert_weights', 'training_state', 'load_training_state', 'teachers', 'teacher_metas',
     'student', 'module', 'draw_varied_weights', 'upstream_class', 'expected_by_links', 'whole_step',
+    'more_than_a_cloud', 'decoder',
     # Metrics, hooks, loops, samplers, schedules and visualizers.
     'metrics', 'evaluator', 'check_classes', 'format_dir', 'jsonfile_prefix', 'hooks', 'work_dir', 'out_dir',
     'ema_model', 'replaced_checkpoints', 'dataloader', 'dataloader_iterator', 'start_at', 'samples_after', 'begin_at',

@@ -122,8 +122,9 @@ def benchmark_head(config: Config, settings: Settings) -> Tables:
     rows = []
     for count in (PEOPLE, 500):
         people = _people_at_random(head.range_m, count, settings.device)
-        times = {part.__name__: median_ms(partial(part, people), settings.runs) for part in (targets, losses)}
-        rows.append({'people': count, 'map': _shape(maps.heatmap), **{f'{name} ms': t for name, t in times.items()}})
+        parts = {'targets ms': targets, 'losses ms': losses}
+        times = {name: median_ms(partial(part, people), settings.runs) for name, part in parts.items()}
+        rows.append({'people': count, 'map': _shape(maps.heatmap), **times})
     some = _people_at_random(head.range_m, decoder.max_boxes, settings.device)
     radius = torch.full_like(some.xy[..., 0], max(decoder.radius_range_m))
     decoding = {

@@ -200,7 +200,7 @@ def without_counterpart(settings: Any) -> list[str]:
     for key, value in settings.items():
         if isinstance(value, dict):
             found += without_counterpart(value)
-        elif key == 'type' and getattr(value, '__module__', '').startswith('perception3d.'):
+        elif key == 'type' and isinstance(value, type) and value.__module__.startswith('perception3d.'):
             found.append(f'our {value.__name__}')
     return found
 
