@@ -3,7 +3,8 @@
 Range and grid are those that the authors gave for their model: x 0 to 30.72 m, y -20.48 to 20.48 m. The heights are our
 first choice: `create_data` prints those of the boxes. The augmentation is ours too: the data are labelled ahead of
 the LiDAR alone, so that frames are mirrored to the other side of the x axis, and turned little, after everything
-outside the labelled sector was cut off. Nothing is pasted: single people would thin out the groups.
+outside the labelled sector was cut off. Nothing is pasted: single people
+would thin out the groups; `GroupSampler` pastes groups.
 """
 
 from mmdet3d.datasets.transforms import (
