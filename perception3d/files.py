@@ -113,6 +113,26 @@ def raise_if_full(path: Path, error: Exception | None = None) -> None:
         raise cause from error
 
 
+def file_names(folder: str | Path) -> set[str]:
+    """Returns the names of the files in a folder, links to files too; none if there is no such folder.
+
+    Left out are folders, pipes and links that lead nowhere: reading these would wait for ever, or fail.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def read_text(path: str | Path, hint: str = '') -> str:
+    """Returns the text of a UTF-8 file without a byte-order mark; bytes that are no UTF-8 become U+FFFD.
+
+    InputError where `path` is not a file.
+    """
+    return require_file(path, hint).read_text(encoding=_TEXT, errors='replace')
+
+
 def read_json(path: str | Path, hint: str = '') -> Any:
     """Returns the content of a JSON file; InputError names a missing or malformed file."""
     path = require_file(path, hint)
@@ -130,7 +150,7 @@ def read_json_lines(path: str | Path, hint: str = '') -> list[tuple[str, Any]]:
     """
     path = require_file(path, hint)
     found = []
-    for number, text in enumerate(path.read_text(encoding=_TEXT, errors='replace').splitlines(), start=1):
+    for number, text in enumerate(read_text(path).splitlines(), start=1):
         if text.strip():
             place = f'{path}, line {number}'
             try:

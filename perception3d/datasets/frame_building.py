@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, require_folder
+from perception3d.files import file_names, read_text
 from perception3d.workers import process_pool
 
 SPLITS = ('train', 'val', 'trainval', 'test')
@@ -27,7 +28,8 @@ def read_splits(root: Path, id_pattern: str, id_example: str) -> dict[str, list[
         InputError: there is no such file, a file names no frames, or a line is not an id or repeats an earlier one.
     """
     folder = require_folder(root / 'ImageSets', 'it holds train.txt, val.txt, ..: one frame id a line')
-    splits = {name: folder / f'{name}.txt' for name in SPLITS if (folder / f'{name}.txt').is_file()}
+    # Also what is a folder or a dangling link: reading it says so, where leaving it out would lose a split.
+    splits = {name: folder / f'{name}.txt' for name in SPLITS if os.path.lexists(folder / f'{name}.txt')}
     if not splits:
         raise InputError(f'{folder} has none of {", ".join(f"{name}.txt" for name in SPLITS)}: one frame id a line')
     return {name: _read_ids(path, id_pattern, id_example) for name, path in splits.items()}
@@ -41,7 +43,7 @@ def database_split(splits: Iterable[str]) -> str | None:
 
 def _read_ids(path: Path, id_pattern: str, id_example: str) -> list[str]:
     line_of: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         frame_id = line.strip()
         if not frame_id:
             continue
@@ -67,7 +69,7 @@ def require_frame_files(root: Path, wanted: Mapping[str, Iterable[str]]) -> None
     for folder, names in wanted.items():
         names = list(names)
         total += len(names)
-        present = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        present = file_names(root / folder)
         absent = [name for name in names if name not in present]
         if absent:
             missing += len(absent)

@@ -52,12 +52,14 @@ def find_version(root: str | Path, version: str | None = None) -> str:
 
 def check_tables(root: str | Path, version: str) -> None:
     """Raises InputError that names the tables, or the map pictures, which the devkit needs and which are missing."""
+    from perception3d.formats.nuscenes.tables import read_table
+
     root = Path(root)
     missing = [f'{name}.json' for name in TABLES if not (root / version / f'{name}.json').is_file()]
     if missing:
         some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
         raise InputError(f'{root / version} lacks {len(missing)} of {len(TABLES)} tables ({some}): unpack the metadata')
-    for record in read_json(root / version / 'map.json'):
+    for record in read_table(root / version, 'map'):
         if not (root / record['filename']).is_file():
             raise InputError(f'{root / record["filename"]} (named in map.json) does not exist: unpack the maps')
     for name in ('lidarseg', 'panoptic'):
@@ -67,13 +69,15 @@ def check_tables(root: str | Path, version: str) -> None:
 
 def _check_label_files(root: Path, version: str, name: str) -> None:
     """Raises InputError for what the devkit asserts where there is a table of point labels."""
+    from perception3d.formats.nuscenes.tables import read_table
+
     table = root / version / f'{name}.json'
-    if any('index' not in row for row in read_json(root / version / 'category.json')):
+    if any('index' not in row for row in read_table(root / version, 'category')):
         raise InputError(
             f'{root / version / "category.json"} has categories without index, which {table} needs: unpack the '
             f'category.json of nuScenes-{name}'
         )
-    named = len(read_json(table))
+    named = len(read_table(root / version, name))
     hint = f'{table} names {named} label files in it: ' + ('unpack them' if named else 'make it, empty')
     folder = require_folder(root / name / version, hint)
     there = sum(path.endswith(('.bin', '.npz')) for path in os.listdir(folder))
@@ -98,14 +102,9 @@ def open_tables(root: str | Path, version: str | None = None) -> NuScenes:
 @lru_cache(maxsize=2)
 def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
     """Loads the tables; `state` (their times of change) invalidates the cache when a tree is written again."""
-    from nuscenes import NuScenes
+    from perception3d.formats.nuscenes.tables import CheckedNuScenes
 
-    try:
-        nusc = NuScenes(version, root, verbose=False)
-    except (ValueError, KeyError, IndexError) as error:
-        for name in TABLES:
-            read_json(Path(root) / version / f'{name}.json')
-        raise InputError(f'the tables in {Path(root) / version} do not fit together ({error!r})') from error
+    nusc = CheckedNuScenes(version, root, verbose=False)
     # In a part of a larger set, prev or next may name an annotation that is not there; the devkit would stop at it.
     known = {annotation['token'] for annotation in nusc.sample_annotation}
     for annotation in nusc.sample_annotation:
@@ -118,28 +117,49 @@ def _open(root: str, version: str, state: tuple[int, ...]) -> NuScenes:
 def splits(nusc: NuScenes) -> dict[str, list[str]]:
     """Returns the scene names of every split of the opened version: the official ones and those of splits.json.
 
-    Only scenes that are in the tables count; a split without any is left out. InputError when there is no split at all.
+    Of official splits only scenes that are in the tables count; a split without any is left out. InputError when there
+    is no split at all, two scenes have one name, or splits.json names a scene twice or one that is not in the tables.
     """
     from nuscenes.utils.splits import create_splits_scenes
 
     official = create_splits_scenes()
     named = {name: official[name] for name in OFFICIAL_SPLITS.get(nusc.version, ())}
+    own: dict[str, list[str]] = {}
     own_file = Path(nusc.dataroot) / nusc.version / 'splits.json'
     if own_file.is_file():
         own = read_json(own_file)
-        if not isinstance(own, dict) or not all(isinstance(scenes, list) for scenes in own.values()):
-            raise InputError(f'{own_file} must be a dict from split name to a list of scene names')
+        _check_splits(own_file, own)
         named.update(own)
     elif not named:
         raise InputError(
             f'{nusc.version} is not an official version and has no {own_file}: write one, {{split: [scenes]}}'
         )
-    present = {scene['name'] for scene in nusc.scene}
+    names = [scene['name'] for scene in nusc.scene]
+    present = set(names)
+    if len(present) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        table = Path(nusc.dataroot) / nusc.version / 'scene.json'
+        raise InputError(f'{table}: two scenes are called {twice!r}, so a split cannot name one of them: rename one')
+    for name in own:
+        unknown = [scene for scene in own[name] if scene not in present]
+        if unknown:
+            raise InputError(f'{own_file}: split {name!r}: {unknown_name("scene", unknown[0], present)}')
     found = {name: [scene for scene in scenes if scene in present] for name, scenes in named.items()}
     found = {name: scenes for name, scenes in found.items() if scenes}
     if not found:
         raise InputError(f'no scene of {nusc.version} belongs to one of its splits ({", ".join(named)})')
     return found
+
+
+def _check_splits(path: Path, content: object) -> None:
+    if not isinstance(content, dict) or not all(isinstance(scenes, list) for scenes in content.values()):
+        raise InputError(f'{path} must be a dict from split name to a list of scene names')
+    for name, scenes in content.items():
+        for number, scene in enumerate(scenes):
+            if not isinstance(scene, str):
+                raise InputError(f'{path}: split {name!r} names the scene {scene!r}: names are texts')
+            if scene in scenes[:number]:
+                raise InputError(f'{path}: split {name!r} names the scene {scene!r} twice: remove one')
 
 
 def samples_of_split(nusc: NuScenes, split: str) -> list[str]:

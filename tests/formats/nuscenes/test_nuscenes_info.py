@@ -292,7 +292,7 @@ def name_scenes(root: Path, name: str) -> None:
         (break_image, r'2 of \d+ files are missing in .*: samples/CAM_BACK_LEFT/scene-a.*jpg'),
         (break_lidar_folder, r'10 of \d+ files are missing'),
         (break_splits, 'splits.json'),
-        (break_scene_names, 'no scene of v1.0-hand'),
+        (break_scene_names, "split 'x_train': unknown scene 'nowhere'"),
         (break_split_type, 'must be a dict from split name to a list'),
         (break_split_name, "split '/../../x_train' cannot name a file: it would lead out of its folder"),
         (break_scene_twice, "scene.json: two scenes are called 'scene-a'"),

@@ -266,7 +266,6 @@ def create_infos(
         require_name(split, f'{root / nusc.version}: split')
     wanted = {name for scenes in chosen.values() for name in scenes}
     scenes = [scene for scene in nusc.scene if scene['name'] in wanted]
-    _refuse_equal_names(scenes, root / nusc.version / 'scene.json')
     frames = group_frames(nusc)
     builders = {s['name']: SceneInfos(nusc, s, frames.get(s['token'], {}), settings) for s in scenes}
     hidden = not progress
@@ -300,12 +299,6 @@ def _joined_splits(chosen: dict[str, list[str]]) -> dict[str, list[str]]:
     if not joined:
         raise InputError(f'--trainval joins the splits train and val, but there are only {", ".join(chosen)}')
     return joined
-
-
-def _refuse_equal_names(scenes: Sequence[dict[str, Any]], table: Path) -> None:
-    twice = [name for name, count in Counter(scene['name'] for scene in scenes).items() if count > 1]
-    if twice:
-        raise InputError(f'{table}: two scenes are called {twice[0]!r}, so a split cannot name one of them: rename one')
 
 
 def _partial_folder(root: Path, version: str, settings: InfoSettings) -> Path:

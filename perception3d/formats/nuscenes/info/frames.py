@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError
+from perception3d.files import file_names
 from perception3d.geometry.camera import chain, invert_rigid, rigid
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def require_files(root: Path, relative_paths: Iterable[str]) -> None:
     missing, total = [], 0
     for folder, names in wanted.items():
         total += len(names)
-        present = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        present = file_names(root / folder)
         missing += [f'{folder}/{name}' for name in names if name not in present]
     if missing:
         some = ', '.join(missing[:3]) + (', ...' if len(missing) > 3 else '')
