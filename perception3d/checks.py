@@ -60,6 +60,16 @@ def is_whole(value: Any) -> bool:
     return is_number(value) and value == int(value) and -(2**63) <= int(value) < 2**63
 
 
+def number_of_word(word: str) -> float:
+    """Returns the number that a word of a text file is, NaN and infinity included; ValueError where it is none.
+
+    Python also takes 1_3 for 13, and digits of other scripts: in a data file these are faults.
+    """
+    if '_' in word or not word.isascii():
+        raise ValueError(f'{word!r} is not a number')
+    return float(word)
+
+
 def shown(values: Any) -> str:
     """Returns '[0, -40, 70.4]' for a list, an array or a tensor, and '4' for one number."""
     numbers = ', '.join(f'{number:g}' for number in _numbers(values))

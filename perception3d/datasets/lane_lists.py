@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from perception3d.checks import InputError, require_file
+from perception3d.checks import InputError
+from perception3d.files import read_text
 
 _HINT = 'unpack the lists of the data set'
 
@@ -59,11 +60,9 @@ def require_inside(name: str, place: str) -> str:
 
 def _read_words(path: str | Path) -> list[list[str]]:
     """Returns the words of each line that is not blank, the first one as a frame id."""
-    path = require_file(path, _HINT)
     line_of: dict[str, int] = {}
     rows = []
-    # Editors of Windows may put a byte-order mark first.
-    for number, line in enumerate(path.read_text(encoding='utf-8-sig', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path, _HINT).splitlines(), start=1):
         words = line.split()
         if not words:
             continue

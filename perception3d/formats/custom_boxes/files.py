@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, require_file
-from perception3d.files import write_whole
+from perception3d.checks import InputError, number_of_word
+from perception3d.files import read_text, write_whole
 
 LABEL_LINE = 'x y z dx dy dz heading class'
 
@@ -41,9 +41,9 @@ def read_labels(path: str | Path, scored: bool = False) -> BoxLabels:
 
     Raises InputError with file and line: a missing field, a word where a number belongs, NaN, a size of 0 or less.
     """
-    path = require_file(path)
+    path = Path(path)
     rows, names, lines = [], [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -51,7 +51,7 @@ def read_labels(path: str | Path, scored: bool = False) -> BoxLabels:
         if fault:
             form = f'{LABEL_LINE} score' if scored else LABEL_LINE
             raise InputError(f'{path}, line {number}: {fault}; a line is: {form}')
-        rows.append([float(word) for word in words[:7] + words[8:]])
+        rows.append([number_of_word(word) for word in words[:7] + words[8:]])
         names.append(words[7])
         lines.append(number)
     table = np.array(rows, np.float64).reshape(-1, 8 if scored else 7)
@@ -66,12 +66,12 @@ def _fault(words: list[str], scored: bool) -> str | None:
         return f'{len(words)} fields, expected {expected}'
     for word in words[:7] + words[8:]:
         try:
-            finite = np.isfinite(float(word))
+            finite = np.isfinite(number_of_word(word))
         except ValueError:
             return f'{word!r} is not a number'
         if not finite:
             return f'{word} is not finite'
-    if min(float(word) for word in words[3:6]) <= 0:
+    if min(number_of_word(word) for word in words[3:6]) <= 0:
         return f'sizes dx dy dz of {" ".join(words[3:6])}, expected more than 0'
     if not re.fullmatch(r'[\w.+-]+', words[7]):
         return f'{words[7]!r} is not a class name: expected letters, digits, _ . + -'

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, require_file
-from perception3d.files import write_whole
+from perception3d.checks import InputError, number_of_word
+from perception3d.files import read_text, write_whole
 from perception3d.formats.kitti.files import Objects, objects_from_table, observation_angle, wrap_angle
 
 PEDESTRIAN = 'Pedestrian'
@@ -50,9 +50,9 @@ def read_frame(path: str | Path) -> FrameObjects:
 
     Raises InputError with file and line: another number of columns, a word where a number belongs, NaN or infinity.
     """
-    path = require_file(path)
+    path = Path(path)
     names, rows = [], []
-    for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -66,7 +66,7 @@ def read_frame(path: str | Path) -> FrameObjects:
 
 def _number(place: str, word: str) -> float:
     try:
-        number = float(word)
+        number = number_of_word(word)
     except ValueError:
         raise InputError(f'{place}: {word!r} is not a number') from None
     if not np.isfinite(number):

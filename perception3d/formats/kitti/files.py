@@ -7,6 +7,7 @@ z forward, (x, y, z) the middle of the bottom face. A result line ends with a sc
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, require_file
-from perception3d.files import write_whole
+from perception3d.checks import InputError, number_of_word, require_file
+from perception3d.files import read_text, write_whole
 
 _LABEL_COLUMNS, _RESULT_COLUMNS = 15, 16
 _CALIBRATION_KEYS = {'P0': 12, 'P1': 12, 'P2': 12, 'P3': 12, 'R0_rect': 9, 'Tr_velo_to_cam': 12}
+_ROUNDING = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,25 @@ def read_objects(path: str | Path, scored: bool = False) -> Objects:
     names: list[str] = []
     numbers: list[float] = []
     try:
-        for line in path.read_text(encoding='ascii').splitlines():
+        for line in _lines(path):
             words = line.split()
             if not words:
                 continue
             if len(words) != wanted:
                 raise ValueError
             names.append(words[0])
-            numbers.extend(map(float, words[1:]))
+            numbers.extend(map(number_of_word, words[1:]))
         table = np.array(numbers, np.float64).reshape(-1, wanted - 1)
         if not np.isfinite(table).all():
             raise ValueError
     except ValueError:
         raise InputError(_first_bad_line(path, wanted, scored)) from None
     return objects_from_table(names, table, scored)
+
+
+def _lines(path: Path) -> list[str]:
+    """Returns the lines of an ASCII file, with or without a byte-order mark; UnicodeDecodeError for another file."""
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode('ascii').splitlines()
 
 
 def require_result_file(path: str | Path) -> None:
@@ -115,14 +122,14 @@ def image_hw(path: str | Path) -> tuple[int, int]:
 
 def line_of(path: Path, row: int) -> int:
     """Returns the number of the line that holds object `row`, as `read_objects` counts: blank lines hold none."""
-    lines = path.read_text(encoding='ascii').splitlines()
+    lines = _lines(path)
     return [number for number, line in enumerate(lines, start=1) if line.split()][row]
 
 
 def _first_bad_line(path: Path, wanted: int, scored: bool) -> str:
     """Says what is wrong with the first line of `path` that cannot be read."""
     try:
-        lines = path.read_text(encoding='ascii').splitlines()
+        lines = _lines(path)
     except UnicodeDecodeError:
         return f'{path} is not a text file'
     for number, line in enumerate(lines, start=1):
@@ -134,7 +141,7 @@ def _first_bad_line(path: Path, wanted: int, scored: bool) -> str:
             return f'{path}, line {number}: {len(words)} columns, a {form} line has {wanted}'
         for word in words[1:]:
             try:
-                fine = np.isfinite(float(word))
+                fine = np.isfinite(number_of_word(word))
             except ValueError:
                 return f'{path}, line {number}: {word!r} is not a number'
             if not fine:
@@ -185,25 +192,43 @@ def read_calibration(path: str | Path) -> Calibration:
     """Returns the calibration of a frame; InputError names the file, and the matrix that is missing or malformed."""
     path = require_file(path)
     found: dict[str, npt.NDArray[Any]] = {}
-    for number, line in enumerate(path.read_text(encoding='ascii', errors='replace').splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         key, colon, rest = line.partition(':')
         size = _CALIBRATION_KEYS.get(key.strip())
         if not colon or size is None:
             continue
         try:
-            values = np.array([float(word) for word in rest.split()])
+            values = np.array([number_of_word(word) for word in rest.split()])
         except ValueError:
             raise InputError(f'{path}, line {number}: {key} holds a word that is not a number') from None
         if len(values) != size or not np.isfinite(values).all():
             raise InputError(f'{path}, line {number}: {key} has {len(values)} values, expected {size} finite ones')
+        if key.strip() in found:
+            raise InputError(f'{path}, line {number}: a second {key.strip()}: remove one')
         found[key.strip()] = values
     missing = [key for key in _CALIBRATION_KEYS if key not in found]
     if missing:
         raise InputError(f'{path} has no {", ".join(missing)}: every frame needs P0 to P3, R0_rect and Tr_velo_to_cam')
+    _require_possible(path, found)
     first, second, third, fourth = (found[f'P{k}'].reshape(3, 4) for k in range(4))
     return Calibration(
         (first, second, third, fourth), found['R0_rect'].reshape(3, 3), found['Tr_velo_to_cam'].reshape(3, 4)
     )
+
+
+def _require_possible(path: Path, found: dict[str, npt.NDArray[Any]]) -> None:
+    """Raises InputError unless the matrices that boxes and points go through can be what their names say.
+
+    P0, P1 and P3 are not used, and data sets with one camera fill them with zeros. The benchmark's own rotations are
+    orthonormal to seven digits; those of others are rounded to fewer.
+    """
+    camera = found['P2'].reshape(3, 4)
+    if min(camera[0, 0], camera[1, 1], camera[2, 2]) <= 0:
+        raise InputError(f'{path}: P2 is no projection of a camera: its focal lengths and its last row must be above 0')
+    for key, width in (('R0_rect', 3), ('Tr_velo_to_cam', 4)):
+        turn = found[key].reshape(3, width)[:, :3]
+        if np.abs(turn @ turn.T - np.eye(3)).max() > _ROUNDING or np.linalg.det(turn) < 0:
+            raise InputError(f'{path}: the left 3 x 3 of {key} is not a rotation: its rows must be orthonormal')
 
 
 def write_calibration(path: str | Path, calibration: Calibration) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError, require_file
+from perception3d.checks import InputError, number_of_word
+from perception3d.files import read_text
 
 Matrices = npt.NDArray[np.float64]
 _HINT = 'it is in the archive of calibrations and poses of the KITTI odometry benchmark, or of SemanticKITTI'
@@ -59,12 +60,12 @@ def _read_rows(path: Path, width: int, count: int) -> Matrices:
 
 
 def _lines(path: Path) -> list[str]:
-    return require_file(path, _HINT).read_text(encoding='utf-8', errors='replace').splitlines()
+    return read_text(path, _HINT).splitlines()
 
 
 def _numbers(path: Path, line: int, text: str, width: int) -> Matrices:
     try:
-        numbers = np.array(text.split(), np.float64)
+        numbers = np.array([number_of_word(word) for word in text.split()])
     except ValueError:
         numbers = np.zeros(0)
     if len(numbers) != width or not np.isfinite(numbers).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from perception3d.checks import InputError, is_number, is_whole
+from perception3d.checks import InputError, is_number, is_whole, number_of_word
 from perception3d.formats.stcrowd.rules import OCCLUSIONS
 
 
@@ -27,7 +27,7 @@ def whole_of(place: str, key: str, value: Any) -> int:
 def _as_number(value: Any) -> Any:
     """Returns the number that a text is, any other value as it is."""
     try:
-        return float(value) if isinstance(value, str) else value
+        return number_of_word(value) if isinstance(value, str) else value
     except ValueError:
         return value
 

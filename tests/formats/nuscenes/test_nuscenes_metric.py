@@ -87,7 +87,7 @@ def test_ground_truth_as_prediction_is_perfect(nuscenes_tree: Path):
 )
 def test_scores_equal_the_official_evaluation(tmp_path: Path, version: str, scenes: tuple[str, ...], split: str):
     """On a split of one's own and on an official one, with noisy boxes and false alarms."""
-    root = HandmadeTree(tmp_path / 'tree', version=version, scenes=scenes).write({'hand_val': ['scene-b']})
+    root = HandmadeTree(tmp_path / 'tree', version=version, scenes=scenes).write({'hand_val': [scenes[1]]})
     create_infos(root, progress=False)
     prefix = tmp_path / 'out' / 'results'
     ours = score(root, predictions(root, split, 0.6, 60), version, jsonfile_prefix=str(prefix))
