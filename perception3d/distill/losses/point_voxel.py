@@ -8,13 +8,11 @@ from memory of the paper and could not be checked against its text; "own proposa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from perception3d.checks import InputError
 from perception3d.distill.context import DistillContext
 from perception3d.distill.losses.maps import choice, positive, tempered_kl, unit_rows
 from perception3d.distill.losses.supervoxels import RowSets, SupervoxelSampler, build_sampler
@@ -23,13 +21,12 @@ from perception3d.distill.losses.voxel_rows import (
     VOXEL,
     Voxels,
     batch_voxels,
-    labels_of,
+    is_labelled,
     paired_rows,
     points_of_voxels,
 )
 from perception3d.registry import MODELS
 from perception3d.structures.expected_data import ExpectedData
-from perception3d.structures.point_labels import IGNORE
 
 
 def output_loss(
@@ -48,8 +45,8 @@ def output_loss(
         student, teacher: logits (N, C).
         tau: temperature.
         direction: 'forward' for KL(T || S), or 'reverse' for KL(S || T), which the paper prints (recalled).
-        counted: (N,) weight of each row, or whether it counts; None for 1.
-        total: Z; None for the sum of the weights.
+        counted: (N,) whether a row counts; None for all.
+        total: Z; None for the number of rows that count.
 
     Returns:
         Scalar; 0 where no row counts.
@@ -57,12 +54,11 @@ def output_loss(
     target, other = (student, teacher) if direction == 'reverse' else (teacher, student)
     divergence = tempered_kl(target, other, tau, dim=1)
     if counted is not None:
-        counted = counted.to(divergence)
-        divergence = divergence.where(counted > 0, 0) * counted
+        divergence = divergence.where(counted, 0)
     if total is not None:
         return divergence.sum() / total
     rows = divergence.new_tensor(len(divergence)) if counted is None else counted.sum()
-    return divergence.sum() / rows.clamp(min=torch.finfo(divergence.dtype).tiny)
+    return divergence.sum() / rows.clamp(min=1)
 
 
 def affinity_loss(student: Tensor, teacher: Tensor, sets: RowSets, padding: str = 'masked') -> Tensor:
@@ -108,31 +104,15 @@ class _OutputKD(nn.Module):
         direction: str = 'forward',
         normalizer: str = 'active',
         skip_ignored: bool = False,
-        right_teacher: bool = False,
-        class_weights: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        self.right_teacher = right_teacher
-        self.class_weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.tau = positive('tau', tau)
         self.direction = choice('direction', direction, ('forward', 'reverse'))
         self.literal = choice('normalizer', normalizer, ('active', 'grid')) == 'grid'
         self.skip_ignored = skip_ignored
 
-    def _counted(self, voxels: Voxels, teacher: Tensor) -> Tensor | None:
-        if not (self.skip_ignored or self.right_teacher or self.class_weights is not None):
-            return None
-        labels = labels_of(voxels, self.kind)
-        counted = labels != IGNORE
-        if self.right_teacher:
-            counted = counted & (teacher.argmax(1) == labels)
-        if self.class_weights is None:
-            return counted
-        if len(self.class_weights) != teacher.shape[1]:
-            raise InputError(
-                f'class_weights has {len(self.class_weights)} numbers for {teacher.shape[1]} classes: one for each'
-            )
-        return counted * self.class_weights.to(labels.device)[labels.where(counted, 0)]
+    def _counted(self, voxels: Voxels) -> Tensor | None:
+        return is_labelled(voxels, self.kind) if self.skip_ignored else None
 
     def _total(self, places: int, classes: int) -> int | None:
         return max(places * classes, 1) if self.literal else None
@@ -147,9 +127,6 @@ class PointOutputKD(_OutputKD):
         normalizer: 'active' takes the mean over the points that count. 'grid' divides by N * C, the number of points
             times classes, as the paper does (recalled).
         skip_ignored: leave out points without a label.
-        right_teacher: also leave out those that the teacher classifies wrongly (own proposal).
-        class_weights: weight of a row by its label, as in `WeightedCrossEntropy`; rows without a label are left out.
-            None for 1 (own proposal).
         teacher_of: 'voxel' gives each point the logits of its voxel in the teacher, whose tap is then `voxel_logits`:
             for a teacher that predicts from voxels and a student that has points alone (own proposal).
     """
@@ -166,9 +143,7 @@ class PointOutputKD(_OutputKD):
             teacher = points_of_voxels(teacher, batch_voxels(context))
         student, teacher = paired_rows(student, teacher, context, POINT)
         total = self._total(*student.shape)
-        return output_loss(
-            student, teacher, self.tau, self.direction, self._counted(batch_voxels(context), teacher), total
-        )
+        return output_loss(student, teacher, self.tau, self.direction, self._counted(batch_voxels(context)), total)
 
 
 @MODELS.register_module()
@@ -181,9 +156,6 @@ class VoxelOutputKD(_OutputKD):
             divides by R * A * H * C, all cells of the grids of the batch times classes, as the paper does (recalled):
             empty cells have no divergence, and at 480 x 360 x 32 the loss is a few thousand times smaller.
         skip_ignored: leave out voxels without a label.
-        right_teacher: also leave out those that the teacher classifies wrongly (own proposal).
-        class_weights: weight of a row by its label, as in `WeightedCrossEntropy`; rows without a label are left out.
-            None for 1 (own proposal).
     """
 
     kind = VOXEL
@@ -193,7 +165,7 @@ class VoxelOutputKD(_OutputKD):
         student, teacher = paired_rows(student, teacher, context, VOXEL)
         voxels = batch_voxels(context)
         total = self._total(math.prod(voxels.grid_shape) * len(voxels.point_counts), student.shape[1])
-        return output_loss(student, teacher, self.tau, self.direction, self._counted(voxels, teacher), total)
+        return output_loss(student, teacher, self.tau, self.direction, self._counted(voxels), total)
 
 
 class _AffinityKD(nn.Module):

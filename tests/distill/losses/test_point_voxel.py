@@ -28,7 +28,6 @@ LOSSES = {
     'point': dict(type=PointOutputKD),
     'point reverse': dict(type=PointOutputKD, direction='reverse', tau=2.0),
     'point grid': dict(type=PointOutputKD, normalizer='grid', skip_ignored=True),
-    'point right': dict(type=PointOutputKD, right_teacher=True),
     'voxel': dict(type=VoxelOutputKD, skip_ignored=True),
     'voxel grid': dict(type=VoxelOutputKD, normalizer='grid'),
     'point affinity': dict(type=PointAffinityKD, supervoxels=DRAWN),
@@ -95,32 +94,6 @@ def test_ignored_rows_are_left_out_where_that_is_set(kind) -> None:
     loss = kind(skip_ignored=True)(student, teacher, context_of(batch))
     torch.testing.assert_close(loss, output_loss(student[kept], teacher[kept]))
     assert 0 < kept.sum() < len(kept) and loss != kind()(student, teacher, context_of(batch))
-
-
-@pytest.mark.parametrize('kind', [PointOutputKD, VoxelOutputKD])
-@pytest.mark.parametrize('right', [False, True])
-def test_rows_weigh_as_their_class_and_wrong_rows_of_the_teacher_are_left_out_where_that_is_set(kind, right) -> None:
-    batch = random_batch()
-    labels = batch.point_labels if kind is PointOutputKD else batch.voxel_labels
-    student, teacher = rows(0, len(labels), 4), rows(1, len(labels), 4)
-    weights = [0.5, 4.0, 0.0, 1.0]
-    total, weight = 0.0, 0.0
-    for n, label in enumerate(labels.tolist()):
-        if label == IGNORE or (right and int(teacher[n].argmax()) != label):
-            continue
-        total += weights[label] * float(output_loss(student[n : n + 1], teacher[n : n + 1]))
-        weight += weights[label]
-    loss = kind(right_teacher=right, class_weights=weights)(student, teacher, context_of(batch))
-    assert float(loss) == pytest.approx(total / weight, rel=1e-4)
-    alone = kind(right_teacher=right, class_weights=[0.0, 0.0, 0.0, 0.0])(student, teacher, context_of(batch))
-    assert float(alone) == 0
-
-
-def test_class_weights_for_other_classes_are_an_error() -> None:
-    batch = random_batch()
-    loss = PointOutputKD(class_weights=[1.0, 2.0])
-    with pytest.raises(InputError, match='class_weights has 2 numbers for 4 classes'):
-        loss(rows(0, 240, 4), rows(1, 240, 4), context_of(batch))
 
 
 @pytest.mark.parametrize('padding', ['masked', 'zeros'])
