@@ -27,6 +27,7 @@ SMALLER = {
     'simulate.py': ['--scenes', '2', '--val-scenes', '1'],
     # Every eighth scene is validated on.
     'simulate.py culane': ['--profile', 'tiny', '--scenes', '8', '--val-scenes', '1'],
+    'simulate.py stcrowd': ['--profile', 'tiny', '--scenes', '2', '--val-scenes', '1'],
     'train.py': ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'train_dataloader.batch_size=2'],
     'test.py': ['test_dataloader.num_workers=0'],
 }
@@ -88,7 +89,7 @@ def _command(line, folder):
 
 def _data(line):
     """The folder of the data that the configs of a command read."""
-    names = ('semantickitti_sim', 'kitti_sim', 'culane_sim')
+    names = ('semantickitti_sim', 'kitti_sim', 'culane_sim', 'stcrowd_sim')
     return next((name for name in names if name.removesuffix('_sim') in line), 'sim_tiny')
 
 
@@ -150,6 +151,11 @@ def test_the_readme_shows_the_whole_path():
         'train.py',
         'test.py',
         'infer.py',
+        'simulate.py',
+        'create_data.py',
+        'train.py',
+        'test.py',
+        'infer.py',
     ]
 
 
@@ -171,6 +177,9 @@ def test_commands_leave_pictures_and_numbers(outputs):
     assert (outputs / 'work_dirs/pvd/epoch_1.pth').is_file()
     assert len(list((outputs / 'work_dirs/lane_sad/shown').glob('*.png'))) == 1
     assert {path.suffix for path in (outputs / 'work_dirs/lanes').iterdir()} == {'.png', '.json', '.txt'}
+    assert len(list((outputs / 'work_dirs/dha/shown').glob('*.png'))) == 3
+    assert (outputs / 'work_dirs/dha/report.html').stat().st_size > 50_000
+    assert len(list((outputs / 'work_dirs/people').glob('*.gif'))) == 1
     assert (outputs / 'work_dirs/pillars/dense.onnx').stat().st_size > 100_000
 
 

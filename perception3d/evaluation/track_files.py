@@ -31,6 +31,9 @@ NUSCENES_NAMES = ('bicycle', 'bus', 'car', 'motorcycle', 'pedestrian', 'trailer'
 # Names that other data sets use for them.
 _SAME_AS = {'person': 'pedestrian', 'cyclist': 'bicycle', 'van': 'truck'}
 
+PREFIX = 'tracks_'
+"""With it begin the names of all files of tracks, so that they are told from result files in one folder."""
+
 
 def write_tracks(
     frames: Iterable[FrameTracks], names: OutputNames, json_name: str = 'tracks', keep: Iterable[str | Path] = ()
@@ -49,7 +52,7 @@ def write_tracks(
     frames, kept, written = list(frames), list(keep), []
     for scene in dict.fromkeys(frame.scene for frame in frames):
         ordered = [frame for frame in frames if frame.scene == scene]
-        table, mot = names.paths(f'tracks_{Path(scene).name}', SUFFIXES, ('tracks', scene), kept)
+        table, mot = names.paths(f'{PREFIX}{Path(scene).name}', SUFFIXES, ('tracks', scene), kept)
         write_bytes(table, csv_text(ordered).encode())
         write_bytes(mot, mot_text(ordered).encode())
         written += [table, mot]

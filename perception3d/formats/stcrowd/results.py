@@ -34,17 +34,13 @@ def people_of_boxes(
 
 
 def frame_of_sample(sample: Any, yaw_sign: int = 1) -> Frame:
-    """Returns the result of a sample: its tracks with their ids where it has `pred_tracks`, else its boxes.
+    """Returns the result of a sample: its boxes, all of them, since a tracker reports people only after some frames.
 
-    The number of the frame is the one in its token, 0 in that of a raw file.
+    Tracks have files of their own. The number of the frame is the one in its token, 0 in that of a raw file.
     """
-    tracks, token = sample.get('pred_tracks'), str(sample.get('token') or '')
-    if tracks is not None:
-        scores = np.ones(len(tracks)) if tracks.boxes.scores is None else tracks.boxes.scores
-        people = people_of_boxes(tracks.boxes.boxes, scores, tracks.ids, yaw_sign)
-    else:
-        found = finite_boxes(sample.get('pred_instances_3d'), token)
-        people = people_of_boxes(found.boxes, found.scores, None, yaw_sign)
+    token = str(sample.get('token') or '')
+    found = finite_boxes(sample.get('pred_instances_3d'), token)
+    people = people_of_boxes(found.boxes, found.scores, None, yaw_sign)
     number = token.rpartition('_')[2]
     is_number = '_' in token and number.isdecimal()
     return Frame(int(number) if is_number else 0, str(sample.get('lidar_path') or ''), people)

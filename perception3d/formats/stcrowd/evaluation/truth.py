@@ -16,6 +16,7 @@ from perception3d.datasets.frame_building import INFO_FILE, map_frames
 from perception3d.datasets.point_clouds import read_cloud
 from perception3d.evaluation.crowd_frames import People
 from perception3d.evaluation.crowd_options import CrowdOptions
+from perception3d.evaluation.track_files import PREFIX
 from perception3d.files import holds_frames, read_pickle
 from perception3d.formats.stcrowd.files import NUM_FEATURES, Person, find_stored, read_sequence, sequence_name
 from perception3d.formats.stcrowd.info import bottom_boxes
@@ -71,9 +72,14 @@ def annotation_folder(folder: Path) -> Path:
 
 
 def sequence_files(folder: Path, hint: str) -> dict[str, Path]:
-    """Returns the name of each sequence -> its file; '12' and '012' are one sequence."""
+    """Returns the name of each sequence -> its file; '12' and '012' are one sequence.
+
+    The nuScenes JSON of tracks that `test --format-only` writes into the same folder is no sequence.
+    """
     files: dict[str, Path] = {}
     for path in sorted(folder.glob('*.json')):
+        if path.name.startswith(PREFIX):
+            continue
         other = files.setdefault(sequence_name(path.stem), path)
         if other != path:
             raise InputError(f'{folder} has sequence {path.stem} twice: {other.name} and {path.name}')
