@@ -1,8 +1,8 @@
 """PVD between points, from a small Cylinder3D to a RangePointNet, in the built-in world.
 
 The student of all rows is the same network with the same schedule, data order and seeds; weights are averaged. `longer`
-trains without a teacher for the time that a distillation takes. `voxels` learns what the teacher predicts for the voxel
-of a point, from which Cylinder3D classifies points.
+trains without a teacher for the time that a distillation takes. `affinities` has PVD's affinities of points too.
+`unweighted` and `unweighted-distilled` train without weights of the classes.
 """
 
 import runpy
@@ -32,11 +32,7 @@ arms = {
     # A step of the distillation takes as long as 1.2 steps of the student.
     'longer': dict(config=STUDENT, options={'max_epochs': 8}, baseline=None),
     'distilled': _distilled(),
-    'voxels': dict(
-        **_distilled(**{
-            'model.links.point_output.teacher': 'voxel_logits',
-            '+model.links.point_output.loss.teacher_of': 'voxel',
-        }),
-        seeds=(0,),
-    ),
+    'affinities': dict(**_distilled(**{'model.links.point_affinity.weight': 0.15}), seeds=(0,)),
+    'unweighted': dict(config=STUDENT, options={'class_weights': None}, seeds=(0,)),
+    'unweighted-distilled': dict(**_distilled(class_weights=None), seeds=(0,)),
 }  # fmt: skip

@@ -29,6 +29,8 @@ point_channels = 64
 stem_channels = 32
 widths = [64, 128, 256, 256]
 fused_channels = 64
+# Of the cross-entropy, one for each class; None for 1.
+class_weights = None
 
 model = dict(
     type=PointSegmentor,
@@ -57,9 +59,9 @@ model = dict(
         fused_channels=fused_channels,
     ),
     losses=dict(
-        point_ce=dict(of='point', type=WeightedCrossEntropy),
+        point_ce=dict(of='point', type=WeightedCrossEntropy, class_weights=class_weights),
         point_lovasz=dict(of='point', type=LovaszSoftmax),
-        pixel_ce=dict(of='voxel', type=WeightedCrossEntropy),
+        pixel_ce=dict(of='voxel', type=WeightedCrossEntropy, class_weights=class_weights),
         pixel_lovasz=dict(of='voxel', type=LovaszSoftmax),
     ),
     predict_from='point',
