@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from perception3d.checks import InputError
 from perception3d.files import holds_frames, read_image, read_json, read_pickle
 
+CAMERA_ORDER = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_FRONT_LEFT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_BACK_RIGHT')
 FRAME_SUFFIXES = ('.json', '.pkl')
 _EXAMPLE = (
     '{"images": {"CAM_FRONT": {"img_path": "front.jpg", "cam2img": 3x3, "lidar2cam": 4x4}, ...}, '
@@ -18,8 +19,16 @@ _EXAMPLE = (
 )
 
 
+def order_cameras(channels: Iterable[str]) -> list[str]:
+    """Returns camera names in the order of the released infos of nuScenes, then any others by name."""
+    rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
+    return sorted(channels, key=lambda name: (rank.get(name, len(rank)), name))
+
+
 def read_infos(path: str | Path) -> list[dict[str, Any]]:
     """Returns the infos of an info file (.pkl), or the one of a frame described in JSON.
+
+    The cameras of a JSON frame are put into the order of info files, whatever that of its keys.
 
     A JSON frame needs `images`: for each camera the path of its image, its intrinsics `cam2img` (3 x 3) and `lidar2cam`
     (4 x 4, to the camera from the frame in which the boxes are wanted: x right, y forward, z up). `history` (past
@@ -46,7 +55,9 @@ def _complete(path: Path, frame: Any) -> dict[str, Any]:
         raise InputError(f'{path} describes no frame: expected {_EXAMPLE}')
     identity = np.eye(4).tolist()
     time_s = float(frame.get('timestamp', 0.0))
-    current = {name: _camera(path, name, view, time_s) for name, view in frame['images'].items()}
+    # Sums over cameras are rounded by their order, and a JSON file has none.
+    images = {name: frame['images'][name] for name in order_cameras(frame['images'])}
+    current = {name: _camera(path, name, view, time_s) for name, view in images.items()}
     history = []
     for entry in frame.get('history', ()):
         offset = float(entry.get('offset_s', 0.0))

@@ -102,7 +102,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type=NuScenesDetectionMetric, data_root=data_root)
+val_evaluator = dict(type=NuScenesDetectionMetric, data_root=data_root, sensors=('lidar',))
 test_evaluator = val_evaluator
 
 # nuScenes takes 500 boxes.

@@ -19,6 +19,7 @@ from nuscenes_tree import HandmadeTree
 from score_share import score_share
 from torch import multiprocessing
 
+from perception3d.apis.config import load_config
 from perception3d.checks import InputError
 from perception3d.files import read_pickle
 from perception3d.formats.nuscenes.dataset import MultiFrameNuScenesDataset
@@ -307,3 +308,18 @@ def test_the_real_keyframe_is_scored_though_its_split_is_not_whole(nuscenes_samp
     assert scores['nuscenes/AP@2m/present'] == pytest.approx(1)
     assert scores['nuscenes/AP@2m/car'] == pytest.approx(1)
     assert scores['nuscenes/ATE/pedestrian'] < 1e-3
+
+
+def test_a_submission_says_which_sensors_its_config_uses(tmp_path: Path):
+    for name, seen in (
+        ('center_point_pillar_crowd_stride2_512x512_20e_nuscenes.py', {'lidar'}),
+        ('fast_bev_tiny_96x352_8e_sim.py', {'camera'}),
+    ):
+        evaluator = dict(load_config(name).test_evaluator)
+        metric = evaluator.pop('type')(**evaluator, format_only=True, format_dir=str(tmp_path))
+        metric.dataset_meta = {'classes': ['car']}
+        metric.compute_metrics([('token', [])])
+        meta = json.loads((tmp_path / 'results_nusc.json').read_text())['meta']
+        assert {key for key, used in meta.items() if used} == {f'use_{sensor}' for sensor in seen}
+    with pytest.raises(InputError, match='sensors must be some of camera, lidar'):
+        NuScenesDetectionMetric(str(tmp_path), sensors=('sonar',))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from nuscenes.eval.detection.data_classes import DetectionConfig
 
 MOVING_MPS = 0.2
+_SENSORS = ('camera', 'lidar', 'radar', 'map', 'external')
 
 
 def attribute_name(detection_name: str, speed_mps: float) -> str:
@@ -124,6 +125,7 @@ class NuScenesDetectionMetric(SubmissionMetric):
         format_dir: The submission goes to `results_nusc.json` in this folder; nothing is written if None.
         eval_config: Name of the devkit's settings.
         collect_device, prefix: As of mmengine's BaseMetric.
+        sensors: What the detector sees, for the description of a submission: camera, lidar, radar, map, external.
         jsonfile_prefix: Older form of `format_dir`: the submission goes to `<jsonfile_prefix>_nusc.json`.
     """
 
@@ -140,7 +142,12 @@ class NuScenesDetectionMetric(SubmissionMetric):
         collect_device: str = 'cpu',
         prefix: str | None = None,
         jsonfile_prefix: str | None = None,
+        sensors: Sequence[str] = ('camera',),
     ) -> None:
+        unknown = set(sensors) - set(_SENSORS)
+        if unknown or not sensors:
+            raise InputError(f'sensors must be some of {", ".join(_SENSORS)}, got {list(sensors)}')
+        self.sensors = tuple(sensors)
         older = None if jsonfile_prefix is None else str(Path(jsonfile_prefix).parent)
         folder = folder_by_any_name(format_dir, jsonfile_prefix=older)
         super().__init__(folder, format_only, collect_device, prefix)
@@ -203,9 +210,8 @@ class NuScenesDetectionMetric(SubmissionMetric):
         print_log(f'{len(by_token)} samples\n{text}', logger='current')
         return flatten(metrics, counts)
 
-    @staticmethod
-    def _submission_meta() -> dict[str, bool]:
-        return dict(use_camera=True, use_lidar=False, use_radar=False, use_map=False, use_external=False)
+    def _submission_meta(self) -> dict[str, bool]:
+        return {f'use_{sensor}': sensor in self.sensors for sensor in _SENSORS}
 
     def _meta(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Returns token and poses of a sample whose pipeline packed only its index."""

@@ -21,10 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError
+from perception3d.datasets.camera_frames import order_cameras
 from perception3d.files import read_json, read_pickle, write_json, write_pickle
 from perception3d.formats.nuscenes.files import CLASSES, TABLES, open_tables, splits
 from perception3d.formats.nuscenes.info.categories import class_of_categories, dropped_categories
-from perception3d.formats.nuscenes.info.frames import Track, group_frames, make_track, order_cameras, require_files
+from perception3d.formats.nuscenes.info.frames import Track, group_frames, make_track, require_files
 from perception3d.geometry.camera import chain, rotation_matrix, transform
 from perception3d.outputs import require_name, safe_name
 

@@ -20,8 +20,6 @@ from perception3d.geometry.camera import chain, invert_rigid, rigid
 if TYPE_CHECKING:
     from nuscenes import NuScenes
 
-CAMERA_ORDER = ('CAM_FRONT', 'CAM_FRONT_RIGHT', 'CAM_FRONT_LEFT', 'CAM_BACK', 'CAM_BACK_LEFT', 'CAM_BACK_RIGHT')
-
 
 @dataclass(frozen=True)
 class Track:
@@ -96,12 +94,6 @@ def make_track(nusc: NuScenes, records: list[dict[str, Any]]) -> Track:
         poses=[nusc.get('ego_pose', record['ego_pose_token']) for record in records],
         sensors=[nusc.get('calibrated_sensor', record['calibrated_sensor_token']) for record in records],
     )
-
-
-def order_cameras(channels: Iterable[str]) -> list[str]:
-    """Returns camera names in the order of the released infos, then any others by name."""
-    rank = {name: i for i, name in enumerate(CAMERA_ORDER)}
-    return sorted(channels, key=lambda name: (rank.get(name, len(rank)), name))
 
 
 def require_files(root: Path, relative_paths: Iterable[str]) -> None:
