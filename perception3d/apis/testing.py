@@ -50,14 +50,14 @@ class EvaluationOptions:
             bf16 with `amp`.
     """
 
-    work_dir: str | Path | None = None
+    work_dir: str | None = None
     out: str | Path | None = None
-    show_dir: str | Path | None = None
+    show_dir: str | None = None
     show_interval: int = 1
     score_thr: float = 0.25
     video: str | None = None
-    html: str | Path | None = None
-    format_only: str | Path | None = None
+    html: str | None = None
+    format_only: str | None = None
     launcher: str = 'none'
     amp: bool = False
     tta: bool = False
@@ -80,9 +80,8 @@ def test(
         InputError: a part of the config or the checkpoint cannot be used, or an output cannot be written.
     """
     # A config is written as text, in which a Path is no value.
-    wanted = EvaluationOptions(
-        **{key: str(value) if isinstance(value, Path) else value for key, value in settings.items()}
-    )
+    texts: dict[str, Any] = {key: str(value) for key, value in settings.items() if isinstance(value, Path)}
+    wanted = EvaluationOptions(**{**settings, **texts})
     from_file = not isinstance(config, Config)
     folders = [wanted.work_dir, wanted.show_dir, wanted.format_only]
     check_outputs([wanted.out, wanted.html], folders, [checkpoint, config if from_file else None])
