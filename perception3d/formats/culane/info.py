@@ -136,7 +136,7 @@ def _read_steering(path: Path) -> dict[str, float]:
         raise InputError(f'{path}: expected {{frame id: angle in radians, ..}}, got {str(content)[:80]}')
     for frame_id, angle in content.items():
         if not is_number(angle):
-            raise InputError(f'{path}, {frame_id}: {str(angle)[:80]!r}: expected a finite number, the angle in radians')
+            raise InputError(f'{path}, {frame_id}: {repr(angle)[:80]}: expected a finite number, the angle in radians')
     return {frame_id: float(angle) for frame_id, angle in content.items()}
 
 

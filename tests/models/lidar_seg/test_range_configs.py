@@ -69,6 +69,9 @@ def test_a_step_of_distillation_between_points(tmp_path):
     torch.manual_seed(0)
     torch.save(MODELS.build(config.teacher).state_dict(), tmp_path / 'teacher.pth')
     config.teacher_checkpoint = str(tmp_path / 'teacher.pth')
+    # Off in the config, with a switch.
+    assert config.links.point_affinity.weight == 0
+    config.links.point_affinity.weight = 0.15
     distiller = MODELS.build(config).train()
     distiller.init_weights()
     data = distiller.data_preprocessor(batch(19, 4), True)
