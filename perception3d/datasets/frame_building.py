@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from perception3d.checks import InputError, require_folder
-from perception3d.files import file_names, read_text
+from perception3d.files import file_names, read_lines
 from perception3d.workers import process_pool
 
 SPLITS = ('train', 'val', 'trainval', 'test')
@@ -43,7 +43,7 @@ def database_split(splits: Iterable[str]) -> str | None:
 
 def _read_ids(path: Path, id_pattern: str, id_example: str) -> list[str]:
     line_of: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         frame_id = line.strip()
         if not frame_id:
             continue

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from perception3d.checks import InputError
-from perception3d.files import read_text
+from perception3d.files import read_lines
 
 _HINT = 'unpack the lists of the data set'
 
@@ -62,7 +62,7 @@ def _read_words(path: str | Path) -> list[list[str]]:
     """Returns the words of each line that is not blank, the first one as a frame id."""
     line_of: dict[str, int] = {}
     rows = []
-    for number, line in enumerate(read_text(path, _HINT).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path, _HINT), start=1):
         words = line.split()
         if not words:
             continue

@@ -70,6 +70,19 @@ def test_lists_with_a_byte_order_mark(tmp_path: Path):
     assert read_list(tmp_path / 'list.txt') == ['a/1']
 
 
+@pytest.mark.parametrize('name', READERS)
+def test_only_line_ends_end_a_line(tmp_path: Path, name: str):
+    """Form feeds and separators of ASCII and Unicode stand inside a line, so that its number is that of an editor."""
+    read, text, number = READERS[name]
+    path = tmp_path / 'file.txt'
+    for end in ('\n', '\r\n', '\r'):
+        path.write_bytes((' \x0c\x1c \n' + text).replace('\n', end).encode())
+        read(path)
+        path.write_bytes((' \x0c\x1c \n' + text.replace(number, 'x', 1)).replace('\n', end).encode())
+        with pytest.raises(InputError, match=r'file\.txt, line 2: '):
+            read(path)
+
+
 def test_words_that_are_numbers():
     assert [number_of_word(word) for word in ('1', '-1.5e3', '+.5')] == [1, -1500, 0.5]
     assert np.isnan(number_of_word('nan'))

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, number_of_word
-from perception3d.files import read_text, write_whole
+from perception3d.files import read_lines, write_whole
 
 LABEL_LINE = 'x y z dx dy dz heading class'
 
@@ -43,7 +43,7 @@ def read_labels(path: str | Path, scored: bool = False) -> BoxLabels:
     """
     path = Path(path)
     rows, names, lines = [], [], []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         words = line.split()
         if not words:
             continue

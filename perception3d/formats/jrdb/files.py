@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, number_of_word
-from perception3d.files import read_text, write_whole
+from perception3d.files import read_lines, write_whole
 from perception3d.formats.kitti.files import Objects, objects_from_table, observation_angle, wrap_angle
 
 PEDESTRIAN = 'Pedestrian'
@@ -52,7 +52,7 @@ def read_frame(path: str | Path) -> FrameObjects:
     """
     path = Path(path)
     names, rows = [], []
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         words = line.split()
         if not words:
             continue

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, number_of_word, require_file
-from perception3d.files import read_text, write_whole
+from perception3d.files import read_lines, write_whole
 
 _LABEL_COLUMNS, _RESULT_COLUMNS = 15, 16
 _CALIBRATION_KEYS = {'P0': 12, 'P1': 12, 'P2': 12, 'P3': 12, 'R0_rect': 9, 'Tr_velo_to_cam': 12}
@@ -95,7 +95,9 @@ def read_objects(path: str | Path, scored: bool = False) -> Objects:
 
 def _lines(path: Path) -> list[str]:
     """Returns the lines of an ASCII file, with or without a byte-order mark; UnicodeDecodeError for another file."""
-    return path.read_bytes().removeprefix(codecs.BOM_UTF8).decode('ascii').splitlines()
+    text = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode('ascii')
+    # Not splitlines, see `files.read_lines`.
+    return text.replace('\r\n', '\n').replace('\r', '\n').split('\n')
 
 
 def require_result_file(path: str | Path) -> None:
@@ -192,7 +194,7 @@ def read_calibration(path: str | Path) -> Calibration:
     """Returns the calibration of a frame; InputError names the file, and the matrix that is missing or malformed."""
     path = require_file(path)
     found: dict[str, npt.NDArray[Any]] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         key, colon, rest = line.partition(':')
         size = _CALIBRATION_KEYS.get(key.strip())
         if not colon or size is None:

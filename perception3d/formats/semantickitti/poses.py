@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from perception3d.checks import InputError, number_of_word
-from perception3d.files import read_text
+from perception3d.files import read_lines
 
 Matrices = npt.NDArray[np.float64]
 _HINT = 'it is in the archive of calibrations and poses of the KITTI odometry benchmark, or of SemanticKITTI'
@@ -60,7 +60,7 @@ def _read_rows(path: Path, width: int, count: int) -> Matrices:
 
 
 def _lines(path: Path) -> list[str]:
-    return read_text(path, _HINT).splitlines()
+    return read_lines(path, _HINT)
 
 
 def _numbers(path: Path, line: int, text: str, width: int) -> Matrices:

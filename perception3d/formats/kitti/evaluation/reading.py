@@ -61,7 +61,7 @@ def parse_lines(contents: Sequence[bytes], columns: int) -> FrameTable | None:
     starts = [0]
     try:
         for content in contents:
-            lines += [line for line in content.decode('ascii').splitlines() if line.strip()]
+            lines += [line for line in content.decode('ascii').split('\n') if line.strip()]
             starts.append(len(lines))
         if not lines:
             return FrameTable(np.zeros(0, np.int64), np.zeros((0, columns)), np.array(starts))
