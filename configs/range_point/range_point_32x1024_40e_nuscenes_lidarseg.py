@@ -21,5 +21,5 @@ with read_base():
 for loader in (train_dataloader, val_dataloader):
     loader.dataset.pipeline.load.use_dim = 5
 tta_pipeline.load.use_dim = 5
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 del loader

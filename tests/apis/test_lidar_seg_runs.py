@@ -33,8 +33,9 @@ SCENE = ('road', 'car', 'building')
 
 
 def write_street(root: Path) -> Path:
-    """A tree with a road, a car on it and walls around it in every scan, 4 of them to train and 2 to test on."""
+    """A tree of a road with a car between walls: 4 scans to train and 2 to test on, 1 without labels."""
     write_tree(root, {'00': 4, '08': 2})
+    write_tree(root, {'11': 1}, labelled=False)
     for path in root.glob('sequences/*/velodyne/*.bin'):
         rng = np.random.default_rng([int(path.parents[1].name), int(path.stem)])
         road = np.column_stack([rng.uniform(-20, 20, 500), rng.uniform(-6, 6, 500), rng.normal(-1.7, 0.02, 500)])
@@ -44,7 +45,8 @@ def write_street(root: Path) -> Path:
         points.astype('<f4').tofile(path)
         ids = np.repeat([LABEL_IDS[name] for name in SCENE], [500, 150, 350]).astype('<u4')
         ids[500:650] |= 1 << 16
-        ids.tofile(path.parents[1] / 'labels' / f'{path.stem}.label')
+        if path.parents[1].name != '11':
+            ids.tofile(path.parents[1] / 'labels' / f'{path.stem}.label')
     create_infos(root, progress=False)
     return root
 
@@ -130,6 +132,18 @@ def test_scores_of_a_test_are_those_of_its_result_files(options, root, checkpoin
     scores, _ = evaluate_folders(root, out, progress=False)
     assert scores['miou'] == pytest.approx(found['semantickitti/miou'], abs=1e-12)
     assert scores['iou'] == pytest.approx({name: found[f'semantickitti/iou/{name}'] for name in CLASSES}, abs=1e-12)
+
+
+def test_scans_of_the_benchmark_are_predicted_without_labels(options, checkpoint, tmp_path):
+    options = [*options, 'test_ann_file=perception3d_infos_test.pkl']
+    out = tmp_path / 'results'
+    assert run_test(CONFIG, checkpoint, options, work_dir=str(tmp_path), format_only=str(out)) == {}
+    written = sorted(str(path.relative_to(out)) for path in out.rglob('*.label'))
+    assert written == ['sequences/11/predictions/000000.label']
+    assert len(np.fromfile(out / written[0], '<u4')) == 1000
+    assert (out / 'submission.zip').is_file()
+    with pytest.raises(InputError, match='11_000000 has no point labels'):
+        run_test(CONFIG, checkpoint, options, work_dir=str(tmp_path))
 
 
 def test_results_do_not_go_among_the_files_of_the_data_set(options, root, checkpoint, tmp_path):

@@ -19,7 +19,7 @@ with read_base():
 for loader in (train_dataloader, val_dataloader):
     loader.dataset.type = CustomPointsDataset
     loader.dataset.pipeline.load.update(load_dim=num_features, use_dim=num_features)
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 tta_pipeline.load.update(load_dim=num_features, use_dim=num_features)
 
 val_evaluator.type = CustomPointsMetric

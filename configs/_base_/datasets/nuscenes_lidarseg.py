@@ -16,6 +16,7 @@ class_names = [
 ]  # fmt: skip
 train_ann_file = 'perception3d_infos_lidarseg_train.pkl'
 val_ann_file = 'perception3d_infos_lidarseg_val.pkl'
+test_ann_file = 'perception3d_infos_lidarseg_val.pkl'
 rotation_deg = 180
 # Objects are stored apart from classes, and are not read.
 packed_keys = ['points', 'pts_semantic_mask']
@@ -26,7 +27,7 @@ with read_base():
 for loader in (train_dataloader, val_dataloader):
     loader.dataset.type = NuScenesLidarsegDataset
     loader.dataset.pipeline.load.load_dim = 5
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 tta_pipeline.load.load_dim = 5
 
 val_evaluator.type = NuScenesLidarsegMetric

@@ -26,6 +26,8 @@ class_names = [
 ]  # fmt: skip
 train_ann_file = 'perception3d_infos_train.pkl'
 val_ann_file = 'perception3d_infos_val.pkl'
+# What tools/test.py runs on; perception3d_infos_test.pkl has the scans of the benchmark, which have no labels.
+test_ann_file = 'perception3d_infos_val.pkl'
 # Largest rotation about z, either way.
 rotation_deg = 45
 # What a sample of the network holds.
@@ -78,7 +80,7 @@ val_dataloader = dict(
         test_mode=True,
     ),
 )
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 
 val_evaluator = dict(type=SemanticKittiMetric)
 test_evaluator = val_evaluator

@@ -26,7 +26,7 @@ for loader in (train_dataloader, val_dataloader):
     # Behind the labels, and before what moves points.
     rest = {name: steps.pop(name) for name in list(steps) if name not in ('load', 'labels')}
     steps.update(earlier=earlier, **rest)
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 rest = dict(views=tta_pipeline.pop('views'))
 tta_pipeline.update(earlier=earlier, **rest)
 del loader, steps, rest

@@ -13,7 +13,7 @@ with read_base():
 
 train_dataloader.update(batch_size=2, num_workers=1)
 val_dataloader.update(num_workers=1)
-test_dataloader = val_dataloader
+test_dataloader = dict(val_dataloader, dataset=dict(val_dataloader['dataset'], ann_file=test_ann_file))
 
 # Classes with less than 1 % of the points, and what is far away, on their own.
 val_evaluator.update(

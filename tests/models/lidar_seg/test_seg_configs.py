@@ -29,6 +29,8 @@ PARAMETERS = {
     'cylinder3d_w050_480x360x32_3scan_40e_semantickitti': 14.104,
     'cylinder3d_w100_480x360x32_released_semantickitti': 49.596,
     'cylinder3d_w050_480x360x32_released_semantickitti': 12.503,
+    'cylinder3d_w150_480x360x32_released_semantickitti': 111.389,
+    'cylinder3d_w050_480x360x32_3scan_released_semantickitti': 12.513,
     'cylinder3d_w050_480x360x32_released_nuscenes_lidarseg': 12.463,
     'cylinder3d_w100_480x360x32_40e_nuscenes_lidarseg': 55.891,
     'cylinder3d_w050_480x360x32_40e_nuscenes_lidarseg': 14.040,

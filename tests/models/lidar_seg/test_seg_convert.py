@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from unittest import mock
+
 import pytest
 import torch
 from seg_parts import cloud, partition, segmentor
+from shipped import config_path
 from spconv1 import released_forward, released_state
 
+from perception3d.apis.config import load_config
 from perception3d.apis.weights import convert_weights
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
@@ -106,6 +111,30 @@ def test_a_checkpoint_with_an_output_for_ignored_points_is_explained(tmp_path, r
         InputError, match=r'released Cylinder3D code \(spconv 1\): convert it with tools/convert_weights'
     ):
         load_weights(_model(), path)
+
+
+@pytest.mark.parametrize(
+    ('name', 'sizes'),
+    [
+        ('cylinder3d_w050_480x360x32_3scan_released_semantickitti', dict(width=16, compressed=16, outputs=26)),
+        ('cylinder3d_w150_480x360x32_released_semantickitti', dict(width=48, compressed=48, outputs=20)),
+    ],
+)
+def test_shipped_configs_of_released_weights_take_every_tensor(name, sizes):
+    """Tensors of these sizes; the files themselves were not at hand."""
+    with torch.device('meta'):
+        model = MODELS.build(load_config(config_path(name)).model)
+    with ExitStack() as patched:
+        # Random numbers of a hundred million weights would take seconds.
+        for function in ('randn', 'rand'):
+            patched.enter_context(mock.patch.object(torch, function, _empty))
+        state = released_state(**sizes, points=(9, 256))
+    result = model.convert_weights(state)
+    assert not (result.unused or result.missing or result.mismatched)
+
+
+def _empty(*shape, generator=None, **settings):
+    return torch.empty(shape, device='meta', **settings)
 
 
 def test_a_converted_file_loads_as_it_is(tmp_path, released):
