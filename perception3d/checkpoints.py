@@ -15,31 +15,14 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from perception3d.checks import InputError, require_file
+from perception3d.checkpoint_files import require_checkpoint
+from perception3d.checks import InputError
 from perception3d.pickles import check_tensor_pickle, tensor_names
 from perception3d.weight_values import holds_nan, weight_faults
 
 # What a checkpoint holds if a training can be resumed from it.
 RESUMABLE = ('meta', 'message_hub', 'optimizer')
 _WEIGHTS = ('state_dict', 'ema_state_dict')
-
-DEMO = 'demo'
-"""Names the packaged weights where the package loads weights, and as `load_from` of a config."""
-_DEMO_FILE = Path(__file__).parent / 'weights' / 'fast_bev_tiny_96x352_sim.pth'
-
-
-def demo_checkpoint() -> Path:
-    """Returns the packaged weights of `configs/fast_bev/fast_bev_tiny_96x352_6e_sim.py`, trained on the built-in world.
-
-    They also fit `fast_bev_tiny_96x352_9e_sim.py`, the same network with a longer schedule. `python tools/demo.py
-    --weights` makes them.
-    """
-    return require_file(_DEMO_FILE, 'it is part of the package: install perception3d again')
-
-
-def checkpoint_path(path: str | Path) -> str | Path:
-    """Returns `path`, or the file that 'demo' stands for where no file has that name."""
-    return demo_checkpoint() if str(path) == DEMO and not Path(path).is_file() else path
 
 
 def torch_load_safely(file: Any, map_location: Any = None, safe_globals: Sequence[Any] = ()) -> Any:
@@ -170,14 +153,14 @@ def load_checkpoint_safely(path: str | Path, map_location: Any = 'cpu', allow_pi
     """Returns the content of a checkpoint file as a dict with a `state_dict`.
 
     Args:
-        path: a checkpoint of mmengine, or a bare state dict; 'demo' names `demo_checkpoint()` where no file does.
+        path: a checkpoint of mmengine, or a bare state dict; 'demo' names the packaged one where no file does.
         map_location: as in torch.load.
         allow_pickle: load it even if that runs code from the file. Only for files whose source you trust.
 
     Raises:
         InputError: the file is missing, damaged, refused, or holds no state dict.
     """
-    path = require_file(checkpoint_path(path), f'give the path of a .pth file, or {DEMO} for the packaged one')
+    path = require_checkpoint(path)
     if allow_pickle:
         content = torch.load(path, map_location=map_location, weights_only=False)
         refuse_nan(content, path)

@@ -15,7 +15,7 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 # those with a smaller one.
 LAYERS = {
     'checks': 0, 'pickle_scan': 0.1, 'outputs': 0.2, 'pickles': 0.2, 'weight_values': 0.2, 'workers': 0.2,
-    'table_columns': 0.2,
+    'table_columns': 0.2, 'checkpoint_files': 0.2,
     'files': 0.5, 'checkpoints': 0.6, 'training_folder': 0.7, 'locks': 0.7,
     'geometry': 1, 'structures': 1.1,
     'ops': 2,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
+    check_first(args.config, options=args.cfg_options, reads_data=True)
     from perception3d.apis.browse import BrowseOptions, browse, show
 
     options = BrowseOptions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.first_checks import check_compared
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,8 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
+    check_compared(args.models, args.cfg_options)
     from perception3d.apis.compare import CompareOptions, compare
-    from perception3d.apis.config import parse_options
+    from perception3d.apis.option_texts import parse_options
 
     options = CompareOptions(args.logits, args.transposed, args.score_thr, args.device)
     for path in compare(args.models, args.index, args.out, parse_options(args.cfg_options), options):

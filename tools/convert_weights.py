@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 from perception3d.outputs import check_outputs
 
 
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     check_outputs(files=[args.out], inputs=[args.source, args.config])
+    check_first(args.config, args.source)
     from perception3d.apis.weights import convert_weights
 
     print(convert_weights(args.source, args.config, args.out, args.kind, args.allow_pickle))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from perception3d.apis.cli import command_parser, run_tool
+from perception3d.apis.first_checks import check_experiment_file
 from perception3d.checks import InputError
 
 TOOLS = Path(__file__).resolve().parent
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.slurm_args and args.launcher != 'slurm':
         raise InputError('--slurm-args is for srun: add --launcher slurm')
 
+    check_experiment_file(args.file)
     from perception3d.experiment.commands import Launch
     from perception3d.experiment.run import Request, run_experiment
 

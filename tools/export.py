@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 from perception3d.outputs import check_outputs
 
 
@@ -34,8 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     check_outputs(files=[args.out], inputs=[args.config, args.checkpoint])
-    from perception3d.apis.config import load_config, parse_options
+    check_first(args.config, args.checkpoint, args.cfg_options)
+    from perception3d.apis.config import load_config
     from perception3d.apis.export import export
+    from perception3d.apis.option_texts import parse_options
 
     config = load_config(args.config, parse_options(args.cfg_options))
     result = export(config, args.checkpoint, args.out, exporter=args.exporter, opset=args.opset, sample=args.sample)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CHECKPOINT_HELP, CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 from perception3d.outputs import check_outputs
 
 INPUTS = (
@@ -48,8 +49,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     check_outputs(folders=[args.out])
-    from perception3d.apis.config import load_config, parse_options
+    check_first(args.config, args.checkpoint, args.cfg_options, inputs=args.inputs)
+    from perception3d.apis.config import load_config
     from perception3d.apis.inferencer import Inferencer
+    from perception3d.apis.option_texts import parse_options
 
     config = load_config(args.config, parse_options(args.cfg_options))
     inferencer = Inferencer(config, args.checkpoint, args.device, args.amp, args.fast, args.tta)

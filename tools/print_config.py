@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -15,7 +16,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='K=V')
     args = parser.parse_args(argv)
 
-    from perception3d.apis.config import load_config, parse_options, part_of
+    check_first(args.config)
+    from perception3d.apis.config import load_config, part_of
+    from perception3d.apis.option_texts import parse_options
 
     config = load_config(args.config, parse_options(args.cfg_options))
     print(part_of(config, args.key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CHECKPOINT_HELP, CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
 
+    check_first(args.config, args.checkpoint, args.cfg_options, reads_data=True)
     from perception3d.apis.testing import test
 
     test(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from perception3d.apis.cli import CONFIG_HELP, command_parser, run_tool
+from perception3d.apis.first_checks import check_first
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('--dry-run', action='store_true', help='build all, take one step, print shapes and parameters')
     args = parser.parse_args(argv)
 
+    resumed = args.resume if isinstance(args.resume, str) else None
+    check_first(args.config, resumed, args.cfg_options, reads_data=True)
     from perception3d.apis.training import dry_run, train
 
     options = {key: getattr(args, key) for key in ('work_dir', 'resume', 'overwrite', 'launcher', 'amp')}

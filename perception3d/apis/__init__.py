@@ -11,9 +11,9 @@ from typing import Any
 _HOMES = {
     'apply_options': 'perception3d.apis.config',
     'load_config': 'perception3d.apis.config',
-    'parse_options': 'perception3d.apis.config',
+    'parse_options': 'perception3d.apis.option_texts',
     'build_runner': 'perception3d.apis.runner',
-    'demo_checkpoint': 'perception3d.checkpoints',
+    'demo_checkpoint': 'perception3d.checkpoint_files',
     'has_bfloat16': 'perception3d.geometry.devices',
     'load_checkpoint_safely': 'perception3d.checkpoints',
     'load_weights': 'perception3d.checkpoints',

@@ -14,7 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from tqdm import tqdm
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.checks import InputError, unknown_name
 from perception3d.datasets.frame_dataset import require_members
 from perception3d.files import write_image

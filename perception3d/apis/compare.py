@@ -13,6 +13,7 @@ from mmengine.dataset import pseudo_collate
 
 from perception3d.apis.browse import build_dataset
 from perception3d.apis.config import load_config
+from perception3d.apis.first_checks import split_model
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError
 from perception3d.distill.tap import TapSet
@@ -164,10 +165,7 @@ class _Compared:
 
 
 def _load(text: str, overrides: dict[str, Any], options: CompareOptions) -> _Compared:
-    title, equals, files = text.partition('=')
-    path, comma, checkpoint = files.rpartition(',')
-    if not equals or not comma:
-        raise InputError(f'{text!r}: expected TITLE=CONFIG,CHECKPOINT')
+    title, path, checkpoint = split_model(text)
     config = load_config(path, overrides)
     # Building the data set sets the scope of the config's registries.
     dataset = build_dataset(config, 'test')

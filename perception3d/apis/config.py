@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -16,11 +15,11 @@ from mmengine.config import Config, ConfigDict
 
 from perception3d.apis.config_names import find_config
 from perception3d.apis.config_sources import check_source
+from perception3d.apis.option_texts import ADD
 from perception3d.checks import InputError, nearest_names
 from perception3d.compat.mmengine_options import values_at_the_top
 from perception3d.compat.private_members import config_values
 
-_ADD = '+'
 _PARTS = ('datasets', 'models', 'distill', 'evaluation', 'visualization', 'formats', 'engine')
 
 
@@ -60,7 +59,7 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         config = _derive(path, config, values)
     # An option for the part itself, such as train_cfg.max_epochs, is the user's own choice.
     by_values = schedule_ends_elsewhere(config) and not ended_elsewhere
-    apply_options(config, {key: value for key, value in options.items() if key.removeprefix(_ADD) not in values})
+    apply_options(config, {key: value for key, value in options.items() if key.removeprefix(ADD) not in values})
     faults = schedule_ends_elsewhere(config)
     if by_values and faults:
         shown = ', '.join(f'{key}={value!r}' for key, value in values.items())
@@ -101,24 +100,6 @@ def _register_parts() -> None:
             importlib.import_module(module.name)
 
 
-def parse_options(items: Sequence[str]) -> dict[str, Any]:
-    """Parses `key=value` strings; a value is read as a Python literal where it is one, else as text.
-
-    Raises:
-        InputError: an item without '='.
-    """
-    options = {}
-    for item in items:
-        key, found, text = item.partition('=')
-        if not found or not key.strip(_ADD):
-            raise InputError(f'--cfg-options {item!r}: expected key=value, such as train_cfg.max_epochs=2')
-        try:
-            options[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key] = {'true': True, 'false': False, 'none': None}.get(text.lower(), text)
-    return options
-
-
 def apply_options(config: Config, options: Mapping[str, Any]) -> None:
     """Sets dotted keys of `config`, list places by number; a new key needs a leading '+'.
 
@@ -131,8 +112,8 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         InputError: the key is unknown; names the nearest keys. Or such a value; names the parts that have it.
     """
     for key, value in options.items():
-        may_add = key.startswith(_ADD)
-        parts = key.removeprefix(_ADD).split('.')
+        may_add = key.startswith(ADD)
+        parts = key.removeprefix(ADD).split('.')
         _refuse_source_of_parts(config_values(config), parts[0])
         node: Any = config_values(config)
         for depth, part in enumerate(parts[:-1]):
@@ -154,7 +135,7 @@ def _values_at_the_top(config: Config, options: Mapping[str, Any]) -> dict[str, 
     """Returns the options for plain values, or lists of them, at the top of a Python config."""
     if Path(config.filename).suffix != '.py':
         return {}
-    named = {key.removeprefix(_ADD): value for key, value in options.items()}
+    named = {key.removeprefix(ADD): value for key, value in options.items()}
     return {key: value for key, value in named.items() if key in config and _is_plain(config[key]) and _is_plain(value)}
 
 

@@ -15,23 +15,63 @@ def check_source(path: Path) -> None:
     Raises:
         InputError: names the file and, where there is one, the line.
     """
-    pending, seen = [path.resolve()], set()
+    for source, tree in read_sources(path).items():
+        _check_base_assignment(source, tree)
+        _check_unused_backends(source, tree)
+        _check_lost_hooks(source, tree)
+
+
+def read_sources(path: Path) -> dict[Path, ast.Module]:
+    """Returns the syntax tree of the Python config `path` and of each of its bases that a relative import names.
+
+    Raises:
+        InputError: a file is not Python, reads one base twice, or reads one that has another name now; or `path` is an
+            experiment file.
+    """
+    pending, trees = [path.resolve()], {}
     while pending:
-        source = pending.pop()
-        if source in seen:
+        source = pending.pop(0)
+        if source in trees:
             continue
         if not source.is_file():
             _refuse_renamed(path, source)
             continue
-        seen.add(source)
-        try:
-            tree = ast.parse(source.read_text(encoding='utf-8'), str(source))
-        except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-            raise InputError(f'{source} is not a config: it is not Python ({error})') from error
-        _check_base_assignment(source, tree)
-        _check_unused_backends(source, tree)
-        _check_lost_hooks(source, tree)
-        pending += _check_double_bases(source, tree)
+        trees[source] = _parse(source)
+        if len(trees) == 1:
+            _refuse_experiment(path, trees[source])
+        pending += _check_double_bases(source, trees[source])
+    return trees
+
+
+def is_experiment(tree: ast.Module) -> bool:
+    """Whether a Python file assigns what an experiment file does, the arms, and no model."""
+    names = {target.id for node in tree.body for target in _targets(node) if isinstance(target, ast.Name)}
+    return 'arms' in names and 'model' not in names
+
+
+def is_config(tree: ast.Module) -> bool:
+    """Whether a Python file assigns a model, or reads bases as a config does."""
+    names = {target.id for node in tree.body for target in _targets(node) if isinstance(target, ast.Name)}
+    return 'arms' not in names and ('model' in names or bool(base_imports(tree)))
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    return node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def _parse(source: Path) -> ast.Module:
+    try:
+        return ast.parse(source.read_text(encoding='utf-8'), str(source))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f'{source} is not a config: it is not Python ({error})') from error
+
+
+def _refuse_experiment(path: Path, tree: ast.Module) -> None:
+    if is_experiment(tree):
+        raise InputError(
+            f'{path} is an experiment file, not a config: run it with python tools/experiment.py {path}, or give a '
+            'config that one of its arms names'
+        )
 
 
 def _refuse_renamed(path: Path, base: Path) -> None:
@@ -60,7 +100,7 @@ def _check_unused_backends(source: Path, tree: ast.Module) -> None:
         )
 
 
-def _base_imports(tree: ast.Module) -> list[ast.ImportFrom]:
+def base_imports(tree: ast.Module) -> list[ast.ImportFrom]:
     """Returns the imports under `with read_base()`."""
     blocks = [node for node in tree.body if isinstance(node, ast.With)]
     blocks = [block for block in blocks if 'read_base' in ast.dump(block.items[0].context_expr)]
@@ -70,24 +110,24 @@ def _base_imports(tree: ast.Module) -> list[ast.ImportFrom]:
 def _check_double_bases(source: Path, tree: ast.Module) -> list[Path]:
     """Returns the files of the bases that `source` reads; refuses one that is read twice under two names."""
     bases: dict[str, int] = {}
-    for node in _base_imports(tree):
-        name = _base_name(node)
+    for node in base_imports(tree):
+        name = base_name(node)
         if name in bases:
             raise InputError(
                 f'{source}:{node.lineno} reads the base {name} twice (first in line {bases[name]}): both names '
                 'would share one object; read it once and copy.deepcopy what must differ'
             )
         bases[name] = node.lineno
-    return [_base_file(source, name) for name in bases if name.startswith('.')]
+    return [base_file(source, name) for name in bases if name.startswith('.')]
 
 
 def _check_lost_hooks(source: Path, tree: ast.Module) -> None:
     """Refuses two bases with `custom_hooks` each: those of the first would be lost."""
-    setting = [node for node in _base_imports(tree) if _takes_hooks(source, node)]
+    setting = [node for node in base_imports(tree) if _takes_hooks(source, node)]
     if len(setting) > 1 and not _assigns_hooks(tree):
         first, second = setting[0], setting[-1]
         raise InputError(
-            f'{source}:{second.lineno}: the bases {_base_name(first)} and {_base_name(second)} both set custom_hooks, '
+            f'{source}:{second.lineno}: the bases {base_name(first)} and {base_name(second)} both set custom_hooks, '
             'so those of the first would be lost: write `custom_hooks = [...]` with all of them below'
         )
 
@@ -96,13 +136,13 @@ def _takes_hooks(source: Path, node: ast.ImportFrom) -> bool:
     """Whether an import of a base takes `custom_hooks` that the base, or a base of it, sets."""
     if not node.level or not any(alias.name in ('*', 'custom_hooks') for alias in node.names):
         return False
-    base = _base_file(source, _base_name(node))
+    base = base_file(source, base_name(node))
     try:
         tree = ast.parse(base.read_text(encoding='utf-8'))
     except (OSError, SyntaxError, ValueError):
         # The loop over the sources says so.
         return False
-    return _assigns_hooks(tree) or any(_takes_hooks(base, inner) for inner in _base_imports(tree))
+    return _assigns_hooks(tree) or any(_takes_hooks(base, inner) for inner in base_imports(tree))
 
 
 def _assigns_hooks(tree: ast.Module) -> bool:
@@ -110,11 +150,13 @@ def _assigns_hooks(tree: ast.Module) -> bool:
     return any(node.id == 'custom_hooks' for node in names)
 
 
-def _base_name(node: ast.ImportFrom) -> str:
+def base_name(node: ast.ImportFrom) -> str:
+    """Returns the name of the base that an import reads, with a dot for each level."""
     return '.' * node.level + (node.module or '')
 
 
-def _base_file(source: Path, name: str) -> Path:
+def base_file(source: Path, name: str) -> Path:
+    """Returns the file of a base by its relative name in the config `source`."""
     level = len(name) - len(name.lstrip('.'))
     folder = source.parents[level - 1]
     return folder.joinpath(*name.lstrip('.').split('.')).with_suffix('.py')

@@ -11,8 +11,8 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from perception3d.apis.config import schedule_ends_elsewhere
-from perception3d.checkpoints import checkpoint_path
-from perception3d.checks import InputError, require_file
+from perception3d.checkpoint_files import require_checkpoint
+from perception3d.checks import InputError
 from perception3d.compat.private_members import lazy_values
 from perception3d.engine.amp import MixedPrecisionOptimWrapper
 from perception3d.engine.cpu import prepare_cpu
@@ -69,7 +69,7 @@ def build_runner(
         _resume(config, resume)
     elif config.get('load_from') and '://' not in config.load_from:
         hint = 'correct load_from of the config'
-        config.load_from = str(require_file(checkpoint_path(Path(config.load_from).expanduser()), hint))
+        config.load_from = str(require_checkpoint(Path(config.load_from).expanduser(), hint))
     try:
         return PerceptionRunner.from_cfg(config)
     except (ImportError, KeyError, TypeError) as error:

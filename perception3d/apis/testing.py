@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from perception3d.apis.config import load_config, parse_options, use_tta
+from perception3d.apis.config import load_config, use_tta
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.runner import build_runner
 from perception3d.checkpoints import load_weights
 from perception3d.checks import InputError

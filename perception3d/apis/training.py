@@ -11,7 +11,8 @@ from typing import Any
 
 from mmengine.runner import Runner
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.runner import (
     build_runner,
     checkpoint_folder,

@@ -6,14 +6,18 @@ tables by their titles. `timing` has the measurements that they share, `report` 
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from mmengine.config import Config
+if TYPE_CHECKING:
+    # The names of the benchmarks, which --help lists, need neither.
+    import torch
+    from mmengine.config import Config
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -33,6 +37,19 @@ class Settings:
     runs: int = 7
     dtypes: Sequence[str] = ('fp32', 'bf16')
     checkpoint: str | None = None
+
+
+def benchmark_names() -> list[str]:
+    """Returns the names of all benchmarks, read from the source of the modules: to import them takes seconds."""
+    return [name for module in pkgutil.iter_modules(__path__) for name in _named_in(Path(__path__[0]), module.name)]
+
+
+def _named_in(folder: Path, module: str) -> list[str]:
+    for node in ast.parse((folder / f'{module}.py').read_text(encoding='utf-8')).body:
+        names = [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
+        if isinstance(node, ast.Assign) and names == ['BENCHMARKS'] and isinstance(node.value, ast.Dict):
+            return [ast.literal_eval(key) for key in node.value.keys if key is not None]
+    return []
 
 
 def find_benchmarks() -> dict[str, Callable[[Config, Settings], Tables]]:

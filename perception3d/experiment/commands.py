@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perception3d.apis.config import parse_options
+from perception3d.apis.option_texts import parse_options
 from perception3d.checks import InputError
 from perception3d.experiment.plan import OUT, Cell, Experiment, fill
 from perception3d.experiment.records import CellFolder

@@ -292,9 +292,10 @@ def test_the_weights_that_a_training_began_from_are_not_those_that_are_tested(
 
 
 def test_earlier_checkpoints_are_not_overwritten(fails):
-    written = fails(train, CAMERA, '--work-dir', 'done')
+    root = ['--cfg-options', 'data_root=.']
+    written = fails(train, CAMERA, '--work-dir', 'done', *root)
     assert 'done holds checkpoints of a training (' in written and 'none can be resumed: replace them with' in written
-    written = fails(train, CAMERA, '--work-dir', 'done', '--resume')
+    written = fails(train, CAMERA, '--work-dir', 'done', '--resume', *root)
     assert 'done holds no complete checkpoint' in written and '--overwrite' in written
 
 
@@ -308,22 +309,24 @@ NO_CONFIGS = {
 
 @pytest.mark.parametrize('tool', [train, test])
 def test_what_is_not_a_config_ends_a_command(done: Path, fails, tool: ModuleType):
-    arguments = [*(['some.pth', '--out', 'done/metrics.json'] if tool is test else []), '--work-dir', 'done']
+    arguments = [*(['demo', '--out', 'done/metrics.json'] if tool is test else []), '--work-dir', 'done']
     for name, (text, words) in NO_CONFIGS.items():
         if text is not None:
             Path(name).write_text(text)
         assert words in fails(tool, name, *arguments)
     words = "the config has no key 'data_rot': did you mean data_root"
-    assert words in fails(tool, CAMERA, *arguments, '--cfg-options', 'data_rot=x')
+    assert words in fails(tool, CAMERA, *arguments, '--cfg-options', 'data_rot=x', 'data_root=.')
 
 
 @pytest.mark.parametrize('config', [CAMERA, LIDAR])
 def test_a_missing_root_ends_a_command(camera_weights: Path, lidar_weights: Path, fails, config: Path):
     name, good = ('nuscenes', camera_weights) if config == CAMERA else ('kitti', lidar_weights)
     commands = [(test, config, good, *TESTED), (train, config, '--work-dir', 'new', '--cfg-options')]
+    Path('there').mkdir()
     for command in commands:
-        written = fails(*command, 'data_root=nowhere')
-        assert 'error: nowhere/perception3d_' in written and written.endswith('--root nowhere\n')
+        assert 'error: folder nowhere (data_root of ' in fails(*command, 'data_root=nowhere')
+        written = fails(*command, 'data_root=there')
+        assert 'error: there/perception3d_' in written and written.endswith('--root there\n')
         assert f'does not exist: run: python tools/create_data.py {name} ' in written
 
 

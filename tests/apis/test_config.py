@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from shipped import CONFIGS
 
-from perception3d.apis.config import load_config, parse_options, part_of
+from perception3d.apis.config import load_config, part_of
 from perception3d.apis.config_names import find_config, renamed_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.checks import InputError
 
 BASE = "model = dict(type='A', depth=1, layers=[dict(width=3), dict(width=4)])\n"

@@ -13,9 +13,10 @@ from torch import multiprocessing
 
 from perception3d.apis.browse import BrowseOptions, browse
 from perception3d.apis.compare import CompareOptions, compare
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
 from perception3d.apis.export import export
 from perception3d.apis.inferencer import Inferencer
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
 from perception3d.engine.runner import PerceptionRunner

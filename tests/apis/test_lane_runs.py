@@ -17,8 +17,9 @@ from torch import multiprocessing
 
 from perception3d.apis.browse import BrowseOptions, browse
 from perception3d.apis.compare import CompareOptions, compare
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
 from perception3d.apis.inferencer import Inferencer
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import dry_run, train
 from perception3d.checks import InputError

@@ -11,7 +11,8 @@ from mmdet3d.structures import LiDARInstance3DBoxes
 from mmengine.structures import InstanceData
 from shipped import CONFIGS, config_path
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train
 from perception3d.benchmark.lidar_det import (

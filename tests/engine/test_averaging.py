@@ -11,7 +11,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch import nn
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.runner import build_runner
 from perception3d.apis.testing import test as run_test
 from perception3d.apis.training import train

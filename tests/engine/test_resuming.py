@@ -17,10 +17,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import find_latest_checkpoint
 
-from perception3d.apis.config import load_config, parse_options
+from perception3d.apis.config import load_config
+from perception3d.apis.option_texts import parse_options
 from perception3d.apis.runner import build_runner, checkpoints_to_replace
 from perception3d.apis.training import train
-from perception3d.checkpoints import demo_checkpoint
+from perception3d.checkpoint_files import demo_checkpoint
 from perception3d.checks import InputError
 from perception3d.engine import resuming
 from perception3d.engine.checkpoint_hook import WholeCheckpointHook

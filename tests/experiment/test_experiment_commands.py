@@ -134,7 +134,7 @@ def test_a_program_that_is_not_there_fails_its_cells(lab, monkeypatch, capsys):
 def test_option_values_come_out_of_the_command_line_as_they_went_in():
     options = {'a': 1e-3, 'b': 'text', 'c': '7', '+d': [1, (2, None)], 'e': True, 'f': {'x': 'y'}, 'g': 'none', 'h': ''}
     words = option_words(options, 5)
-    from perception3d.apis.config import parse_options
+    from perception3d.apis.option_texts import parse_options
 
     assert words[:2] == ['--cfg-options', '+randomness.seed=5'] and 'b=text' in words
     assert parse_options(words[2:]) == options
