@@ -69,6 +69,20 @@ def load_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
 
 def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
     """Reads a config; a Python config takes `values` for what it assigns to these names at its top."""
+    config = _parse(path, values)
+    config.setdefault('default_scope', 'mmdet3d')
+    # `import copy` in a config, to copy what must differ, leaves the module among its values.
+    try:
+        entries: list[tuple[str, Any]] = config_values(config).items()
+    except ImportError as error:
+        raise InputError(f'{error}: is its package installed, or its folder on PYTHONPATH?') from error
+    for name in [name for name, value in entries if isinstance(value, ModuleType)]:
+        del config_values(config)[name]
+    return config
+
+
+def _parse(path: Path, values: Mapping[str, Any] | None = None) -> Config:
+    """Reads a config; what a Python config imports is imported when it is looked up."""
     try:
         with values_at_the_top(values or {}):
             config = Config.fromfile(str(path), lazy_import=True if path.suffix == '.py' else None)
@@ -81,14 +95,6 @@ def _read(path: Path, values: Mapping[str, Any] | None = None) -> Config:
         raise InputError(f'{path} does not load as a config{shown}: {type(error).__name__}: {error}{hint}') from error
     if not isinstance(config.get('model'), Mapping):
         raise InputError(f'{path} is not a config: it defines no `model = dict(type=..., ...)`')
-    config.setdefault('default_scope', 'mmdet3d')
-    # `import copy` in a config, to copy what must differ, leaves the module among its values.
-    try:
-        entries: list[tuple[str, Any]] = config_values(config).items()
-    except ImportError as error:
-        raise InputError(f'{error}: is its package installed, or its folder on PYTHONPATH?') from error
-    for name in [name for name, value in entries if isinstance(value, ModuleType)]:
-        del config_values(config)[name]
     return config
 
 
@@ -129,6 +135,31 @@ def apply_options(config: Config, options: Mapping[str, Any]) -> None:
         else:
             _child(config, node, leaf, '.'.join(parts))
             node[int(leaf)] = value
+
+
+def check_option_keys(path: Path, options: Mapping[str, Any]) -> None:
+    """Refuses keys that the Python config `path` does not have, without importing the classes that it names.
+
+    What lies below a key that another option adds is left to `apply_options`.
+
+    Raises:
+        InputError: names the nearest keys.
+    """
+    config = _parse(path)
+    added = [key.removeprefix(ADD).partition('.')[0] for key in options if key.startswith(ADD)]
+    for key in options:
+        parts = key.removeprefix(ADD).split('.')
+        if parts[0] in (*added, 'default_scope'):
+            continue
+        node: Any = config_values(config)
+        for depth, part in enumerate(parts):
+            if isinstance(node, dict) and part in node:
+                # Not node[part], which imports the class that it names.
+                node = dict.__getitem__(node, part)
+            elif _has_place(node, part):
+                node = node[int(part)]
+            else:
+                raise _unknown_key(config, '.'.join(parts[: depth + 1]))
 
 
 def _values_at_the_top(config: Config, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,17 +290,26 @@ def _rename_everywhere(node: Any, key: str, old: Any, new: Any) -> None:
 def _child(config: Config, node: Any, part: str, dotted: str) -> Any:
     if isinstance(node, Mapping) and part in node:
         return node[part]
-    if isinstance(node, Sequence) and not isinstance(node, str) and part.isdigit() and int(part) < len(node):
+    if _has_place(node, part):
         return node[int(part)]
+    raise _unknown_key(config, dotted)
+
+
+def _has_place(node: Any, part: str) -> bool:
+    return isinstance(node, Sequence) and not isinstance(node, str) and part.isdigit() and int(part) < len(node)
+
+
+def _unknown_key(config: Config, dotted: str) -> InputError:
     close = nearest_names(dotted, _dotted_keys(config))
     hint = f'did you mean {" or ".join(close)}?' if close else 'print the config with tools/print_config.py'
-    raise InputError(f'the config has no key {dotted!r}: {hint} (to add a new key write +{dotted}=...)')
+    return InputError(f'the config has no key {dotted!r}: {hint} (to add a new key write +{dotted}=...)')
 
 
 def _dotted_keys(node: Any, prefix: str = '') -> Iterator[str]:
     if isinstance(node, Config):
         node = config_values(node)
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    # Not node.items(), which would import the classes.
+    pairs = dict.items(node) if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in pairs:
         yield f'{prefix}{key}'
         yield from _dotted_keys(value, f'{prefix}{key}.')

@@ -52,7 +52,9 @@ def _uses(trees: Mapping[Path, ast.Module]) -> Iterator[ast.AST]:
             yield node.value
         elif isinstance(node, ast.keyword) and node.arg == 'ann_file':
             yield from [node] if _is_absolute(node.value) else []
-        elif getattr(node, 'attr', '') in (_KEY, 'ann_file') or getattr(node, 'value', '') == _KEY:
+        elif isinstance(node, ast.Attribute):
+            yield from [node] if node.attr in (_KEY, 'ann_file') else []
+        elif isinstance(node, ast.Constant) and node.value == _KEY:
             yield node
 
 

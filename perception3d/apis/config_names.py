@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from perception3d.checks import nearest_names, require_file
@@ -10,7 +12,9 @@ from perception3d.checks import nearest_names, require_file
 # A checkout has its configs next to the package.
 _CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 _NO_CONFIGS = ('_base_', 'experiments')
-_EXAMPLE = 'configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py'
+_EXAMPLES = ('fast_bev_tiny_96x352_9e_sim', 'point_pillars_secfpn_160e_kitti')
+# A likeness above which one name is taken for the other with a slip.
+_MISSPELT = 0.85
 
 # A config's name begins with its folder.
 _FOLDERS = (
@@ -113,15 +117,30 @@ def find_config(path: str | Path) -> Path:
     name = path.name.removesuffix('.py')
     if str(path) in (name, f'{name}.py') and name in shipped:
         return shipped[name]
-    new = renamed_config(path)
-    close = nearest_names(name, shipped)
+    new = shipped.get(Path(renamed_config(path)).stem)
+    close = _similar(path, name, shipped)
     if new:
-        hint = f'it is called {new} now'
+        hint = f'it is called {_shown(new)} now'
     elif close:
-        hint = f'did you mean {" or ".join(_shown(shipped[name]) for name in close)}?'
+        hint = f'did you mean {" or ".join(close)}?'
     else:
-        hint = f'give the path of a config, or the name of a shipped one, such as {_EXAMPLE}'
+        examples = [_shown(shipped[example]) for example in _EXAMPLES if example in shipped]
+        hint = f'give the path of a config, or the name of a shipped one{", such as " if examples else ""}'
+        hint += ' or '.join(examples)
     return require_file(path, hint)
+
+
+def _similar(path: Path, name: str, shipped: Mapping[str, Path]) -> list[str]:
+    """Returns up to three configs that are there: next to the missing `path`, or shipped, with the nearest names."""
+    folder = path.parent
+    beside = {file.stem: str(file) for file in folder.glob('*.py')} if folder.is_dir() else {}
+    known = {**{stem: _shown(file) for stem, file in shipped.items()}, **beside}
+    # A name that is cut short, or differs at its end, resembles the long names less than other short ones.
+    shared = {stem: len(os.path.commonprefix([stem, name])) for stem in known}
+    begins = sorted((stem for stem in known if shared[stem] >= max(6, len(name) - 3)), key=lambda stem: -shared[stem])
+    close = nearest_names(name, known)
+    best = [stem for stem in close if difflib.SequenceMatcher(None, stem, name).ratio() > _MISSPELT]
+    return [known[stem] for stem in dict.fromkeys([*best, *begins, *close])][:3]
 
 
 def _shipped() -> list[Path]:

@@ -1,6 +1,6 @@
 """What a command refuses at once: wrong paths and wrong kinds of files, before torch and mmdet3d are imported.
 
-The imports of those take seconds. Nothing here may import them, nor run the config.
+The imports of those take seconds. Nothing here may import them before the paths are checked.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def check_first(
         reads_data: whether the command reads the data set of the config, whose `data_root` must then be there.
 
     Raises:
-        InputError: names the first path that is wrong, and what is there instead.
+        InputError: names the first path that is wrong, and what is there instead; or an option's key that the config
+            does not have.
     """
     path = find_config(config)
     if path.suffix not in _SUFFIXES:
@@ -55,6 +56,11 @@ def check_first(
     if root is not None and not Path(root).is_dir():
         what = 'is a file, not a folder' if Path(root).exists() else 'does not exist'
         raise InputError(f'folder {root} (data_root of {path}) {what}{_similar(Path(root))}: {_data_hint(trees, root)}')
+    if named and trees:
+        # Reads the config with mmengine, which looks up its classes, and with them torch, only when they are asked for.
+        from perception3d.apis.config import check_option_keys
+
+        check_option_keys(path, named)
 
 
 def check_compared(models: Sequence[str], options: Sequence[str] = ()) -> None:

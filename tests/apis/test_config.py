@@ -137,13 +137,18 @@ def test_names_of_shipped_configs_are_unique():
     [
         ('fast_bev_tiny_96x352_9e_sin', 'does not exist: did you mean fast_bev_tiny_96x352_9e_sim or fast_bev'),
         ('configs/second/second_secfpn_80_kitti.py', 'does not exist: did you mean second_secfpn_80e_kitti or'),
-        ('second_secfpn_4x_80e_kitti', 'is called configs/second/second_secfpn_c4_80e_kitti.py now'),
-        ('runtime', 'the name of a shipped one, such as configs/fast_bev/'),
+        ('second_secfpn_4x_80e_kitti', 'it is called second_secfpn_c4_80e_kitti now'),
+        ('runtime', 'the name of a shipped one, such as fast_bev_tiny_96x352_9e_sim or point_pillars'),
+        ('fast_bev_m9', 'did you mean fast_bev_m0_r18_256x704_'),
+        ('fast_bev_m4', 'did you mean fast_bev_m4_r50_320x880_'),
+        ('mine/one.py', r'mine/one\.py does not exist: did you mean mine/ones\.py'),
         ('no/fast_bev_tiny_96x352_9e_sim.py', 'did you mean fast_bev_tiny_96x352_9e_sim or'),
     ],
 )
 def test_an_unknown_name_of_a_config_gets_the_nearest_ones(tmp_path, monkeypatch, name, message):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / 'mine').mkdir()
+    (tmp_path / 'mine' / 'ones.py').write_text(BASE)
     with pytest.raises(InputError, match=message):
         load_config(name)
 
