@@ -88,7 +88,7 @@ class PointFileCounter:
                 for each point.
         """
         truth = self.scoring.encoding.read(files.truth)
-        predicted = self._read_prediction(files.predicted, len(truth))
+        predicted = self.scoring.encoding.read(files.predicted, len(truth), self.scoring.longer_predictions)
         runs = count_runs(predicted, truth)
         if self.scoring.points_of is None:
             found = self._counted(self._pairs(runs), runs.points)
@@ -105,14 +105,6 @@ class PointFileCounter:
         self.counts.confusion += found[:-1, :-1]
         if self.counts.unpredicted is None and found[-2, :-2].any():
             self.counts.unpredicted = files.predicted
-
-    def _read_prediction(self, path: Path, num_points: int) -> npt.NDArray[Any]:
-        if not self.scoring.longer_predictions:
-            return self.scoring.encoding.read(path, num_points)
-        predicted = self.scoring.encoding.read(path)
-        if len(predicted) < num_points:
-            raise InputError(f'{path} holds {len(predicted)} labels, but its scan has {num_points} points')
-        return predicted[:num_points]
 
     def _label_of(self, stored: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         labels: npt.NDArray[np.int64] = self._labels[stored & stored.dtype.type(_IDS - 1)]

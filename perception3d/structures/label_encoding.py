@@ -50,8 +50,10 @@ class LabelEncoding:
         table[: len(self.id_of)] = self.id_of
         return table
 
-    def read(self, path: str | Path, num_points: int | None = None) -> npt.NDArray[Any]:
+    def read(self, path: str | Path, num_points: int | None = None, longer: bool = False) -> npt.NDArray[Any]:
         """Returns the numbers (N,) of a label file, as stored.
+
+        With `longer` the file may go on with the points of earlier scans, which are left out.
 
         Raises:
             InputError: the file is missing or truncated, or does not hold `num_points` numbers.
@@ -60,12 +62,13 @@ class LabelEncoding:
         size, width = path.stat().st_size, np.dtype(self.dtype).itemsize
         if size % width:
             raise InputError(f'{path} is truncated: {size} bytes is not a multiple of {width} ({self.dtype} a point)')
-        if num_points is not None and size != num_points * width:
+        if num_points is not None and (size < num_points * width if longer else size != num_points * width):
+            behind = ' (more may follow, of earlier scans)' if longer else ''
             raise InputError(
                 f'{path} holds {size // width} labels, but its scan has {num_points} points: expected one label for '
-                'each point; copy both files again'
+                f'each point{behind}; copy both files again'
             )
-        return np.fromfile(path, self.dtype)
+        return np.fromfile(path, self.dtype, -1 if num_points is None else num_points)
 
     def ids(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns the class ids (N,) in the numbers of a file."""

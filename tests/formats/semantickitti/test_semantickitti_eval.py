@@ -146,6 +146,18 @@ def test_multi_scan_has_25_classes_and_takes_longer_predictions(tmp_path: Path):
     assert found['miou'] == pytest.approx(1.5 / 25)
 
 
+@pytest.mark.parametrize('multi_scan', [False, True])
+def test_a_prediction_that_is_too_short_is_named_with_the_fix(tmp_path: Path, multi_scan: bool):
+    save(tmp_path, 0, [10, 40, 10], [10, 40])
+    words = (
+        r'predictions/000000\.label holds 2 labels, but its scan has 3 points: expected one label for each point'
+        + (r' \(more may follow, of earlier scans\)' if multi_scan else '')
+        + '; copy both files again'
+    )
+    with pytest.raises(InputError, match=words):
+        score(tmp_path, EvaluationOptions(multi_scan=multi_scan))
+
+
 def remove(path: str) -> Callable[[Path], None]:
     return lambda folder: (folder / path).unlink()
 
