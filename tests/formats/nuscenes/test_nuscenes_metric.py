@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -289,6 +290,68 @@ def test_bad_submissions_get_one_line(nuscenes_tree: Path, submission: Path, tmp
     bad.write_text(json.dumps(damage(json.loads(submission.read_text()))))
     with pytest.raises(InputError, match=words):
         evaluate_submission(nuscenes_tree, bad, split='hand_val')
+
+
+NAN, INF = float('nan'), float('inf')
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'words'),
+    [
+        ('attribute_name', 'car.moving', "attribute_name is 'car.moving', expected an empty text, or one of"),
+        ('attribute_name', None, 'attribute_name is None'),
+        ('sample_token', 'another', "sample_token is 'another', expected that of the list"),
+        ('detection_name', ['car'], r"unknown class \['car'\]"),
+        ('detection_score', NAN, 'detection_score is nan, expected a finite number'),
+        ('detection_score', '0.9', "detection_score is '0.9'"),
+        ('detection_score', None, 'detection_score is None'),
+        ('translation', [NAN, 0, 0], r'translation is \[nan, 0, 0\], expected 3 finite numbers'),
+        ('translation', [1, 2], r'translation is \[1, 2\]'),
+        ('size', [0, 1, 1], r'size is \[0, 1, 1\], expected 3 finite numbers above 0'),
+        ('size', ['1', '1', '1'], r"size is \['1', '1', '1'\]"),
+        ('size', [1, INF, 1], r'size is \[1, inf, 1\]'),
+        ('rotation', [1, 0, 0], r'rotation is \[1, 0, 0\], expected 4 finite numbers, not all 0'),
+        ('rotation', [0, 0, 0, 0], r'rotation is \[0, 0, 0, 0\]'),
+        ('velocity', None, 'velocity is None, expected 2 numbers, finite or NaN'),
+        ('velocity', [[1, 2], 3], r'velocity is \[\[1, 2\], 3\]'),
+        ('ego_translation', [1, NAN, 0], r'ego_translation is \[1, nan, 0\]'),
+        ('num_pts', 'many', "num_pts is 'many', expected a finite number"),
+    ],
+)
+def test_a_value_that_the_benchmark_refuses_is_named(nuscenes_tree, submission, tmp_path, field, value, words):
+    content = json.loads(submission.read_text())
+    token, boxes = next(iter(content['results'].items()))
+    boxes[3][field] = value
+    bad = tmp_path / 'bad.json'
+    bad.write_text(json.dumps(content))
+    place = f'bad.json has a box of the .*sample {token}' if field == 'detection_name' else f'sample {token}, box 3: '
+    with pytest.raises(InputError, match=words) as raised:
+        evaluate_submission(nuscenes_tree, bad)
+    assert re.search(place, str(raised.value)) and '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize('boxes', [None, {}, [None]])
+def test_boxes_that_are_no_list_of_dicts_are_named(nuscenes_tree, submission, tmp_path, boxes):
+    content = json.loads(submission.read_text())
+    token = next(iter(content['results']))
+    content['results'][token] = boxes
+    (tmp_path / 'bad.json').write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf'bad\.json, sample {token}: expected a list of boxes, each a dict, got '):
+        evaluate_submission(nuscenes_tree, tmp_path / 'bad.json')
+
+
+def test_what_the_devkit_takes_is_scored(nuscenes_tree: Path, submission: Path, tmp_path: Path):
+    """A velocity of NaN, whole numbers and the keys that a box may have."""
+    content = json.loads(submission.read_text())
+    for boxes in content['results'].values():
+        for box in boxes:
+            box.update(ego_translation=[0, 0, 0], num_pts=-1, extra='kept by nobody')
+        boxes[0].update(velocity=[NAN, NAN], detection_score=1, rotation=[1, 0, 0, 0])
+    path = tmp_path / 'odd.json'
+    path.write_text(json.dumps(content))
+    boxes, _ = load_prediction(str(path), 500, DetectionBox)
+    scores, _ = evaluate_submission(nuscenes_tree, path)
+    assert len(boxes) == 5 and 0 < scores['mAP'] < 1
 
 
 def test_unknown_splits_and_missing_files_are_named(nuscenes_tree: Path, submission: Path, tmp_path: Path):

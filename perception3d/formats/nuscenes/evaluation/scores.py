@@ -17,8 +17,8 @@ import numpy as np
 
 from perception3d.checks import InputError
 from perception3d.evaluation.notes import describe_ignored
-from perception3d.files import read_json
 from perception3d.formats.nuscenes.evaluation.classes import predictions_of, truth_of
+from perception3d.formats.nuscenes.evaluation.submission import read_submission
 from perception3d.formats.nuscenes.files import open_tables, samples_of_split
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 CONFIG = 'detection_cvpr_2019'
 ERROR_NAMES = {'trans_err': 'ATE', 'scale_err': 'ASE', 'orient_err': 'AOE', 'vel_err': 'AVE', 'attr_err': 'AAE'}
-_BOX_KEYS = (
-    'translation', 'size', 'rotation', 'velocity', 'detection_name', 'detection_score', 'attribute_name',
-)  # fmt: skip
 
 
 def official_config(name: str = CONFIG) -> DetectionConfig:
@@ -147,30 +144,6 @@ def table(metrics: DetectionMetrics, counts: dict[str, int], notes: Sequence[str
         lines.append(f'{name:<22}' + ''.join(f'{value:>8.3f}' for value in values) + f'{counts[name]:>8}')
     lines += [f'note: {note}' for note in notes]
     return '\n'.join(lines)
-
-
-def read_submission(path: str | Path, nusc: NuScenes, config: DetectionConfig) -> dict[str, list[dict[str, Any]]]:
-    """Returns `results` of a submission file; InputError names what in it the benchmark would refuse."""
-    content = read_json(path, 'give a submission in the nuScenes detection format')
-    results = content.get('results') if isinstance(content, dict) else None
-    if not isinstance(results, dict):
-        raise InputError(f'{path} is not a nuScenes submission: it has no dict "results" from sample token to boxes')
-    if not results:
-        raise InputError(f'{path} has no results: give every sample a list, an empty one without detections')
-    known = {sample['token'] for sample in nusc.sample}
-    for token, boxes in results.items():
-        if token not in known:
-            raise InputError(f'{path} has results for sample {token}, which is not in the tables of {nusc.version}')
-        if len(boxes) > config.max_boxes_per_sample:
-            limit = config.max_boxes_per_sample
-            raise InputError(f'{path} has {len(boxes)} boxes for sample {token}: at most {limit} are allowed')
-        for box in boxes:
-            lacking = [key for key in _BOX_KEYS if key not in box]
-            if lacking:
-                raise InputError(f'{path} has a box without {lacking[0]} (sample {token})')
-            if box['detection_name'] not in config.class_range:
-                raise InputError(f'{path} has a box of the unknown class {box["detection_name"]!r} (sample {token})')
-    return results
 
 
 def evaluate_submission(
