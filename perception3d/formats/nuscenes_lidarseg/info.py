@@ -54,8 +54,9 @@ def create_infos(
         {'splits': split -> {'path', 'frames', 'classes': {class: points, 'not labelled': points}, 'notes'}}.
 
     Raises:
-        InputError: as of `read_label_tables` and `open_tables`; a cloud or a label file is missing, a label file does
-            not have a label for each point, or has an id that no category has; a split is labelled in part.
+        InputError: as of `read_label_tables` and `open_tables`; a cloud or a label file is missing, a cloud holds no
+            points, a label file does not have a label for each point, or has an id that no category has; a split is
+            labelled in part.
     """
     root = Path(root).resolve()
     version = find_version(root, version)
@@ -134,6 +135,8 @@ def _count_labels(root: Path, encoding: LabelEncoding, info: Mapping[str, Any]) 
         raise InputError(
             f'{cloud} is truncated: {size} bytes is not a multiple of {_BYTES_OF_POINT} (5 floats a point)'
         )
+    if not size:
+        raise InputError(f'{cloud} holds no points: copy the file again')
     labels = encoding.labels(encoding.read(path, size // _BYTES_OF_POINT), path)
     return np.bincount(np.where(labels == IGNORE, len(CLASSES), labels), minlength=len(CLASSES) + 1)
 

@@ -219,6 +219,14 @@ def shorten(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:-3])
 
 
+def empty_scan(root: Path) -> None:
+    path = label_files(root)[0]
+    path.write_bytes(b'')
+    token = path.name.removesuffix('_lidarseg.bin')
+    rows = json.loads((root / 'v1.0-mini' / 'sample_data.json').read_text())
+    (root / next(row['filename'] for row in rows if row['token'] == token)).write_bytes(b'')
+
+
 def unknown_ids(root: Path) -> None:
     path = label_files(root)[1]
     path.write_bytes(bytes([77]) * path.stat().st_size)
@@ -249,6 +257,7 @@ def in_part(root: Path) -> None:
 
 FAULTS_OF_DATA = {
     'short': (shorten, r'_lidarseg.bin holds \d+ labels, but its scan has \d+ points'),
+    'empty scan': (empty_scan, r'\.bin holds no points'),
     'unknown ids': (unknown_ids, r'_lidarseg.bin holds the unknown label ids 77'),
     'no index': (no_index, 'category.json has categories without index'),
     'no table': (no_table, 'lidarseg.json does not exist: unpack nuScenes-lidarseg'),

@@ -101,11 +101,16 @@ def test_mmdet3d_has_the_same_tensors_under_other_names(released):
         _model().convert_weights(state)
 
 
-def test_a_checkpoint_with_an_output_for_ignored_points_is_explained(tmp_path, released):
-    other, path = _model(num_classes=5), tmp_path / 'other.pth'
+@pytest.mark.parametrize('classes', [4, 16, 19])
+def test_a_checkpoint_with_an_output_for_ignored_points_is_explained(tmp_path, released, classes):
+    other, path = _model(num_classes=classes + 1), tmp_path / 'other.pth'
     torch.save({'state_dict': other.state_dict()}, path)
-    with pytest.raises(InputError, match=r'other\.pth .*its head has 5 outputs .*one of them for ignored points, and'):
-        load_weights(_model(), path)
+    words = (
+        rf'other\.pth .*its head has {classes + 1} outputs .*one of them for ignored points, and the head of this '
+        f'config has the {classes} classes alone'
+    )
+    with pytest.raises(InputError, match=words):
+        load_weights(_model(num_classes=classes), path)
     torch.save({'state_dict': released}, path)
     with pytest.raises(
         InputError, match=r'released Cylinder3D code \(spconv 1\): convert it with tools/convert_weights'
