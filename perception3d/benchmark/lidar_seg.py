@@ -22,6 +22,7 @@ from perception3d.engine.cpu import prepare_cpu
 from perception3d.engine.runner import PerceptionRunner
 from perception3d.models.inference.acceleration import accelerate
 from perception3d.registry import MODELS
+from perception3d.workers import process_pool
 
 
 def benchmark_segmentation(config: Config, device: torch.device, runs: int) -> Tables:
@@ -29,8 +30,8 @@ def benchmark_segmentation(config: Config, device: torch.device, runs: int) -> T
 
     The tables: a training step of batch 1 by its phases, `maps` being the voxels and the maps between points and
     voxels; inference without loading, plain and prepared (`--fast`); and by parts of the network the time of inference
-    and the memory that a training keeps for the backward pass. Peak memory is that of the process on a CPU,
-    with what earlier configs of the same command have left: measure memory with one config.
+    and the memory that a training keeps for the backward pass. Peak memory on a CPU is that of the process, with what
+    was measured before in it: the command measures each config in a process of its own.
     Multiply-accumulates of sparse convolutions and of dense layers are counted apart.
     """
     prepare_cpu()  # as a training does
@@ -171,7 +172,9 @@ def _kept_by_parts(model: Any, batch: dict[str, Any]) -> dict[str, float]:
 
 
 def _measure(config: Config, settings: Settings) -> Tables:
-    return benchmark_segmentation(config, settings.device, settings.runs)
+    # The peak of this process would hold what earlier configs have left.
+    with process_pool(1) as pool:
+        return pool.submit(benchmark_segmentation, config, settings.device, settings.runs).result()
 
 
 BENCHMARKS = {'lidar_seg': _measure}
