@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from perception3d.checks import InputError
 from perception3d.evaluation.panoptic import PanopticCounts, SegmentPairs, count_runs
 from perception3d.evaluation.point_iou import Counts, IouScores, distances, iou_table, kitti_iou
-from perception3d.structures.label_encoding import LabelEncoding
+from perception3d.structures.label_encoding import LabelEncoding, require_count
 
 RINGS_M = ((1e-8, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 40.0), (40.0, 50.0))
 """The rings of `evaluate_semantics_by_distance.py`, metres from the sensor in space; both ends are open."""
@@ -136,8 +135,7 @@ class PointFileCounter:
         """Returns the ring (N,) of each point, len(RINGS_M) for none."""
         assert self.scoring.points_of is not None
         points = self.scoring.points_of(files)
-        if len(points) != num_points:
-            raise InputError(f'{files.truth} holds {num_points} labels, but its scan has {len(points)} points')
+        require_count(files.truth, num_points, len(points))
         distance_m = distances(points)
         ring = np.full(num_points, len(RINGS_M), np.int8)
         for index, (low, high) in enumerate(np.array(RINGS_M, np.float32)):

@@ -62,12 +62,7 @@ class LabelEncoding:
         size, width = path.stat().st_size, np.dtype(self.dtype).itemsize
         if size % width:
             raise InputError(f'{path} is truncated: {size} bytes is not a multiple of {width} ({self.dtype} a point)')
-        if num_points is not None and (size < num_points * width if longer else size != num_points * width):
-            behind = ' (more may follow, of earlier scans)' if longer else ''
-            raise InputError(
-                f'{path} holds {size // width} labels, but its scan has {num_points} points: expected one label for '
-                f'each point{behind}; copy both files again'
-            )
+        require_count(path, size // width, num_points, longer)
         return np.fromfile(path, self.dtype, -1 if num_points is None else num_points)
 
     def ids(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -109,6 +104,20 @@ class LabelEncoding:
         known = (labels >= 0) & (labels < len(self.id_of))
         encoded: npt.NDArray[Any] = self._ids[np.where(known, labels, len(self.id_of))]
         return encoded
+
+
+def require_count(path: str | Path, count: int, num_points: int | None, longer: bool = False) -> None:
+    """Raises InputError unless a file of `count` labels has one for each of `num_points` points; None is any number.
+
+    With `longer` more labels may follow, see `LabelEncoding.read`.
+    """
+    if num_points is None or count == num_points or (longer and count > num_points):
+        return
+    behind = ' (more may follow, of earlier scans)' if longer else ''
+    raise InputError(
+        f'{path} holds {count} labels, but its scan has {num_points} points: expected one label for each '
+        f'point{behind}; copy or write the file again'
+    )
 
 
 def _listed(ids: Sequence[int] | npt.NDArray[Any]) -> str:

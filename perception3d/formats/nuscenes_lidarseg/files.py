@@ -22,7 +22,7 @@ import numpy.typing as npt
 from perception3d.checks import InputError, require_file, unknown_name
 from perception3d.files import read_json, write_bytes
 from perception3d.formats.nuscenes.files import find_version
-from perception3d.structures.label_encoding import LabelEncoding
+from perception3d.structures.label_encoding import LabelEncoding, require_count
 from perception3d.structures.point_labels import IGNORE
 
 CLASSES = (
@@ -162,8 +162,8 @@ def lidarseg_encoding(
 class PanopticEncoding(LabelEncoding):
     """Label files of Panoptic nuScenes: the array `data` of an .npz file has 1000 * id + number of the object."""
 
-    def read(self, path: str | Path, num_points: int | None = None) -> npt.NDArray[np.int64]:
-        """Returns the numbers (N,) of a label file, or of a result file.
+    def read(self, path: str | Path, num_points: int | None = None, longer: bool = False) -> npt.NDArray[np.int64]:
+        """Returns the numbers (N,) of a label file, or of a result file; `longer` is as of LabelEncoding.
 
         Raises:
             InputError: the file is missing or damaged, has no whole numbers `data`, or not `num_points` of them.
@@ -178,8 +178,8 @@ class PanopticEncoding(LabelEncoding):
             ) from error
         if data.ndim != 1 or data.dtype.kind not in 'iu' or data.min(initial=0) < 0:
             raise InputError(f'{path} holds {data.dtype} of shape {data.shape}: expected (N,) whole numbers from 0 on')
-        _require_count(path, len(data), num_points)
-        numbers: npt.NDArray[np.int64] = data.astype(np.int64)
+        require_count(path, len(data), num_points, longer)
+        numbers: npt.NDArray[np.int64] = data[:num_points].astype(np.int64)
         return numbers
 
     def ids(self, stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -193,14 +193,6 @@ class PanopticEncoding(LabelEncoding):
         return objects
 
 
-def _require_count(path: Path, count: int, num_points: int | None) -> None:
-    if num_points is not None and count != num_points:
-        raise InputError(
-            f'{path} holds {count} labels, but its scan has {num_points} points: expected one label for each point; '
-            'copy or write the file again'
-        )
-
-
 def read_result_file(path: str | Path, num_points: int) -> npt.NDArray[np.uint8]:
     """Returns the ids (N,), 1 to 16, of a result file `_lidarseg.bin`.
 
@@ -209,7 +201,7 @@ def read_result_file(path: str | Path, num_points: int) -> npt.NDArray[np.uint8]
     """
     path = require_file(path, 'results must have a file for every keyframe of the split')
     ids = np.fromfile(path, np.uint8)
-    _require_count(path, len(ids), num_points)
+    require_count(path, len(ids), num_points)
     require_class_ids(ids, path)
     return ids
 

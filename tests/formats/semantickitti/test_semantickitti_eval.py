@@ -152,7 +152,7 @@ def test_a_prediction_that_is_too_short_is_named_with_the_fix(tmp_path: Path, mu
     words = (
         r'predictions/000000\.label holds 2 labels, but its scan has 3 points: expected one label for each point'
         + (r' \(more may follow, of earlier scans\)' if multi_scan else '')
-        + '; copy both files again'
+        + '; copy or write the file again'
     )
     with pytest.raises(InputError, match=words):
         score(tmp_path, EvaluationOptions(multi_scan=multi_scan))
