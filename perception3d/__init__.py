@@ -1,7 +1,9 @@
 """3D perception for autonomous driving: six systems as plugins of one mmengine-style config and runner.
 
 >>> import perception3d
->>> inferencer = perception3d.Inferencer('configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'epoch_9.pth')
+>>> inferencer = perception3d.Inferencer('fast_bev_tiny_96x352_9e_sim', 'demo')
+>>> type(inferencer.model).__name__
+'FastBEV'
 
 The public names are imported when they are used: importing the package applies the fixes of upstream packages
 (`compat`) and loads nothing heavy.
@@ -9,10 +11,10 @@ The public names are imported when they are used: importing the package applies 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from perception3d import compat
+from perception3d.public_names import given_names
 
 if TYPE_CHECKING:
     from perception3d.apis.config import load_config
@@ -35,12 +37,4 @@ _HOMES = {
 
 compat.apply()
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = given_names(__name__, lambda: _HOMES)

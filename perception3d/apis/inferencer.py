@@ -73,12 +73,11 @@ _OF_TRAINING = ('classes', 'label_ids')
 class Inferencer:
     """A model of a config with the weights of a checkpoint, ready for files.
 
-    >>> inferencer = Inferencer('configs/fast_bev/fast_bev_tiny_96x352_9e_sim.py', 'epoch_9.pth')
-    >>> for sample in inferencer('frame.json'):
-    ...     print(sample.pred_instances_3d.bboxes_3d)
+    >>> inferencer = Inferencer('fast_bev_tiny_96x352_9e_sim', 'demo')
 
-    A LiDAR detector takes clouds instead: `inferencer('velodyne/000042.bin')`; a lane detector images, folders of
-    images, and videos.
+    `for sample in inferencer('frame.json')` then gives samples with `sample.pred_instances_3d.bboxes_3d`. A LiDAR
+    detector takes clouds instead: `inferencer('velodyne/000042.bin')`; a lane detector images, folders of images, and
+    videos.
     Several threads may call one inferencer at the same time: each gets the results of a single call. What models keep
     from frame to frame, they keep for each thread (`perception3d.geometry.threads.PerThread`).
 

@@ -34,9 +34,12 @@ def median_ms(function: Callable[[], Any], runs: int = 7, warm_up: int = 1) -> f
 class PartTimer:
     """Times parts of a computation by wrapping their methods.
 
-    >>> timer = PartTimer()
-    >>> timer.wrap(model, 'extract_images', '2D network')
-    >>> model(...); timer.medians_ms()
+    >>> model = torch.nn.Linear(2, 2)
+    >>> parts = PartTimer()
+    >>> parts.wrap(model, 'forward', 'the whole network')
+    >>> output = model(torch.ones(1, 2))
+    >>> list(parts.medians_ms())
+    ['the whole network']
     """
 
     def __init__(self) -> None:

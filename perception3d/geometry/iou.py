@@ -110,7 +110,12 @@ def bev_overlap(first: Array, second: Array, aligned: bool = False) -> Array:
 
 
 def bev_iou(first: Array, second: Array, aligned: bool = False) -> Array:
-    """IoU (N, M) of bird's-eye boxes (x, y, l, w, yaw) (N, 5) and (M, 5); (N,) pair by pair if `aligned`."""
+    """IoU (N, M) of bird's-eye boxes (x, y, l, w, yaw) (N, 5) and (M, 5); (N,) pair by pair if `aligned`.
+
+    >>> car, turned = np.array([[10, 0, 4, 2, 0]]), np.array([[10, 0, 4, 2, np.pi / 2]])
+    >>> bev_iou(car, turned).round(3)
+    array([[0.333]])
+    """
     if isinstance(first, torch.Tensor) and first.is_cuda:
         from mmcv.ops import box_iou_rotated
 

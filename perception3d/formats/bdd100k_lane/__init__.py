@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files from a BDD100K tree, with one line for each marking, masks and lists as in the SAD paper.
 
@@ -72,3 +73,5 @@ FORMAT = Format(
         _evaluate,
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format, simulate_command
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files from a CULane tree; draws masks and writes train_gt.txt, val_gt.txt where they are missing.
 
@@ -86,3 +87,5 @@ FORMAT = Format(
         'perception3d.formats.culane.simulate',
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -7,6 +7,7 @@ from typing import Any
 
 from perception3d.checks import InputError
 from perception3d.formats import Command, Format
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files and ground-truth database from LiDAR-only data of your own: points/, labels/, ImageSets/;
 no images.
@@ -105,3 +106,5 @@ FORMAT = Format(
     ),
     aliases=('lidar',),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

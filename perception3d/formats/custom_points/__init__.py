@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files from clouds of your own with a label for each point.
 
@@ -77,3 +78,5 @@ FORMAT = Format(
         _evaluate,
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -1,4 +1,12 @@
-"""KITTI object benchmark: `ImageSets/`, `training/`, `testing/`."""
+"""KITTI object benchmark: `ImageSets/`, `training/`, `testing/`.
+
+As of every format, what it registers and the readers and writers of its files are names of this package:
+
+>>> from perception3d.formats.kitti import KittiFrameDataset, KittiFrameMetric
+>>> from perception3d.formats import kitti
+>>> [name for name in dir(kitti) if name.startswith('read_')]
+['read_calibration', 'read_objects']
+"""
 
 from __future__ import annotations
 
@@ -6,6 +14,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format, simulate_command
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files and ground-truth database from a KITTI object tree: ImageSets/, training/, testing/."""
 
@@ -97,3 +106,5 @@ FORMAT = Format(
         'perception3d.formats.kitti.simulate',
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -8,6 +8,7 @@ from typing import Any
 
 from perception3d.checks import InputError
 from perception3d.formats import Command, Format
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files with history frames from a nuScenes tree: v1.0-mini, -trainval, -test, or tables with a
 splits.json.
@@ -159,3 +160,5 @@ FORMAT = Format(
         _SIMULATE, 'python tools/simulate.py nuscenes --out data/sim_tiny --profile tiny', _add_simulate, _simulate
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format, simulate_command
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files of the keyframes of a nuScenes tree with nuScenes-lidarseg unpacked over it.
 
@@ -80,3 +81,5 @@ FORMAT = Format(
         'perception3d.formats.nuscenes_lidarseg.simulate',
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

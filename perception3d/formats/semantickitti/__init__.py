@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format, simulate_command
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files from a SemanticKITTI tree: sequences/XX/velodyne, labels, calib.txt, poses.txt.
 
@@ -85,3 +86,5 @@ FORMAT = Format(
         'perception3d.formats.semantickitti.simulate',
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files and ground-truth database from the release of STCrowd: anno/, pcd/, left/, split.json,
 camera.json.
@@ -111,3 +112,5 @@ FORMAT = Format(
         _evaluate,
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from perception3d.formats import Command, Format, simulate_command
+from perception3d.public_names import registered_names
 
 _CREATE_DATA = """Info files from a TuSimple tree; draws masks into segGT6/ and writes list6/ where they are missing.
 
@@ -69,3 +70,5 @@ FORMAT = Format(
         'perception3d.formats.tusimple.simulate',
     ),
 )
+
+__getattr__, __dir__ = registered_names(__name__, 'files')
