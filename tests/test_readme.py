@@ -11,7 +11,6 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -184,7 +183,7 @@ def test_commands_leave_pictures_and_numbers(outputs):
 
 
 def test_browse_dataset_draws_what_the_network_gets(outputs, tmp_path):
-    from tools import browse_dataset
+    from perception3d.cli import browse_dataset
 
     config = str(ROOT / 'configs' / 'fast_bev' / 'fast_bev_tiny_96x352_9e_sim.py')
     options = ['--cfg-options', f'data_root={outputs / "data" / "sim_tiny"}']
@@ -194,7 +193,7 @@ def test_browse_dataset_draws_what_the_network_gets(outputs, tmp_path):
 
 
 def test_a_frame_without_the_height_of_its_lidar_is_refused(outputs):
-    from tools import infer
+    from perception3d.cli import infer
 
     frame = json.loads((outputs / 'frame.json').read_text())
     del frame['lidar_points']['lidar2ego']
@@ -281,9 +280,9 @@ def test_every_tool_has_help_with_an_example_and_is_in_the_readme(tool):
 
 
 def test_the_demo_prints_the_table_and_names_its_pictures(monkeypatch, tmp_path, capfd):
-    from tools import demo
+    from perception3d.cli import demo
 
-    monkeypatch.setattr('tools.simulate.default_jobs', lambda: 1)
+    monkeypatch.setattr('perception3d.cli.simulate.default_jobs', lambda: 1)
     smaller = ['train_cfg.max_epochs=1', 'train_dataloader.num_workers=0', 'test_dataloader.num_workers=0']
     scenes = ['--train-scenes', '2', '--val-scenes', '1']
     assert demo.main(['--out', str(tmp_path), '--seed', '3', *scenes, '--cfg-options', *smaller]) == 0
@@ -301,9 +300,9 @@ def test_the_demo_prints_the_table_and_names_its_pictures(monkeypatch, tmp_path,
 
 
 def test_the_demo_stops_where_a_step_fails(monkeypatch, tmp_path, capsys):
-    from tools import demo
+    from perception3d.cli import demo
 
-    monkeypatch.setattr(demo, 'runpy', SimpleNamespace(run_path=lambda *_, **__: {'main': lambda words: 3}))
+    monkeypatch.setattr('perception3d.cli.simulate.main', lambda words: 3)
     with pytest.raises(InputError, match='tools/simulate.py ended with code 3'):
         demo.main(['--out', str(tmp_path)])
     assert capsys.readouterr().out.count('$ python tools/') == 1

@@ -1,26 +1,15 @@
-"""Say what is installed, what is missing, and the exact command that fixes it."""
+"""Say what is installed, what is missing, and the exact command that fixes it: `perception3d check_env`."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+# It also runs before the package is installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from perception3d.apis.cli import command_parser, run_tool  # noqa: E402  (must also run before the package is installed)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parses the command line and prints the table; returns 1 if something needed is missing."""
-    parser = command_parser(__doc__, 'python tools/check_env.py')
-    parser.add_argument('--quiet', action='store_true', help='print only what is wrong')
-    args = parser.parse_args(argv)
-
-    from perception3d.apis.environment import check_environment
-
-    return check_environment(quiet=args.quiet)
-
+from perception3d.apis.cli import run_tool  # noqa: E402
+from perception3d.cli.check_env import main  # noqa: E402
 
 if __name__ == '__main__':
     run_tool(main)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from perception3d.apis.cli import run_tool
+from perception3d.cli import export
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Says the new name and exports."""
     print('tools/export_onnx.py is the old name of tools/export.py', file=sys.stderr)
-    return runpy.run_path(str(Path(__file__).with_name('export.py')))['main'](argv)
+    return export.main(argv)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import select
 import sys
 import traceback
@@ -17,6 +18,8 @@ from perception3d.checks import InputError
 from perception3d.outputs import system_error
 from perception3d.workers import end_with_parent
 
+PROGRAM = 'perception3d'
+"""The console command."""
 CONFIG_HELP = 'path of a config, or the name of a shipped one; a .py config is code and is run, JSON and YAML are data'
 CHECKPOINT_HELP = "path of a checkpoint of that config, or 'demo': the packaged weights of the tiny Fast-BEV"
 
@@ -24,8 +27,22 @@ CHECKPOINT_HELP = "path of a checkpoint of that config, or 'demo': the packaged 
 def command_parser(description: str, example: str) -> argparse.ArgumentParser:
     """Returns a parser whose --help ends with `example`."""
     return argparse.ArgumentParser(
-        description=description, epilog=f'example:\n  {example}', formatter_class=argparse.RawDescriptionHelpFormatter
+        description=as_typed(description),
+        epilog=as_typed(f'example:\n  {example}'),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def as_typed(text: str) -> str:
+    """Returns `text` with the commands in it as the user of this process types them.
+
+    Texts name them as scripts of the repository, `python tools/train.py`. An installed package has none: where this
+    process was started by the command `perception3d`, they become `perception3d train`.
+    """
+    if not sys.argv[0].startswith(f'{PROGRAM} '):
+        return text
+    text = re.sub(r'\b(torchrun(?: -\S+)*) tools/(\w+)\.py\b', rf'\1 -m {PROGRAM} \2', text)
+    return re.sub(r'(?:\bpython )?\btools/(\w+)\.py\b', rf'{PROGRAM} \1', text)
 
 
 def run_tool(main: Callable[[Sequence[str] | None], int | None]) -> None:
@@ -66,7 +83,7 @@ def _format_warning(
 ) -> str:
     """Our own warnings are about inputs; those of libraries are about code, and say where it is."""
     if category is UserWarning and Path(filename).is_relative_to(_PACKAGE):
-        return f'warning: {message}\n'
+        return as_typed(f'warning: {message}\n')
     return _format_with_place(message, category, filename, lineno, line)
 
 
@@ -76,7 +93,7 @@ def _refuse(line: str) -> int:
     with suppress(OSError):
         if os.environ.get('PERCEPTION3D_TRACEBACK') == '1':
             traceback.print_exc()
-        print(f'error: {line}', file=sys.stderr)
+        print(as_typed(f'error: {line}'), file=sys.stderr)
     return 2
 
 

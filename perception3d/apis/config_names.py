@@ -9,8 +9,9 @@ from pathlib import Path
 
 from perception3d.checks import nearest_names, require_file
 
-# A checkout has its configs next to the package.
-_CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+_PACKAGE = Path(__file__).resolve().parents[1]
+# A checkout has its configs next to the package, an installed package in itself (setup.py).
+_CONFIGS = (_PACKAGE if (_PACKAGE / 'configs').is_dir() else _PACKAGE.parent) / 'configs'
 _NO_CONFIGS = ('_base_', 'experiments')
 _EXAMPLES = ('fast_bev_tiny_96x352_9e_sim', 'point_pillars_secfpn_160e_kitti')
 # A likeness above which one name is taken for the other with a slip.
@@ -102,10 +103,16 @@ def renamed_config(path: str | Path) -> str:
     return next((f'configs/{folder}/{name}.py' for folder in _FOLDERS if name.startswith(folder)), '')
 
 
+def repository() -> Path | None:
+    """Returns the checkout that this package lies in, with its folders tools and configs; None for an installed one."""
+    return _CONFIGS.parent if _CONFIGS.parent != _PACKAGE and (_PACKAGE.parent / 'tools').is_dir() else None
+
+
 def find_config(path: str | Path) -> Path:
     """Returns the file of a config: `path` itself, or the shipped config of that name, with or without `.py`.
 
-    A file goes before a shipped config of the same name.
+    A file goes before a shipped config of the same name. `configs/FOLDER/NAME.py`, as the documentation writes it, is
+    the shipped one from any folder.
 
     Raises:
         InputError: there is neither; names the shipped configs whose names resemble it, or what it is called now.
@@ -115,7 +122,7 @@ def find_config(path: str | Path) -> Path:
         return path
     shipped = {file.stem: file for file in _shipped()}
     name = path.name.removesuffix('.py')
-    if str(path) in (name, f'{name}.py') and name in shipped:
+    if name in shipped and str(path) in (name, f'{name}.py', str(shipped[name].relative_to(_CONFIGS.parent))):
         return shipped[name]
     new = shipped.get(Path(renamed_config(path)).stem)
     close = _similar(path, name, shipped)
@@ -144,7 +151,7 @@ def _similar(path: Path, name: str, shipped: Mapping[str, Path]) -> list[str]:
 
 
 def _shipped() -> list[Path]:
-    """The shipped configs that commands take; none where the package was installed without them."""
+    """The shipped configs that commands take."""
     return [file for file in sorted(_CONFIGS.glob('*/*.py')) if file.parent.name not in _NO_CONFIGS]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 
 from perception3d import formats
+from perception3d.apis.cli import as_typed
 from perception3d.checks import InputError, unknown_name
 from perception3d.formats import Command, Format
 
@@ -84,8 +85,8 @@ def parse_arguments(
             aliases=list(plugin.aliases),
             parents=list(parents),
             help=' '.join(part.description.split('\n\n')[0].split()),
-            description=part.description,
-            epilog=f'example:\n  {part.example}',
+            description=as_typed(part.description),
+            epilog=as_typed(f'example:\n  {part.example}'),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         part.add_arguments(subparser)

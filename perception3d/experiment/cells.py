@@ -243,7 +243,7 @@ class CellQueue:
             what = 'is tested'
             folder.metrics_file.unlink(missing_ok=True)
         launch, digest = self.experiment_run.launch, self.digests[cell.arm]
-        folder.begin(stage, command, identity(cell, self.experiment_run.out, digest), launch.tools)
+        folder.begin(stage, command, identity(cell, self.experiment_run.out, digest), launch.repository)
         child = Child(command, folder.log(stage), launch.environment(launch.threads))
         self._running[cell] = _Running(folder, stage, child)
         self._say(f'{cell.name} {what}, log: {folder.log(stage)}')

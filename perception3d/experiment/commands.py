@@ -1,4 +1,4 @@
-"""The command lines of cells: tools/train.py and tools/test.py, alone or under torchrun or srun."""
+"""The command lines of cells: the commands train and test, alone or under torchrun or srun."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perception3d.apis.cli import PROGRAM
 from perception3d.apis.option_texts import parse_options
 from perception3d.checks import InputError
 from perception3d.experiment.plan import OUT, Cell, Experiment, fill
@@ -27,7 +28,7 @@ class Launch:
     """How commands are started.
 
     Args:
-        tools: folder of train.py and test.py.
+        tools: folder of the scripts train.py and test.py; None: the commands of the installed package.
         jobs: cells side by side.
         launcher: 'none', 'pytorch' or 'slurm'.
         nproc: processes of a cell under torchrun or srun.
@@ -37,7 +38,7 @@ class Launch:
         InputError: nproc and slurm_args disagree, or do not give the number of tasks.
     """
 
-    tools: Path
+    tools: Path | None
     jobs: int = 1
     launcher: str = 'none'
     nproc: int = 1
@@ -51,6 +52,15 @@ class Launch:
             raise InputError(
                 f'--nproc {self.nproc}, but --slurm-args {text!r} asks for {stated} tasks: give only one of the two'
             )
+
+    @property
+    def repository(self) -> Path | None:
+        """The checkout with the scripts, if any."""
+        return self.tools and self.tools.parent
+
+    def script(self, verb: str) -> list[str]:
+        """Returns what Python runs for a command of this package: a script of the checkout, or the package itself."""
+        return ['-m', PROGRAM, verb] if self.tools is None else [str(self.tools / f'{verb}.py')]
 
     @property
     def processes(self) -> int:
@@ -75,9 +85,9 @@ class Launch:
         """Threads of each process: its share of the cores; None under slurm, which assigns cores itself."""
         return None if self.launcher == 'slurm' else max(1, _cores() // (self.jobs * self.nproc))
 
-    def command(self, tool: str, words: Sequence[Any]) -> list[str]:
-        """Returns the command that runs a tool with `words`."""
-        python = [sys.executable, str(self.tools / tool), *map(str, words)]
+    def command(self, verb: str, words: Sequence[Any]) -> list[str]:
+        """Returns the command that runs 'train' or 'test' with `words`."""
+        python = [sys.executable, *self.script(verb), *map(str, words)]
         if self.launcher == 'pytorch':
             torchrun = ['-m', 'torch.distributed.run', f'--nproc_per_node={self.nproc}', f'--master_port={free_port()}']
             return [sys.executable, *torchrun, *python[1:], '--launcher', 'pytorch']
@@ -128,7 +138,8 @@ class ExperimentRun:
     def prepare_command(self, words: Sequence[str]) -> list[str]:
         """Returns a command of `prepare`: a first word that ends in .py is a Python file, else it is a program.
 
-        A Python file is looked for next to the experiment file, then in the repository.
+        A Python file is looked for next to the experiment file, then in the repository; without a repository,
+        `tools/VERB.py` is the command of that name.
 
         Raises:
             InputError: there is no such Python file.
@@ -136,11 +147,13 @@ class ExperimentRun:
         program, *rest = fill(tuple(words), {OUT: str(self.out)})
         if not program.endswith('.py'):
             return [program, *rest]
-        parents = (self.experiment.file.parent, self.launch.tools.parent)
+        parents = [self.experiment.file.parent, *filter(None, [self.launch.repository])]
         files = [(folder / program).resolve() for folder in parents]
         file = next((file for file in files if file.is_file()), None)
+        if file is None and self.launch.tools is None and Path(program).parent == Path('tools'):
+            return [sys.executable, *self.launch.script(Path(program).stem), *rest]
         if file is None:
-            raise InputError(f'{self.experiment.file}: prepare: neither {files[0]} nor {files[1]} exists')
+            raise InputError(f'{self.experiment.file}: prepare: neither {files[0]} nor {files[-1]} exists')
         return [sys.executable, str(file), *rest]
 
     def train_command(self, cell: Cell, dry: bool = False) -> list[str]:
@@ -152,14 +165,14 @@ class ExperimentRun:
         arm, folder = self.experiment.arms[cell.arm], self.folder(cell)
         words = [arm.config, '--work-dir', folder.work, *folder.start_options()]
         options = option_words(fill(arm.options, self._texts(cell, dry)), cell.seed)
-        return self.launch.command('train.py', [*words, *options])
+        return self.launch.command('train', [*words, *options])
 
     def test_command(self, cell: Cell, dry: bool = False) -> list[str]:
         """Returns the command that tests the final checkpoint of a cell; errors as in train_command."""
         arm, folder = self.experiment.arms[cell.arm], self.folder(cell)
         words = [arm.test_config, _checkpoint(folder, dry), '--work-dir', folder.work, '--out', folder.metrics_file]
         options = option_words(fill(arm.test_options, self._texts(cell, dry)), cell.seed)
-        return self.launch.command('test.py', [*words, *options])
+        return self.launch.command('test', [*words, *options])
 
     def _texts(self, cell: Cell, dry: bool) -> dict[str, str]:
         return {OUT: str(self.out), **{need.arm: _checkpoint(self.folder(need), dry) for need in cell.needs}}
@@ -193,7 +206,7 @@ def shell_line(command: Sequence[str]) -> str:
     return ' '.join(f'"{word}"' if '$(cat ' in word else shlex.quote(word) for word in command)
 
 
-def short_line(command: Sequence[str], repository: Path) -> str:
-    """Returns a command as a reader in the folder `repository` would type it."""
+def short_line(command: Sequence[str], repository: Path | None) -> str:
+    """Returns a command as a reader in the folder `repository` would type it, or anywhere if there is none."""
     line = shlex.join('python' if word == sys.executable else word for word in command)
-    return line.replace(f'{repository}/', '')
+    return line.replace(f'{repository}/', '') if repository else line.replace(f'python -m {PROGRAM} ', f'{PROGRAM} ')

@@ -88,11 +88,12 @@ class CellFolder:
             return ['--resume']
         return ['--overwrite'] if training_checkpoints(self.work) else []
 
-    def begin(self, stage: str, command: Sequence[str], identity: Mapping[str, Any], tools: Path) -> None:
-        """Records that a part of `stage` begins; `identity` is that of the cell."""
+    def begin(self, stage: str, command: Sequence[str], identity: Mapping[str, Any], repository: Path | None) -> None:
+        """Records that a part of `stage` begins; `identity` is that of the cell, `repository` the code."""
         progress = self._close_open_part(self.progress() or {})
         state = progress.setdefault(stage, {'done': False, 'parts': []})
-        state['parts'].append({'command': list(command), **code_version(tools), 'began': time.time(), 'seconds': None})
+        version = code_version(repository)
+        state['parts'].append({'command': list(command), **version, 'began': time.time(), 'seconds': None})
         write_json(self._progress_file, {**progress, **identity}, indent=2)
 
     def end(self, stage: str, seconds: float, code: int | None) -> None:
@@ -247,11 +248,14 @@ def check_metrics(record: Mapping[str, Any], metrics: Sequence[str]) -> None:
             raise InputError(f'the test of {record["arm"]}/seed{record["seed"]} gave other metrics: {error}')
 
 
-def code_version(folder: Path) -> dict[str, Any]:
+def code_version(folder: Path | None) -> dict[str, Any]:
     """Returns the git commit of the code in `folder` (None outside git), and whether the files there differ from it.
 
-    Of untracked files only Python files count: they may have been run.
+    An installed package has no folder: a repository around it is somebody else's. Of untracked files only Python files
+    count: they may have been run.
     """
+    if folder is None:
+        return {'commit': None, 'dirty': False}
     changes = (_git(folder, 'status', '--porcelain', '--untracked-files=all') or '').splitlines()
     dirty = any(not line.startswith('??') or line.endswith('.py') for line in changes)
     return {'commit': _git(folder, 'rev-parse', 'HEAD'), 'dirty': dirty}

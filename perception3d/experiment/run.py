@@ -1,4 +1,4 @@
-"""What tools/experiment.py does: read the plan, run the commands before the cells, run the cells, write the table."""
+"""The command experiment: read the plan, run the commands before the cells, run the cells, write the table."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def prepare(run: ExperimentRun, request: StopRequest, redone: Sequence[Cell] = (
 def _run_command(run: ExperimentRun, words: Sequence[str], request: StopRequest) -> dict[str, Any]:
     command, log = run.prepare_command(words), run.out / 'prepare.log'
     print(f'prepare: {shlex.join(command)}, log: {log}', flush=True)
-    start, version = time.monotonic(), code_version(run.launch.tools)
+    start, version = time.monotonic(), code_version(run.launch.repository)
     alone = Launch(run.launch.tools)
     code = run_to_end(Child(command, log, alone.environment(alone.threads)), request)
     if code:

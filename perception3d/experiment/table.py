@@ -117,7 +117,7 @@ def markdown(
     records: Sequence[Mapping[str, Any]],
     prepared: Sequence[Mapping[str, Any]],
     command: Sequence[str],
-    repository: Path,
+    repository: Path | None,
 ) -> str:
     """Returns the page of an experiment: the table, and the commands, commits and machine to repeat a row.
 
@@ -126,7 +126,7 @@ def markdown(
         records: of the cells that are done.
         prepared: commands that ran before the cells.
         command: that of the experiment.
-        repository: commands are shown as typed in this folder.
+        repository: commands are shown as typed in this folder; None: as those of an installed package.
     """
     scale = _scale_words(experiment)
     commits = _distinct(_commit(part) for record in records for part in _parts(record))
@@ -231,14 +231,14 @@ def _wall_time(records: Sequence[Mapping[str, Any]], prepared: Sequence[Mapping[
     return f'all cells {times["cells"]} h, divided by {jobs} side by side {times["cells_side_by_side"]} h{before}'
 
 
-def _prepare_line(entry: Mapping[str, Any], repository: Path) -> str:
+def _prepare_line(entry: Mapping[str, Any], repository: Path | None) -> str:
     return (
         f'- before the cells, {_minutes(entry["seconds"])} min, {_commit(entry)}: '
         f'`{short_line(entry["command"], repository)}`'
     )
 
 
-def _cell_line(record: Mapping[str, Any], repository: Path) -> str:
+def _cell_line(record: Mapping[str, Any], repository: Path | None) -> str:
     parts = len(record[TRAIN]['parts'])
     times = f'train {_minutes(record["train_seconds"])} min' + (f' in {parts} parts' if parts > 1 else '')
     commits = _listed(_distinct(_commit(part) for part in _parts(record)))
@@ -284,7 +284,7 @@ def write_table(run: ExperimentRun) -> Path:
         raise InputError(f'no cell of {experiment.name} in {out} is done: run the experiment first')
     rows, earlier = summarise(experiment, records), read_prepared(out)
     words = [str(experiment.file), '--out', str(out), *launch.words()]
-    command = [sys.executable, str(launch.tools / 'experiment.py'), *words]
+    command = [sys.executable, *launch.script('experiment'), *words]
     content = {
         'name': experiment.name,
         'command': command,
@@ -298,7 +298,7 @@ def write_table(run: ExperimentRun) -> Path:
     write_json(out / f'{experiment.name}.json', content, indent=2)
     path = out / f'{experiment.name}.md'
     with write_whole(path) as temporary:
-        text = markdown(experiment, rows, records, earlier, command, launch.tools.parent)
+        text = markdown(experiment, rows, records, earlier, command, launch.repository)
         temporary.write_text(text, encoding='utf-8')
     return path
 
