@@ -150,6 +150,23 @@ def _similar(path: Path, name: str, shipped: Mapping[str, Path]) -> list[str]:
     return [known[stem] for stem in dict.fromkeys([*best, *begins, *close])][:3]
 
 
+def find_experiment(path: str | Path) -> Path:
+    """Returns an experiment file: `path` itself, or the shipped one of that name, as `find_config` does for configs.
+
+    Raises:
+        InputError: there is neither; names similar ones.
+    """
+    path = Path(path)
+    folder = _CONFIGS / 'experiments'
+    shipped = {file.stem: file for file in sorted(folder.glob('*.py'))}
+    name = path.name.removesuffix('.py')
+    if not path.is_file() and name in shipped and str(path) in (name, f'{name}.py', f'configs/experiments/{name}.py'):
+        return shipped[name]
+    close = _similar(path, name, shipped)
+    hint = 'give the path of an experiment file, or the name of a shipped one'
+    return require_file(path, f'{hint} (did you mean {" or ".join(close)}?)' if close else hint)
+
+
 def _shipped() -> list[Path]:
     """The shipped configs that commands take."""
     return [file for file in sorted(_CONFIGS.glob('*/*.py')) if file.parent.name not in _NO_CONFIGS]

@@ -9,12 +9,11 @@ import re
 import sys
 from dataclasses import dataclass
 
+from perception3d.compat.imports import HEADLESS
+
 # Built in pip's isolated environment, which has no torch, mmcv becomes a wheel without compiled ops, in seconds. pip's
 # cache is not used: it may have a wheel with ops for another torch.
 _MMCV = 'pip install --no-deps --no-cache-dir onedl-mmcv==2.3.6'
-
-# opencv-python writes the same files and needs libGL; the package that is installed last is the one in use.
-_HEADLESS = 'pip install --force-reinstall --no-deps opencv-python-headless==4.11.0.86'
 
 _ABSENT = 'not installed'
 
@@ -40,7 +39,7 @@ PARTS = (
     Part('nuscenes', 'nuscenes-devkit', True, 'pip install nuscenes-devkit==1.2.0'),
     Part('numba', 'numba', True, 'pip install numba'),
     Part('scipy', 'scipy', True, 'pip install scipy'),
-    Part('cv2', 'opencv-python-headless', True, _HEADLESS),
+    Part('cv2', 'opencv-python-headless', True, HEADLESS),
     Part('tensorboard', 'tensorboard', False, 'pip install tensorboard'),
     Part('spconv', 'spconv', False, 'pip install spconv==2.3.8   (CUDA: spconv-cu12x)'),
     Part('open3d', 'open3d', False, 'pip install open3d'),
@@ -100,7 +99,7 @@ def _inspect(part: Part) -> tuple[str, str]:
 
 def _fix(part: Part, problem: str) -> str:
     if 'libGL.so' in problem:
-        return _HEADLESS
+        return HEADLESS
     library = next((package for name, package in _LIBRARIES.items() if name in problem), None)
     if library:
         return f'apt-get install -y {library}'

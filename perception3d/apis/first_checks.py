@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from perception3d.apis.config_data_root import data_root_of, format_of
-from perception3d.apis.config_names import find_config
+from perception3d.apis.config_names import find_config, find_experiment
 from perception3d.apis.config_sources import is_config, read_sources
 from perception3d.apis.option_texts import parse_options
 from perception3d.checkpoint_files import require_checkpoint
-from perception3d.checks import InputError, nearest_names, require_file
+from perception3d.checks import InputError, nearest_names
 
 _CHECKPOINT_KEYS = ('load_from', 'teacher_checkpoint', 'checkpoint')
 _SUFFIXES = ('.py', '.json', '.yaml', '.yml')
@@ -89,7 +89,7 @@ def check_experiment_file(path: str | Path) -> Path:
     Raises:
         InputError: there is no such file, or it is a config.
     """
-    path = require_file(path, f'give the path of an experiment file{_similar(path)}')
+    path = find_experiment(path)
     if path.suffix == '.py' and is_config(next(iter(read_sources(path).values()))):
         raise InputError(f'{path} is a config, not an experiment file: train it with python tools/train.py {path}')
     return path

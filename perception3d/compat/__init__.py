@@ -40,6 +40,9 @@ functions that get new attributes are typed Any, since ModuleType and Callable h
     `test_mmengine_still_refuses_splits` fails.
 14. mmdet3d's PointPillarsScatter writes a pillar outside its map into the next row: `pillar_maps.py` refuses it. Can go
     when mmdet3d does so itself.
+15. mmcv asks for opencv-python, which does not load without libGL, and nuscenes-devkit for opencv-python-headless,
+    which writes the same files: `imports.py` names the command that helps where the wrong one came last. Can go when
+    mmcv and nuscenes-devkit ask for the same one.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ from perception3d.compat.data_configs import (
     read_data_configs_as_data,
 )
 from perception3d.compat.dataset_wrappers import join_splits, join_splits_as_mmengine
-from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_the_onedl_lines
+from perception3d.compat.imports import versions_that_mmdet3d_accepts, without_libgl, without_the_onedl_lines
 from perception3d.compat.mmengine_loading import load_checkpoints_safely, read_files_safely
 from perception3d.compat.mmengine_options import read_settings_and_named_steps, take_option_values
 from perception3d.compat.mmengine_resuming import find_checkpoints_by_name
@@ -81,6 +84,7 @@ def _fix_configs(module: ModuleType) -> None:
 
 
 _AROUND: dict[str, Callable[[], Any]] = {
+    'cv2': without_libgl,
     'mmdet3d': versions_that_mmdet3d_accepts,
     'mmdet.datasets': without_the_onedl_lines,
 }

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from perception3d.checks import InputError, require_file, unknown_name
+from perception3d.apis.config_names import find_config, find_experiment
+from perception3d.checks import InputError, unknown_name
 from perception3d.outputs import require_name
 
 OUT = 'out'
@@ -157,7 +158,7 @@ def read_experiment(path: str | Path) -> Experiment:
         InputError: it is not a .py file, or does not run; an unknown key or arm; a missing config; arms that need each
             other; a seed or an arm twice; a reference '{...}' to nothing.
     """
-    path = require_file(path, 'give the path of an experiment file, such as one of configs/experiments').resolve()
+    path = find_experiment(path).resolve()
     if path.suffix != '.py':
         raise InputError(f'{path}: expected a Python file (.py), since it is run')
     try:
@@ -303,7 +304,11 @@ def _seeds(value: Any) -> tuple[int, ...]:
 def _config(key: str, folder: Path, value: Any) -> Path:
     if not isinstance(value, (str, Path)):
         raise InputError(f'{key} is {value!r}: expected the path of a config')
-    return require_file((folder / value).resolve(), f'{key} is relative to the experiment file')
+    own = (folder / value).resolve()
+    try:
+        return find_config(own if own.is_file() else value).resolve()
+    except InputError as error:
+        raise InputError(f'{key}, relative to the experiment file: {error}') from error
 
 
 def _prepare(value: Any) -> tuple[tuple[str, ...], ...]:
