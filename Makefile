@@ -83,7 +83,7 @@ $(VENV)/.packages: $(VENV)/.mmcv requirements/run.txt requirements/dev.txt
 	$(PIP) install -q --force-reinstall --no-deps $(OPENCV)
 	@touch $@
 
-$(VENV)/.ready: $(VENV)/.packages setup.py
+$(VENV)/.ready: $(VENV)/.packages setup.py pyproject.toml
 	@echo '== 4/4 perception3d itself'
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	$(BIN)/python tools/check_env.py --quiet
