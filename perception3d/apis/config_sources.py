@@ -36,7 +36,7 @@ def read_sources(path: Path) -> dict[Path, ast.Module]:
         if not source.is_file():
             _refuse_renamed(path, source)
             continue
-        trees[source] = _parse(source)
+        trees[source] = parse_source(source)
         if len(trees) == 1:
             _refuse_experiment(path, trees[source])
         pending += _check_double_bases(source, trees[source])
@@ -59,11 +59,12 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
     return node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
-def _parse(source: Path) -> ast.Module:
+def parse_source(source: Path, what: str = 'a config') -> ast.Module:
+    """Returns the syntax tree of a Python file; raises InputError, with `what` it should be, if it is not Python."""
     try:
         return ast.parse(source.read_text(encoding='utf-8'), str(source))
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f'{source} is not a config: it is not Python ({error})') from error
+        raise InputError(f'{source} is not {what}: it is not Python ({error})') from error
 
 
 def _refuse_experiment(path: Path, tree: ast.Module) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from perception3d.apis.config_data_root import data_root_of, format_of
 from perception3d.apis.config_names import find_config, find_experiment
-from perception3d.apis.config_sources import is_config, read_sources
+from perception3d.apis.config_sources import is_config, parse_source, read_sources
 from perception3d.apis.option_texts import parse_options
 from perception3d.checkpoint_files import require_checkpoint
 from perception3d.checks import InputError, nearest_names
@@ -90,7 +90,7 @@ def check_experiment_file(path: str | Path) -> Path:
         InputError: there is no such file, or it is a config.
     """
     path = find_experiment(path)
-    if path.suffix == '.py' and is_config(next(iter(read_sources(path).values()))):
+    if path.suffix == '.py' and is_config(parse_source(path, 'an experiment file')):
         raise InputError(f'{path} is a config, not an experiment file: train it with python tools/train.py {path}')
     return path
 
