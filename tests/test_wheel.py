@@ -26,7 +26,7 @@ USE = """
 import sys
 import perception3d
 from perception3d.apis.config_names import find_config, repository
-from perception3d.checkpoints import demo_checkpoint
+from perception3d.apis import demo_checkpoint
 from perception3d.cli import main
 
 config = 'fast_bev_tiny_96x352_9e_sim'

@@ -367,12 +367,17 @@ def test_a_pipeline_that_loads_no_points_is_named(checkpoint: Path, tree: KittiT
 
 
 def test_the_tool_writes_all_frames(
-    tree: KittiTree, inferencer: Inferencer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+    checkpoint: Path,
+    tree: KittiTree,
+    inferencer: Inferencer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Any,
 ):
     wanted = []
     monkeypatch.setattr('perception3d.apis.inferencer.Inferencer', lambda *args: wanted.append(args[3:]) or inferencer)
     clouds = [str(tree.root / 'training' / 'velodyne' / f'00000{i}.bin') for i in (0, 1)]
-    assert infer.main([str(CONFIG), 'random.pth', *clouds, '--out', str(tmp_path), '--fast']) == 0
+    assert infer.main([str(CONFIG), str(checkpoint), *clouds, '--out', str(tmp_path), '--fast']) == 0
     amp, fast, tta = False, True, False
     assert wanted == [(amp, fast, tta)]
     names = [f'00000{k}.{suffix}' for k in (0, 1) for suffix in ('json', 'png', 'txt')]

@@ -193,7 +193,7 @@ def test_collisions_name_the_pair() -> None:
 
 @pytest.mark.parametrize(('options', 'sweeps'), [([], True), (['--no-sweeps'], False)])
 def test_the_command_leaves_out_what_lies_between_keyframes(monkeypatch, tmp_path, options, sweeps):
-    from tools import simulate as tool
+    from perception3d.cli import simulate as tool
 
     asked = []
 

@@ -300,7 +300,7 @@ NAN, INF = float('nan'), float('inf')
     [
         ('attribute_name', 'car.moving', "attribute_name is 'car.moving', expected an empty text, or one of"),
         ('attribute_name', None, 'attribute_name is None'),
-        ('sample_token', 'another', "sample_token is 'another', expected that of the list"),
+        ('sample_token', 'another', "sample_token is 'another', expected the sample that the box is listed in"),
         ('detection_name', ['car'], r"unknown class \['car'\]"),
         ('detection_score', NAN, 'detection_score is nan, expected a finite number'),
         ('detection_score', '0.9', "detection_score is '0.9'"),

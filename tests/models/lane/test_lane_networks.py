@@ -108,7 +108,8 @@ def test_messages_pass_slice_by_slice():
         expected[..., i : i + 1] += F.conv2d(expected[..., i - 1 : i], right[..., None], padding=(4, 0)).relu()
     for i in range(5, -1, -1):
         expected[..., i : i + 1] += F.conv2d(expected[..., i + 1 : i + 2], left[..., None], padding=(4, 0)).relu()
-    torch.testing.assert_close(passing(x), expected)
+    # The messages add up along a row: values reach 1e5, and sums are rounded in another order.
+    torch.testing.assert_close(passing(x), expected, rtol=1e-4, atol=1e-5)
     assert (passing(x) - x).abs().max() > 0.1
 
 
